@@ -1,0 +1,37 @@
+# What one does with this repository; `make` alone lists it. Each target first installs what it
+# needs and is not there: scripts/need.sh, which shows every command that it runs.
+#
+# check, test and demo share cargo's dev profile (its optimization is set in Cargo.toml), so that
+# librdkafka, OpenSSL and aws-lc, about ten minutes of work, are built once for all three.
+
+.PHONY: help demo test check build clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## run ssegate with a page of live streams on https://localhost:8443/
+	@scripts/need.sh build
+	cargo run --locked -- demo
+
+test: ## run every test, against a real Redis, a real Kafka, Chromium and Firefox
+	@scripts/need.sh test
+	cargo test --locked
+
+check: ## format, lints, docs, licences and bans, scripts, systemd files: what CI runs besides the tests
+	@scripts/need.sh check
+	cargo fmt --check
+	shellcheck .ci/run $(shell find scripts systemd tests -name '*.sh' -not -path '*/target/*')
+	systemd/verify.sh
+	target/tools/bin/cargo-deny --locked check --hide-inclusion-graph licenses bans sources
+	cargo clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps
+
+build: ## build the optimized binary, target/release/ssegate
+	@scripts/need.sh build
+	cargo build --locked --release
+
+clean: ## remove everything that was built, the tools in target/ included
+	rm -rf target tests/load/target
+
+# cargo right after rustup has installed it, in a shell that does not know of it yet.
+export PATH := $(PATH):$(HOME)/.cargo/bin

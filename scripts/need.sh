@@ -1,0 +1,145 @@
+#!/bin/sh
+# Installs what a target of the Makefile needs, and nothing when all of it is there.
+#
+#   scripts/need.sh build   Rust, a C and C++ compiler, make, perl: librdkafka, OpenSSL and aws-lc
+#   scripts/need.sh test    those, Redis, Java and Maven (they bring Apache Kafka), two browsers
+#   scripts/need.sh check   those of build, rustfmt, clippy, cargo-deny, systemd-analyze, shellcheck
+#
+# Packages come from apt, with sudo where one is not root; each command is shown before it runs.
+# Where there is no apt, it names the packages to install. Rust is never installed, only asked for.
+set -eu
+cd "$(dirname "$0")/.."
+
+cargo_deny=0.20.2
+
+main() {
+    case "${1-}" in
+    build | test | check) ;;
+    *) fail "usage: scripts/need.sh build|test|check" ;;
+    esac
+    need_rust
+    find_missing "$1"
+    if [ -n "$debian" ]; then
+        install_packages
+        find_missing "$1"
+        [ -z "$debian" ] || fail "still missing after the installation: $names"
+    fi
+    if [ "$1" = check ]; then
+        need_rust_tools
+        need_cargo_deny
+    fi
+}
+
+# One line for each thing: what it is, a probe, then its package in Debian, Fedora and Homebrew.
+# There is none for Homebrew where macOS brings it (xcode-select) or cannot have it (systemd).
+find_missing() {
+    names='' debian='' fedora='' brew=''
+    need "a C compiler" "has cc" build-essential gcc ""
+    need "a C++ compiler" "has c++" build-essential gcc-c++ ""
+    need "make" "has make" build-essential make ""
+    need "perl with its modules" has_perl perl perl perl
+    case $1 in
+    test)
+        need "redis-server" "has redis-server" redis-server redis redis
+        need "Java 17 or newer" has_java default-jre-headless java-latest-openjdk-headless openjdk
+        need "Maven" "has mvn" maven maven maven
+        need "Chromium" "has chromium" chromium chromium chromium
+        need "Firefox" "has firefox-esr" firefox-esr firefox firefox
+        need "certutil" "has certutil" libnss3-tools nss-tools nss
+        need "curl" "has curl" curl curl curl
+        ;;
+    check)
+        need "systemd-analyze" "has systemd-analyze" systemd systemd ""
+        need "shellcheck" "has shellcheck" shellcheck ShellCheck shellcheck
+        ;;
+    esac
+}
+
+need() {
+    $2 && return
+    names="$names${names:+, }$1"
+    debian=$(add "$debian" "$3") fedora=$(add "$fedora" "$4") brew=$(add "$brew" "$5")
+}
+
+# The list $1 with $2, if that is anything, at its end once.
+add() {
+    case " $1 " in
+    *" $2 "*) echo "$1" ;;
+    *) echo "$1${1:+${2:+ }}$2" ;;
+    esac
+}
+
+has() {
+    command -v "$1" >/dev/null
+}
+
+# Debian's perl-base has the command, but not the modules that OpenSSL's Configure loads.
+has_perl() {
+    perl -MFindBin -MFile::Compare -MIPC::Cmd -e 1 2>/dev/null
+}
+
+has_java() {
+    major=$(java -version 2>&1 | sed -n 's/.* version "\([0-9]*\).*/\1/p')
+    [ "${major:-0}" -ge 17 ]
+}
+
+install_packages() {
+    echo "missing: $names"
+    if ! has apt-get; then
+        fail "There is no apt here: install these yourself, then run this again.
+  Fedora: sudo dnf install $fedora
+  macOS:  xcode-select --install; brew install $brew"
+    fi
+    sudo=''
+    if [ "$(id -u)" != 0 ]; then
+        has sudo || fail "This needs root, and there is no sudo. As root, run:
+  apt-get update && apt-get install -y $debian"
+        sudo=sudo
+    fi
+    run apt-get -q update
+    # shellcheck disable=SC2086 # a list of packages
+    run apt-get -q -o DPkg::Lock::Timeout=300 install -y --no-install-recommends $debian
+}
+
+# Runs the command as root, and shows it.
+run() {
+    echo "+ ${sudo:+$sudo }$*"
+    $sudo env DEBIAN_FRONTEND=noninteractive "$@"
+}
+
+# Rust is the developer's own: which one and how it is kept up is not ours to decide.
+need_rust() {
+    wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+    has cargo || fail "cargo is not here. ssegate needs Rust $wanted or newer. Install it from https://rustup.rs:
+  curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh
+and run this again."
+    found=$(cargo --version | cut -d ' ' -f 2)
+    oldest=$(printf '%s\n%s\n' "$wanted" "${found%%-*}" | sort -V | head -n 1)
+    [ "$oldest" = "$wanted" ] && return
+    if has rustup; then
+        fail "Rust $found is too old: ssegate needs $wanted or newer. Run: rustup update stable"
+    fi
+    fail "Rust $found ($(command -v cargo)) is too old: ssegate needs $wanted or newer. Install it from https://rustup.rs:
+  curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh
+and put ~/.cargo/bin before it in PATH."
+}
+
+need_rust_tools() {
+    cargo fmt --version >/dev/null 2>&1 && cargo clippy --version >/dev/null 2>&1 && return
+    fail "cargo fmt or cargo clippy is not here. Run: rustup component add rustfmt clippy"
+}
+
+# Built without optimization: it runs for three seconds, and building it takes a minute instead of six.
+need_cargo_deny() {
+    [ "$(target/tools/bin/cargo-deny --version 2>/dev/null)" = "cargo-deny $cargo_deny" ] && return
+    echo "+ cargo install cargo-deny --version $cargo_deny --root target/tools"
+    CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
+        cargo install cargo-deny --quiet --locked --version "$cargo_deny" --root target/tools
+}
+
+fail() {
+    echo "$*" >&2
+    exit 1
+}
+
+main "$@"

@@ -1,0 +1,30 @@
+//! Where log lines go: standard error, as text for people or as JSON for machines.
+
+use std::io::IsTerminal as _;
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+use crate::config::{LogFormat, LogLevel, Logging};
+
+/// Begins logging. `RUST_LOG` wins over the configured level.
+pub(super) fn init(logging: Logging) {
+    let level = match logging.level {
+        LogLevel::Error => "error",
+        LogLevel::Warn => "warn",
+        LogLevel::Info => "info",
+        LogLevel::Debug => "debug",
+        LogLevel::Trace => "trace",
+    };
+    // librdkafka and hyper speak in their own names, and only when asked to.
+    let default = format!("warn,ssegate={level},librdkafka=off,rdkafka=off");
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A second init would be a defect; it is not worth ending the process for.
+    let _ = match logging.format {
+        LogFormat::Text => {
+            lines.with_target(false).with_ansi(std::io::stderr().is_terminal()).finish().try_init()
+        }
+        LogFormat::Json => lines.json().flatten_event(true).finish().try_init(),
+    };
+}

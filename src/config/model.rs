@@ -1,0 +1,292 @@
+//! The validated configuration: types that cannot be wrong. Built by [`super::load`] alone; every
+//! other module reads them and none of them ever sees YAML.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::template::Template;
+
+/// One whole configuration file.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The public listeners.
+    pub server: Server,
+    /// The listener for health, metrics, status and publishing.
+    pub admin: Admin,
+    /// What is logged, and how.
+    pub log: Logging,
+    /// Bounds that hold for the whole process.
+    pub limits: Limits,
+    /// Every upstream, in the order of the file.
+    pub upstreams: Vec<Upstream>,
+    /// Every route, in the order of the file.
+    pub routes: Vec<Route>,
+}
+
+/// `server:`, what faces the clients.
+#[derive(Debug, Clone)]
+pub struct Server {
+    /// Addresses to listen on, at least one; port 0 takes a free one.
+    pub listen: Vec<SocketAddr>,
+    /// How connections are secured.
+    pub tls: Tls,
+    /// `drain`: the window in which streams end at random moments at shutdown. Default 5 s, at most 5 min.
+    pub drain: Duration,
+    /// `control_prefix`: what the names of control events begin with. Default `stream.`.
+    pub control_prefix: Arc<str>,
+}
+
+/// `server.tls:`
+#[derive(Debug, Clone)]
+pub enum Tls {
+    /// `none`: plain HTTP/1.1 and HTTP/2 (prior knowledge is not served), behind another terminator.
+    None,
+    /// `self_signed`: a certificate for `localhost` and the listen addresses, made at start.
+    SelfSigned,
+    /// `{ cert, key }`: the chain and its key, read, parsed and found to fit each other.
+    Certificate(Arc<rustls::sign::CertifiedKey>),
+}
+
+/// `admin:`
+#[derive(Debug, Clone)]
+pub struct Admin {
+    /// Where it listens; `listen: none` switches it off. Default `127.0.0.1:9090`.
+    pub listen: Option<SocketAddr>,
+}
+
+/// `log:`
+#[derive(Debug, Clone, Copy)]
+pub struct Logging {
+    /// `format`: default `text`.
+    pub format: LogFormat,
+    /// `level`: default `info`; the environment's `RUST_LOG` wins.
+    pub level: LogLevel,
+}
+
+/// `log.format:`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One readable line an entry, coloured on a terminal.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// `log.level:`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogLevel {
+    /// Only what needs a person now.
+    Error,
+    /// Also what may need one soon.
+    Warn,
+    /// Also one line a stream.
+    Info,
+    /// Also each connection.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// `limits:`
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// `memory`: bytes that all logs together may hold. Default 512 MiB, at least 16 MiB.
+    pub memory: usize,
+    /// `write_stall`: a client that takes nothing for this long is ended. Default 30 s, 1 s to 10 min.
+    pub write_stall: Duration,
+    /// `max_event`: bytes of payload above which a record becomes a gap `too_large`. Default 1 MiB, 1 KiB to 64 MiB.
+    pub max_event: usize,
+}
+
+/// One entry of `upstreams:`.
+#[derive(Debug, Clone)]
+pub struct Upstream {
+    /// Its key in the file; `[A-Za-z0-9_-]{1,64}`.
+    pub name: Arc<str>,
+    /// What it is.
+    pub kind: UpstreamKind,
+}
+
+/// The kind of an upstream, named in YAML by its only key.
+#[derive(Debug, Clone)]
+pub enum UpstreamKind {
+    /// `redis: { url, ping_interval, timeout }`
+    Redis(Redis),
+    /// `kafka: { brokers, properties }`
+    Kafka(Kafka),
+    /// `ticker: { every, data }`
+    Ticker(Ticker),
+    /// `push: {}`: fed by `POST /publish/<channel>` on the admin listener. One a file at most.
+    Push,
+}
+
+/// A Redis server.
+#[derive(Debug, Clone)]
+pub struct Redis {
+    /// `redis://` or `rediss://`, with user, password and database as usual.
+    pub url: Secret,
+    /// `ping_interval`: how often the subscribed link is tried. Default 5 s, 100 ms to 5 min.
+    pub ping_interval: Duration,
+    /// `timeout`: for connecting and for an answer to a ping. Default 5 s, 100 ms to 5 min.
+    pub timeout: Duration,
+}
+
+/// A Kafka cluster.
+#[derive(Debug, Clone)]
+pub struct Kafka {
+    /// `brokers`: `host:port`, at least one.
+    pub brokers: Vec<String>,
+    /// `properties`: any librdkafka property but those that would break resuming.
+    pub properties: BTreeMap<String, Secret>,
+}
+
+/// The built-in source of a steady event.
+#[derive(Debug, Clone)]
+pub struct Ticker {
+    /// `every`: default 1 s, 1 ms to 1 day.
+    pub every: Duration,
+    /// `data`: the payload of each event. Default `tick`.
+    pub data: Arc<str>,
+}
+
+/// One entry of `routes:`, with `defaults:` already applied.
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// `host`: lower-case, without a port; `None` serves every host that no other route of this path names.
+    pub host: Option<Arc<str>>,
+    /// `path`: `/rooms/{room}`, in `matchit`'s syntax.
+    pub path: Arc<str>,
+    /// `from.upstream`: the name of an upstream that exists.
+    pub upstream: Arc<str>,
+    /// What is read from it.
+    pub source: Source,
+    /// `params`: what a path parameter must match in whole; only parameters that the path has.
+    pub params: BTreeMap<Arc<str>, Pattern>,
+    /// `event`: the event name; without it there is no `event:` line and `onmessage` fires.
+    pub event: Option<Template>,
+    /// `binary`: what becomes of a payload that is not UTF-8.
+    pub binary: Binary,
+    /// `cors`: which pages of other origins may read it; without it none.
+    pub cors: Option<Cors>,
+    /// `keepalive`: silence after which a comment is sent. Default 15 s, 1 s to 10 min.
+    pub keepalive: Duration,
+    /// `retry`: the middle of the jittered reconnection time. Default 3 s, 100 ms to 10 min.
+    pub retry: Duration,
+    /// `linger`: how long wakes are gathered. Default 10 ms, 0 to 1 s.
+    pub linger: Duration,
+    /// `buffer`: bytes of lag room. Default 8 MiB, 64 KiB to 1 GiB.
+    pub buffer: usize,
+    /// `history`: the room kept for resuming.
+    pub history: History,
+    /// `replay`: how far back an id is honoured.
+    pub replay: Replay,
+    /// `idle_timeout`: how long a feed with parameters outlives its last client. Default 60 s, 0 to 1 day.
+    pub idle_timeout: Duration,
+    /// `on_lag`: what becomes of a client that fell behind the log.
+    pub on_lag: OnLag,
+}
+
+/// What a route reads: `from:` without the upstream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// `channel`: of a `redis` or `push` upstream; may hold path parameters.
+    Channel(Template),
+    /// `pattern`: of a `redis` upstream, as for PSUBSCRIBE; parameters have their glob characters escaped.
+    Pattern(Template),
+    /// `topic`: of a `kafka` upstream; may hold path parameters.
+    Topic(Template),
+    /// Nothing to name: a `ticker` upstream.
+    Ticker,
+}
+
+/// `binary:`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Binary {
+    /// Told as a gap `undecodable`.
+    Gap,
+    /// Every payload of the route is sent as base64 (RFC 4648 section 4).
+    Base64,
+}
+
+/// `cors:`
+#[derive(Debug, Clone)]
+pub struct Cors {
+    /// `origins`: who may read.
+    pub origins: Origins,
+    /// `credentials`: whether cookies may come along; never with [`Origins::Any`].
+    pub credentials: bool,
+}
+
+/// `cors.origins:`
+#[derive(Debug, Clone)]
+pub enum Origins {
+    /// `"*"`
+    Any,
+    /// Exact origins such as `https://shop.example.com`, lower-case, as browsers send them.
+    List(Vec<String>),
+}
+
+/// `history:`; the first bound that is reached counts. An entry is one event with its id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct History {
+    /// `events`: default 1000, at most 10,000,000; 0 keeps none.
+    pub events: usize,
+    /// `bytes`: default 8 MiB, ids included.
+    pub bytes: usize,
+    /// `age`: default 10 min.
+    pub age: Duration,
+}
+
+/// `replay:`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Replay {
+    /// `max_events`: default 100,000.
+    pub max_events: usize,
+    /// `max_age`: default 7 days.
+    pub max_age: Duration,
+}
+
+/// `on_lag:`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnLag {
+    /// Told as a gap `lagged`; the stream goes on with the oldest event left. The default.
+    Gap,
+    /// The stream ends with a `retry:`; the client comes back with its id.
+    Disconnect,
+}
+
+/// A regular expression that a whole value must match.
+#[derive(Debug, Clone)]
+pub struct Pattern(pub(super) regex::Regex);
+
+impl Pattern {
+    /// Whether `value` matches from its first to its last character.
+    pub fn matches(&self, value: &str) -> bool {
+        self.0.is_match(value)
+    }
+}
+
+/// A string that is never printed, logged or shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a value read from the configuration.
+    pub fn new(value: impl Into<String>) -> Self {
+        Self(value.into())
+    }
+
+    /// The value itself, for the one place that must use it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[secret]")
+    }
+}

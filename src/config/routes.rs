@@ -1,0 +1,232 @@
+//! `routes:`: each entry into a complete [`Route`], with `defaults` applied.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use regex::RegexBuilder;
+
+use super::fields::Fields;
+use super::from;
+use super::hosts;
+use super::keys;
+use super::mask;
+use super::model::{Pattern, Route};
+use super::paths::{self, RoutePath, Table};
+use super::policies::{self, Policies};
+use super::suggest;
+use super::tree::{Node, Value};
+use super::upstreams::Upstreams;
+use super::walk::Walk;
+
+/// What the routes are read against.
+pub(super) struct Given<'g> {
+    pub upstreams: &'g Upstreams,
+    pub defaults: &'g Policies,
+    /// What the names of control events begin with.
+    pub prefix: &'g str,
+}
+
+/// Reads `routes`.
+pub(super) fn read(walk: &Walk<'_>, node: &Node, given: &Given<'_>) -> Vec<Route> {
+    let Value::List(nodes) = &node.value else {
+        walk.wrong_type(node, "a list of routes");
+        return Vec::new();
+    };
+    if nodes.is_empty() {
+        walk.problem(node.span, "`routes` is empty; it needs at least one route");
+    }
+    let mut table = Table::default();
+    nodes.iter().filter_map(|node| read_route(walk, node, given, &mut table)).collect()
+}
+
+fn read_route(walk: &Walk<'_>, node: &Node, given: &Given<'_>, table: &mut Table) -> Option<Route> {
+    let fields = Fields::open(walk, node, keys::ROUTE)?;
+    let path = fields.required("path", "it is what clients ask for, such as `/events/news`");
+    let path = path.and_then(|node| paths::read(walk, &walk.text(node, "a path such as `/events/news`")?));
+    let host = fields.node("host").map(|node| read_host(walk, node));
+    if let (Some(path), Some(host)) =
+        (&path, host.as_ref().map_or(Some(None), |host| host.as_ref().map(Some)))
+    {
+        table.add(walk, host, path);
+    }
+    let names = path.as_ref().map(|path| path.params.as_slice());
+    let from = fields.required("from", "it says what to read, such as `{ upstream: cache, channel: news }`");
+    let from = from.and_then(|node| from::read(walk, node, names, given.upstreams));
+    let kind = from.as_ref().and_then(|from| from.kind);
+    let event = fields.node("event").and_then(|node| from::read_event(walk, node, kind, names, given.prefix));
+    let params = fields.node("params").map(|node| read_params(walk, node, path.as_ref())).unwrap_or_default();
+    let policies = policies::read(walk, &fields, given.defaults, &policies::IN_ROUTE);
+    let from = from?;
+    Some(Route {
+        host: host.flatten(),
+        path: path?.text,
+        upstream: from.upstream?,
+        source: from.source?,
+        params,
+        event,
+        binary: policies.binary,
+        cors: policies.cors,
+        keepalive: policies.keepalive,
+        retry: policies.retry,
+        linger: policies.linger,
+        buffer: policies.buffer,
+        history: policies.history,
+        replay: policies.replay,
+        idle_timeout: policies.idle_timeout,
+        on_lag: policies.on_lag,
+    })
+}
+
+fn read_host(walk: &Walk<'_>, node: &Node) -> Option<Arc<str>> {
+    let scalar = walk.text(node, "a host name such as `shop.example.com`")?;
+    let host = scalar.text.to_ascii_lowercase();
+    if hosts::is_host(&host) {
+        return Some(host.into());
+    }
+    let advice = if host.contains("://") {
+        "leave out the scheme"
+    } else if host.contains('*') {
+        "wildcards are not supported; leave `host` out to serve every host"
+    } else if hosts::host_and_port(&host).is_some() {
+        "leave out the port"
+    } else if !host.is_ascii() {
+        "write it in punycode (`xn--…`)"
+    } else {
+        "write a name such as `shop.example.com`"
+    };
+    walk.problem(scalar.span(), format!("{} is not a host; {advice}", scalar.shown()));
+    None
+}
+
+fn read_params(walk: &Walk<'_>, node: &Node, path: Option<&RoutePath>) -> BTreeMap<Arc<str>, Pattern> {
+    let mut patterns = BTreeMap::new();
+    for entry in walk.entries(node, "a mapping of parameters to regular expressions").unwrap_or_default() {
+        let name = &entry.key.text;
+        if let Some(path) = path
+            && !path.params.contains(name)
+        {
+            let known = path.params.iter().map(String::as_str);
+            let hint = if path.params.is_empty() {
+                "; it has none".to_owned()
+            } else {
+                suggest::hint(name, known, "it has")
+            };
+            walk.problem(entry.key.span, format!("the path has no parameter {}{hint}", mask::quotable(name)));
+        }
+        if let Some(pattern) = read_pattern(walk, &entry.value) {
+            patterns.insert(name.as_str().into(), pattern);
+        }
+    }
+    patterns
+}
+
+fn read_pattern(walk: &Walk<'_>, node: &Node) -> Option<Pattern> {
+    let scalar = walk.text(node, "a regular expression")?;
+    // Alone first: an error should speak of what was written, not of what is put around it.
+    let compiled = compile(&scalar.text).and_then(|_| compile(&format!("^(?:{})$", scalar.text)));
+    match compiled {
+        Ok(regex) => Some(Pattern(regex)),
+        Err(why) => {
+            walk.problem(scalar.span(), format!("{} is not a regular expression: {why}", scalar.shown()));
+            None
+        }
+    }
+}
+
+fn compile(pattern: &str) -> Result<regex::Regex, String> {
+    RegexBuilder::new(pattern).size_limit(1 << 20).build().map_err(|error| match error {
+        // The parser's report is of several lines and quotes the whole; the last says what is wrong.
+        regex::Error::Syntax(report) => {
+            let last = report.lines().last().unwrap_or_default();
+            last.strip_prefix("error: ").unwrap_or(last).to_owned()
+        }
+        regex::Error::CompiledTooBig(_) => "it is too large; use smaller repetitions".to_owned(),
+        _ => "it cannot be compiled".to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::testing::{HEAD, expect, expect_route, sound};
+
+    fn one(keys: &str) -> Route {
+        sound(&format!("{HEAD}  - {{ path: '/x/{{p}}', from: {{ upstream: t }}, {keys} }}\n"))
+            .routes
+            .remove(0)
+    }
+
+    #[test]
+    fn hosts() {
+        assert_eq!(one("host: Shop.Example.com").host.as_deref(), Some("shop.example.com"));
+        assert_eq!(one("").host, None);
+        for (host, text) in [
+            ("https://a", "leave out the scheme"),
+            ("a:80", "`a:80` is not a host; leave out the port"),
+            ("'*.a'", "leave `host` out to serve every host"),
+            ("é.example", "punycode"),
+            ("a/b", "write a name such as"),
+            ("''", "write a name such as"),
+        ] {
+            expect_route(&format!("{{ path: /x, from: {{ upstream: t }}, host: {host} }}"), 47, text);
+        }
+    }
+
+    #[test]
+    fn params_match_whole_values() {
+        let route = one("params: { p: 'a|[b-d]{2}' }");
+        let pattern = &route.params["p"];
+        for (value, matches) in
+            [("a", true), ("bc", true), ("ab", false), ("bcd", false), ("a\n", false), ("xa", false)]
+        {
+            assert_eq!(pattern.matches(value), matches, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn params_that_are_wrong() {
+        for (params, column, text) in [
+            ("{ q: x }", 62, "the path has no parameter `q`; it has `p`"),
+            ("{ P: x }", 62, "did you mean `p`?"),
+            ("{ p: '[' }", 65, "`[` is not a regular expression: unclosed character class"),
+            ("{ p: 'a)(b' }", 65, "`a)(b` is not a regular expression: unopened group"),
+            ("{ p: '(?x)a#' }", 65, "is not a regular expression"),
+            ("{ p: '.{9999}{9999}' }", 65, "it is too large"),
+            ("{ p: '^a$' }", 68, "a lone `$` means nothing; write `$$` for a dollar"),
+            ("{ p: '${HIDDEN}[' }", 65, "this value is not a regular expression: unclosed character class"),
+            ("{ p: [a] }", 65, "expected a regular expression, found a list"),
+            ("{ p: a, p: b }", 68, "the key `p` is written twice"),
+            ("[p]", 60, "expected a mapping of parameters to regular expressions, found a list"),
+        ] {
+            expect_route(
+                &format!("{{ path: '/xyz/{{p}}', from: {{ upstream: t }}, params: {params} }}"),
+                column,
+                text,
+            );
+        }
+        expect_route(
+            "{ path: /x, from: { upstream: t }, params: { p: x } }",
+            50,
+            "the path has no parameter `p`; it has none",
+        );
+    }
+
+    #[test]
+    fn the_list() {
+        let head = HEAD.strip_suffix("routes:\n").unwrap();
+        expect(head, &[(1, 1, "the file lacks `routes`; it needs at least one route")]);
+        expect(HEAD, &[(7, 1, "`routes` has no value")]);
+        expect(&format!("{head}routes: []\n"), &[(7, 9, "`routes` is empty; it needs at least one route")]);
+        expect(
+            &format!("{head}routes: {{ path: /x }}\n"),
+            &[(7, 9, "expected a list of routes, found a mapping")],
+        );
+        expect(&format!("{HEAD}  -\n"), &[(8, 4, "expected a mapping, found nothing")]);
+        expect_route(
+            "{ path: /x, from: { upstream: t }, evnt: x }",
+            40,
+            "unknown key `evnt` in a route; did you mean `event`?",
+        );
+        expect_route("{ path: /x, from: { upstream: t }, <<: x }", 40, "merge keys are not supported");
+    }
+}

@@ -1,0 +1,256 @@
+//! `upstreams:`: their names and kinds. Knows which kinds there are; what a kind's settings mean is
+//! in the kind's own file.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::fields::{Bounds, Fields};
+use super::keys::{self, Section};
+use super::mask;
+use super::model::{Ticker, Upstream, UpstreamKind};
+use super::place::Span;
+use super::tree::{Entry, Node, Value};
+use super::walk::Walk;
+use super::{kafka, redis};
+
+/// The kinds, without their settings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Redis,
+    Kafka,
+    Ticker,
+    Push,
+}
+
+/// What `upstreams` holds: names even where the settings had problems, so that routes to them are
+/// not blamed.
+#[derive(Debug, Default)]
+pub(super) struct Upstreams {
+    /// Those that can be used.
+    pub usable: Vec<Upstream>,
+    /// Every name, with its kind where that is known.
+    pub known: Vec<(Arc<str>, Option<Kind>)>,
+}
+
+impl Kind {
+    /// What the file and messages call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Redis => "redis",
+            Self::Kafka => "kafka",
+            Self::Ticker => "ticker",
+            Self::Push => "push",
+        }
+    }
+
+    fn of(name: &str) -> Option<Self> {
+        [Self::Redis, Self::Kafka, Self::Ticker, Self::Push].into_iter().find(|kind| kind.name() == name)
+    }
+}
+
+/// Reads `upstreams`; `admin` says whether there is a listener to push through.
+pub(super) fn read(walk: &Walk<'_>, node: &Node, admin: bool) -> Upstreams {
+    let mut upstreams = Upstreams::default();
+    let mut push: Option<Span> = None;
+    for entry in walk.entries(node, "a mapping of names to upstreams").unwrap_or_default() {
+        let name: Arc<str> = entry.key.text.as_str().into();
+        check_name(walk, entry);
+        let kind = read_kind(walk, &entry.value, &entry.key.text, entry.key.span);
+        if let Some((Kind::Push, span)) = kind {
+            check_push(walk, span, push, admin);
+            push = push.or(Some(span));
+        }
+        let settings = kind.and_then(|(kind, _)| read_settings(walk, &entry.value, kind));
+        upstreams.usable.extend(settings.map(|kind| Upstream { name: name.clone(), kind }));
+        upstreams.known.push((name, kind.map(|(kind, _)| kind)));
+    }
+    upstreams
+}
+
+fn check_name(walk: &Walk<'_>, entry: &Entry) {
+    let name = &entry.key.text;
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
+    if name.is_empty() || name.len() > 64 || !name.bytes().all(plain) {
+        let text = format!(
+            "{} cannot name an upstream; use 1 to 64 letters, digits, `_` and `-`",
+            mask::quotable(name)
+        );
+        walk.problem(entry.key.span, text);
+    }
+}
+
+/// The kind and where it is named.
+fn read_kind(walk: &Walk<'_>, node: &Node, name: &str, at: Span) -> Option<(Kind, Span)> {
+    if node.value == Value::Null {
+        no_kind(walk, at, name);
+        return None;
+    }
+    let fields = Fields::open(walk, node, keys::KINDS)?;
+    let mut kinds = fields.present();
+    let Some(first) = kinds.next() else {
+        // An unknown kind has been reported, with the list of those there are.
+        if fields.is_empty() {
+            no_kind(walk, fields.span(), name);
+        }
+        return None;
+    };
+    for second in kinds {
+        let text = format!(
+            "an upstream is of one kind, this one is `{}` already; give each a name of its own",
+            first.key.text
+        );
+        walk.conflict(second.key.span, text, first.key.span, "its first kind");
+    }
+    Some((Kind::of(&first.key.text)?, first.key.span))
+}
+
+fn no_kind(walk: &Walk<'_>, at: Span, name: &str) {
+    let text = format!(
+        "the upstream {} has no kind; give it one of `redis`, `kafka`, `ticker` or `push`",
+        mask::quotable(name)
+    );
+    walk.problem(at, text);
+}
+
+fn check_push(walk: &Walk<'_>, span: Span, earlier: Option<Span>, admin: bool) {
+    if let Some(earlier) = earlier {
+        walk.conflict(
+            span,
+            "there can be one `push` upstream; its channels keep uses apart",
+            earlier,
+            "the first one",
+        );
+    } else if !admin {
+        walk.problem(
+            span,
+            "a `push` upstream is fed through the admin listener, which is off; set `admin.listen`",
+        );
+    }
+}
+
+fn read_settings(walk: &Walk<'_>, upstream: &Node, kind: Kind) -> Option<UpstreamKind> {
+    let Value::Map(entries) = &upstream.value else { return None };
+    let entry = entries.iter().find(|entry| entry.key.text == kind.name())?;
+    let node = &entry.value;
+    match kind {
+        Kind::Redis | Kind::Kafka if node.value == Value::Null => {
+            let needed = if kind == Kind::Redis { "url" } else { "brokers" };
+            walk.problem(
+                entry.key.span,
+                format!("`{}` has no settings; it needs at least `{needed}`", kind.name()),
+            );
+            None
+        }
+        Kind::Redis => redis::read(walk, node).map(UpstreamKind::Redis),
+        Kind::Kafka => kafka::read(walk, node).map(UpstreamKind::Kafka),
+        Kind::Ticker => read_ticker(walk, node).map(UpstreamKind::Ticker),
+        Kind::Push => open_optional(walk, node, keys::PUSH).map(|_| UpstreamKind::Push),
+    }
+}
+
+fn read_ticker(walk: &Walk<'_>, node: &Node) -> Option<Ticker> {
+    let fields = open_optional(walk, node, keys::TICKER)?;
+    let every = fields.as_ref().and_then(|fields| fields.duration("every", &EVERY)).unwrap_or(EVERY.default);
+    let data = fields.as_ref().and_then(|fields| walk.text(fields.node("data")?, "text"));
+    Some(Ticker { every, data: data.map_or_else(|| "tick".into(), |data| data.text.into()) })
+}
+
+const EVERY: Bounds<Duration> = Bounds {
+    default: Duration::from_secs(1),
+    min: Duration::from_millis(1),
+    max: Duration::from_secs(86_400),
+};
+
+/// Opens settings that may be left out altogether, as in `push:`; `None` if they are of the wrong type.
+fn open_optional<'n>(
+    walk: &'n Walk<'n>,
+    node: &'n Node,
+    section: &'static Section,
+) -> Option<Option<Fields<'n>>> {
+    if node.value == Value::Null {
+        return Some(None);
+    }
+    Fields::open(walk, node, section).map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::testing::{HEAD, expect, sound};
+
+    /// One route to `t`; upstreams from line 4 on.
+    fn with(upstreams: &str) -> String {
+        format!(
+            "server: {{ tls: none }}\nroutes: [{{ path: /t, from: {{ upstream: t }} }}]\nupstreams:\n{upstreams}  t: {{ ticker: }}\n"
+        )
+    }
+
+    #[test]
+    fn kinds() {
+        let config = sound(&format!("{HEAD}  - {{ path: /t, from: {{ upstream: t }} }}\n"));
+        let names: Vec<&str> = config.upstreams.iter().map(|upstream| &*upstream.name).collect();
+        assert_eq!(names, ["r", "k", "t", "p"]);
+        assert!(
+            matches!(&config.upstreams[2].kind, UpstreamKind::Ticker(t) if t.every.as_secs() == 1 && &*t.data == "tick")
+        );
+        assert!(matches!(config.upstreams[3].kind, UpstreamKind::Push));
+    }
+
+    #[test]
+    fn tickers() {
+        let config = sound(&with("  u: { ticker: { every: 1ms, data: \"a\\nb\" } }\n"));
+        assert!(
+            matches!(&config.upstreams[0].kind, UpstreamKind::Ticker(t) if t.every.as_millis() == 1 && &*t.data == "a\nb")
+        );
+        expect(&with("  u: { ticker: { every: 0 } }\n"), &[(4, 25, "it must be from 1ms to 1d")]);
+        expect(
+            &with("  u: { ticker: { data: true } }\n"),
+            &[(4, 24, "expected text, found `true`; put it in quotes")],
+        );
+        expect(&with("  u: { ticker: 1s }\n"), &[(4, 16, "expected a mapping, found `1s`")]);
+    }
+
+    #[test]
+    fn kinds_that_are_wrong() {
+        expect(
+            &with("  u: {}\n"),
+            &[(4, 6, "the upstream `u` has no kind; give it one of `redis`, `kafka`")],
+        );
+        expect(&with("  u:\n"), &[(4, 3, "the upstream `u` has no kind")]);
+        expect(
+            &with("  u: { reddis: {} }\n"),
+            &[(4, 8, "unknown key `reddis` in an upstream; did you mean `redis`?")],
+        );
+        expect(&with("  u: { nats: {} }\n"), &[(4, 8, "it takes `redis`, `kafka`, `ticker` and `push`")]);
+        expect(&with("  u: { ticker: {}, push: {} }\n"), &[(4, 20, "this one is `ticker` already")]);
+        expect(&with("  u: { redis: }\n"), &[(4, 8, "`redis` has no settings; it needs at least `url`")]);
+        expect(&with("  u: { kafka: }\n"), &[(4, 8, "`kafka` has no settings; it needs at least `brokers`")]);
+        expect(&with("  u: redis\n"), &[(4, 6, "expected a mapping, found `redis`")]);
+    }
+
+    #[test]
+    fn push() {
+        expect(&with("  a: { push: }\n  b: { push: {} }\n"), &[(5, 8, "there can be one `push` upstream")]);
+        expect(&with("  a: { push: { x: y } }\n"), &[(4, 16, "unknown key `x` in `push`; it takes no keys")]);
+        let off = "a `push` upstream is fed through the admin listener, which is off";
+        expect(&format!("admin: {{ listen: none }}\n{}", with("  a: { push: }\n")), &[(5, 8, off)]);
+    }
+
+    #[test]
+    fn names() {
+        expect(&with("  a.b: { push: }\n"), &[(4, 3, "`a.b` cannot name an upstream; use 1 to 64 letters")]);
+        expect(&with("  '': { push: }\n"), &[(4, 3, "cannot name an upstream")]);
+        expect(&with(&format!("  {}: {{ push: }}\n", "x".repeat(65))), &[(4, 3, "cannot name an upstream")]);
+        expect(&with("  a: { push: }\n  a: { ticker: }\n"), &[(5, 3, "the key `a` is written twice")]);
+        sound(&with("  A-b_9: { push: }\n"));
+    }
+
+    #[test]
+    fn none_at_all() {
+        let missing = "the file lacks `upstreams`; it names the systems";
+        expect(
+            "server: { tls: none }\nroutes: [{ path: /t, from: { upstream: t } }]\n",
+            &[(1, 1, missing), (2, 40, "no upstream is called `t`")],
+        );
+    }
+}

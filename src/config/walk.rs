@@ -1,0 +1,228 @@
+//! Walking the tree: what every section's reader uses to take values out of it. Owns the list of
+//! problems and how a scalar becomes text; the sections know what their keys mean.
+//!
+//! A value with a problem is reported and read as absent, so that the walk goes on and finds the
+//! rest. What it yields is only handed out when nothing was reported.
+
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use super::interpolate;
+use super::mask;
+use super::place::{Span, Text};
+use super::problem::Problem;
+use super::tree::{Entry, Node, Value};
+
+/// What the readers share.
+pub(super) struct Walk<'w> {
+    text: &'w Text<'w>,
+    env: &'w dyn Fn(&str) -> Option<String>,
+    folder: PathBuf,
+    problems: RefCell<Vec<Problem>>,
+}
+
+/// A scalar with its variables filled in.
+#[derive(Debug)]
+pub(super) struct Scalar<'n> {
+    /// What it says.
+    pub text: Cow<'n, str>,
+    /// Whether it stands without quotes and is written in the file itself.
+    pub plain: bool,
+    raw: &'n str,
+    span: Span,
+}
+
+impl<'w> Walk<'w> {
+    /// Begins a walk; relative paths in values start at `folder`.
+    pub fn new(text: &'w Text<'w>, env: &'w dyn Fn(&str) -> Option<String>, folder: &Path) -> Self {
+        Self { text, env, folder: folder.to_owned(), problems: RefCell::new(Vec::new()) }
+    }
+
+    /// Everything that was reported.
+    pub fn into_problems(self) -> Vec<Problem> {
+        self.problems.into_inner()
+    }
+
+    /// Reports a problem at a place.
+    pub fn problem(&self, at: Span, text: impl Into<String>) {
+        self.report(Problem { at: Some(at), text: text.into(), also: None });
+    }
+
+    /// Reports a problem that has to do with another place, too.
+    pub fn conflict(&self, at: Span, text: impl Into<String>, other: Span, label: &str) {
+        self.report(Problem { at: Some(at), text: text.into(), also: Some((other, label.to_owned())) });
+    }
+
+    /// Reports a problem made elsewhere.
+    pub fn report(&self, problem: Problem) {
+        self.problems.borrow_mut().push(problem);
+    }
+
+    /// The entries of a mapping, the first of each key; others are reported.
+    pub fn entries<'n>(&self, node: &'n Node, expected: &str) -> Option<Vec<&'n Entry>> {
+        let Value::Map(entries) = &node.value else {
+            self.wrong_type(node, expected);
+            return None;
+        };
+        let mut seen: HashMap<&str, Span> = HashMap::new();
+        let mut first = Vec::new();
+        for entry in entries {
+            let key = &entry.key;
+            match seen.get(key.text.as_str()) {
+                Some(earlier) => {
+                    let text =
+                        format!("the key {} is written twice; keep one of them", mask::quotable(&key.text));
+                    self.conflict(key.span, text, *earlier, "first written here");
+                }
+                None => {
+                    seen.insert(&key.text, key.span);
+                    first.push(entry);
+                }
+            }
+        }
+        Some(first)
+    }
+
+    /// The values of a list, or a lone scalar as a list of one.
+    pub fn one_or_more<'n>(&self, node: &'n Node, expected: &str) -> Option<&'n [Node]> {
+        match &node.value {
+            Value::List(items) if items.is_empty() => {
+                self.problem(node.span, format!("this list is empty; it needs {expected}"));
+                None
+            }
+            Value::List(items) => Some(items),
+            Value::Scalar { .. } => Some(std::slice::from_ref(node)),
+            _ => {
+                self.wrong_type(node, &format!("{expected}, or a list of them"));
+                None
+            }
+        }
+    }
+
+    /// A scalar with its variables filled in and its `file:` read.
+    pub fn scalar<'n>(&self, node: &'n Node, expected: &str) -> Option<Scalar<'n>> {
+        let scalar = self.expanded(node, expected)?;
+        if interpolate::file_of(scalar.raw).is_none() {
+            return Some(scalar);
+        }
+        let content = self.read(&scalar, interpolate::file_of(&scalar.text)?)?;
+        match String::from_utf8(content) {
+            Ok(content) => {
+                Some(Scalar { text: Cow::Owned(interpolate::without_line_end(content)), ..scalar })
+            }
+            Err(_) => {
+                self.problem(
+                    scalar.span,
+                    "this file is not UTF-8 text, which the value of a setting must be",
+                );
+                None
+            }
+        }
+    }
+
+    /// The content of a file whose path, from the configuration file's folder on, is the value;
+    /// `file:` has no meaning in it.
+    pub fn file(&self, node: &Node, expected: &str) -> Option<Vec<u8>> {
+        let scalar = self.expanded(node, expected)?;
+        if interpolate::file_of(scalar.raw).is_some() {
+            self.problem(scalar.span, "this is the path of a file already; remove `file:`");
+            return None;
+        }
+        if scalar.text.is_empty() || scalar.text.contains("-----BEGIN") {
+            self.problem(scalar.span, format!("this is not a path; write {expected}"));
+            return None;
+        }
+        self.read(&scalar, &scalar.text)
+    }
+
+    fn read(&self, scalar: &Scalar<'_>, path: &str) -> Option<Vec<u8>> {
+        let path = self.folder.join(path);
+        // What a variable holds is a secret perhaps, even where a path is meant.
+        let shown = if scalar.raw.contains("${") {
+            mask::quotable(scalar.raw)
+        } else {
+            format!("`{}`", path.display())
+        };
+        let content = interpolate::read_bounded(&path);
+        content.map_err(|why| self.problem(scalar.span, format!("cannot read {shown}: {why}"))).ok()
+    }
+
+    /// Text in the sense of YAML: `true` and `false` must be quoted to be text.
+    pub fn text<'n>(&self, node: &'n Node, expected: &str) -> Option<Scalar<'n>> {
+        let scalar = self.scalar(node, expected)?;
+        if scalar.plain && matches!(&*scalar.text, "true" | "false") {
+            self.problem(
+                scalar.span,
+                format!("expected {expected}, found `{}`; put it in quotes if it is text", scalar.text),
+            );
+            return None;
+        }
+        Some(scalar)
+    }
+
+    /// Reports that something else than `expected` is there.
+    pub fn wrong_type(&self, node: &Node, expected: &str) {
+        let found = match &node.value {
+            Value::Null => "nothing".to_owned(),
+            Value::Scalar { text, .. } => mask::quotable(text),
+            Value::List(_) => "a list".to_owned(),
+            Value::Map(_) => "a mapping".to_owned(),
+            Value::Broken => return,
+        };
+        self.problem(node.span, format!("expected {expected}, found {found}"));
+    }
+
+    /// The part of a scalar that begins `at` bytes in; the whole where the file says it differently.
+    pub fn part(&self, scalar: &Scalar<'_>, at: usize, len: usize) -> Span {
+        let source = self.text.slice(scalar.span);
+        let verbatim = scalar.text == scalar.raw;
+        let begin = if source == scalar.raw {
+            scalar.span.start
+        } else if source.get(1..source.len().saturating_sub(1)) == Some(scalar.raw) {
+            scalar.span.start + 1
+        } else {
+            return scalar.span;
+        };
+        if verbatim { Span::new(begin + at, (begin + at + len).min(scalar.span.end)) } else { scalar.span }
+    }
+
+    /// A scalar with its variables filled in.
+    fn expanded<'n>(&self, node: &'n Node, expected: &str) -> Option<Scalar<'n>> {
+        let Value::Scalar { text: raw, plain } = &node.value else {
+            self.wrong_type(node, expected);
+            return None;
+        };
+        let unread = Scalar { text: Cow::Borrowed(raw), plain: false, raw, span: node.span };
+        match interpolate::expand(raw, self.env) {
+            Ok(text) => {
+                let plain = *plain && !interpolate::is_indirect(raw);
+                Some(Scalar { text, plain, ..unread })
+            }
+            Err(faults) => {
+                for fault in faults {
+                    self.problem(self.part(&unread, fault.at, fault.len), fault.what);
+                }
+                None
+            }
+        }
+    }
+}
+
+impl Scalar<'_> {
+    /// Where it stands.
+    pub fn span(&self) -> Span {
+        self.span
+    }
+
+    /// How a message names it: quoted where the file itself says it, never what came from elsewhere.
+    pub fn shown(&self) -> String {
+        if self.is_indirect() { "this value".to_owned() } else { mask::quotable(&self.text) }
+    }
+
+    /// Whether some of it came from the environment or from another file.
+    pub fn is_indirect(&self) -> bool {
+        interpolate::is_indirect(self.raw)
+    }
+}

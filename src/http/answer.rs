@@ -1,0 +1,164 @@
+//! From a request to a response: the contract with clients, step by step.
+
+use std::borrow::Cow;
+use std::convert::Infallible;
+use std::future::{Ready, ready};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+
+use super::Edge;
+use super::body::Body;
+use super::cors;
+use super::problem::Problem;
+use super::router::{Miss, Route};
+use super::stream::{self, EventStream};
+use super::supervise::Slot;
+use crate::hub::FeedKey;
+
+/// Answers the requests of one connection.
+#[derive(Clone)]
+pub struct Service {
+    edge: Arc<Edge>,
+    client: SocketAddr,
+}
+
+impl Service {
+    /// For a connection from `client`.
+    pub fn new(edge: Arc<Edge>, client: SocketAddr) -> Self {
+        Self { edge, client }
+    }
+
+    fn answer(&self, request: &Request<Incoming>) -> Response<Body> {
+        let (route, feed) = match host(request).and_then(|host| self.route(&host, request.uri().path())) {
+            Ok(found) => found,
+            Err(problem) => return self.fall_back(request).unwrap_or_else(|| problem.response()),
+        };
+        let mut response = match *request.method() {
+            Method::OPTIONS => options(),
+            Method::GET if !accepts_events(request.headers()) => Problem::NotAcceptable.response(),
+            Method::GET => self.stream(route, feed, request),
+            Method::HEAD => head(Bytes::new().into()),
+            _ => Problem::Method(METHODS).response(),
+        };
+        cors::apply(route.config.cors.as_ref(), request.headers(), response.headers_mut());
+        response
+    }
+
+    fn route(&self, host: &str, path: &str) -> Result<(&Arc<Route>, FeedKey), Problem> {
+        self.edge.router.find(host, path).map_err(|miss| match miss {
+            Miss::NoRoute => Problem::NoRoute,
+            Miss::BadParameter => Problem::BadParameter,
+        })
+    }
+
+    fn fall_back(&self, request: &Request<Incoming>) -> Option<Response<Body>> {
+        self.edge.fallback.as_ref().and_then(|answer| answer(request))
+    }
+
+    fn stream(&self, route: &Arc<Route>, feed: FeedKey, request: &Request<Incoming>) -> Response<Body> {
+        if self.edge.streams.draining() {
+            // An error status would end an EventSource for good; this one comes back, to another process.
+            return head(stream::opening(route).into());
+        }
+        let id = last_event_id(request);
+        let subscription = self.edge.hub.subscribe(feed, &route.policy(), id, route.config.replay);
+        let registered = self.edge.streams.open(route, self.client, Slot::current());
+        head(EventStream::new(subscription, registered).into())
+    }
+}
+
+impl hyper::service::Service<Request<Incoming>> for Service {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Ready<Result<Response<Body>, Infallible>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        ready(Ok(self.answer(&request)))
+    }
+}
+
+/// The head of a stream.
+fn head(body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store, no-transform"));
+    // nginx in front would otherwise gather the stream in its buffers.
+    headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
+    response
+}
+
+fn options() -> Response<Body> {
+    let mut response = Response::new(Bytes::new().into());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(METHODS));
+    response
+}
+
+/// The host that the request is for, without a port (RFC 9112 section 3.2, RFC 9113 section 8.3.1).
+fn host(request: &Request<Incoming>) -> Result<Cow<'_, str>, Problem> {
+    if let Some(host) = request.uri().host() {
+        return Ok(host.into());
+    }
+    let mut named = request.headers().get_all(header::HOST).iter();
+    let (Some(host), None) = (named.next(), named.next()) else { return Err(Problem::NoHost) };
+    let host = host.to_str().map_err(|_| Problem::NoHost)?;
+    let authority = host.parse::<http::uri::Authority>().map_err(|_| Problem::NoHost)?;
+    Ok(authority.host().to_owned().into())
+}
+
+/// Whether `accept` (RFC 9110 section 12.5.1) leaves `text/event-stream` possible.
+fn accepts_events(headers: &HeaderMap) -> bool {
+    let mut ranges =
+        headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).peekable();
+    ranges.peek().is_none()
+        || ranges.flat_map(|value| value.split(',')).any(|range| {
+            let mut parts = range.split(';').map(|part| part.trim().to_ascii_lowercase());
+            let fits =
+                parts.next().is_some_and(|range| ["text/event-stream", "text/*", "*/*"].contains(&&*range));
+            fits && !parts.any(|parameter| {
+                parameter.strip_prefix("q=").is_some_and(|q| q.parse().is_ok_and(|q: f32| q == 0.0))
+            })
+        })
+}
+
+/// The id to go on after: the header, which a reconnecting EventSource sends, before the query, which polyfills
+/// and first page loads use. The header is UTF-8 (WHATWG HTML 9.2.3); what is not names no event of ours.
+fn last_event_id(request: &Request<Incoming>) -> Option<String> {
+    let header = request.headers().get("last-event-id");
+    let header = header.map(|id| String::from_utf8_lossy(id.as_bytes()).into_owned());
+    header
+        .or_else(|| {
+            let query = request.uri().query()?;
+            let mut pairs = form_urlencoded::parse(query.as_bytes());
+            pairs.find(|(name, _)| name == "lastEventId").map(|(_, id)| id.into_owned())
+        })
+        .filter(|id| !id.is_empty())
+}
+
+const METHODS: &str = "GET, HEAD, OPTIONS";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accept_is_read_as_ranges() {
+        let accepts = |value: &'static str| {
+            accepts_events(&[(header::ACCEPT, HeaderValue::from_static(value))].into_iter().collect())
+        };
+        assert!(accepts_events(&HeaderMap::new()));
+        for yes in ["text/event-stream", "*/*", "text/html, Text/*;q=0.5", "text/event-stream;charset=utf-8"]
+        {
+            assert!(accepts(yes), "{yes}");
+        }
+        for no in ["application/json", "text/html", "text/event-stream;q=0", "*/*; q=0.0"] {
+            assert!(!accepts(no), "{no}");
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! One connection: handshake, the choice between HTTP/1.1 and HTTP/2 by ALPN, and serving until either side
+//! ends it.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::Service;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::answer::Service as Answers;
+use super::supervise::{StreamExecutor, Supervised};
+use super::{Body, Edge, Problem, Terminator};
+
+/// Serves one accepted socket until it ends. `stop` asks it to end when its streams have.
+pub async fn serve(
+    socket: TcpStream,
+    client: SocketAddr,
+    terminator: Terminator,
+    edge: Arc<Edge>,
+    stop: watch::Receiver<bool>,
+) {
+    let service = Answers::new(Arc::clone(&edge), client);
+    let Some(acceptor) = terminator.acceptor() else {
+        let _open = Counted::new(&edge, "http/1.1");
+        return serve_http1(socket, service, stop).await;
+    };
+    let handshake = async {
+        if speaks_plain_http(&socket).await {
+            return refuse_plain_http(socket).await;
+        }
+        acceptor.accept_with(socket, |session| session.set_buffer_limit(Some(TLS_BUFFER))).await
+    };
+    let stream = match timeout(HANDSHAKE, handshake).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => {
+            edge.metrics.handshakes_failed.inc();
+            return tracing::debug!(client = %client.ip(), %error, "no TLS handshake");
+        }
+        Err(_) => {
+            edge.metrics.handshakes_failed.inc();
+            return tracing::debug!(client = %client.ip(), "the TLS handshake took too long");
+        }
+    };
+    if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+        let _open = Counted::new(&edge, "h2");
+        serve_http2(stream, service, stop).await;
+    } else {
+        let _open = Counted::new(&edge, "http/1.1");
+        serve_http1(stream, service, stop).await;
+    }
+}
+
+/// Serves HTTP/1.1. The connection's task is what a stalled stream takes down.
+pub async fn serve_http1<I, S>(io: I, service: S, stop: watch::Receiver<bool>)
+where
+    I: AsyncRead + AsyncWrite + Unpin,
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
+{
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HANDSHAKE)
+        .max_buf_size(HTTP1_BUFFER)
+        .max_header_size(HEAD)
+        .serve_connection(TokioIo::new(io), service);
+    let mut connection = pin!(Supervised::new(connection));
+    tokio::select! {
+        _ = &mut connection => return,
+        () = stopped(stop) => {}
+    }
+    connection.as_mut().inner_pin_mut().graceful_shutdown();
+    connection.await;
+}
+
+async fn serve_http2<I, S>(io: I, service: S, stop: watch::Receiver<bool>)
+where
+    I: AsyncRead + AsyncWrite + Unpin,
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    let connection = http2::Builder::new(StreamExecutor)
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(HTTP2_STREAMS)
+        .max_header_list_size(HEAD as u32)
+        .max_send_buf_size(HTTP2_SEND_BUFFER)
+        .keep_alive_interval(HTTP2_PING)
+        .keep_alive_timeout(HTTP2_PING)
+        .serve_connection(TokioIo::new(io), service);
+    let mut connection = pin!(connection);
+    tokio::select! {
+        _ = &mut connection => return,
+        () = stopped(stop) => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    let _ = connection.await;
+}
+
+/// Ends once `stop` is true.
+pub async fn stopped(mut stop: watch::Receiver<bool>) {
+    if stop.wait_for(|stop| *stop).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// A TLS client begins with a record of type 22 (RFC 8446 section 5.1), an HTTP/1 client with a method.
+async fn speaks_plain_http(socket: &TcpStream) -> bool {
+    let mut first = [0];
+    matches!(socket.peek(&mut first).await, Ok(1)) && first[0].is_ascii_uppercase()
+}
+
+/// Tells someone who typed http:// what is wrong, as nginx does; then there is no handshake.
+async fn refuse_plain_http<T>(mut socket: TcpStream) -> std::io::Result<T> {
+    let (status, text) = Problem::PlainHttp.text();
+    let answer = format!(
+        "HTTP/1.1 {status}\r\ncontent-type: application/problem+json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{text}",
+        text.len(),
+    );
+    socket.write_all(answer.as_bytes()).await?;
+    socket.shutdown().await?;
+    // Closing with unread input would reset the connection before the answer is read.
+    tokio::io::copy(&mut socket, &mut tokio::io::sink()).await?;
+    Err(std::io::Error::other("plain HTTP on a TLS port"))
+}
+
+/// Counts a connection while it is open.
+struct Counted(prometheus_client::metrics::gauge::Gauge);
+
+impl Counted {
+    fn new(edge: &Edge, protocol: &'static str) -> Self {
+        let gauge = edge.metrics.connections(protocol);
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// For the TLS handshake, and again for a request's head.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Bytes that rustls may hold for a client that does not read.
+const TLS_BUFFER: usize = 32 * 1024;
+/// Bytes of a request's head, in either protocol; longer ones are answered with 431.
+const HEAD: usize = 32 * 1024;
+/// Bytes that hyper may hold for a client that does not read.
+const HTTP1_BUFFER: usize = 40 * 1024;
+/// The same for each HTTP/2 stream.
+const HTTP2_SEND_BUFFER: usize = 16 * 1024;
+/// Streams that an HTTP/2 connection may have at a time.
+const HTTP2_STREAMS: u32 = 250;
+/// How often a silent HTTP/2 peer is tried, and how long it may take to answer.
+const HTTP2_PING: Duration = Duration::from_secs(20);

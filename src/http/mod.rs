@@ -1,0 +1,54 @@
+//! The public side: from an accepted socket to a stream of events.
+//!
+//! Reading order: [`listen`] accepts, [`tls`] and [`connection`] make HTTP of it, [`answer`] finds the
+//! [`router`]'s route and makes a response ([`cors`], [`problem`]), [`stream`] is its body while it is open, and
+//! [`streams`] and [`supervise`] end it from outside, since hyper does not poll the body of a client that
+//! stops reading.
+
+mod answer;
+mod body;
+mod connection;
+mod cors;
+mod listen;
+mod problem;
+mod router;
+mod stream;
+mod streams;
+mod supervise;
+mod tls;
+
+pub use body::Body;
+pub use connection::serve_http1;
+pub use listen::{Bound, bind, serve};
+pub use problem::Problem;
+pub use router::Router;
+pub use streams::Streams;
+pub use tls::Terminator;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::http::{Request, Response};
+use hyper::body::Incoming;
+
+use crate::hub::Hub;
+use crate::metrics::Metrics;
+
+/// What every connection shares.
+pub struct Edge {
+    /// Where requests go.
+    pub router: Router,
+    /// Where events come from.
+    pub hub: Arc<Hub>,
+    /// The open streams.
+    pub streams: Arc<Streams>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// How long a client may take nothing.
+    pub write_stall: Duration,
+    /// What answers requests that no route has; without it they are told so.
+    pub fallback: Option<Fallback>,
+}
+
+/// Answers a request that no route has, or leaves it alone.
+pub type Fallback = Box<dyn Fn(&Request<Incoming>) -> Option<Response<Body>> + Send + Sync>;

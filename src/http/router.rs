@@ -1,0 +1,174 @@
+//! From host and path to a route, and from a route and its parameters to the feed it opens.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::config::{self, Config, Field, Template};
+use crate::hub::{Bounds, FeedKey, Policy, Source};
+use crate::metrics::{Metrics, RouteMetrics};
+use crate::shape::Shape;
+
+/// The most bytes that a path parameter may have once decoded.
+const PARAM: usize = 256;
+
+/// Every route, by host and path.
+pub struct Router {
+    hosts: HashMap<Arc<str>, matchit::Router<Arc<Route>>>,
+    any_host: matchit::Router<Arc<Route>>,
+    routes: Vec<Arc<Route>>,
+}
+
+/// A route while it is served.
+pub struct Route {
+    /// Its configuration.
+    pub config: config::Route,
+    /// Host and path as configured, which is how logs and metrics call it.
+    pub name: String,
+    /// What is counted for it.
+    pub metrics: RouteMetrics,
+    shape: Shape,
+}
+
+/// Why there is no feed for a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Miss {
+    /// No route has it, or a parameter does not match the route's pattern.
+    NoRoute,
+    /// A parameter is too long, not UTF-8, empty or holds control characters.
+    BadParameter,
+}
+
+impl Router {
+    /// The routes of a configuration, in which no two are the same or ambiguous.
+    pub fn new(config: &Config, metrics: &Metrics) -> Self {
+        let mut router = Self { hosts: HashMap::new(), any_host: matchit::Router::new(), routes: Vec::new() };
+        for route in &config.routes {
+            let route = Arc::new(Route::new(route, config, metrics));
+            let paths = match &route.config.host {
+                Some(host) => router.hosts.entry(Arc::clone(host)).or_default(),
+                None => &mut router.any_host,
+            };
+            let inserted = paths.insert(&*route.config.path, Arc::clone(&route));
+            inserted.expect("the configuration has neither bad nor ambiguous paths");
+            router.routes.push(route);
+        }
+        router
+    }
+
+    /// Every route, in the order of the file.
+    pub fn routes(&self) -> &[Arc<Route>] {
+        &self.routes
+    }
+
+    /// The route for a host (without port) and a path, and the feed that it opens. A route that names the
+    /// host goes before one that does not.
+    pub fn find(&self, host: &str, path: &str) -> Result<(&Arc<Route>, FeedKey), Miss> {
+        let named = self.hosts.get(host.to_ascii_lowercase().as_str()).and_then(|paths| paths.at(path).ok());
+        let found = named.or_else(|| self.any_host.at(path).ok()).ok_or(Miss::NoRoute)?;
+        let route = found.value;
+        let mut params = HashMap::new();
+        for (name, value) in found.params.iter() {
+            let value = decode(value)?;
+            if route.config.params.get(name).is_some_and(|pattern| !pattern.matches(&value)) {
+                return Err(Miss::NoRoute);
+            }
+            params.insert(name, value);
+        }
+        Ok((route, route.feed(&params)))
+    }
+}
+
+impl Route {
+    fn new(route: &config::Route, config: &Config, metrics: &Metrics) -> Self {
+        let name = format!("{}{}", route.host.as_deref().unwrap_or_default(), route.path);
+        let shape = Shape {
+            event: route.event.clone(),
+            binary: route.binary,
+            max_event: config.limits.max_event,
+            control_prefix: Arc::clone(&config.server.control_prefix),
+        };
+        Self { config: route.clone(), metrics: metrics.route(&name), name, shape }
+    }
+
+    /// The feed of a route whose source and shape have no parameters: held always. `None` for any other.
+    pub fn held_feed(&self) -> Option<FeedKey> {
+        let in_source = match &self.config.source {
+            config::Source::Channel(name) | config::Source::Pattern(name) | config::Source::Topic(name) => {
+                name.has_params()
+            }
+            config::Source::Ticker => false,
+        };
+        let in_event = self.config.event.as_ref().is_some_and(Template::has_params);
+        (!in_source && !in_event).then(|| self.feed(&HashMap::new()))
+    }
+
+    /// How its feeds are kept.
+    pub fn policy(&self) -> Policy {
+        let config::History { events, bytes, age } = self.config.history;
+        let bounds = Bounds { events, bytes, age, buffer: self.config.buffer };
+        Policy { bounds, linger: self.config.linger, idle_timeout: self.config.idle_timeout }
+    }
+
+    fn feed(&self, params: &HashMap<&str, Cow<'_, str>>) -> FeedKey {
+        let param = |field: &Field| match field {
+            Field::Param(name) => params.get(&**name).cloned(),
+            _ => None,
+        };
+        let source = match &self.config.source {
+            config::Source::Channel(name) => Source::Channel(name.fill(param).into()),
+            config::Source::Topic(name) => Source::Topic(name.fill(param).into()),
+            config::Source::Pattern(name) => Source::Pattern(
+                name.fill(|field| param(field).map(|value| Cow::Owned(escape_glob(&value)))).into(),
+            ),
+            config::Source::Ticker => Source::Ticker,
+        };
+        let event = self.shape.event.as_ref();
+        let event = event.map(|event| event.bind(|field| param(field).map(Cow::into_owned)));
+        FeedKey {
+            upstream: Arc::clone(&self.config.upstream),
+            source,
+            shape: Shape { event, ..self.shape.clone() },
+        }
+    }
+}
+
+/// One path segment, percent-decoded.
+fn decode(segment: &str) -> Result<Cow<'_, str>, Miss> {
+    let value =
+        percent_encoding::percent_decode_str(segment).decode_utf8().map_err(|_| Miss::BadParameter)?;
+    let fitting = !value.is_empty() && value.len() <= PARAM && !value.chars().any(char::is_control);
+    fitting.then_some(value).ok_or(Miss::BadParameter)
+}
+
+/// The value as a Redis pattern that matches nothing but it.
+fn escape_glob(value: &str) -> String {
+    let mut escaped = String::with_capacity(value.len());
+    for c in value.chars() {
+        if matches!(c, '*' | '?' | '[' | ']' | '\\' | '^' | '-') {
+            escaped.push('\\');
+        }
+        escaped.push(c);
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_are_decoded_and_bounded() {
+        assert_eq!(decode("a%2Fb%C3%A9").unwrap(), "a/bé");
+        for bad in ["%00", "%0a", "%ff", "%c0%80", ""] {
+            assert_eq!(decode(bad), Err(Miss::BadParameter), "{bad}");
+        }
+        assert_eq!(decode(&"a".repeat(256)).unwrap().len(), 256);
+        assert_eq!(decode(&"a".repeat(257)), Err(Miss::BadParameter));
+    }
+
+    #[test]
+    fn glob_characters_stand_for_themselves() {
+        assert_eq!(escape_glob("a*b?[c-d]\\"), r"a\*b\?\[c\-d\]\\");
+    }
+}

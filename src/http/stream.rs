@@ -1,0 +1,156 @@
+//! One open stream: the body that turns what a subscription reads into the bytes of an HTTP response, with
+//! keepalive comments in the silences.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use pin_project_lite::pin_project;
+use tokio::sync::futures::OwnedNotified;
+use tokio::time::{Instant, Sleep};
+
+use super::router::Route;
+use super::streams::{End, Registered};
+use crate::config::OnLag;
+use crate::hub::{Read, Reason, Subscription};
+use crate::sse;
+
+/// Bytes handed to hyper at a time; what a stalled client can hold of a large event.
+const FRAME: usize = 16 * 1024;
+
+/// Bytes read from the log at a time.
+const READ: usize = 32 * 1024;
+
+pin_project! {
+    /// The events of one subscription, until the client or the process has enough.
+    pub struct EventStream {
+        subscription: Subscription,
+        registered: Registered,
+        out: VecDeque<Bytes>,
+        ended: bool,
+        written: Instant,
+        #[pin]
+        wake: OwnedNotified,
+        #[pin]
+        silence: Sleep,
+    }
+}
+
+impl EventStream {
+    /// A stream that begins with a comment and a `retry:`, before anything else is known.
+    pub fn new(subscription: Subscription, registered: Registered) -> Self {
+        let keepalive = registered.control.route.config.keepalive;
+        Self {
+            out: VecDeque::from([opening(&registered.control.route)]),
+            ended: false,
+            written: Instant::now(),
+            wake: subscription.feed().log.wake().next(),
+            silence: tokio::time::sleep(keepalive),
+            subscription,
+            registered,
+        }
+    }
+
+    /// The next bytes to send; `None` when the stream has ended.
+    pub fn poll_bytes(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        loop {
+            if let Some(bytes) = self.as_mut().take() {
+                return Poll::Ready(Some(bytes));
+            }
+            if self.ended {
+                return Poll::Ready(None);
+            }
+            if self.registered.control.ending(cx).is_some() {
+                self.as_mut().finish();
+                continue;
+            }
+            let this = self.as_mut().project();
+            match this.subscription.read(READ) {
+                Read::Pending => ready!(self.as_mut().poll_news(cx)),
+                Read::Control { bytes, gap } => {
+                    let route = &this.registered.control.route;
+                    gap.inspect(|&reason| route.metrics.gap(reason));
+                    if gap == Some(Reason::Lagged) && route.config.on_lag == OnLag::Disconnect {
+                        this.registered.control.end(End::Lagged);
+                    } else {
+                        this.out.push_back(bytes);
+                    }
+                }
+                Read::Slice { bytes, events } => {
+                    this.registered.count(events);
+                    this.out.push_back(bytes);
+                }
+                Read::Pieces { bytes, events } => {
+                    this.registered.count(events);
+                    this.out.extend(bytes);
+                }
+            }
+        }
+    }
+
+    /// Ready when there may be something to read or to send.
+    fn poll_news(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let mut this = self.project();
+        if this.wake.as_mut().poll(cx).is_ready() {
+            this.wake.set(this.subscription.feed().log.wake().next());
+            return Poll::Ready(());
+        }
+        if this.silence.as_mut().poll(cx).is_ready() {
+            let keepalive = this.registered.control.route.config.keepalive;
+            // The timer is not set anew for each event; it looks at the last write when it rings.
+            let (due, now) = (*this.written + keepalive, Instant::now());
+            if due <= now {
+                this.out.push_back(this.subscription.moved_on().unwrap_or(Bytes::from_static(KEEPALIVE)));
+            }
+            this.silence.reset(if due <= now { now + keepalive } else { due });
+            return Poll::Ready(());
+        }
+        this.registered.control.waiting();
+        Poll::Pending
+    }
+
+    fn take(self: Pin<&mut Self>) -> Option<Bytes> {
+        let this = self.project();
+        let front = this.out.front_mut()?;
+        let bytes = if front.len() > FRAME { front.split_to(FRAME) } else { this.out.pop_front()? };
+        *this.written = Instant::now();
+        this.registered.handed(bytes.len());
+        Some(bytes)
+    }
+
+    /// The last words: when to come back.
+    fn finish(self: Pin<&mut Self>) {
+        let this = self.project();
+        *this.ended = true;
+        let mut bytes = Vec::new();
+        sse::retry(&mut bytes, jittered(this.registered.control.route.config.retry));
+        this.out.push_back(bytes.into());
+    }
+}
+
+impl Registered {
+    fn count(&self, events: usize) {
+        self.control.events.fetch_add(events as u64, Ordering::Relaxed);
+        self.control.route.metrics.events_out.inc_by(events as u64);
+    }
+}
+
+/// What every stream begins with: a comment, so that proxies and clients see that it is open, and the time
+/// after which to come back, drawn for this client.
+pub fn opening(route: &Arc<Route>) -> Bytes {
+    let mut bytes = Vec::new();
+    sse::comment(&mut bytes, "");
+    sse::retry(&mut bytes, jittered(route.config.retry));
+    bytes.into()
+}
+
+/// A time drawn evenly from within a quarter of `middle`, so that clients do not all come back at once.
+fn jittered(middle: Duration) -> Duration {
+    middle.mul_f64(rand::random_range(0.75..1.25))
+}
+
+const KEEPALIVE: &[u8] = b":\n\n";

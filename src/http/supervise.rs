@@ -1,0 +1,84 @@
+//! Ending a task from outside. The task that serves a stream (on HTTP/1.1 the connection's, on HTTP/2 the
+//! stream's own) runs within [`Supervised`]; the stream finds its [`Slot`] there, and whoever holds the slot can
+//! have the task dropped, whatever hyper is waiting for.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+
+use futures_util::task::AtomicWaker;
+use pin_project_lite::pin_project;
+
+tokio::task_local! {
+    static CURRENT: Arc<Slot>;
+}
+
+/// The handle by which a supervised task is ended.
+#[derive(Debug, Default)]
+pub struct Slot {
+    killed: AtomicBool,
+    waker: AtomicWaker,
+}
+
+impl Slot {
+    /// The slot of the task that this is called in; one that ends nothing outside any.
+    pub fn current() -> Arc<Self> {
+        CURRENT.try_with(Arc::clone).unwrap_or_default()
+    }
+
+    /// Has the task dropped.
+    pub fn kill(&self) {
+        self.killed.store(true, Ordering::Release);
+        self.waker.wake();
+    }
+}
+
+pin_project! {
+    /// A future that can be ended through its slot; then it gives `None`.
+    pub struct Supervised<F> {
+        #[pin]
+        inner: F,
+        slot: Arc<Slot>,
+    }
+}
+
+impl<F> Supervised<F> {
+    /// Runs `inner` with a slot of its own.
+    pub fn new(inner: F) -> Self {
+        Self { inner, slot: Arc::default() }
+    }
+
+    /// The future within.
+    pub fn inner_pin_mut(self: Pin<&mut Self>) -> Pin<&mut F> {
+        self.project().inner
+    }
+}
+
+impl<F: Future> Future for Supervised<F> {
+    type Output = Option<F::Output>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        this.slot.waker.register(cx.waker());
+        if this.slot.killed.load(Ordering::Acquire) {
+            return Poll::Ready(None);
+        }
+        CURRENT.sync_scope(Arc::clone(this.slot), || this.inner.poll(cx)).map(Some)
+    }
+}
+
+/// Runs each HTTP/2 stream in a supervised task of its own. The tasks end with their connection: hyper's stream
+/// futures end when it is dropped.
+#[derive(Debug, Clone, Copy)]
+pub struct StreamExecutor;
+
+impl<F> hyper::rt::Executor<F> for StreamExecutor
+where
+    F: Future + Send + 'static,
+    F::Output: Send,
+{
+    fn execute(&self, stream: F) {
+        tokio::spawn(Supervised::new(stream));
+    }
+}

@@ -1,0 +1,332 @@
+//! A subscriber's place in a log: undecided until the log can say where its id stands, *catching up* while
+//! its own position and the log's differ, and *joined*, a mere number, from then on.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::chunk::{Index, Seq};
+use super::gap::{Gap, Reason};
+use super::id::{Decoded, IdCodec};
+use super::position::Position;
+use super::ring::Ring;
+use crate::config::Replay;
+use crate::sse;
+
+/// A reader's place.
+#[derive(Debug)]
+pub struct Cursor {
+    state: State,
+    replay: Replay,
+    /// The position told last without an event.
+    told: Option<Arc<Position>>,
+}
+
+#[derive(Debug)]
+enum State {
+    /// The log was not ready, or has to ask the upstream whether the id can be true.
+    Undecided {
+        id: Option<String>,
+        asked: Option<u64>,
+    },
+    /// Stands where the log stood before entry `next`. `anchor` is the index of the chunk that holds the
+    /// entry before it, so that its position can be told even after the log has let go.
+    Joined {
+        next: Seq,
+        anchor: Arc<Index>,
+    },
+    CatchingUp(Box<CatchingUp>),
+}
+
+/// Reads on a log whose partitions are interleaved otherwise than those of the log that gave the id.
+#[derive(Debug)]
+struct CatchingUp {
+    next: Seq,
+    /// The log's position before entry `next`.
+    walked: Position,
+    /// The reader's own position: the later of its id and `walked`, in each partition.
+    at: Position,
+    /// In how many partitions `walked` is short of `at`.
+    behind: usize,
+}
+
+/// What a reader is given.
+#[derive(Debug)]
+pub enum Read {
+    /// Nothing yet: wait for the log's wake.
+    Pending,
+    /// To be written before what follows: a gap of this reader's own, if any, and its position.
+    Control {
+        /// The bytes.
+        bytes: Bytes,
+        /// Why events are missing.
+        gap: Option<Reason>,
+    },
+    /// Events of the log as they stand, shared by every reader.
+    Slice {
+        /// The bytes.
+        bytes: Bytes,
+        /// How many events they hold.
+        events: usize,
+    },
+    /// Events with the reader's own ids: shared bodies and id blocks in turn.
+    Pieces {
+        /// The bytes, in order.
+        bytes: Vec<Bytes>,
+        /// How many events they hold.
+        events: usize,
+    },
+}
+
+/// What the log knows beside its ring while a cursor reads.
+pub struct View<'r> {
+    /// The chunks.
+    pub ring: &'r mut Ring,
+    /// The log's codec.
+    pub codec: &'r dyn IdCodec,
+    /// What the names of control events begin with.
+    pub prefix: &'r str,
+    /// The ends that the upstream told last, and how many times it was asked.
+    pub ends: &'r mut Ends,
+    /// The present.
+    pub now: Instant,
+}
+
+/// The upstream's own ends, asked for when a client brings an id ahead of the log.
+#[derive(Debug, Default)]
+pub struct Ends {
+    /// Counts the questions.
+    pub asked: u64,
+    /// The question answered last, and the answer.
+    pub told: Option<(u64, Position)>,
+}
+
+impl Cursor {
+    /// A cursor that begins after `id`, or at the head where there is none.
+    pub fn new(id: Option<String>, replay: Replay) -> Self {
+        Self { state: State::Undecided { id, asked: None }, replay, told: None }
+    }
+
+    /// Reads on, at most `max` bytes unless a single event is larger.
+    pub fn read(&mut self, view: &mut View<'_>, max: usize) -> Read {
+        match &mut self.state {
+            State::Undecided { .. } => self.decide(view),
+            State::Joined { next, anchor } => {
+                if *next < view.ring.floor() {
+                    return self.lagged(view);
+                }
+                read_joined(next, anchor, view.ring, max)
+            }
+            State::CatchingUp(catching) => {
+                if catching.next < view.ring.floor() {
+                    return self.lagged(view);
+                }
+                let read = catching.read(view, max);
+                if catching.behind == 0 {
+                    self.state = joined(view.ring, catching.next);
+                }
+                read
+            }
+        }
+    }
+
+    /// The control event that tells the log's position, where it moved on without an event since the newest
+    /// one and this reader, who has read all there is, has not been told.
+    pub fn moved_on(&mut self, view: &View<'_>) -> Option<Bytes> {
+        let State::Joined { next, .. } = &self.state else { return None };
+        let position = view.ring.position();
+        let told = self.told.as_ref().is_some_and(|told| Arc::ptr_eq(told, position));
+        if told || *next != view.ring.head() || !view.ring.moved_on() {
+            return None;
+        }
+        self.told = Some(Arc::clone(position));
+        let mut bytes = Vec::new();
+        write_position(view, position, &mut bytes);
+        Some(bytes.into())
+    }
+
+    /// Fixes where the cursor begins. Told by a position, and by a gap where the id cannot be honoured whole.
+    fn decide(&mut self, view: &mut View<'_>) -> Read {
+        let State::Undecided { id, asked } = &mut self.state else { return Read::Pending };
+        let wanted = match id.as_deref().map(|id| view.codec.decode(id)) {
+            None => return self.begin(view, None, Start::Live),
+            Some(Decoded::Position(position)) => position,
+            Some(Decoded::Idle) => return self.begin(view, Some(Gap::of(Reason::FeedIdle)), Start::Live),
+            Some(Decoded::Unknown) => return self.begin(view, Some(Gap::of(Reason::UnknownId)), Start::Live),
+        };
+        if !view.ring.position().covers_all(&wanted) {
+            match view.ends.beyond(view.ring, view.codec, &wanted, asked) {
+                None => return Read::Pending,
+                Some(true) => return self.begin(view, Some(Gap::of(Reason::UnknownId)), Start::Live),
+                Some(false) => {}
+            }
+        }
+        let (gap, start) = self.resume(view, wanted);
+        self.begin(view, gap, start)
+    }
+
+    /// Where a reader at `wanted` goes on, and what it cannot be given.
+    fn resume(&self, view: &View<'_>, wanted: Position) -> (Option<Gap>, Start) {
+        let (ring, single) = (&view.ring, view.codec.single_order());
+        let evicted = !wanted.covers_all(ring.floor_position());
+        let first = if evicted { ring.floor() } else { ring.first_uncovered(&wanted) };
+        let by_count = ring.head().saturating_sub(self.replay.max_events as Seq);
+        let seq = first.max(by_count).max(ring.first_younger(self.replay.max_age, view.now));
+        let reason = match (seq > first, evicted) {
+            (true, _) => Reason::ReplayLimit,
+            (false, true) => Reason::Evicted,
+            (false, false) => return (None, Start::At { seq, position: wanted }),
+        };
+        let mut position = wanted.clone();
+        position.merge(&ring.position_before(seq));
+        let noted = ring.evicted_note_beyond(&wanted) || ring.note_within(first, seq);
+        let missed = (single && !noted).then(|| position.next(0) - wanted.next(0));
+        let range = Some((wanted, position.clone()));
+        (Some(Gap { missed, range, ..Gap::of(reason) }), Start::At { seq, position })
+    }
+
+    /// The log went past this reader: tell it what it missed, and go on with the oldest left.
+    fn lagged(&mut self, view: &mut View<'_>) -> Read {
+        let floor = view.ring.floor();
+        let (from, missed) = match &self.state {
+            State::Joined { next, anchor } => {
+                let known = !view.ring.evicted_note_since(*next);
+                (anchor.position_before(*next), known.then(|| floor - next))
+            }
+            State::CatchingUp(catching) => (catching.at.clone(), None),
+            State::Undecided { .. } => return Read::Pending,
+        };
+        let mut position = from.clone();
+        position.merge(view.ring.floor_position());
+        let range = Some((from, position.clone()));
+        let gap = Gap { missed, range, ..Gap::of(Reason::Lagged) };
+        self.begin(view, Some(gap), Start::At { seq: floor, position })
+    }
+
+    fn begin(&mut self, view: &mut View<'_>, gap: Option<Gap>, start: Start) -> Read {
+        let (seq, position) = match start {
+            Start::Live => (view.ring.head(), Position::clone(view.ring.position())),
+            Start::At { seq, position } => (seq, position),
+        };
+        let mut bytes = Vec::new();
+        if let Some(gap) = &gap {
+            gap.encode(view.prefix, view.codec, &mut bytes);
+            bytes.push(b'\n');
+        }
+        write_position(view, &position, &mut bytes);
+        if seq == view.ring.head() {
+            view.ring.passed_all();
+        }
+        let walked = view.ring.position_before(seq);
+        self.state = match walked.behind(&position) {
+            0 => joined(view.ring, seq),
+            behind => State::CatchingUp(Box::new(CatchingUp { next: seq, walked, at: position, behind })),
+        };
+        Read::Control { bytes: bytes.into(), gap: gap.map(|gap| gap.reason) }
+    }
+}
+
+/// Appends the control event that tells where the reader stands.
+fn write_position(view: &View<'_>, position: &Position, out: &mut Vec<u8>) {
+    let mut id = String::new();
+    view.codec.encode(position, &mut id);
+    sse::control_body(out, view.prefix, "position", "{}");
+    sse::id_block(out, &id);
+}
+
+/// Where a cursor begins once it is decided.
+enum Start {
+    Live,
+    At { seq: Seq, position: Position },
+}
+
+impl Ends {
+    /// Whether `wanted` lies beyond the upstream's end. `None` until that is known; asks, if need be.
+    fn beyond(
+        &mut self,
+        ring: &Ring,
+        codec: &dyn IdCodec,
+        wanted: &Position,
+        asked: &mut Option<u64>,
+    ) -> Option<bool> {
+        if !codec.portable() {
+            return Some(true);
+        }
+        let question = *asked.get_or_insert_with(|| {
+            self.asked += 1;
+            self.asked
+        });
+        let (_, ends) = self.told.as_ref().filter(|(answered, _)| *answered >= question)?;
+        let mut known = ends.clone();
+        known.merge(ring.position());
+        Some(!known.covers_all(wanted))
+    }
+}
+
+impl CatchingUp {
+    fn read(&mut self, view: &mut View<'_>, max: usize) -> Read {
+        let (mut pieces, mut events, mut size) = (Vec::new(), 0, 0);
+        let mut id = String::new();
+        while self.behind > 0 && size < max {
+            let Some((chunk, at)) = view.ring.find(self.next) else { break };
+            let mark = chunk.index.entries[at].mark;
+            let fresh = !self.at.covers(mark);
+            self.step(mark);
+            if fresh {
+                id.clear();
+                view.codec.encode(&self.at, &mut id);
+                let mut block = Vec::new();
+                sse::id_block(&mut block, &id);
+                let body = chunk.body(at);
+                size += body.len() + block.len();
+                pieces.extend([body, block.into()]);
+                events += 1;
+            }
+            let (before, end) = (chunk.before, chunk.offset(at + 1));
+            view.ring.passed(before, end);
+        }
+        if pieces.is_empty() && self.behind > 0 {
+            Read::Pending
+        } else {
+            Read::Pieces { bytes: pieces, events }
+        }
+    }
+
+    /// Goes past the next entry.
+    fn step(&mut self, mark: super::position::Mark) {
+        let short = |this: &Self| this.walked.next(mark.partition) < this.at.next(mark.partition);
+        let was_short = short(self);
+        self.walked.advance(mark);
+        self.at.advance(mark);
+        if was_short && !short(self) {
+            self.behind -= 1;
+        }
+        self.next += 1;
+    }
+}
+
+fn joined(ring: &Ring, next: Seq) -> State {
+    let anchor = match next.checked_sub(1).and_then(|before| ring.find(before)) {
+        Some((chunk, _)) => Arc::clone(&chunk.index),
+        None => ring.find(next).map_or(ring.tail(), |(chunk, _)| &chunk.index).clone(),
+    };
+    State::Joined { next, anchor }
+}
+
+fn read_joined(next: &mut Seq, anchor: &mut Arc<Index>, ring: &mut Ring, max: usize) -> Read {
+    let Some((chunk, from)) = ring.find(*next) else { return Read::Pending };
+    let start = chunk.offset(from);
+    let to = if chunk.bytes.len() - start <= max {
+        chunk.index.entries.len()
+    } else {
+        let fitting = chunk.index.entries.partition_point(|entry| entry.body as usize <= start + max);
+        (fitting - 1).max(from + 1)
+    };
+    let end = chunk.offset(to);
+    let (bytes, before) = (chunk.bytes.slice(start..end), chunk.before);
+    *anchor = Arc::clone(&chunk.index);
+    *next += (to - from) as Seq;
+    ring.passed(before, end);
+    Read::Slice { bytes, events: to - from }
+}

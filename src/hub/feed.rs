@@ -1,0 +1,175 @@
+//! Feeds: what a subscriber opens. Two routes with the same source and shape share one.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::cursor::{Cursor, Read};
+use super::id::{Epoch, EpochCodec};
+use super::log::{Appended, Log};
+use super::position::Position;
+use super::ring::Bounds;
+use crate::config::Replay;
+use crate::shape::Shape;
+
+/// What a feed reads, path parameters filled in.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// A Redis or push channel.
+    Channel(Arc<str>),
+    /// A Redis pattern.
+    Pattern(Arc<str>),
+    /// A Kafka topic.
+    Topic(Arc<str>),
+    /// The ticker's only source.
+    Ticker,
+}
+
+impl Source {
+    /// Its name, as operators know it.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Channel(name) | Self::Pattern(name) | Self::Topic(name) => name,
+            Self::Ticker => "ticker",
+        }
+    }
+}
+
+/// What tells feeds apart.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct FeedKey {
+    /// The upstream's name.
+    pub upstream: Arc<str>,
+    /// What is read from it.
+    pub source: Source,
+    /// How records become events.
+    pub shape: Shape,
+}
+
+/// How a feed is kept. Where routes share a feed and differ, the more generous holds.
+#[derive(Debug, Clone, Copy)]
+pub struct Policy {
+    /// Room for history and lag.
+    pub bounds: Bounds,
+    /// How long wakes are gathered.
+    pub linger: Duration,
+    /// How long the feed outlives its last subscriber.
+    pub idle_timeout: Duration,
+}
+
+/// One feed and its log.
+pub struct Feed {
+    /// What it reads.
+    pub key: FeedKey,
+    /// Where its events are.
+    pub log: Arc<Log>,
+    epoch: Epoch,
+    previous: Option<Epoch>,
+    stay: Mutex<Stay>,
+    lost: Mutex<Option<SystemTime>>,
+}
+
+/// How long it stays.
+#[derive(Debug)]
+struct Stay {
+    held: bool,
+    idle_timeout: Duration,
+    idle_since: Option<Instant>,
+}
+
+impl Feed {
+    pub(super) fn new(key: FeedKey, policy: &Policy, log: Arc<Log>, previous: Option<Epoch>) -> Arc<Self> {
+        let idle_since = Some(Instant::now());
+        let stay = Mutex::new(Stay { held: false, idle_timeout: policy.idle_timeout, idle_since });
+        Arc::new(Self { key, log, epoch: Epoch::random(), previous, stay, lost: Mutex::new(None) })
+    }
+
+    /// For a source without history: its subscription stands as of now. Opens the log the first time; after a
+    /// lost link it tells the gap.
+    pub fn confirm(&self) -> Appended {
+        self.log.open(Arc::new(EpochCodec::new(self.epoch, self.previous)), Position::default());
+        match self.lost.lock().take() {
+            Some(since) => self.log.append_link_lost((since, SystemTime::now())),
+            None => Appended::default(),
+        }
+    }
+
+    /// For a source without history: its link is gone, and was last known to be good at `since`. Told when
+    /// the subscription stands again.
+    pub fn lose(&self, since: SystemTime) {
+        if self.log.position().is_some() {
+            self.lost.lock().get_or_insert(since);
+        }
+    }
+
+    /// Keeps it for good.
+    pub(super) fn hold(&self) {
+        self.stay.lock().held = true;
+    }
+
+    pub(super) fn widen(&self, policy: &Policy) {
+        self.log.widen(policy.bounds);
+        self.log.wake().shorten(policy.linger);
+        let mut stay = self.stay.lock();
+        stay.idle_timeout = stay.idle_timeout.max(policy.idle_timeout);
+    }
+
+    pub(super) fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    pub(super) fn join(&self) {
+        self.stay.lock().idle_since = None;
+        self.log.join();
+    }
+
+    fn leave(&self) {
+        let mut stay = self.stay.lock();
+        self.log.leave();
+        if self.log.readers() == 0 {
+            stay.idle_since = Some(Instant::now());
+        }
+    }
+
+    /// Whether it has been without subscribers for its time.
+    pub(super) fn expired(&self, now: Instant) -> bool {
+        let stay = self.stay.lock();
+        let idle = stay.idle_since.map(|since| now.duration_since(since));
+        !stay.held && self.log.readers() == 0 && idle.is_some_and(|idle| idle >= stay.idle_timeout)
+    }
+}
+
+/// One subscriber of a feed: its cursor, and its count, which ends with it.
+pub struct Subscription {
+    feed: Arc<Feed>,
+    cursor: Cursor,
+}
+
+impl Subscription {
+    pub(super) fn new(feed: Arc<Feed>, id: Option<String>, replay: Replay) -> Self {
+        Self { feed, cursor: Cursor::new(id, replay) }
+    }
+
+    /// Reads on, at most `max` bytes unless a single event is larger.
+    pub fn read(&mut self, max: usize) -> Read {
+        self.feed.log.read(&mut self.cursor, max)
+    }
+
+    /// The control event that tells a position which moved on without an event, if that is news.
+    pub fn moved_on(&mut self) -> Option<bytes::Bytes> {
+        self.feed.log.moved_on(&mut self.cursor)
+    }
+
+    /// The feed.
+    pub fn feed(&self) -> &Arc<Feed> {
+        &self.feed
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        self.feed.leave();
+    }
+}

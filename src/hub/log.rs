@@ -1,0 +1,229 @@
+//! The log of one feed: a writer and a ring behind two locks, and a wake. Appending never waits for a reader:
+//! encoding happens outside the readers' lock, and what is done inside it does not depend on their number.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::cursor::{Cursor, Ends, Read, View};
+use super::gap::Reason;
+use super::id::IdCodec;
+use super::memory::{Memory, Reclaim};
+use super::position::{Mark, Position};
+use super::ring::{Bounds, Ring};
+use super::wake::Wake;
+use super::writer::{Batch, Writer};
+use crate::shape::{Record, Shape};
+
+/// Bounded, append-only, in memory; one upstream session writes, any number of cursors read.
+pub struct Log {
+    shape: Shape,
+    memory: Arc<Memory>,
+    wake: Arc<Wake>,
+    bounds: Mutex<Bounds>,
+    readers: AtomicUsize,
+    writer: Mutex<Option<Writer>>,
+    open: Mutex<Option<Open>>,
+}
+
+struct Open {
+    ring: Ring,
+    codec: Arc<dyn IdCodec>,
+    ends: Ends,
+}
+
+/// What one append came to.
+#[derive(Debug, Default)]
+pub struct Appended {
+    /// Entries added, gaps included.
+    pub events: u64,
+    /// Gaps added.
+    pub gaps: Vec<Reason>,
+}
+
+/// What a log holds, for `/status`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Events.
+    pub events: usize,
+    /// Bytes, index and bookkeeping included.
+    pub bytes: usize,
+}
+
+impl Log {
+    /// A log that holds nothing and is not open: readers wait.
+    pub fn new(shape: Shape, bounds: Bounds, memory: &Arc<Memory>, wake: Arc<Wake>) -> Arc<Self> {
+        let log = Arc::new(Self {
+            shape,
+            memory: Arc::clone(memory),
+            wake,
+            bounds: Mutex::new(bounds),
+            readers: AtomicUsize::new(0),
+            writer: Mutex::new(None),
+            open: Mutex::new(None),
+        });
+        let holder: Arc<dyn Reclaim> = log.clone();
+        memory.register(Arc::downgrade(&holder));
+        log
+    }
+
+    /// Opens the log: the upstream's subscription is confirmed, and what comes next follows `position`. Does
+    /// nothing if it is open already.
+    pub fn open(&self, codec: Arc<dyn IdCodec>, position: Position) {
+        {
+            let mut writer = self.writer.lock();
+            if writer.is_some() {
+                return;
+            }
+            let ring = Ring::new(*self.bounds.lock(), position.clone());
+            let (shape, memory) = (self.shape.clone(), Arc::clone(&self.memory));
+            *writer = Some(Writer::new(Arc::clone(&codec), shape, memory, position));
+            *self.open.lock() = Some(Open { ring, codec, ends: Ends::default() });
+        }
+        self.wake.ring_now();
+    }
+
+    /// The position after the newest record; `None` before the log is open.
+    pub fn position(&self) -> Option<Arc<Position>> {
+        self.writer.lock().as_ref().map(|writer| Arc::clone(writer.position()))
+    }
+
+    /// Appends records, each with its mark, or with none where the log numbers them. Records that the log has
+    /// already are left out. Never waits for a reader.
+    pub fn append<R: Record>(&self, records: impl IntoIterator<Item = (Option<Mark>, R)>) -> Appended {
+        self.take_in(|writer| writer.records(records))
+    }
+
+    /// Appends the gap `upstream_lost` for this span of time.
+    pub fn append_link_lost(&self, span: (SystemTime, SystemTime)) -> Appended {
+        self.take_in(|writer| writer.link_lost(span))
+    }
+
+    fn take_in(&self, encode: impl FnOnce(&mut Writer) -> Batch) -> Appended {
+        let appended = {
+            let mut writer = self.writer.lock();
+            let Some(writer) = writer.as_mut() else { return Appended::default() };
+            let mut batch = encode(writer);
+            let events = batch.chunks.iter().map(|chunk| chunk.index.entries.len() as u64).sum();
+            let appended = Appended { events, gaps: std::mem::take(&mut batch.notes) };
+            if let Some(open) = self.open.lock().as_mut() {
+                open.ring.push(batch, self.attended(), Instant::now());
+            }
+            appended
+        };
+        self.memory.settle();
+        if appended.events > 0 {
+            self.wake.ring();
+        }
+        appended
+    }
+
+    /// Reads on at `cursor`, at most `max` bytes unless a single event is larger.
+    pub fn read(&self, cursor: &mut Cursor, max: usize) -> Read {
+        self.with_view(|view| cursor.read(view, max)).unwrap_or(Read::Pending)
+    }
+
+    /// See [`Cursor::moved_on`].
+    pub fn moved_on(&self, cursor: &mut Cursor) -> Option<Bytes> {
+        self.with_view(|view| cursor.moved_on(view)).flatten()
+    }
+
+    fn with_view<T>(&self, read: impl FnOnce(&mut View<'_>) -> T) -> Option<T> {
+        let mut open = self.open.lock();
+        let Open { ring, codec, ends } = open.as_mut()?;
+        let prefix = &self.shape.control_prefix;
+        Some(read(&mut View { ring, codec: &**codec, prefix, ends, now: Instant::now() }))
+    }
+
+    /// What ends the wait of a reader that found nothing.
+    pub fn wake(&self) -> &Arc<Wake> {
+        &self.wake
+    }
+
+    /// The number of a question that waits for the upstream's ends, if there is one.
+    pub fn asks_ends(&self) -> Option<u64> {
+        let open = self.open.lock();
+        let ends = &open.as_ref()?.ends;
+        let answered = ends.told.as_ref().map_or(0, |(question, _)| *question);
+        (ends.asked > answered).then_some(ends.asked)
+    }
+
+    /// Answers question number `question`: the upstream ends here.
+    pub fn tell_ends(&self, question: u64, ends: Position) {
+        if let Some(open) = self.open.lock().as_mut() {
+            open.ends.told = Some((question, ends));
+        }
+        self.wake.ring_now();
+    }
+
+    /// Whether a source that can pause should: there are readers, and not even the foremost keeps up.
+    pub fn congested(&self) -> bool {
+        let buffer = self.bounds.lock().buffer as u64;
+        self.attended() && self.open.lock().as_ref().is_some_and(|open| open.ring.unread() > buffer / 2)
+    }
+
+    /// Counts a reader in.
+    pub fn join(&self) {
+        self.readers.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a reader out.
+    pub fn leave(&self) {
+        self.readers.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// How many readers there are.
+    pub fn readers(&self) -> usize {
+        self.readers.load(Ordering::Relaxed)
+    }
+
+    /// Makes room for the larger of the present bounds and these.
+    pub fn widen(&self, bounds: Bounds) {
+        let mut own = self.bounds.lock();
+        *own = own.max(bounds);
+        if let Some(open) = self.open.lock().as_mut() {
+            open.ring.widen(bounds);
+        }
+    }
+
+    /// Lets go of what is too old.
+    pub fn sweep(&self, now: Instant) {
+        if let Some(open) = self.open.lock().as_mut() {
+            open.ring.evict(self.attended(), now);
+        }
+    }
+
+    /// What it holds.
+    pub fn held(&self) -> Held {
+        let open = self.open.lock();
+        open.as_ref()
+            .map_or(Held::default(), |open| Held { events: open.ring.events(), bytes: open.ring.bytes() })
+    }
+
+    fn attended(&self) -> bool {
+        self.readers() > 0
+    }
+}
+
+impl Reclaim for Log {
+    fn held(&self) -> usize {
+        self.open.lock().as_ref().map_or(0, |open| open.ring.bytes())
+    }
+
+    fn reclaim(&self, bytes: usize) -> usize {
+        let mut given = 0;
+        if let Some(open) = self.open.lock().as_mut() {
+            while given < bytes {
+                match open.ring.evict_oldest() {
+                    0 => break,
+                    size => given += size,
+                }
+            }
+        }
+        given
+    }
+}

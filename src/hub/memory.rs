@@ -1,0 +1,89 @@
+//! The budget `limits.memory`: what all logs together hold, counted until the last reader has let go.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+/// Something that can give memory back.
+pub trait Reclaim: Send + Sync {
+    /// Bytes that it holds now.
+    fn held(&self) -> usize;
+    /// Lets go of at least `bytes` of its oldest, or of all it can; returns what was let go.
+    fn reclaim(&self, bytes: usize) -> usize;
+}
+
+/// Counts bytes against a limit, and takes them from the fattest log when there are too many.
+pub struct Memory {
+    limit: usize,
+    used: AtomicUsize,
+    holders: Mutex<Vec<Weak<dyn Reclaim>>>,
+}
+
+impl Memory {
+    /// A budget of `limit` bytes.
+    pub fn new(limit: usize) -> Arc<Self> {
+        Arc::new(Self { limit, used: AtomicUsize::new(0), holders: Mutex::new(Vec::new()) })
+    }
+
+    /// Bytes in use, those that only a reader still holds included.
+    pub fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// The limit in bytes.
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// Makes `holder` one of those that are asked to give back.
+    pub fn register(&self, holder: Weak<dyn Reclaim>) {
+        let mut holders = self.holders.lock();
+        holders.retain(|holder| holder.strong_count() > 0);
+        holders.push(holder);
+    }
+
+    /// Wraps `data` so that `data.len() + overhead` bytes count as used until the last clone or slice is
+    /// dropped.
+    pub fn charge(self: &Arc<Self>, data: Vec<u8>, overhead: usize) -> Bytes {
+        let bytes = data.len() + overhead;
+        self.used.fetch_add(bytes, Ordering::Relaxed);
+        Bytes::from_owner(Charged { data: data.into_boxed_slice(), bytes, memory: Arc::clone(self) })
+    }
+
+    /// Brings the use under the limit again as far as the holders can: the fattest gives first. Called after
+    /// an append, with no lock of a holder held.
+    pub fn settle(&self) {
+        let mut excess = self.used().saturating_sub(self.limit);
+        if excess == 0 {
+            return;
+        }
+        let holders: Vec<_> = self.holders.lock().iter().filter_map(Weak::upgrade).collect();
+        while excess > 0 {
+            let given = holders.iter().max_by_key(|h| h.held()).map_or(0, |fattest| fattest.reclaim(excess));
+            if given == 0 {
+                return;
+            }
+            excess = excess.saturating_sub(given);
+        }
+    }
+}
+
+struct Charged {
+    data: Box<[u8]>,
+    bytes: usize,
+    memory: Arc<Memory>,
+}
+
+impl AsRef<[u8]> for Charged {
+    fn as_ref(&self) -> &[u8] {
+        &self.data
+    }
+}
+
+impl Drop for Charged {
+    fn drop(&mut self) {
+        self.memory.used.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,225 @@
+//! The bounded ring of chunks: what a log holds, how it lets go, and where a reader finds its place. Pure:
+//! it waits for nobody and tells the time from its arguments.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::chunk::{Chunk, Index, Seq};
+use super::position::{Mark, Position};
+use super::writer::Batch;
+
+/// How much a log holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Events kept for resuming.
+    pub events: usize,
+    /// Bytes kept for resuming.
+    pub bytes: usize,
+    /// How long events are kept for resuming.
+    pub age: Duration,
+    /// Bytes of lag room, kept beyond the above while there are readers.
+    pub buffer: usize,
+}
+
+impl Bounds {
+    /// The larger of each, for a feed that two routes share.
+    pub fn max(self, other: Self) -> Self {
+        Self {
+            events: self.events.max(other.events),
+            bytes: self.bytes.max(other.bytes),
+            age: self.age.max(other.age),
+            buffer: self.buffer.max(other.buffer),
+        }
+    }
+}
+
+/// The chunks of a log, oldest first.
+#[derive(Debug)]
+pub struct Ring {
+    chunks: VecDeque<Chunk>,
+    bounds: Bounds,
+    bytes: usize,
+    /// The number of the oldest entry held, and the position before it.
+    floor: (Seq, Arc<Position>),
+    /// The position after the newest record, whether it made an event or not.
+    position: Arc<Position>,
+    /// The index of the newest chunk: what a reader that joins at the head holds on to.
+    tail: Arc<Index>,
+    /// The newest of the source's own gaps that was let go.
+    evicted_note: Option<(Seq, Mark)>,
+    /// Bytes taken in since the log was made, and how many of them the foremost reader has passed.
+    taken: u64,
+    passed: u64,
+}
+
+impl Ring {
+    /// An empty ring whose first entry will be number 0.
+    pub fn new(bounds: Bounds, position: Position) -> Self {
+        let position = Arc::new(position);
+        let tail = Arc::new(Index { first: 0, start: Arc::clone(&position), entries: Box::default() });
+        Self {
+            chunks: VecDeque::new(),
+            bounds,
+            bytes: 0,
+            floor: (0, Arc::clone(&position)),
+            position,
+            tail,
+            evicted_note: None,
+            taken: 0,
+            passed: 0,
+        }
+    }
+
+    /// Takes in what one append made, and lets go of what is then too old or too much.
+    pub fn push(&mut self, batch: Batch, attended: bool, now: Instant) {
+        for chunk in batch.chunks {
+            self.bytes += chunk.size();
+            self.taken = chunk.before + chunk.size() as u64;
+            self.tail = Arc::clone(&chunk.index);
+            self.chunks.push_back(chunk);
+        }
+        self.position = batch.position;
+        self.evict(attended, now);
+    }
+
+    /// Lets go of chunks beyond the history, except those that are lag room for readers.
+    pub fn evict(&mut self, attended: bool, now: Instant) {
+        while let Some(oldest) = self.chunks.front() {
+            let newer = (self.head() - oldest.index.end()) as usize;
+            let Bounds { events, bytes, age, buffer } = self.bounds;
+            let history = newer < events && self.bytes <= bytes && now.duration_since(oldest.at) <= age;
+            let lag_room = attended && self.bytes - oldest.size() < buffer;
+            if history || lag_room {
+                break;
+            }
+            self.evict_oldest();
+        }
+    }
+
+    /// Lets go of the oldest chunk, whatever the bounds say; returns its size.
+    pub fn evict_oldest(&mut self) -> usize {
+        let Some(oldest) = self.chunks.pop_front() else { return 0 };
+        if let Some(at) = oldest.index.entries.iter().rposition(|entry| entry.note) {
+            self.evicted_note = Some((oldest.index.first + at as Seq, oldest.index.entries[at].mark));
+        }
+        self.floor = (oldest.index.end(), Arc::clone(&oldest.end));
+        self.bytes -= oldest.size();
+        oldest.size()
+    }
+
+    /// Makes room for the larger of the present bounds and these.
+    pub fn widen(&mut self, bounds: Bounds) {
+        self.bounds = self.bounds.max(bounds);
+    }
+
+    /// The number after the newest entry.
+    pub fn head(&self) -> Seq {
+        self.tail.end()
+    }
+
+    /// The number of the oldest entry held.
+    pub fn floor(&self) -> Seq {
+        self.floor.0
+    }
+
+    /// The position before the oldest entry held.
+    pub fn floor_position(&self) -> &Arc<Position> {
+        &self.floor.1
+    }
+
+    /// The position after the newest record.
+    pub fn position(&self) -> &Arc<Position> {
+        &self.position
+    }
+
+    /// Whether the position moved on after the newest entry, by records that made no event.
+    pub fn moved_on(&self) -> bool {
+        let last = self.chunks.back().map_or(&self.floor.1, |chunk| &chunk.end);
+        !Arc::ptr_eq(last, &self.position) && **last != *self.position
+    }
+
+    /// The newest index.
+    pub fn tail(&self) -> &Arc<Index> {
+        &self.tail
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Entries held.
+    pub fn events(&self) -> usize {
+        (self.head() - self.floor()) as usize
+    }
+
+    /// Whether a gap of the source itself was let go among the entries from `seq` on.
+    pub fn evicted_note_since(&self, seq: Seq) -> bool {
+        self.evicted_note.is_some_and(|(at, _)| at >= seq)
+    }
+
+    /// The same, for entries that a reader at `position` has not read.
+    pub fn evicted_note_beyond(&self, position: &Position) -> bool {
+        self.evicted_note.is_some_and(|(_, mark)| !position.covers(mark))
+    }
+
+    /// The chunk that holds entry `seq`, and its place there. `None` at the head.
+    pub fn find(&self, seq: Seq) -> Option<(&Chunk, usize)> {
+        let newest = self.chunks.back()?;
+        let chunk = if seq >= newest.index.first {
+            newest
+        } else {
+            &self.chunks[self.chunks.partition_point(|chunk| chunk.index.end() <= seq)]
+        };
+        (seq < chunk.index.end()).then(|| (chunk, (seq - chunk.index.first) as usize))
+    }
+
+    /// The number of the first entry that `position` does not cover. Entries after it may be covered.
+    pub fn first_uncovered(&self, position: &Position) -> Seq {
+        let at = self.chunks.partition_point(|chunk| position.covers_all(&chunk.end));
+        self.chunks.get(at).map_or(self.head(), |chunk| {
+            let covered = chunk.index.entries.iter().take_while(|entry| position.covers(entry.mark)).count();
+            chunk.index.first + covered as Seq
+        })
+    }
+
+    /// The number of the first entry that is younger than `age`.
+    pub fn first_younger(&self, age: Duration, now: Instant) -> Seq {
+        let at = self.chunks.partition_point(|chunk| now.duration_since(chunk.at) > age);
+        self.chunks.get(at).map_or(self.head(), |chunk| chunk.index.first)
+    }
+
+    /// The log's position before entry `seq`, which is held or the head.
+    pub fn position_before(&self, seq: Seq) -> Position {
+        match self.find(seq) {
+            Some((chunk, _)) => chunk.index.position_before(seq),
+            None => Position::clone(&self.position),
+        }
+    }
+
+    /// Whether a gap of the source itself is held among the entries `from..to`.
+    pub fn note_within(&self, from: Seq, to: Seq) -> bool {
+        let chunks = self.chunks.iter().filter(|chunk| chunk.index.end() > from && chunk.index.first < to);
+        chunks
+            .flat_map(|chunk| chunk.index.entries.iter().zip(chunk.index.first..))
+            .any(|(entry, seq)| entry.note && (from..to).contains(&seq))
+    }
+
+    /// Notes that a reader has come `offset` bytes into the chunk before which `before` bytes were taken in.
+    pub fn passed(&mut self, before: u64, offset: usize) {
+        self.passed = self.passed.max(before + offset as u64);
+    }
+
+    /// Notes that a reader stands at the head.
+    pub fn passed_all(&mut self) {
+        self.passed = self.taken;
+    }
+
+    /// Bytes that not even the foremost reader has taken.
+    pub fn unread(&self) -> u64 {
+        self.taken.saturating_sub(self.passed)
+    }
+}

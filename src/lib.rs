@@ -1,0 +1,30 @@
+//! ssegate: an edge proxy that turns Redis and Kafka into Server-Sent Events over TLS.
+//!
+//! The data path, which is also a reading order:
+//!
+//! ```text
+//! config ──► app ──► upstream ──► shape ──► hub ──► http ──► TLS, TCP
+//!                    records      events    logs    streams
+//! ```
+//!
+//! - [`config`] turns a YAML file into types that cannot be wrong, or into a list of all that is wrong.
+//! - [`app`] wires everything from these types, and takes it down again.
+//! - [`upstream`] keeps a link to each Redis or Kafka and hands its records over.
+//! - [`shape`] makes an event of a record, and [`sse`] the bytes of an event, once for all clients.
+//! - [`hub`] is the heart: a log for each feed, and cursors that read it.
+//! - [`http`] terminates TLS, routes, and serves each cursor as a stream.
+//! - [`admin`] and [`metrics`] show operators how it goes; [`cli`] is the command line.
+//!
+//! `sse` ← `shape` ← `hub` ← `upstream`, `http`: dependencies point one way, and a test keeps it so. What must
+//! always be true is listed in `ARCHITECTURE.md`.
+
+pub mod admin;
+pub mod app;
+pub mod cli;
+pub mod config;
+pub mod http;
+pub mod hub;
+pub mod metrics;
+pub mod shape;
+pub mod sse;
+pub mod upstream;

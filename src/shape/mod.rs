@@ -1,0 +1,154 @@
+//! From a record as the upstream gave it to the body of an event: its name, its payload as text, or the
+//! reason why it cannot be one. Runs once for each record and feed, whatever the number of clients.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+
+use crate::config::{Binary, Field, Template};
+use crate::sse::{self, EventName};
+
+/// What an upstream hands over: one message, borrowed from the client library.
+pub trait Record {
+    /// The payload; `None` is a Kafka tombstone, which makes no event.
+    fn payload(&self) -> Option<&[u8]>;
+    /// The channel or topic that it came on.
+    fn name(&self) -> &str;
+    /// Its Kafka key.
+    fn key(&self) -> Option<&[u8]> {
+        None
+    }
+    /// The last of its Kafka headers called `name`.
+    fn header(&self, _name: &str) -> Option<&[u8]> {
+        None
+    }
+    /// An event name given along with it, which then wins over the route's.
+    fn event(&self) -> Option<&str> {
+        None
+    }
+}
+
+/// How the records of a feed become events. Part of what tells two feeds apart.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Shape {
+    /// The event name, path parameters already filled in.
+    pub event: Option<Template>,
+    /// What becomes of a payload that is not UTF-8.
+    pub binary: Binary,
+    /// Bytes of payload above which a record is refused.
+    pub max_event: usize,
+    /// What the names of control events begin with; no record may use it.
+    pub control_prefix: Arc<str>,
+}
+
+/// What became of a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shaped {
+    /// The body of an event was written.
+    Event,
+    /// Nothing is to be sent: a tombstone.
+    Skipped,
+    /// The payload is not UTF-8, and the route sends text.
+    Undecodable,
+    /// The payload is larger than `max_event`.
+    TooLarge,
+}
+
+impl Shape {
+    /// Appends the body of `record`'s event to `out`, or nothing where it says why.
+    pub fn encode(&self, record: &impl Record, out: &mut Vec<u8>) -> Shaped {
+        let Some(payload) = record.payload() else { return Shaped::Skipped };
+        if payload.len() > self.max_event {
+            return Shaped::TooLarge;
+        }
+        match self.binary {
+            Binary::Base64 => sse::body(out, self.name(record).as_ref(), &BASE64.encode(payload)),
+            Binary::Gap => match std::str::from_utf8(payload) {
+                Ok(text) => sse::body(out, self.name(record).as_ref(), text),
+                Err(_) => return Shaped::Undecodable,
+            },
+        }
+        Shaped::Event
+    }
+
+    fn name<'r>(&'r self, record: &'r impl Record) -> Option<EventName<'r>> {
+        let text = match (record.event(), &self.event) {
+            (Some(event), _) => Cow::Borrowed(event),
+            (None, Some(template)) => Cow::Owned(template.fill(|field| value(field, record))),
+            (None, None) => return None,
+        };
+        EventName::new(text).map(|name| name.outside(&self.control_prefix))
+    }
+}
+
+fn value<'r>(field: &Field, record: &'r impl Record) -> Option<Cow<'r, str>> {
+    match field {
+        Field::Channel | Field::Topic => Some(Cow::Borrowed(record.name())),
+        Field::Key => record.key().map(String::from_utf8_lossy),
+        Field::Header(name) => record.header(name).map(String::from_utf8_lossy),
+        Field::Param(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Message<'a>(&'a [u8], Option<&'a str>);
+    impl Record for Message<'_> {
+        fn payload(&self) -> Option<&[u8]> {
+            Some(self.0)
+        }
+        fn name(&self) -> &str {
+            "news"
+        }
+        fn header(&self, name: &str) -> Option<&[u8]> {
+            (name == "type").then_some(b"sold\nout")
+        }
+        fn event(&self) -> Option<&str> {
+            self.1
+        }
+    }
+
+    fn shape(event: Option<&str>, binary: Binary) -> Shape {
+        let event = event.map(|text| Template::parse(text).unwrap());
+        Shape { event, binary, max_event: 8, control_prefix: "stream.".into() }
+    }
+
+    fn encoded(shape: &Shape, message: &Message<'_>) -> Result<String, Shaped> {
+        let mut out = Vec::new();
+        match shape.encode(message, &mut out) {
+            Shaped::Event => Ok(String::from_utf8(out).unwrap()),
+            other => Err(other),
+        }
+    }
+
+    #[test]
+    fn names_come_from_the_route_or_along_with_the_record() {
+        let plain = shape(None, Binary::Gap);
+        assert_eq!(encoded(&plain, &Message(b"x", None)).unwrap(), "data: x\n");
+        assert_eq!(encoded(&plain, &Message(b"x", Some("e"))).unwrap(), "event: e\ndata: x\n");
+        let named = shape(Some("{channel}:{header.type}"), Binary::Gap);
+        assert_eq!(encoded(&named, &Message(b"x", None)).unwrap(), "event: news:sold out\ndata: x\n");
+        let empty = shape(Some("{key}"), Binary::Gap);
+        assert_eq!(encoded(&empty, &Message(b"x", None)).unwrap(), "data: x\n");
+        assert_eq!(
+            encoded(&plain, &Message(b"x", Some("stream.gap"))).unwrap(),
+            "event: _stream.gap\ndata: x\n"
+        );
+    }
+
+    #[test]
+    fn what_is_not_text_is_told_or_sent_as_base64() {
+        let binary = Message(b"\xff\x00", None);
+        assert_eq!(encoded(&shape(None, Binary::Gap), &binary), Err(Shaped::Undecodable));
+        assert_eq!(encoded(&shape(None, Binary::Base64), &binary).unwrap(), "data: /wA=\n");
+        assert_eq!(
+            encoded(&shape(None, Binary::Base64), &Message(b"text", None)).unwrap(),
+            "data: dGV4dA==\n"
+        );
+        assert_eq!(encoded(&shape(None, Binary::Gap), &Message(b"123456789", None)), Err(Shaped::TooLarge));
+    }
+}

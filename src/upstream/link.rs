@@ -1,0 +1,160 @@
+//! What a session and the rest of the process know of each other: the wanted set one way, records and health
+//! the other.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use crate::hub::{Appended, Feed, Mark, Wanted};
+use crate::metrics::UpstreamMetrics;
+use crate::shape::Record;
+
+/// The link to one upstream, through all its sessions.
+pub struct Link {
+    name: Arc<str>,
+    wanted: Arc<Wanted>,
+    metrics: UpstreamMetrics,
+    health: Mutex<Health>,
+    tried: watch::Sender<bool>,
+    /// When the peer was last heard of, in milliseconds since the epoch.
+    alive: AtomicU64,
+    /// Whether this session has been up.
+    was_up: AtomicBool,
+}
+
+/// How an upstream is.
+#[derive(Debug, Clone)]
+pub struct Health {
+    /// Whether the link is up.
+    pub up: bool,
+    /// Since when it has been so.
+    pub since: SystemTime,
+    /// Why it was lost, or could not be had, the last time.
+    pub last_error: Option<(String, SystemTime)>,
+    /// How often it was tried again.
+    pub reconnects: u64,
+}
+
+impl Link {
+    /// A link that is down and was never tried.
+    pub fn new(name: Arc<str>, wanted: Arc<Wanted>, metrics: UpstreamMetrics) -> Arc<Self> {
+        let since = SystemTime::now();
+        let health = Mutex::new(Health { up: false, since, last_error: None, reconnects: 0 });
+        let (alive, was_up) = (AtomicU64::new(0), AtomicBool::new(false));
+        Arc::new(Self { name, wanted, metrics, health, tried: watch::Sender::new(false), alive, was_up })
+    }
+
+    /// The upstream's name.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// How it is.
+    pub fn health(&self) -> Health {
+        self.health.lock().clone()
+    }
+
+    /// Ends once the first subscriptions have been tried, with whatever outcome.
+    pub async fn tried(&self) {
+        // The sender lives as long as `self`, so this cannot fail.
+        let _ = self.tried.subscribe().wait_for(|tried| *tried).await;
+    }
+
+    /// The sources that are wanted.
+    pub(super) fn wanted(&self) -> &Wanted {
+        &self.wanted
+    }
+
+    /// The link stands.
+    pub(super) fn up(&self) {
+        self.alive();
+        self.was_up.store(true, Ordering::Relaxed);
+        let mut health = self.health.lock();
+        if !health.up {
+            health.up = true;
+            health.since = SystemTime::now();
+            self.metrics.up.set(1);
+            tracing::info!(upstream = %self.name, "upstream is up");
+        }
+    }
+
+    /// What was wanted at first is subscribed to.
+    pub(super) fn settled(&self) {
+        self.tried.send_replace(true);
+    }
+
+    /// The peer was heard of.
+    pub(super) fn alive(&self) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.alive.store(now.as_millis() as u64, Ordering::Relaxed);
+    }
+
+    /// The link is down. Said once for each reason, not once for each attempt.
+    pub(super) fn down(&self, cause: &str) {
+        self.metrics.up.set(0);
+        self.settled();
+        let mut health = self.health.lock();
+        let news = health.up || health.last_error.as_ref().is_none_or(|(last, _)| last != cause);
+        if news {
+            tracing::warn!(upstream = %self.name, cause, "upstream is down; trying again until it is back");
+        } else {
+            tracing::debug!(upstream = %self.name, cause, "upstream is still down");
+        }
+        if health.up {
+            health.up = false;
+            health.since = SystemTime::now();
+        }
+        health.last_error = Some((cause.to_owned(), SystemTime::now()));
+    }
+
+    /// Something about one source went wrong that leaves the link up. Shown, and logged once for each cause.
+    pub(super) fn trouble(&self, cause: &str) {
+        let mut health = self.health.lock();
+        if health.last_error.as_ref().is_none_or(|(last, _)| last != cause) {
+            tracing::warn!(upstream = %self.name, cause, "trouble with an upstream");
+        }
+        health.last_error = Some((cause.to_owned(), SystemTime::now()));
+    }
+
+    /// Whether this session came up, asked once at its end.
+    pub(super) fn take_was_up(&self) -> bool {
+        self.was_up.swap(false, Ordering::Relaxed)
+    }
+
+    /// Every feed lost its link when the peer was last heard of.
+    pub(super) fn lose_feeds(&self) {
+        let since = UNIX_EPOCH + Duration::from_millis(self.alive.load(Ordering::Relaxed));
+        self.wanted.for_each(|feed| feed.lose(since));
+    }
+
+    /// The link is tried again.
+    pub(super) fn reconnecting(&self) {
+        self.metrics.reconnects.inc();
+        self.health.lock().reconnects += 1;
+    }
+
+    /// The subscription behind a feed of a source without history stands.
+    pub(super) fn confirm(&self, feed: &Feed) {
+        self.count(&feed.confirm(), feed);
+    }
+
+    /// Hands records to a feed.
+    pub(super) fn deliver<R: Record>(
+        &self,
+        feed: &Feed,
+        records: impl IntoIterator<Item = (Option<Mark>, R)>,
+    ) {
+        self.count(&feed.log.append(records), feed);
+    }
+
+    fn count(&self, appended: &Appended, feed: &Feed) {
+        self.metrics.events_in.inc_by(appended.events);
+        for &reason in &appended.gaps {
+            self.metrics.gap(reason);
+            tracing::warn!(upstream = %self.name, source = feed.key.source.name(), reason = reason.as_str(), "gap");
+        }
+    }
+}

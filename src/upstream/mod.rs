@@ -1,0 +1,51 @@
+//! Upstreams: where records come from. Each kind is one file and one line in [`start`]; what they have in
+//! common, above all reconnecting, is the [`runner`]'s.
+
+mod kafka;
+mod link;
+mod push;
+mod redis;
+mod runner;
+mod ticker;
+
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
+
+pub use link::{Health, Link};
+pub use push::Push;
+
+use crate::config::{Upstream as Config, UpstreamKind};
+
+/// A kind of upstream.
+trait Upstream: Send + Sync + 'static {
+    /// Whether what is published while the link is down is lost for good, and must be told as a gap.
+    const LOSSY: bool;
+
+    /// One link from its beginning to its end: connects, keeps its subscriptions equal to the wanted set
+    /// while that changes, hands records over, and returns why it ended. Ended from outside by dropping.
+    fn session(self: Arc<Self>, link: Arc<Link>) -> impl Future<Output = Broken> + Send;
+}
+
+/// Why a link ended, in words for the operator; holds no secret.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Broken(String);
+
+impl Broken {
+    /// `doing` failed because of `cause`.
+    fn new(doing: &str, cause: impl std::fmt::Display) -> Self {
+        Self(format!("{doing}: {cause}"))
+    }
+}
+
+/// Starts the task that keeps `link` up for as long as it runs. Only `push` needs more: its entry.
+pub fn start(config: &Config, link: &Arc<Link>, push: &Arc<Push>, tasks: &mut JoinSet<()>) {
+    let link = Arc::clone(link);
+    match &config.kind {
+        UpstreamKind::Redis(redis) => tasks.spawn(runner::run(redis::Redis::new(redis), link)),
+        UpstreamKind::Kafka(kafka) => tasks.spawn(runner::run(kafka::Kafka::new(kafka), link)),
+        UpstreamKind::Ticker(ticker) => tasks.spawn(runner::run(ticker::Ticker::new(ticker), link)),
+        UpstreamKind::Push => tasks.spawn(runner::run(Arc::clone(push), link)),
+    };
+}

@@ -1,0 +1,66 @@
+//! Push: an upstream inside the process, fed by `POST /publish/<channel>` on the admin listener. For demos,
+//! tests and small uses; the main road is what applications publish to Redis or Kafka anyway.
+
+use std::sync::{Arc, OnceLock};
+
+use super::link::Link;
+use super::{Broken, Upstream};
+use crate::hub::Source;
+use crate::shape::Record;
+
+/// The entry for what is published. At most one a process.
+#[derive(Default)]
+pub struct Push {
+    link: OnceLock<Arc<Link>>,
+}
+
+impl Push {
+    /// Appends `payload` to the feeds of `channel`, and returns how many there are; `None` if no `push`
+    /// upstream is configured. A feed with parameters exists only while it has clients, or had some lately.
+    pub fn publish(&self, channel: &str, event: Option<&str>, payload: &[u8]) -> Option<usize> {
+        let link = self.link.get()?;
+        let feeds = link.wanted().snapshot().remove(&Source::Channel(channel.into())).unwrap_or_default();
+        for feed in &feeds {
+            link.confirm(feed);
+            link.deliver(feed, [(None, Message { channel, event, payload })]);
+        }
+        Some(feeds.len())
+    }
+}
+
+impl Upstream for Push {
+    const LOSSY: bool = true;
+
+    async fn session(self: Arc<Self>, link: Arc<Link>) -> Broken {
+        self.link.get_or_init(|| Arc::clone(&link));
+        link.up();
+        let mut changes = link.wanted().changes();
+        loop {
+            link.wanted().for_each(|feed| link.confirm(feed));
+            link.settled();
+            if changes.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+}
+
+struct Message<'a> {
+    channel: &'a str,
+    event: Option<&'a str>,
+    payload: &'a [u8],
+}
+
+impl Record for Message<'_> {
+    fn payload(&self) -> Option<&[u8]> {
+        Some(self.payload)
+    }
+
+    fn name(&self) -> &str {
+        self.channel
+    }
+
+    fn event(&self) -> Option<&str> {
+        self.event
+    }
+}

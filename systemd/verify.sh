@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Checks the files of this folder without a running systemd: the unit has no unknown or misplaced
+# key, its hardening scores 2.0 or better, and sysusers.conf makes the user that the unit names.
+# Called by `make check`. All of it happens in a temporary root; the machine is left as it was.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+root=$(mktemp -d)
+trap 'rm -rf "$root"' EXIT
+
+# systemd-analyze wants to see the program that ExecStart names and the units that ours refers to.
+mkdir -p "$root"/{etc,usr/bin,usr/lib/systemd/system,usr/lib/sysusers.d}
+cp -r /lib/systemd/system/. "$root/usr/lib/systemd/system"
+install -m 755 /dev/null "$root/usr/bin/ssegate"
+install -m 644 ssegate.service "$root/usr/lib/systemd/system"
+install -m 644 sysusers.conf "$root/usr/lib/sysusers.d/ssegate.conf"
+
+# recursive-errors=no: ours alone is looked at, and its warnings count as errors too.
+systemd-analyze verify --man=no --recursive-errors=no --root="$root" ssegate.service
+echo "systemd: ssegate.service verified"
+
+# A threshold of 20 is a score of 2.0. The whole table is shown only where that is not reached.
+if ! security=$(systemd-analyze security --no-pager --offline=true --threshold=20 --root="$root" ssegate.service); then
+    printf '%s\n' "$security" >&2
+    exit 1
+fi
+printf 'systemd:%s\n' "$(grep 'Overall exposure' <<<"$security" | tr -d '→')"
+
+systemd-sysusers --root="$root"
+for file in passwd group; do
+    grep -q '^ssegate:' "$root/etc/$file" || {
+        echo "systemd: sysusers.conf put no ssegate into /etc/$file" >&2
+        exit 1
+    }
+done

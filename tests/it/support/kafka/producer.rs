@@ -1,0 +1,168 @@
+//! Producing: plain and in transactions.
+
+use rdkafka::ClientConfig;
+use rdkafka::error::KafkaResult;
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::{DeliveryFuture, FutureProducer, FutureRecord, Producer as _};
+
+use crate::support::wait::{DEADLINE, within};
+
+/// What to send.
+#[derive(Debug, Clone, Default)]
+pub struct Record {
+    topic: String,
+    partition: Option<i32>,
+    key: Option<Vec<u8>>,
+    headers: Vec<(String, Vec<u8>)>,
+    payload: Option<Vec<u8>>,
+    timestamp: Option<i64>,
+}
+
+/// Where a record was stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Placed {
+    /// The partition.
+    pub partition: i32,
+    /// The offset in it.
+    pub offset: i64,
+}
+
+impl Record {
+    /// A record without key, headers and payload (a tombstone), on a partition of the client's choice.
+    pub fn to(topic: &str) -> Self {
+        Self { topic: topic.into(), ..Self::default() }
+    }
+
+    /// On this partition.
+    pub fn partition(self, partition: i32) -> Self {
+        Self { partition: Some(partition), ..self }
+    }
+
+    /// With this key, which decides on the partition unless that is set.
+    pub fn key(self, key: impl AsRef<[u8]>) -> Self {
+        Self { key: Some(key.as_ref().into()), ..self }
+    }
+
+    /// With one more header.
+    pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
+        self.headers.push((name.into(), value.as_ref().into()));
+        self
+    }
+
+    /// With this payload.
+    pub fn payload(self, payload: impl AsRef<[u8]>) -> Self {
+        Self { payload: Some(payload.as_ref().into()), ..self }
+    }
+
+    /// With this time, in milliseconds since 1970.
+    pub fn timestamp(self, millis: i64) -> Self {
+        Self { timestamp: Some(millis), ..self }
+    }
+
+    fn native(&self) -> FutureRecord<'_, Vec<u8>, Vec<u8>> {
+        let mut headers = OwnedHeaders::new();
+        for (name, value) in &self.headers {
+            headers = headers.insert(Header { key: name, value: Some(value) });
+        }
+        FutureRecord {
+            topic: &self.topic,
+            partition: self.partition,
+            payload: self.payload.as_ref(),
+            key: self.key.as_ref(),
+            timestamp: self.timestamp,
+            headers: (!self.headers.is_empty()).then_some(headers),
+        }
+    }
+}
+
+/// A client that produces.
+#[derive(Clone)]
+pub struct Producer {
+    client: FutureProducer,
+}
+
+impl Producer {
+    /// An idempotent producer, so that its order survives a broker that is killed meanwhile.
+    pub(super) fn new(config: &ClientConfig) -> Self {
+        let mut config = config.clone();
+        config.set("enable.idempotence", "true").set("linger.ms", "1");
+        Self { client: config.create().expect("a producer") }
+    }
+
+    /// Sends one record and waits until it is stored, also over a restart of the broker.
+    pub async fn send(&self, record: Record) -> Placed {
+        let sent = self.enqueue(&record);
+        delivered(sent).await
+    }
+
+    /// Sends many and waits until all are stored. Within a partition they keep this order.
+    pub async fn send_all(&self, records: impl IntoIterator<Item = Record>) -> Vec<Placed> {
+        let mut sent = Vec::new();
+        for record in records {
+            sent.push(self.enqueue(&record));
+        }
+        let mut placed = Vec::with_capacity(sent.len());
+        for sent in sent {
+            placed.push(delivered(sent).await);
+        }
+        placed
+    }
+
+    /// Its queue holds 100,000 records, more than any test has under way.
+    fn enqueue(&self, record: &Record) -> DeliveryFuture {
+        self.client.send_result(record.native()).map_err(|(error, _)| error).expect("room in the queue")
+    }
+}
+
+/// A producer whose records become visible by transaction.
+pub struct Transactional {
+    producer: Producer,
+}
+
+impl Transactional {
+    pub(super) async fn new(config: &ClientConfig, id: &str) -> Self {
+        let mut config = config.clone();
+        config.set("transactional.id", id);
+        let transactional = Self { producer: Producer::new(&config) };
+        transactional.call(|client| client.init_transactions(DEADLINE)).await;
+        transactional
+    }
+
+    /// Begins a transaction.
+    pub async fn begin(&self) {
+        self.call(|client| client.begin_transaction()).await;
+    }
+
+    /// Sends one record as part of it and waits until it is stored (not: visible).
+    pub async fn send(&self, record: Record) -> Placed {
+        self.producer.send(record).await
+    }
+
+    /// Sends many as part of it.
+    pub async fn send_all(&self, records: impl IntoIterator<Item = Record>) -> Vec<Placed> {
+        self.producer.send_all(records).await
+    }
+
+    /// Makes the transaction's records visible.
+    pub async fn commit(&self) {
+        self.call(|client| client.commit_transaction(DEADLINE)).await;
+    }
+
+    /// Hides the transaction's records for ever.
+    pub async fn abort(&self) {
+        self.call(|client| client.abort_transaction(DEADLINE)).await;
+    }
+
+    /// These calls block in librdkafka.
+    async fn call(&self, call: impl FnOnce(&FutureProducer) -> KafkaResult<()> + Send + 'static) {
+        let client = self.producer.client.clone();
+        let outcome = tokio::task::spawn_blocking(move || call(&client)).await.expect("no panic");
+        outcome.expect("the transaction's step");
+    }
+}
+
+async fn delivered(sent: DeliveryFuture) -> Placed {
+    let outcome = within("a record to be stored", sent).await.expect("the producer lives");
+    let delivery = outcome.map_err(|(error, _)| error).expect("the record is stored");
+    Placed { partition: delivery.partition, offset: delivery.offset }
+}

@@ -1,0 +1,27 @@
+//! The rig: everything outside ssegate that the integration tests need, real wherever it can be.
+//!
+//! Reading order: [`ssegate`] runs the product, [`eventsource`] and [`recorder`] read its streams,
+//! [`redis`] and [`kafka`] feed it, [`proxy`] cuts links, [`browser`] opens real browsers on the page
+//! that [`collector`] serves. Below them: [`tls`], [`http`], [`sse_parser`], and what keeps a run clean:
+//! [`child`] (no process outlives the tests), [`scratch`] (no file does), [`ports`], [`wait`].
+//!
+//! Nothing in here uses the product's own code, so that a mistake cannot hide on both sides.
+
+// Each test file uses a part of this; what no test uses yet is no defect.
+#![allow(dead_code)]
+
+pub mod browser;
+pub mod child;
+pub mod collector;
+pub mod eventsource;
+pub mod http;
+pub mod kafka;
+pub mod ports;
+pub mod proxy;
+pub mod recorder;
+pub mod redis;
+pub mod scratch;
+pub mod sse_parser;
+pub mod ssegate;
+pub mod tls;
+pub mod wait;

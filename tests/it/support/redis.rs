@@ -1,0 +1,200 @@
+//! A real redis-server of the test's own, to publish to, kill, pause and bring back.
+//!
+//! A handle belongs to the runtime of one test. The server keeps nothing on disk: after a restart it
+//! is empty, as a pub/sub server is.
+
+use std::fs;
+use std::path::PathBuf;
+
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client, FromRedisValue, RedisResult, Value, pipe};
+use rustix::process::Signal;
+use tempfile::TempDir;
+use tokio::sync::Mutex;
+
+use super::child::{self, Child};
+use super::wait::{DEADLINE, eventually};
+use super::{ports, scratch};
+
+/// A running (or killed) redis-server.
+pub struct Redis {
+    server: Option<Child>,
+    port: u16,
+    password: Option<String>,
+    dir: TempDir,
+    /// The rig's own connection, opened at first use and after each restart.
+    link: Mutex<Option<MultiplexedConnection>>,
+}
+
+impl Redis {
+    /// Starts a server on a free port and waits until it answers.
+    pub async fn start() -> Self {
+        Self::start_with(None).await
+    }
+
+    /// The same, asking for `password` (of the default user).
+    pub async fn start_secured(password: &str) -> Self {
+        Self::start_with(Some(password.into())).await
+    }
+
+    async fn start_with(password: Option<String>) -> Self {
+        let dir = scratch::dir("redis");
+        let mut redis = Self { server: None, port: 0, password, dir, link: Mutex::new(None) };
+        for _ in 0..3 {
+            redis.port = ports::free();
+            if redis.launch().await {
+                return redis;
+            }
+        }
+        panic!("redis-server does not start: {}", redis.log());
+    }
+
+    /// Where it listens, for the configuration: `redis://[:password@]127.0.0.1:port/0`.
+    pub fn url(&self) -> String {
+        let password =
+            self.password.as_ref().map(|p| format!(":{}@", utf8_percent_encode(p, NON_ALPHANUMERIC)));
+        let password = password.unwrap_or_default();
+        format!("redis://{password}127.0.0.1:{}/0", self.port)
+    }
+
+    /// Its port on 127.0.0.1, for a [`super::proxy::Proxy`].
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// SIGKILL: every connection ends, the port refuses.
+    pub fn kill(&mut self) {
+        self.server = None;
+        *self.link.get_mut() = None;
+    }
+
+    /// Starts it (again) on the same port and waits until it answers.
+    pub async fn restart(&mut self) {
+        self.kill();
+        assert!(self.launch().await, "redis-server does not start again: {}", self.log());
+    }
+
+    /// SIGSTOP: connections stay open and new ones are accepted by the kernel, but nothing answers.
+    pub fn pause(&mut self) {
+        self.running().signal(Signal::STOP);
+    }
+
+    /// SIGCONT after [`Self::pause`].
+    pub fn resume(&mut self) {
+        self.running().signal(Signal::CONT);
+    }
+
+    /// Publishes and returns how many subscriptions received it.
+    pub async fn publish(&self, channel: &str, payload: impl AsRef<[u8]>) -> u64 {
+        self.command(redis::cmd("PUBLISH").arg(channel).arg(payload.as_ref())).await
+    }
+
+    /// Publishes many in order, in one round trip; returns the receivers of each.
+    pub async fn publish_all(
+        &self,
+        channel: &str,
+        payloads: impl IntoIterator<Item: AsRef<[u8]>>,
+    ) -> Vec<u64> {
+        let mut batch = pipe();
+        for payload in payloads {
+            batch.cmd("PUBLISH").arg(channel).arg(payload.as_ref());
+        }
+        batch.query_async(&mut self.connection().await).await.expect("redis answers")
+    }
+
+    /// How many clients are subscribed to `channel` itself (patterns not counted).
+    pub async fn subscribers(&self, channel: &str) -> u64 {
+        let (_, count): (String, u64) = self.command(redis::cmd("PUBSUB").arg("NUMSUB").arg(channel)).await;
+        count
+    }
+
+    /// How many patterns clients are subscribed to.
+    pub async fn patterns(&self) -> u64 {
+        self.command(redis::cmd("PUBSUB").arg("NUMPAT")).await
+    }
+
+    /// How many connections are in pub/sub mode.
+    pub async fn pubsub_connections(&self) -> usize {
+        let list: String = self.command(redis::cmd("CLIENT").arg("LIST").arg("TYPE").arg("pubsub")).await;
+        list.lines().count()
+    }
+
+    /// Waits until `channel` has at least `count` subscribers.
+    pub async fn until_subscribed(&self, channel: &str, count: u64) {
+        eventually(&format!("{count} subscribers of {channel}"), async || {
+            let now = self.subscribers(channel).await;
+            if now >= count { Ok(()) } else { Err(format!("{now} so far")) }
+        })
+        .await;
+    }
+
+    /// Cuts every connection in pub/sub mode, and returns how many there were.
+    pub async fn client_kill_pubsub(&self) -> u64 {
+        self.command(redis::cmd("CLIENT").arg("KILL").arg("TYPE").arg("pubsub")).await
+    }
+
+    /// Any command.
+    pub async fn command<T: FromRedisValue>(&self, command: &redis::Cmd) -> T {
+        command.query_async(&mut self.connection().await).await.expect("redis answers")
+    }
+
+    async fn connection(&self) -> MultiplexedConnection {
+        let mut link = self.link.lock().await;
+        if link.is_none() {
+            *link = Some(self.connect().await.expect("a connection to redis"));
+        }
+        link.clone().expect("just opened")
+    }
+
+    async fn connect(&self) -> RedisResult<MultiplexedConnection> {
+        // The crate's own default, half a second, is too short on a loaded machine.
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(DEADLINE))
+            .set_response_timeout(Some(DEADLINE));
+        Client::open(self.url())?.get_multiplexed_async_connection_with_config(&config).await
+    }
+
+    /// False where the server ended at once, as it does when the port is taken.
+    async fn launch(&mut self) -> bool {
+        let mut server = Child::spawn(self.server_command());
+        let up = eventually("redis-server to answer", async || {
+            if server.try_wait().is_some() {
+                return Ok(false);
+            }
+            self.ping().await.map(|()| true)
+        })
+        .await;
+        self.server = up.then_some(server);
+        up
+    }
+
+    async fn ping(&self) -> RedisResult<()> {
+        let reply: Value = redis::cmd("PING").query_async(&mut self.connect().await?).await?;
+        assert_eq!(reply, Value::SimpleString("PONG".into()));
+        Ok(())
+    }
+
+    fn server_command(&self) -> std::process::Command {
+        let mut command = child::command("redis-server");
+        command.args(["--bind", "127.0.0.1", "--port", &self.port.to_string()]);
+        command.args(["--save", "", "--appendonly", "no", "--daemonize", "no"]);
+        command.arg("--dir").arg(self.dir.path()).arg("--logfile").arg(self.log_file());
+        if let Some(password) = &self.password {
+            command.args(["--requirepass", password]);
+        }
+        command
+    }
+
+    fn running(&mut self) -> &mut Child {
+        self.server.as_mut().expect("redis-server was killed")
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.dir.path().join("redis.log")
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.log_file()).unwrap_or_else(|e| format!("no log: {e}"))
+    }
+}
