@@ -9,11 +9,14 @@ use super::walk::{Scalar, Walk};
 
 /// Reads `cors`; `Some(None)` is `cors: none`, which takes a default back.
 pub(super) fn read(walk: &Walk<'_>, node: &Node, section: &'static Section) -> Option<Option<Cors>> {
-    if matches!(&node.value, Value::Scalar { text, .. } if text == "none") {
-        return Some(None);
+    if let Value::Scalar { .. } = &node.value {
+        let scalar = walk.scalar(node, EXPECTED)?;
+        if &*scalar.text == "none" {
+            return Some(None);
+        }
     }
     if !matches!(node.value, Value::Map(_)) {
-        walk.wrong_type(node, "a mapping of `origins` and `credentials`, or `none`");
+        walk.wrong_type(node, EXPECTED);
         return None;
     }
     let fields = Fields::open(walk, node, section)?;
@@ -27,27 +30,32 @@ pub(super) fn read(walk: &Walk<'_>, node: &Node, section: &'static Section) -> O
     Some(Some(Cors { origins, credentials }))
 }
 
+const EXPECTED: &str = "a mapping of `origins` and `credentials`, or `none`";
+
 fn read_origins(walk: &Walk<'_>, node: &Node) -> Option<Origins> {
-    if matches!(&node.value, Value::Scalar { text, .. } if text == "*") {
-        return Some(Origins::Any);
+    let nodes = walk.one_or_more(node, ORIGIN)?;
+    if let Value::Scalar { .. } = &node.value {
+        let scalar = walk.scalar(node, ORIGIN)?;
+        return match &*scalar.text {
+            "*" => Some(Origins::Any),
+            _ => read_origin(walk, &scalar).map(|origin| Origins::List(vec![origin])),
+        };
     }
-    let nodes = walk.one_or_more(node, "an origin such as `https://shop.example.com`")?;
-    Some(Origins::List(nodes.iter().filter_map(|node| read_origin(walk, node)).collect()))
+    let origins = nodes.iter().filter_map(|node| read_origin(walk, &walk.scalar(node, ORIGIN)?));
+    Some(Origins::List(origins.collect()))
 }
 
-fn read_origin(walk: &Walk<'_>, node: &Node) -> Option<String> {
-    let scalar = walk.scalar(node, "an origin such as `https://shop.example.com`")?;
+const ORIGIN: &str = "an origin such as `https://shop.example.com`";
+
+fn read_origin(walk: &Walk<'_>, scalar: &Scalar<'_>) -> Option<String> {
     match origin(&scalar.text) {
         Ok(origin) => Some(origin),
         Err(advice) => {
-            refuse(walk, &scalar, advice);
+            let text = format!("{} is not an origin as browsers send it; {advice}", scalar.shown());
+            walk.problem(scalar.span(), text);
             None
         }
     }
-}
-
-fn refuse(walk: &Walk<'_>, scalar: &Scalar<'_>, advice: &str) {
-    walk.problem(scalar.span(), format!("{} is not an origin as browsers send it; {advice}", scalar.shown()));
 }
 
 /// RFC 6454 7: scheme, host, and a port that is not the scheme's own.

@@ -130,14 +130,12 @@ impl<'n> Fields<'n> {
         let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
         let expected = suggest::list(&words, "or");
         let scalar = self.walk.scalar(self.node(key)?, &expected)?;
-        match choices.iter().find(|(word, _)| *word == scalar.text) {
-            Some((_, value)) => Some(*value),
-            None => {
-                let text = format!("`{key}` cannot be {}; write {expected}", scalar.shown());
-                self.walk.problem(scalar.span(), text);
-                None
-            }
+        let found = choices.iter().find(|(word, _)| *word == scalar.text);
+        if found.is_none() {
+            let text = format!("`{key}` cannot be {}; write {expected}", scalar.shown());
+            self.walk.problem(scalar.span(), text);
         }
+        found.map(|(_, value)| *value)
     }
 
     fn parsed<T>(&self, scalar: &Scalar<'_>, expected: &str, result: Result<T, String>) -> Option<T> {

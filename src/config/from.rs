@@ -1,14 +1,14 @@
-//! `from:` and `event:` of a route: what it reads, and what its events are called. Checks that both
-//! fit the kind of the upstream and the parameters of the path.
+//! `from:` of a route: what it reads. Checks that it fits the kind of the upstream and the parameters
+//! of the path.
 
 use std::sync::Arc;
 
 use super::fields::Fields;
 use super::keys;
-use super::mask;
 use super::model::Source;
 use super::suggest;
-use super::template::{Field, Part, Template};
+use super::template::{Part, Template};
+use super::templates;
 use super::tree::{Entry, Node};
 use super::upstreams::{Kind, Upstreams};
 use super::walk::{Scalar, Walk};
@@ -70,7 +70,7 @@ fn read_upstream(walk: &Walk<'_>, node: &Node, upstreams: &Upstreams) -> Option<
         let hint = if scalar.is_indirect() {
             String::new()
         } else {
-            suggest::hint(&scalar.text, names, "there are")
+            suggest::hint(&scalar.text, names, "known are")
         };
         walk.problem(scalar.span(), format!("no upstream is called {}{hint}", scalar.shown()));
     }
@@ -79,10 +79,11 @@ fn read_upstream(walk: &Walk<'_>, node: &Node, upstreams: &Upstreams) -> Option<
 
 /// Reports sources that do not fit the upstream, several of them, and none.
 fn choose(walk: &Walk<'_>, fields: &Fields<'_>, kind: Option<Kind>, sources: &[&Entry]) {
+    let takes = takes(kind);
     let fits = |entry: &Entry| kind.is_none_or(|kind| kind.sources().contains(&entry.key.text.as_str()));
     for misfit in sources.iter().filter(|entry| !fits(entry)) {
-        let key = &misfit.key;
-        walk.problem(key.span, format!("{} has no `{}`; {}", article(kind), key.text, takes(kind)));
+        let (key, kind) = (&misfit.key, kind.map_or("", Kind::name));
+        walk.problem(key.span, format!("a `{kind}` upstream has no `{}`; {takes}", key.text));
     }
     let mut fitting = sources.iter().copied().filter(|entry| fits(entry));
     if let Some(chosen) = fitting.next() {
@@ -94,12 +95,8 @@ fn choose(walk: &Walk<'_>, fields: &Fields<'_>, kind: Option<Kind>, sources: &[&
             walk.conflict(other.key.span, text, chosen.key.span, "the other source");
         }
     } else if sources.is_empty() && kind.is_some_and(|kind| kind != Kind::Ticker) {
-        walk.problem(fields.span(), format!("`from` does not say what to read; {}", takes(kind)));
+        walk.problem(fields.span(), format!("`from` does not say what to read; {takes}"));
     }
-}
-
-fn article(kind: Option<Kind>) -> String {
-    format!("a `{}` upstream", kind.map_or("", Kind::name))
 }
 
 fn takes(kind: Option<Kind>) -> String {
@@ -113,29 +110,16 @@ fn takes(kind: Option<Kind>) -> String {
 
 fn check_start(walk: &Walk<'_>, fields: &Fields<'_>, kind: Option<Kind>) {
     let Some(entry) = fields.entry("start") else { return };
-    if kind.is_some_and(|kind| kind != Kind::Kafka) {
-        walk.problem(
-            entry.key.span,
-            format!("{} has no `start`, only topics have; remove it", article(kind)),
-        );
+    if let Some(kind) = kind.filter(|kind| *kind != Kind::Kafka) {
+        let text = format!("a `{}` upstream has no `start`, only topics have; remove it", kind.name());
+        walk.problem(entry.key.span, text);
     }
     fields.choice("start", &[("latest", ())]);
 }
 
 fn read_source(walk: &Walk<'_>, node: &Node, entry: &Entry, params: Option<&[String]>) -> Option<Source> {
     let scalar = walk.text(node, "the name of what to read, as text")?;
-    let template = parse(walk, &scalar)?;
-    for field in template.fields() {
-        match field {
-            Field::Param(name) => check_param(walk, &scalar, name, params),
-            record => {
-                let text = format!(
-                    "`{record}` comes with a record, which is not there yet when the source is chosen; use a parameter of the path"
-                );
-                walk.problem(place(walk, &scalar, record), text);
-            }
-        }
-    }
+    let template = templates::read(walk, &scalar, params, |_| Some(UNKNOWN_YET.to_owned()))?;
     if scalar.text.is_empty() {
         walk.problem(scalar.span(), format!("`{}` is empty; name what to read", entry.key.text));
     }
@@ -148,6 +132,9 @@ fn read_source(walk: &Walk<'_>, node: &Node, entry: &Entry, params: Option<&[Str
         }
     }
 }
+
+const UNKNOWN_YET: &str =
+    "comes with a record, which is not there yet when the source is chosen; use a parameter of the path";
 
 /// Kafka's own rule for the names of topics, as far as it can be checked without the parameters.
 fn check_topic(walk: &Walk<'_>, scalar: &Scalar<'_>, template: &Template) {
@@ -165,103 +152,6 @@ fn check_topic(walk: &Walk<'_>, scalar: &Scalar<'_>, template: &Template) {
         );
         walk.problem(scalar.span(), text);
     }
-}
-
-/// Reads `event`; `prefix` belongs to the control events.
-pub(super) fn read_event(
-    walk: &Walk<'_>,
-    node: &Node,
-    kind: Option<Kind>,
-    params: Option<&[String]>,
-    prefix: &str,
-) -> Option<Template> {
-    let scalar = walk.text(node, "the name of an event, as text")?;
-    let template = parse(walk, &scalar)?;
-    for field in template.fields() {
-        match field {
-            Field::Param(name) => check_param(walk, &scalar, name, params),
-            record => check_record_field(walk, &scalar, record, kind),
-        }
-    }
-    let span = scalar.span();
-    if scalar.text.is_empty() {
-        walk.problem(span, "an event name cannot be empty; remove `event` for events without a name");
-    }
-    if scalar.text.contains(['\r', '\n', '\0']) {
-        walk.problem(span, "an event name cannot hold a line break or a NUL; remove it");
-    }
-    if matches!(template.parts().first(), Some(Part::Literal(text)) if text.starts_with(prefix)) {
-        let text = format!(
-            "names that start with `{prefix}` belong to ssegate's own events; choose another, or change `server.control_prefix`"
-        );
-        walk.problem(span, text);
-    }
-    Some(template)
-}
-
-fn check_record_field(walk: &Walk<'_>, scalar: &Scalar<'_>, field: &Field, kind: Option<Kind>) {
-    let Some(kind) = kind else { return };
-    let fits = match field {
-        Field::Channel => matches!(kind, Kind::Redis | Kind::Push),
-        Field::Topic | Field::Key | Field::Header(_) => kind == Kind::Kafka,
-        Field::Param(_) => true,
-    };
-    if !fits {
-        let has = match kind {
-            Kind::Redis | Kind::Push => "they have `{channel}`",
-            Kind::Kafka => "they have `{topic}`, `{key}` and `{header.NAME}`",
-            Kind::Ticker => "use parameters of the path alone",
-        };
-        let text = format!("the records of {} have no `{field}`; {has}", article(Some(kind)));
-        walk.problem(place(walk, scalar, field), text);
-    }
-}
-
-fn check_param(walk: &Walk<'_>, scalar: &Scalar<'_>, name: &Arc<str>, params: Option<&[String]>) {
-    let Some(params) = params else { return };
-    if params.iter().any(|param| **param == **name) {
-        return;
-    }
-    let known = params.iter().map(String::as_str);
-    let hint = if params.is_empty() {
-        format!("; add `{{{name}}}` to the path, or write `{{{{` and `}}}}` for braces")
-    } else {
-        suggest::hint(name, known, "it has")
-    };
-    let shown = if scalar.is_indirect() {
-        "a parameter".to_owned()
-    } else {
-        format!("no parameter {}", mask::quotable(name))
-    };
-    let text = if scalar.is_indirect() {
-        format!("this value uses {shown} that the path lacks")
-    } else {
-        format!("the path has {shown}{hint}")
-    };
-    walk.problem(place(walk, scalar, &Field::Param(name.clone())), text);
-}
-
-fn parse(walk: &Walk<'_>, scalar: &Scalar<'_>) -> Option<Template> {
-    match Template::parse(&scalar.text) {
-        Ok(template) => Some(template),
-        Err(_) if scalar.is_indirect() => {
-            walk.problem(
-                scalar.span(),
-                "this value is not a template: a brace lacks its partner, or a field its name",
-            );
-            None
-        }
-        Err(error) => {
-            walk.problem(walk.part(scalar, error.at, 1), error.what);
-            None
-        }
-    }
-}
-
-/// Where a field stands in its template.
-fn place(walk: &Walk<'_>, scalar: &Scalar<'_>, field: &Field) -> super::place::Span {
-    let written = field.to_string();
-    scalar.text.find(&written).map_or_else(|| scalar.span(), |at| walk.part(scalar, at, written.len()))
 }
 
 #[cfg(test)]
@@ -295,7 +185,7 @@ mod tests {
     fn upstreams_that_are_not_there() {
         for (from, column, text) in [
             ("{ channel: x }", 29, "`from` lacks `upstream`; name one of `upstreams`"),
-            ("{ upstream: x, channel: x }", 41, "no upstream is called `x`; there are `r`, `k`, `t` and `p`"),
+            ("{ upstream: x, channel: x }", 41, "no upstream is called `x`; known are `r`, `k`, `t` and `p`"),
             ("{ upstream: '${HIDDEN}', channel: x }", 41, "no upstream is called this value"),
             ("{ upstream: [r], channel: x }", 41, "expected the name of an upstream, found a list"),
             ("r", 29, "expected a mapping, found `r`"),
@@ -352,7 +242,11 @@ mod tests {
             ),
             ("{ upstream: r, channel: }", 44, "`channel` has no value"),
             ("{ upstream: r, channel: '' }", 53, "`channel` is empty; name what to read"),
-            ("{ upstream: r, channel: [a] }", 53, "expected the name of what to read, as text, found a list"),
+            (
+                "{ upstream: r, channel: [a] }",
+                53,
+                "as text, found a list; text that begins with `[` goes in quotes",
+            ),
             ("{ upstream: r, channel: false }", 53, "found `false`; put it in quotes if it is text"),
             ("{ upstream: k, topic: 'a b' }", 51, "`a b` cannot name a topic"),
             ("{ upstream: k, topic: '..' }", 51, "cannot name a topic"),
@@ -386,69 +280,5 @@ mod tests {
         expect(&format!("{HEAD}  - {}\n", route("{ upstream: r, topic: '{q}' }")), &both);
         // A path that is wrong itself says nothing about its parameters.
         expect_route("{ path: 'x/{q}', from: { upstream: r, channel: '{q}' } }", 13, "must start with `/`");
-    }
-
-    #[test]
-    fn events() {
-        let event = |upstream: &str, event: &str| {
-            let text =
-                format!("{HEAD}  - {{ path: '/x/{{p}}', from: {{ {upstream} }}, event: '{event}' }}\n");
-            sound(&text).routes.remove(0).event.unwrap().to_string()
-        };
-        assert_eq!(event("upstream: r, channel: x", "{channel}/{p}"), "{channel}/{p}");
-        assert_eq!(event("upstream: p, channel: x", "{channel}"), "{channel}");
-        assert_eq!(event("upstream: k, topic: x", "{topic}{key}{header.a}"), "{topic}{key}{header.a}");
-        assert_eq!(event("upstream: t", "{p} {{x}}"), "{p} {{x}}");
-        assert_eq!(event("upstream: t", "streams"), "streams");
-    }
-
-    #[test]
-    fn events_that_are_wrong() {
-        // The value of `event` begins in column 63.
-        for (upstream, event, column, text) in [
-            (
-                "r, channel: x",
-                "'{key}'",
-                64,
-                "the records of a `redis` upstream have no `{key}`; they have `{channel}`",
-            ),
-            ("p, channel: x", "'{topic}'", 64, "the records of a `push` upstream have no `{topic}`"),
-            ("k, topic: xyz", "'{channel}'", 64, "they have `{topic}`, `{key}` and `{header.NAME}`"),
-            (
-                "t            ",
-                "'a{header.b}'",
-                65,
-                "the records of a `ticker` upstream have no `{header.b}`; use parameters",
-            ),
-            ("r, channel: x", "'{q}'", 64, "the path has no parameter `q`"),
-            ("r, channel: x", "'a}b'", 65, "`}` has no `{`"),
-            ("r, channel: x", "''", 63, "an event name cannot be empty; remove `event`"),
-            ("r, channel: x", "\"a\\nb\"", 63, "an event name cannot hold a line break or a NUL"),
-            ("r, channel: x", "\"a\\0b\"", 63, "an event name cannot hold a line break or a NUL"),
-            (
-                "r, channel: x",
-                "stream.x",
-                63,
-                "names that start with `stream.` belong to ssegate's own events",
-            ),
-            ("r, channel: x", "'stream.{p}'", 63, "names that start with `stream.`"),
-            ("r, channel: x", "true", 63, "expected the name of an event, as text, found `true`"),
-        ] {
-            expect_route(
-                &format!("{{ path: '/{{p}}', from: {{ upstream: {upstream} }}, event: {event} }}"),
-                column,
-                text,
-            );
-        }
-    }
-
-    #[test]
-    fn a_changed_prefix_is_the_one_that_is_reserved() {
-        let with = |event: &str| {
-            let head = HEAD.replace("tls: none", "tls: none, control_prefix: my-");
-            format!("{head}  - {{ path: /x, from: {{ upstream: t }}, event: {event} }}\n")
-        };
-        sound(&with("stream.x"));
-        expect(&with("my-x"), &[(8, 47, "names that start with `my-`")]);
     }
 }

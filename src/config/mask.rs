@@ -64,6 +64,7 @@ impl Masks {
                     self.add_tree(text, &entry.value, secret || odd_url || names_secret(&entry.key.text));
                 }
             }
+            Value::Broken if secret => self.add(text, node.span),
             Value::Scalar { .. } | Value::Null | Value::Broken => {}
         }
     }
@@ -112,7 +113,8 @@ impl Under {
     }
 }
 
-const PEM: &str = "-----BEGIN";
+/// What every section of PEM begins with.
+pub(super) const PEM: &str = "-----BEGIN";
 const PEM_END: &str = "-----END";
 
 /// A value that came from the file, fit to be quoted in a message: short, on one line, no secret.
@@ -135,14 +137,17 @@ pub(super) fn names_secret(key: &str) -> bool {
     SECRET_WORD.is_match(key)
 }
 
+/// Keys that hold the URL of a Redis server, or may by mistake.
 fn is_url_key(key: &str) -> bool {
-    key.eq_ignore_ascii_case("url")
+    matches!(key, "url" | "redis")
 }
 
 /// A URL whose secrets are where [`USERINFO`] looks for them.
 fn shows_safely(node: &Node) -> bool {
     match &node.value {
         Value::Scalar { text, .. } => redis::Endpoint::parse(text).is_ok() || is_reference(text),
+        // What a mapping holds is looked at by itself.
+        Value::Map(_) => true,
         _ => false,
     }
 }
@@ -153,18 +158,32 @@ fn is_reference(text: &str) -> bool {
     bare.starts_with("file:") || REFERENCE.is_match(bare)
 }
 
-/// The value that follows a key's colon: up to its closing quote, to a flow delimiter when a brace
-/// is open, else to the end of the line.
+/// The value that follows a key's colon: up to a flow delimiter when a brace is open, and outside of
+/// its quotes; else to the end of the line.
 fn value_after(line: &str, from: usize) -> std::ops::Range<usize> {
     let rest = &line[from..];
     let start = from + (rest.len() - rest.trim_start().len());
     let value = &line[start..];
+    let in_flow = line[..from].contains('{');
     let length = match value.chars().next() {
-        Some(quote @ ('"' | '\'')) => value[1..].find(quote).map_or(value.len(), |end| end + 2),
-        _ if line[..from].contains('{') => value.find([',', '}']).unwrap_or(value.len()),
-        _ => value.len(),
+        _ if !in_flow => value.len(),
+        Some(quote @ ('"' | '\'')) => closing(value, quote),
+        _ => value.find([',', '}']).unwrap_or(value.len()),
     };
     start..start + length
+}
+
+/// One past the quote that ends a value: what follows it can only be a delimiter.
+fn closing(value: &str, quote: char) -> usize {
+    let mut escaped = false;
+    for (at, c) in value.char_indices().skip(1) {
+        let ends = c == quote && !escaped && value[at + 1..].trim_start().starts_with([',', '}']);
+        if ends {
+            return at + 1;
+        }
+        escaped = c == '\\' && quote == '"' && !escaped;
+    }
+    value.len()
 }
 
 /// The quote that a value opens and does not close.
@@ -183,7 +202,7 @@ macro_rules! pattern {
     };
 }
 
-pattern!(USERINFO, r#"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)(?P<secret>[^\s"']*)@"#);
+pattern!(USERINFO, r#"(?P<scheme>(?:[A-Za-z][A-Za-z0-9+.-]*://)?)(?P<secret>[^\s"'{}\[\],]*:[^\s"']*)@"#);
 pattern!(
     SECRET_WORD,
     r"(?i)passw|passphrase|secret|token|jaas|private.?key|key\.pem|ssl_key|oauthbearer\.config"
@@ -231,6 +250,9 @@ mod tests {
             ("sasl.password: file:/run/x", "sasl.password: file:/run/x"),
             ("p: { sasl.password: hunter2, b: c }", "p: { sasl.password: #, b: c }"),
             ("p: { \"sasl.password\": 'hun,ter2', b: c }", "p: { \"sasl.password\": #, b: c }"),
+            ("p: { \"sasl.password\": \"hun\\\"ter, \", b: c }", "p: { \"sasl.password\": #, b: c }"),
+            ("p: { sasl.password: 'hun''ter', b: c }", "p: { sasl.password: #, b: c }"),
+            ("brokers: [ u:pw@h:1, b ]", "brokers: [ #@h:1, b ]"),
             ("a: b # ssl.key.pem: MIIE", "a: b # ssl.key.pem: #"),
             ("a: b # see https://x:y@z", "a: b # see https://#@z"),
             ("tls: { cert: a, key: b }", "tls: { cert: a, key: b }"),
@@ -283,6 +305,9 @@ mod tests {
         assert_eq!(quotable("abc"), "`abc`");
         assert_eq!(quotable("a\nb"), "`a\u{fffd}b`");
         assert_eq!(quotable("redis://u:p@h"), "`redis://***@h`");
+        assert_eq!(quotable("u:p@h"), "`***@h`");
+        assert_eq!(quotable("redis:/:hunter2@h"), "`***@h`");
+        assert_eq!(quotable("__keyspace@0__:*"), "`__keyspace@0__:*`");
         assert_eq!(quotable("sasl.password:hunter2"), "`sasl.password:…`");
         assert_eq!(quotable(&"é".repeat(100)).chars().count(), 63);
     }

@@ -2,11 +2,12 @@
 //! is wrong with it. Owns every default and bound; nothing else reads YAML. Uses no other part of
 //! ssegate; `cli` and `app` call it, every part reads its types.
 //!
-//! The way of a file: [`tree`] keeps what stands where, [`walk`] and [`fields`] take values out of
-//! it and collect problems, a file for each section gives them their meaning ([`keys`] lists them),
-//! and [`problem`] draws what was found.
+//! The way of a file: `tree` keeps what stands where, `walk` and `fields` take values out of
+//! it and collect problems, a file for each section gives them their meaning (`keys` lists them),
+//! and `problem` draws what was found.
 
 mod cors;
+mod event;
 mod fields;
 mod from;
 mod hosts;
@@ -26,6 +27,7 @@ mod server;
 mod suggest;
 mod summary;
 mod template;
+mod templates;
 mod tls;
 mod tree;
 mod units;

@@ -1,7 +1,7 @@
 //! What is wrong with a configuration: the list that `serve` and `check` print. Owns the layout of
 //! a problem and its snippet; never decides what is a problem. Filled by [`super::walk::Walk`].
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use super::mask::Masks;
 use super::place::{Span, Text};
@@ -71,7 +71,7 @@ fn draw_one(file: &str, text: &Text<'_>, masks: &Masks, gutter: usize, problem: 
     let mut out = format!("error: {}\n", problem.text);
     match problem.at {
         Some(span) => draw_place(&mut out, "-->", (file, text, masks), gutter, span, ""),
-        None => out.push_str(&format!("{:gutter$}--> {file}\n", "")),
+        None => _ = writeln!(out, "{:gutter$}--> {file}", ""),
     }
     if let Some((span, label)) = &problem.also {
         draw_place(&mut out, ":::", (file, text, masks), gutter, *span, label);
@@ -91,14 +91,9 @@ fn draw_place(
     let snippet = Snippet::new(text, masks, line, span);
     let carets = "^".repeat(snippet.width);
     let mark = format!("{}{carets} {label}", " ".repeat(snippet.indent));
-    out.push_str(&format!("{:gutter$}{arrow} {file}:{line}:{column}\n", ""));
-    out.push_str(&format!(
-        "{:gutter$} |\n{line:>gutter$} | {}\n{:gutter$} | {}\n",
-        "",
-        snippet.line,
-        "",
-        mark.trim_end()
-    ));
+    _ = writeln!(out, "{:gutter$}{arrow} {file}:{line}:{column}", "");
+    _ = writeln!(out, "{:gutter$} |\n{line:>gutter$} | {}", "", snippet.line);
+    _ = writeln!(out, "{:gutter$} | {}", "", mark.trim_end());
 }
 
 /// One line as it is shown, and where the carets go under it.

@@ -10,10 +10,10 @@ use super::walk::Walk;
 
 const MIB: usize = 1 << 20;
 
-const MEMORY: Bounds<usize> = Bounds { default: 512 * MIB, min: 16 * MIB, max: usize::MAX >> 1 };
+const MEMORY: Bounds<usize> = Bounds { default: 512 * MIB, min: 16 * MIB, max: MIB << 20 };
 
 const WRITE_STALL: Bounds<Duration> =
-    Bounds { default: Duration::from_secs(30), min: Duration::from_secs(1), max: Duration::from_secs(600) };
+    Bounds { default: Duration::from_secs(30), min: Duration::from_secs(1), max: Duration::from_mins(10) };
 
 const MAX_EVENT: Bounds<usize> = Bounds { default: MIB, min: 1 << 10, max: 64 * MIB };
 
@@ -97,7 +97,7 @@ mod tests {
     fn limits_problems() {
         expect(
             &with("limits: { memory: 15MiB }\n"),
-            &[(2, 19, "`15MiB` is out of bounds; it must be from 16MiB to")],
+            &[(2, 19, "`15MiB` is out of bounds; it must be from 16MiB to 1TiB")],
         );
         expect(
             &with("limits: { memory: 512M }\n"),

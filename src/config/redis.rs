@@ -10,11 +10,8 @@ use super::model::{Redis, Secret};
 use super::tree::Node;
 use super::walk::Walk;
 
-const TIME: Bounds<Duration> = Bounds {
-    default: Duration::from_secs(5),
-    min: Duration::from_millis(100),
-    max: Duration::from_secs(300),
-};
+const TIME: Bounds<Duration> =
+    Bounds { default: Duration::from_secs(5), min: Duration::from_millis(100), max: Duration::from_mins(5) };
 
 /// Reads the settings of one Redis upstream.
 pub(super) fn read(walk: &Walk<'_>, node: &Node) -> Option<Redis> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use regex::RegexBuilder;
 
+use super::event;
 use super::fields::Fields;
 use super::from;
 use super::hosts;
@@ -53,7 +54,7 @@ fn read_route(walk: &Walk<'_>, node: &Node, given: &Given<'_>, table: &mut Table
     let from = fields.required("from", "it says what to read, such as `{ upstream: cache, channel: news }`");
     let from = from.and_then(|node| from::read(walk, node, names, given.upstreams));
     let kind = from.as_ref().and_then(|from| from.kind);
-    let event = fields.node("event").and_then(|node| from::read_event(walk, node, kind, names, given.prefix));
+    let event = fields.node("event").and_then(|node| event::read(walk, node, kind, names, given.prefix));
     let params = fields.node("params").map(|node| read_params(walk, node, path.as_ref())).unwrap_or_default();
     let policies = policies::read(walk, &fields, given.defaults, &policies::IN_ROUTE);
     let from = from?;
@@ -168,7 +169,7 @@ mod tests {
             ("a/b", "write a name such as"),
             ("''", "write a name such as"),
         ] {
-            expect_route(&format!("{{ path: /x, from: {{ upstream: t }}, host: {host} }}"), 47, text);
+            expect_route(&format!("{{ path: /x, from: {{ upstream: t }}, host: {host} }}"), 46, text);
         }
     }
 
@@ -186,17 +187,17 @@ mod tests {
     #[test]
     fn params_that_are_wrong() {
         for (params, column, text) in [
-            ("{ q: x }", 62, "the path has no parameter `q`; it has `p`"),
-            ("{ P: x }", 62, "did you mean `p`?"),
-            ("{ p: '[' }", 65, "`[` is not a regular expression: unclosed character class"),
-            ("{ p: 'a)(b' }", 65, "`a)(b` is not a regular expression: unopened group"),
-            ("{ p: '(?x)a#' }", 65, "is not a regular expression"),
-            ("{ p: '.{9999}{9999}' }", 65, "it is too large"),
-            ("{ p: '^a$' }", 68, "a lone `$` means nothing; write `$$` for a dollar"),
-            ("{ p: '${HIDDEN}[' }", 65, "this value is not a regular expression: unclosed character class"),
-            ("{ p: [a] }", 65, "expected a regular expression, found a list"),
-            ("{ p: a, p: b }", 68, "the key `p` is written twice"),
-            ("[p]", 60, "expected a mapping of parameters to regular expressions, found a list"),
+            ("{ q: x }", 58, "the path has no parameter `q`; it has `p`"),
+            ("{ P: x }", 58, "did you mean `p`?"),
+            ("{ p: '[' }", 61, "`[` is not a regular expression: unclosed character class"),
+            ("{ p: 'a)(b' }", 61, "`a)(b` is not a regular expression: unopened group"),
+            ("{ p: '(?x)a#' }", 61, "is not a regular expression"),
+            ("{ p: '.{9999}{9999}' }", 61, "it is too large"),
+            ("{ p: '^a$' }", 64, "a lone `$` means nothing; write `$$` for a dollar"),
+            ("{ p: '${HIDDEN}[' }", 61, "this value is not a regular expression: unclosed character class"),
+            ("{ p: [a] }", 61, "expected a regular expression, found a list"),
+            ("{ p: a, p: b }", 64, "the key `p` is written twice"),
+            ("[p]", 56, "expected a mapping of parameters to regular expressions, found a list"),
         ] {
             expect_route(
                 &format!("{{ path: '/xyz/{{p}}', from: {{ upstream: t }}, params: {params} }}"),

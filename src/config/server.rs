@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use super::fields::{Bounds, Fields};
 use super::keys;
-use super::model::{Admin, Server};
+use super::model::{Admin, Server, Tls};
 use super::place::Span;
 use super::tls;
-use super::tree::{Node, Value};
-use super::walk::Walk;
+use super::tree::Node;
+use super::walk::{Scalar, Walk};
 
 const DRAIN: Bounds<Duration> =
-    Bounds { default: Duration::from_secs(5), min: Duration::ZERO, max: Duration::from_secs(300) };
+    Bounds { default: Duration::from_secs(5), min: Duration::ZERO, max: Duration::from_mins(5) };
 
 const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 8443);
 const ADMIN_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9090);
@@ -45,7 +45,7 @@ fn read_server(walk: &Walk<'_>, node: Option<&Node>, root: Span) -> (Server, Tak
     };
     // A `server` of the wrong type has been reported; what it lacks is beside the point.
     let tls = match (&fields, node) {
-        (None, Some(_)) => super::model::Tls::None,
+        (None, Some(_)) => Tls::None,
         _ => tls::read(walk, fields.as_ref(), root),
     };
     let drain = fields.as_ref().and_then(|fields| fields.duration("drain", &DRAIN)).unwrap_or(DRAIN.default);
@@ -58,8 +58,9 @@ fn read_listen(walk: &Walk<'_>, node: &Node, taken: &mut Taken) -> Vec<SocketAdd
     let nodes = walk.one_or_more(node, "an address such as `0.0.0.0:8443`").unwrap_or_default();
     let mut listen = Vec::new();
     for node in nodes {
-        if let Some((address, span)) = read_address(walk, node) {
-            taken.add(walk, address, span);
+        let Some(scalar) = walk.scalar(node, "an address such as `0.0.0.0:8443`") else { continue };
+        if let Some(address) = read_address(walk, &scalar) {
+            taken.add(walk, address, scalar.span());
             listen.push(address);
         }
     }
@@ -77,20 +78,22 @@ fn read_admin(walk: &Walk<'_>, node: Option<&Node>, taken: &mut Taken) -> Admin 
         }
         return Admin { listen: Some(ADMIN_LISTEN) };
     };
-    if matches!(&node.value, Value::Scalar { text, .. } if text == "none") {
+    // With a problem the default stands in: a listener that is off would be another matter.
+    let unread = Admin { listen: Some(ADMIN_LISTEN) };
+    let Some(scalar) = walk.scalar(node, "an address such as `127.0.0.1:9090`, or `none`") else {
+        return unread;
+    };
+    if &*scalar.text == "none" {
         return Admin { listen: None };
     }
-    let found = read_address(walk, node);
-    if let Some((address, span)) = found {
-        taken.add(walk, address, span);
-    }
-    Admin { listen: found.map(|(address, _)| address) }
+    let Some(address) = read_address(walk, &scalar) else { return unread };
+    taken.add(walk, address, scalar.span());
+    Admin { listen: Some(address) }
 }
 
-fn read_address(walk: &Walk<'_>, node: &Node) -> Option<(SocketAddr, Span)> {
-    let scalar = walk.scalar(node, "an address such as `0.0.0.0:8443`")?;
+fn read_address(walk: &Walk<'_>, scalar: &Scalar<'_>) -> Option<SocketAddr> {
     if let Ok(address) = scalar.text.parse() {
-        return Some((address, scalar.span()));
+        return Some(address);
     }
     let advice = match &*scalar.text {
         text if !scalar.is_indirect() && text.parse::<u16>().is_ok() => {
@@ -211,6 +214,9 @@ mod tests {
             &with("  listen: 127.0.0.1:9090\n"),
             &[(3, 11, "where `admin` listens by default, 127.0.0.1:9090")],
         );
+        let push = "upstreams: { p: { push: } }\nroutes: [{ path: /p, from: { upstream: p, channel: c } }]\n";
+        let bad = format!("server: {{ tls: none }}\nadmin: {{ listen: x }}\n{push}");
+        expect(&bad, &[(2, 18, "`x` is not an address to listen on")]);
         sound(&with("  listen: [127.0.0.1:80, '[::1]:80', 127.0.0.2:80, 127.0.0.1:81]\n"));
     }
 

@@ -7,9 +7,13 @@ pub(super) fn hint<'k>(word: &str, known: impl IntoIterator<Item = &'k str>, lea
     match nearest(word, &known) {
         Some(name) => format!("; did you mean `{name}`?"),
         None if known.is_empty() => String::new(),
+        None if known.len() > LISTED => String::new(),
         None => format!("; {lead} {}", list(&known, "and")),
     }
 }
+
+/// A longer list helps nobody.
+const LISTED: usize = 16;
 
 /// `` `a`, `b` and `c` ``, with `last` as the word before the last one.
 pub(super) fn list(names: &[&str], last: &str) -> String {
@@ -79,7 +83,8 @@ mod tests {
     fn hints_read_well() {
         assert_eq!(hint("topik", ["topic", "start"], "it takes"), "; did you mean `topic`?");
         assert_eq!(hint("zzz", ["a1", "b1", "c1"], "it takes"), "; it takes `a1`, `b1` and `c1`");
-        assert_eq!(hint("zzz", ["a1"], "there is"), "; there is `a1`");
+        assert_eq!(hint("zzz", ["a1"], "it has"), "; it has `a1`");
         assert_eq!(hint("zzz", [], "it takes"), "");
+        assert_eq!(hint("zzz", ["a1"; 17], "it takes"), "");
     }
 }

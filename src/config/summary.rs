@@ -1,6 +1,8 @@
 //! What `ssegate check` prints: the configuration as it would be served, in a few aligned lines.
 //! Shows no user, no password and no property.
 
+use std::fmt::Write as _;
+
 use super::model::{Config, Origins, Route, Source, Tls, UpstreamKind};
 use super::redis::Endpoint;
 use super::units::show_duration;
@@ -36,7 +38,7 @@ fn section(text: &mut String, title: &str, rows: impl IntoIterator<Item = Vec<St
     for row in &rows {
         let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
         let line = cells.collect::<Vec<_>>().join("  ");
-        text.push_str(&format!("  {}\n", line.trim_end()));
+        _ = writeln!(text, "  {}", line.trim_end());
     }
 }
 

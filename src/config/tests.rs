@@ -5,8 +5,10 @@ use std::path::Path;
 
 use proptest::prelude::*;
 
+use super::place::{Span, Text};
 use super::testing::{HEAD, TAIL, env, expect, problems, sound};
 use super::tree::{self, Node, Value};
+use super::walk::Walk;
 use super::{Config, Tls, UpstreamKind, keys, load, parse, summary};
 
 const EXAMPLE: &str = include_str!("../../config.example.yaml");
@@ -98,7 +100,7 @@ fn files_that_are_no_configuration() {
         );
     }
     expect("just text\n", &[(1, 1, "expected a mapping, found `just text`")]);
-    expect("- a\n", &[(1, 1, "expected a mapping, found a list")]);
+    expect("- a\n", &[(1, 3, "expected a mapping, found a list")]);
     expect("a: b: c\n", &[(1, 5, "this is not valid YAML")]);
     expect(
         &format!("{HEAD}  - {{ path: /x, from: {{ upstream: t }} }}\n---\na: b\n"),
@@ -160,6 +162,12 @@ fn secrets_do_not_show() {
         "upstreams: hunter3 # redis://:hunter2@h",
         "redis://:hunter2@h",
         "redis://:hunter2@h: x",
+        "upstreams: { k: { kafka: { properties: { sasl.password: *hunter2 } } } }",
+        "upstreams: { k: { kafka: { properties: { sasl.password: !hunter2 x } } } }",
+        "upstreams: { r: { redis: { url: *hunter2 } } }",
+        "upstreams: { r: { redis: { url: [redis://hunter2] } } }",
+        "upstreams: { r: { redis: 'redis:/:hunter2@h' } }",
+        "upstreams: { k: { kafka: { brokers: 'u:hunter2@h:x' } } }",
         "log: { level: '${HIDDEN}', format: '${HIDDEN}' }",
     ] {
         problems(&format!("{text}\n"));
@@ -207,28 +215,38 @@ fn the_example_shows_every_key() {
         shown.insert(path);
     });
     let missing: Vec<String> = all_keys().into_iter().filter(|key| !shown.contains(key)).collect();
-    // A route shows these in a shorter form; `defaults` has them in full.
     assert!(missing.is_empty(), "config.example.yaml lacks {missing:?}");
 }
 
 /// A key that is in the table and that nothing reads would be accepted and ignored.
 #[test]
 fn every_key_is_read() {
-    let text = with_alternatives();
-    let mut spans = Vec::new();
-    collect(&tree(&text), "", &mut |path, node| spans.push((path, node.span)));
+    let source = with_alternatives();
+    let text = Text::new(&source);
     for key in all_keys() {
-        let (_, span) = spans.iter().find(|(path, _)| *path == key).unwrap();
-        let flow = tree(&format!("{}[[[]]]{}", &text[..span.start], &text[span.end..]));
-        let end = if text.as_bytes()[span.start].is_ascii_punctuation() || flow.span.start == 0 {
-            span.end
-        } else {
-            span.end
-        };
-        let broken = format!("{}[[[]]]{}", &text[..span.start], &text[end..]);
-        let line = text[..span.start].matches('\n').count() + 1;
-        let found = problems(&broken);
-        assert!(found.iter().any(|problem| problem.0 == line), "{key} is not read: {found:?}");
+        let mut root = tree(&source);
+        let span = spoil(&mut root, "", &key).unwrap();
+        let walk = Walk::new(&text, &env, Path::new(""));
+        super::read(&walk, &root);
+        let found = walk.into_problems();
+        assert!(found.iter().any(|problem| problem.at == Some(span)), "{key} is not read: {found:?}");
+    }
+}
+
+/// Puts a list of lists, which is no value of any key, where `key` first stands.
+fn spoil(node: &mut Node, path: &str, key: &str) -> Option<Span> {
+    if path == key {
+        let list = |items| Node { span: node.span, value: Value::List(items) };
+        *node = list(vec![list(vec![list(vec![])])]);
+        return Some(node.span);
+    }
+    match &mut node.value {
+        Value::Map(entries) => entries.iter_mut().find_map(|entry| {
+            let name = if path == "upstreams" { "*" } else { &entry.key.text };
+            spoil(&mut entry.value, &join(path, name), key)
+        }),
+        Value::List(items) => items.iter_mut().find_map(|item| spoil(item, &join(path, "[]"), key)),
+        _ => None,
     }
 }
 

@@ -126,17 +126,22 @@ impl Builder<'_, '_> {
                 self.place(Node { span, value }, *anchor);
             }
             Event::SequenceStart(style, anchor, _) => {
-                let span = self.opening(span, *style);
+                let span = opening(span, *style);
                 self.stack.push(Frame::List { span, anchor: *anchor, items: Vec::new() });
             }
             Event::MappingStart(style, anchor, _) => {
-                let span = self.opening(span, *style);
+                let span = opening(span, *style);
                 self.stack.push(Frame::Map { span, anchor: *anchor, entries: Vec::new(), key: Pending::No });
             }
             Event::SequenceEnd | Event::MappingEnd => self.close(span),
             Event::Alias(id) => self.alias(*id, span),
-            Event::UnresolvedAlias(name) => {
-                self.problem(span, format!("`*{name}` refers to an anchor that does not exist; put text that begins with `*` in quotes"));
+            Event::UnresolvedAlias(_) => {
+                // Not quoted: it may be a password that begins with `*`.
+                self.problem(
+                    span,
+                    "no anchor has the name of this alias; put text that begins with `*` in quotes"
+                        .to_owned(),
+                );
                 self.place(Node { span, value: Value::Broken }, 0);
             }
             _ => {}
@@ -233,11 +238,6 @@ impl Builder<'_, '_> {
         self.problem(Span::new(at, end), text);
     }
 
-    /// An empty span for block style, where the parser's may cover something.
-    fn opening(&self, span: Span, style: StructureStyle) -> Span {
-        if style == StructureStyle::Flow { span } else { Span::new(span.start, span.start) }
-    }
-
     fn span(&self, span: YamlSpan) -> Span {
         let start = span.start.byte_offset().unwrap_or(self.text.len());
         Span::new(start, span.end.byte_offset().unwrap_or(start))
@@ -257,6 +257,11 @@ impl Node {
             _ => 0,
         }
     }
+}
+
+/// An empty span for block style, where the parser's may cover something.
+fn opening(span: Span, style: StructureStyle) -> Span {
+    if style == StructureStyle::Flow { span } else { Span::new(span.start, span.start) }
 }
 
 fn scalar(text: &str, style: ScalarStyle, span: Span) -> Value {
@@ -285,6 +290,8 @@ fn advice(text: &str, at: usize) -> &'static str {
         "; indent with spaces"
     } else if line.contains('{') {
         "; inside `{ … }`, put values that hold `{`, `}`, `,` or `: ` in quotes"
+    } else if line.contains("[::]") {
+        "; put an address such as `\"[::]:8443\"` in quotes"
     } else if line.contains(": ") {
         "; put a value that holds `: ` in quotes, and check the indentation"
     } else {

@@ -1,5 +1,6 @@
 //! Durations and sizes as people write them: `1h30m`, `8MiB`. Pure, both ways.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 const DURATION_UNITS: [(&str, u64); 5] =
@@ -74,7 +75,7 @@ pub(super) fn show_duration(duration: Duration) -> String {
     let mut text = String::new();
     for (unit, factor) in DURATION_UNITS {
         if rest >= factor {
-            text.push_str(&format!("{}{unit}", rest / factor));
+            _ = write!(text, "{}{unit}", rest / factor);
             rest %= factor;
         }
     }

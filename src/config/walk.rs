@@ -70,16 +70,13 @@ impl<'w> Walk<'w> {
         let mut first = Vec::new();
         for entry in entries {
             let key = &entry.key;
-            match seen.get(key.text.as_str()) {
-                Some(earlier) => {
-                    let text =
-                        format!("the key {} is written twice; keep one of them", mask::quotable(&key.text));
-                    self.conflict(key.span, text, *earlier, "first written here");
-                }
-                None => {
-                    seen.insert(&key.text, key.span);
-                    first.push(entry);
-                }
+            if let Some(earlier) = seen.get(key.text.as_str()) {
+                let text =
+                    format!("the key {} is written twice; keep one of them", mask::quotable(&key.text));
+                self.conflict(key.span, text, *earlier, "first written here");
+            } else {
+                seen.insert(&key.text, key.span);
+                first.push(entry);
             }
         }
         Some(first)
@@ -130,7 +127,7 @@ impl<'w> Walk<'w> {
             self.problem(scalar.span, "this is the path of a file already; remove `file:`");
             return None;
         }
-        if scalar.text.is_empty() || scalar.text.contains("-----BEGIN") {
+        if scalar.text.is_empty() || scalar.text.contains(mask::PEM) {
             self.problem(scalar.span, format!("this is not a path; write {expected}"));
             return None;
         }
@@ -151,6 +148,14 @@ impl<'w> Walk<'w> {
 
     /// Text in the sense of YAML: `true` and `false` must be quoted to be text.
     pub fn text<'n>(&self, node: &'n Node, expected: &str) -> Option<Scalar<'n>> {
+        if let Some(bracket) = self.bracket(node) {
+            let found = found(node).unwrap_or_default();
+            let text = format!(
+                "expected {expected}, found {found}; text that begins with `{bracket}` goes in quotes"
+            );
+            self.problem(node.span, text);
+            return None;
+        }
         let scalar = self.scalar(node, expected)?;
         if scalar.plain && matches!(&*scalar.text, "true" | "false") {
             self.problem(
@@ -162,16 +167,17 @@ impl<'w> Walk<'w> {
         Some(scalar)
     }
 
+    /// What a collection in flow style begins with.
+    fn bracket(&self, node: &Node) -> Option<char> {
+        let first = self.text.slice(node.span).chars().next();
+        first.filter(|c| matches!((c, &node.value), ('{', Value::Map(_)) | ('[', Value::List(_))))
+    }
+
     /// Reports that something else than `expected` is there.
     pub fn wrong_type(&self, node: &Node, expected: &str) {
-        let found = match &node.value {
-            Value::Null => "nothing".to_owned(),
-            Value::Scalar { text, .. } => mask::quotable(text),
-            Value::List(_) => "a list".to_owned(),
-            Value::Map(_) => "a mapping".to_owned(),
-            Value::Broken => return,
-        };
-        self.problem(node.span, format!("expected {expected}, found {found}"));
+        if let Some(found) = found(node) {
+            self.problem(node.span, format!("expected {expected}, found {found}"));
+        }
     }
 
     /// The part of a scalar that begins `at` bytes in; the whole where the file says it differently.
@@ -207,6 +213,17 @@ impl<'w> Walk<'w> {
                 None
             }
         }
+    }
+}
+
+/// What a message calls a value; nothing where a problem has been reported already.
+fn found(node: &Node) -> Option<String> {
+    match &node.value {
+        Value::Null => Some("nothing".to_owned()),
+        Value::Scalar { text, .. } => Some(mask::quotable(text)),
+        Value::List(_) => Some("a list".to_owned()),
+        Value::Map(_) => Some("a mapping".to_owned()),
+        Value::Broken => None,
     }
 }
 

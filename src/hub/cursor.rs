@@ -189,6 +189,15 @@ impl Cursor {
     /// The log went past this reader: tell it what it missed, and go on with the oldest left.
     fn lagged(&mut self, view: &mut View<'_>) -> Read {
         let floor = view.ring.floor();
+        let next = match &self.state {
+            State::Joined { next, .. } => *next,
+            State::CatchingUp(catching) => catching.next,
+            State::Undecided { .. } => return Read::Pending,
+        };
+        if view.ring.restarted_since(next) {
+            let position = Position::clone(view.ring.floor_position());
+            return self.begin(view, Some(Gap::of(Reason::Recreated)), Start::At { seq: floor, position });
+        }
         let (from, missed) = match &self.state {
             State::Joined { next, anchor } => {
                 let known = !view.ring.evicted_note_since(*next);

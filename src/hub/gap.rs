@@ -13,6 +13,10 @@ use crate::sse;
 pub enum Reason {
     /// The log no longer holds what follows the client's id.
     Evicted,
+    /// The upstream no longer holds what was to be read next.
+    Trimmed,
+    /// The source was deleted and created again.
+    Recreated,
     /// The client read so slowly that the log went past it.
     Lagged,
     /// The id is further back than `replay` allows.
@@ -31,8 +35,10 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, for metrics that begin at 0.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Evicted,
+        Self::Trimmed,
+        Self::Recreated,
         Self::Lagged,
         Self::ReplayLimit,
         Self::UpstreamLost,
@@ -46,6 +52,8 @@ impl Reason {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Evicted => "evicted",
+            Self::Trimmed => "trimmed",
+            Self::Recreated => "recreated",
             Self::Lagged => "lagged",
             Self::ReplayLimit => "replay_limit",
             Self::UpstreamLost => "upstream_lost",

@@ -103,6 +103,24 @@ impl Log {
         self.take_in(|writer| writer.link_lost(span))
     }
 
+    /// Appends a gap of the source itself up to `mark`, in its partition.
+    pub fn append_missing(&self, reason: Reason, mark: Mark) -> Appended {
+        self.take_in(|writer| writer.missing(reason, mark))
+    }
+
+    /// The source was created anew: forgets everything and goes on at `position`. Readers are told.
+    pub fn restart(&self, position: Position) {
+        {
+            let mut writer = self.writer.lock();
+            let Some(writer) = writer.as_mut() else { return };
+            writer.restart(position.clone());
+            if let Some(open) = self.open.lock().as_mut() {
+                open.ring.restart(position);
+            }
+        }
+        self.wake.ring_now();
+    }
+
     fn take_in(&self, encode: impl FnOnce(&mut Writer) -> Batch) -> Appended {
         let appended = {
             let mut writer = self.writer.lock();

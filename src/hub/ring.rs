@@ -53,6 +53,8 @@ pub struct Ring {
     /// Bytes taken in since the log was made, and how many of them the foremost reader has passed.
     taken: u64,
     passed: u64,
+    /// The number of the first entry since the source was created anew.
+    restarted: Seq,
 }
 
 impl Ring {
@@ -70,6 +72,7 @@ impl Ring {
             evicted_note: None,
             taken: 0,
             passed: 0,
+            restarted: 0,
         }
     }
 
@@ -108,6 +111,25 @@ impl Ring {
         self.floor = (oldest.index.end(), Arc::clone(&oldest.end));
         self.bytes -= oldest.size();
         oldest.size()
+    }
+
+    /// Forgets everything, and goes on at `position` one number after the head: every reader finds itself
+    /// behind.
+    pub fn restart(&mut self, position: Position) {
+        let position = Arc::new(position);
+        let first = self.head() + 1;
+        self.chunks.clear();
+        self.bytes = 0;
+        self.floor = (first, Arc::clone(&position));
+        self.tail = Arc::new(Index { first, start: Arc::clone(&position), entries: Box::default() });
+        self.position = position;
+        self.evicted_note = None;
+        self.restarted = first;
+    }
+
+    /// Whether the source was created anew since entry `seq` was the next to come.
+    pub fn restarted_since(&self, seq: Seq) -> bool {
+        seq < self.restarted
     }
 
     /// Makes room for the larger of the present bounds and these.

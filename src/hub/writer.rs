@@ -63,8 +63,8 @@ impl Writer {
             match shaped {
                 Shaped::Event => draft.entry(mark, false),
                 Shaped::Skipped => draft.position.advance(mark),
-                Shaped::Undecodable => draft.record_gap(Reason::Undecodable, mark),
-                Shaped::TooLarge => draft.record_gap(Reason::TooLarge, mark),
+                Shaped::Undecodable => draft.gap_up_to(Reason::Undecodable, mark, Some(1)),
+                Shaped::TooLarge => draft.gap_up_to(Reason::TooLarge, mark, Some(1)),
             }
         }
         draft.finish()
@@ -77,6 +77,19 @@ impl Writer {
         let mark = draft.own_mark();
         draft.note(&Gap { span: Some(span), ..Gap::of(Reason::UpstreamLost) }, mark);
         draft.finish()
+    }
+
+    /// Encodes a gap of the source up to `mark`, in its partition.
+    pub fn missing(&mut self, reason: Reason, mark: Mark) -> Batch {
+        let mut draft = Draft::new(self);
+        draft.gap_up_to(reason, mark, None);
+        draft.finish()
+    }
+
+    /// Goes on at `position`, after a number that no entry has, so that every reader finds itself behind.
+    pub fn restart(&mut self, position: Position) {
+        self.position = Arc::new(position);
+        self.next += 1;
     }
 }
 
@@ -116,12 +129,12 @@ impl<'w> Draft<'w> {
         Mark { partition: 0, next: self.position.next(0) + 1 }
     }
 
-    /// A record that cannot be an event becomes a gap of one.
-    fn record_gap(&mut self, reason: Reason, mark: Mark) {
+    /// A gap from where the source stands up to `mark`, in its partition.
+    fn gap_up_to(&mut self, reason: Reason, mark: Mark, missed: Option<u64>) {
         let from = self.position.clone();
         let mut to = from.clone();
         to.advance(mark);
-        self.note(&Gap { missed: Some(1), range: Some((from, to)), ..Gap::of(reason) }, mark);
+        self.note(&Gap { missed, range: Some((from, to)), ..Gap::of(reason) }, mark);
     }
 
     /// A gap, and the position after it: the gap has no id, since it must not move the client's cursor.

@@ -1,14 +1,16 @@
 //! What a session and the rest of the process know of each other: the wanted set one way, records and health
 //! the other.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::hub::{Appended, Feed, Mark, Wanted};
+use crate::hub::{Appended, Feed, Mark, Reason, Wanted};
 use crate::metrics::UpstreamMetrics;
 use crate::shape::Record;
 
@@ -23,6 +25,7 @@ pub struct Link {
     alive: AtomicU64,
     /// Whether this session has been up.
     was_up: AtomicBool,
+    gaps_said: Mutex<Said>,
 }
 
 /// How an upstream is.
@@ -42,9 +45,16 @@ impl Link {
     /// A link that is down and was never tried.
     pub fn new(name: Arc<str>, wanted: Arc<Wanted>, metrics: UpstreamMetrics) -> Arc<Self> {
         let since = SystemTime::now();
-        let health = Mutex::new(Health { up: false, since, last_error: None, reconnects: 0 });
-        let (alive, was_up) = (AtomicU64::new(0), AtomicBool::new(false));
-        Arc::new(Self { name, wanted, metrics, health, tried: watch::Sender::new(false), alive, was_up })
+        Arc::new(Self {
+            name,
+            wanted,
+            metrics,
+            health: Mutex::new(Health { up: false, since, last_error: None, reconnects: 0 }),
+            tried: watch::Sender::new(false),
+            alive: AtomicU64::new(0),
+            was_up: AtomicBool::new(false),
+            gaps_said: Mutex::default(),
+        })
     }
 
     /// The upstream's name.
@@ -152,9 +162,37 @@ impl Link {
 
     fn count(&self, appended: &Appended, feed: &Feed) {
         self.metrics.events_in.inc_by(appended.events);
-        for &reason in &appended.gaps {
-            self.metrics.gap(reason);
-            tracing::warn!(upstream = %self.name, source = feed.key.source.name(), reason = reason.as_str(), "gap");
+        appended.gaps.iter().for_each(|&reason| self.tell_gap(feed, reason));
+    }
+
+    /// Counts and logs a gap that was appended to a feed.
+    pub(super) fn tell_gap(&self, feed: &Feed, reason: Reason) {
+        self.metrics.gap(reason);
+        let Some(unsaid) = self.gaps_said.lock().pass(reason) else { return };
+        let source = feed.key.source.name();
+        tracing::warn!(upstream = %self.name, source, reason = reason.as_str(), unsaid, "gap in a source");
+    }
+}
+
+/// Lets one log line through for each reason and second, with the number of those that it stands for.
+#[derive(Default)]
+struct Said(HashMap<Reason, (Instant, u64)>);
+
+impl Said {
+    fn pass(&mut self, reason: Reason) -> Option<u64> {
+        let now = Instant::now();
+        match self.0.entry(reason) {
+            Entry::Vacant(first) => {
+                first.insert((now, 0));
+                Some(0)
+            }
+            Entry::Occupied(mut said) if now.duration_since(said.get().0) < SAID_EVERY => {
+                said.get_mut().1 += 1;
+                None
+            }
+            Entry::Occupied(mut said) => Some(said.insert((now, 0)).1),
         }
     }
 }
+
+const SAID_EVERY: Duration = Duration::from_secs(1);

@@ -302,3 +302,51 @@ fn to_origin_form(request: &mut Request<Full<Bytes>>) {
         *request.uri_mut() = path.as_str().parse().expect("a path is a URI");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind;
+
+    use tokio::io::AsyncReadExt;
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio_rustls::TlsAcceptor;
+
+    use super::*;
+
+    /// A connection opened as `how` says, and its other end.
+    async fn connected(scheme: &str, how: Connect) -> (Link, Box<dyn Stream>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("{scheme}://localhost:{}/", listener.local_addr().unwrap().port());
+        let accept = async {
+            let (tcp, _): (TcpStream, _) = listener.accept().await.unwrap();
+            let acceptor = TlsAcceptor::from(TestCa::shared().server_config(&["h2", "http/1.1"]));
+            match url.starts_with("https") {
+                true => Box::new(acceptor.accept(tcp).await.unwrap()) as Box<dyn Stream>,
+                false => Box::new(tcp),
+            }
+        };
+        let (link, stream) = tokio::join!(Link::open(&url, &how), accept);
+        (link.unwrap(), stream)
+    }
+
+    async fn end_of(mut stream: Box<dyn Stream>) -> io::Result<usize> {
+        stream.read_to_end(&mut Vec::new()).await
+    }
+
+    #[tokio::test]
+    async fn a_cut_resets_the_connection() {
+        let all = [("http", Connect::http1()), ("https", Connect::http1()), ("https", Connect::http2())];
+        for (scheme, how) in all {
+            let (link, stream) = connected(scheme, how).await;
+            link.cut();
+            assert_eq!(end_of(stream).await.unwrap_err().kind(), ErrorKind::ConnectionReset);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_drop_closes_it_quietly() {
+        let (link, stream) = connected("http", Connect::http1()).await;
+        drop(link);
+        assert_eq!(end_of(stream).await.unwrap(), 0);
+    }
+}

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -169,22 +169,23 @@ async fn connection(client: TcpStream, mut cuts: watch::Receiver<u64>, shared: A
 
 /// Forwards both directions until both have ended. An orderly end of one side is passed on as such;
 /// an error, or being dropped, resets both sockets.
-async fn forward(client: TcpStream, shared: &Shared) -> io::Result<()> {
+async fn forward(mut client: TcpStream, shared: &Shared) -> io::Result<()> {
     let target = *shared.target.borrow();
-    let server = TcpStream::connect(target).await?;
+    let mut server = TcpStream::connect(target).await?;
     server.set_zero_linger()?;
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
-    let (client_read, client_write) = client.into_split();
-    let (server_read, server_write) = server.into_split();
+    // Not `into_split`: its write half says goodbye (FIN) when dropped, before the reset.
+    let (client_read, client_write) = client.split();
+    let (server_read, server_write) = server.split();
     let up = pump(client_read, server_write, shared, &shared.upward);
     let down = pump(server_read, client_write, shared, &shared.downward);
     tokio::try_join!(up, down).map(|_| ())
 }
 
 async fn pump(
-    mut from: OwnedReadHalf,
-    mut to: OwnedWriteHalf,
+    mut from: ReadHalf<'_>,
+    mut to: WriteHalf<'_>,
     shared: &Shared,
     count: &AtomicU64,
 ) -> io::Result<()> {
@@ -219,5 +220,66 @@ fn room(rate: u64, most: usize) -> usize {
 async fn pace(rate: u64, bytes: usize) {
     if rate > 0 {
         sleep(Duration::from_secs_f64(bytes as f64 / rate as f64)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind;
+
+    use super::*;
+
+    /// A proxy in front of a listener, and one connection through it, seen from both ends.
+    async fn connected() -> (Proxy, TcpListener, TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let proxy = Proxy::start(listener.local_addr().unwrap()).await;
+        let client = TcpStream::connect(proxy.addr()).await.unwrap();
+        let (server, _) = listener.accept().await.unwrap();
+        (proxy, listener, client, server)
+    }
+
+    #[tokio::test]
+    async fn a_cut_resets_both_sides() {
+        let (proxy, _listener, mut client, mut server) = connected().await;
+        proxy.cut_all();
+        assert_eq!(client.read_u8().await.unwrap_err().kind(), ErrorKind::ConnectionReset);
+        assert_eq!(server.read_u8().await.unwrap_err().kind(), ErrorKind::ConnectionReset);
+    }
+
+    #[tokio::test]
+    async fn passes_an_orderly_end_on() {
+        let (proxy, _listener, mut client, mut server) = connected().await;
+        client.shutdown().await.unwrap();
+        assert_eq!(server.read_u8().await.unwrap_err().kind(), ErrorKind::UnexpectedEof);
+        server.write_all(b"ab").await.unwrap();
+        drop(server);
+        let mut rest = String::new();
+        client.read_to_string(&mut rest).await.unwrap();
+        assert_eq!((rest.as_str(), proxy.bytes_up(), proxy.bytes_down()), ("ab", 0, 2));
+    }
+
+    #[tokio::test]
+    async fn a_pause_holds_and_loses_nothing() {
+        let (proxy, _listener, mut client, mut server) = connected().await;
+        proxy.pause();
+        client.write_all(b"x").await.unwrap();
+        let early = tokio::time::timeout(Duration::from_millis(100), server.read_u8()).await;
+        assert!(early.is_err(), "{early:?} came through");
+        proxy.resume();
+        assert_eq!(server.read_u8().await.unwrap(), b'x');
+    }
+
+    #[tokio::test]
+    async fn refuses_and_accepts_on_the_same_port() {
+        let (mut proxy, listener, mut client, mut server) = connected().await;
+        proxy.refuse().await;
+        let refused = TcpStream::connect(proxy.addr()).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+        server.write_all(b"x").await.unwrap();
+        assert_eq!(client.read_u8().await.unwrap(), b'x', "open connections go on");
+        proxy.accept().await;
+        TcpStream::connect(proxy.addr()).await.unwrap();
+        listener.accept().await.unwrap();
+        assert_eq!(proxy.accepted(), 2);
     }
 }

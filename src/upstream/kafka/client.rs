@@ -1,0 +1,102 @@
+//! The librdkafka consumer: its properties, and what it says about itself.
+
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rdkafka::ClientContext;
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, ConsumerContext};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+use crate::config;
+use crate::upstream::Broken;
+
+/// A consumer that tells us how it is.
+pub(super) type Consumer = BaseConsumer<Context>;
+
+/// What librdkafka tells about itself.
+#[derive(Default)]
+pub(super) struct Context {
+    news: Mutex<News>,
+}
+
+/// How the cluster is, by what librdkafka told.
+#[derive(Debug, Default, Clone)]
+pub(super) struct News {
+    /// Why the newest failed attempt at a broker failed.
+    pub(super) error: Option<String>,
+    /// Whether no broker was left, since this was asked last.
+    pub(super) all_down: bool,
+}
+
+impl Context {
+    /// How it stands.
+    pub(super) fn news(&self) -> News {
+        let mut news = self.news.lock();
+        let told = news.clone();
+        news.all_down = false;
+        told
+    }
+}
+
+impl ClientContext for Context {
+    fn error(&self, error: KafkaError, reason: &str) {
+        let mut news = self.news.lock();
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
+            news.all_down = true;
+            news.error.get_or_insert_with(|| reason.to_owned());
+        } else {
+            // "… (after 12ms in state CONNECT)" would make every attempt a new cause.
+            let reason = reason.split_once(" (after ").map_or(reason, |(reason, _)| reason);
+            news.error = Some(reason.to_owned());
+        }
+    }
+}
+
+impl ConsumerContext for Context {}
+
+/// A consumer for the configured cluster. Nothing is connected yet.
+pub(super) fn consumer(config: &config::Kafka) -> Result<Consumer, Broken> {
+    let mut properties = ClientConfig::new();
+    for (name, value) in DEFAULTS {
+        properties.set(*name, *value);
+    }
+    for (name, value) in &config.properties {
+        properties.set(name, value.expose());
+    }
+    properties.set("bootstrap.servers", config.brokers.join(","));
+    for (name, value) in FIXED {
+        properties.set(*name, *value);
+    }
+    let made = properties.create_with_context(Context::default());
+    made.map_err(|error| Broken::new("librdkafka does not accept the properties", error))
+}
+
+/// What `properties` may change.
+const DEFAULTS: &[(&str, &str)] = &[
+    ("client.id", "ssegate"),
+    // Manual assignment commits nothing, but librdkafka wants a group all the same.
+    ("group.id", "ssegate"),
+    // The vendored OpenSSL would look for public certificates where no system keeps them.
+    ("ssl.ca.location", "probe"),
+    ("socket.keepalive.enable", "true"),
+    // A broker that comes back is noticed soon.
+    ("reconnect.backoff.max.ms", "2000"),
+    // The logs are the buffer; librdkafka's own may be small (its defaults are 64 MiB and 100,000).
+    ("queued.max.messages.kbytes", "8192"),
+    ("queued.min.messages", "10000"),
+    ("isolation.level", "read_committed"),
+];
+
+/// What resuming depends on; the configuration refuses to change these.
+const FIXED: &[(&str, &str)] = &[
+    ("enable.auto.commit", "false"),
+    ("enable.auto.offset.store", "false"),
+    ("enable.partition.eof", "false"),
+    ("allow.auto.create.topics", "false"),
+    // Anything else would skip to one end in silence.
+    ("auto.offset.reset", "error"),
+];
+
+/// How long a question to the cluster may take.
+pub(super) const ASK: Duration = Duration::from_secs(5);

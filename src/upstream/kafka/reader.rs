@@ -1,0 +1,257 @@
+//! The thread that reads a cluster: polls the consumer, appends what comes, and between two polls follows the
+//! wanted set, looks for new partitions and answers questions of the logs.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use rdkafka::Message as _;
+use rdkafka::consumer::Consumer as _;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Headers as _};
+use tokio::sync::{oneshot, watch};
+
+use super::client::{self, ASK, Consumer, News};
+use super::topics::Topics;
+use crate::config;
+use crate::hub::Mark;
+use crate::shape::Record;
+use crate::upstream::Broken;
+use crate::upstream::link::Link;
+
+/// Reads until `stop` is set or the consumer is of no more use; tells why before it lets go of the consumer,
+/// which may take long.
+pub(super) fn run(config: &config::Kafka, link: &Link, stop: &AtomicBool, told: oneshot::Sender<Broken>) {
+    let consumer = match client::consumer(config) {
+        Ok(consumer) => consumer,
+        Err(broken) => return drop(told.send(broken)),
+    };
+    let broken = match connect(&consumer) {
+        Ok(cluster) => {
+            link.up();
+            Reader::new(&consumer, link, cluster).read(stop)
+        }
+        Err(broken) => broken,
+    };
+    // The receiver is gone when the session was dropped.
+    let _ = told.send(broken);
+    drop(consumer);
+}
+
+/// Waits for any broker, and asks it for the cluster's id.
+fn connect(consumer: &Consumer) -> Result<Option<String>, Broken> {
+    // Serves the errors that say why, while the answer is awaited.
+    let answered = consumer.fetch_metadata(Some(PROBE), ASK);
+    let _ = consumer.poll(Duration::ZERO);
+    match answered {
+        Ok(_) => Ok(consumer.client().fetch_cluster_id(ASK)),
+        Err(error) => {
+            let why = consumer.context().news().error.unwrap_or_else(|| error.to_string());
+            Err(Broken::new("no broker answers", why))
+        }
+    }
+}
+
+struct Reader<'s> {
+    consumer: &'s Consumer,
+    link: &'s Link,
+    cluster: Option<String>,
+    topics: Topics,
+    changes: watch::Receiver<()>,
+    up: bool,
+    begin_at: Instant,
+    begin_wait: Duration,
+    look_at: Instant,
+}
+
+impl<'s> Reader<'s> {
+    fn new(consumer: &'s Consumer, link: &'s Link, cluster: Option<String>) -> Self {
+        let mut changes = link.wanted().changes();
+        changes.mark_changed();
+        let now = Instant::now();
+        Self {
+            consumer,
+            link,
+            cluster,
+            topics: Topics::default(),
+            changes,
+            up: true,
+            begin_at: now,
+            begin_wait: BEGIN_AGAIN.0,
+            look_at: now + LOOK,
+        }
+    }
+
+    fn read(mut self, stop: &AtomicBool) -> Broken {
+        while !stop.load(Ordering::Relaxed) {
+            if let Err(error) = self.turn() {
+                return Broken::new("reading Kafka failed", error);
+            }
+        }
+        Broken("stopped".to_owned())
+    }
+
+    fn turn(&mut self) -> Result<(), KafkaError> {
+        if self.changes.has_changed().unwrap_or(false) {
+            self.changes.mark_unchanged();
+            self.topics.follow(self.consumer, self.link.wanted().snapshot())?;
+            self.topics.open_joined(self.cluster.as_deref());
+            (self.begin_at, self.begin_wait) = (Instant::now(), BEGIN_AGAIN.0);
+        }
+        if self.up {
+            self.begin();
+            self.look()?;
+            if let Err(error) = self.topics.tell_ends(self.consumer) {
+                self.link.trouble(&format!("asking for the ends of a topic failed: {error}"));
+            }
+        }
+        self.make_way();
+        self.take_in()?;
+        self.watch_health();
+        Ok(())
+    }
+
+    /// Begins the topics that wait, now and then.
+    fn begin(&mut self) {
+        if self.topics.has_waiting() && self.begin_at <= Instant::now() {
+            for trouble in self.topics.begin_waiting(self.consumer, self.cluster.as_deref()) {
+                self.link.trouble(&trouble);
+            }
+            self.begin_at = Instant::now() + self.begin_wait;
+            self.begin_wait = (self.begin_wait * 2).min(BEGIN_AGAIN.1);
+        }
+        self.link.settled();
+    }
+
+    /// Looks for new partitions, now and then.
+    fn look(&mut self) -> Result<(), KafkaError> {
+        if self.look_at <= Instant::now() {
+            self.look_at = Instant::now() + LOOK;
+            if let Err(error) = self.topics.find_new_partitions(self.consumer) {
+                self.link.trouble(&format!("looking for new partitions failed: {error}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets readers that are behind catch up a little, since this source can wait.
+    fn make_way(&self) {
+        let until = Instant::now() + PAUSE;
+        while self.topics.all_feeds().any(|feed| feed.log.congested()) && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Appends what there is, as much at a time as is there.
+    fn take_in(&mut self) -> Result<(), KafkaError> {
+        let mut messages = Vec::new();
+        let mut wait = POLL;
+        let mut refused = None;
+        while messages.len() < AT_ONCE {
+            match self.consumer.poll(wait) {
+                None => break,
+                Some(Ok(message)) => messages.push(message),
+                Some(Err(error)) => {
+                    refused = Some(error);
+                    break;
+                }
+            }
+            wait = Duration::ZERO;
+        }
+        self.append(&messages);
+        refused.map_or(Ok(()), |error| self.refused(error))
+    }
+
+    fn append(&mut self, messages: &[BorrowedMessage<'_>]) {
+        for run in messages.chunk_by(|a, b| a.topic() == b.topic()) {
+            let topic = run[0].topic();
+            for feed in self.topics.feeds(topic) {
+                self.link.deliver(feed, run.iter().map(|message| (Some(mark(message)), Message(message))));
+            }
+            run.iter().for_each(|message| self.topics.advance(topic, mark(message)));
+        }
+        if !messages.is_empty() {
+            self.came_back();
+        }
+    }
+
+    fn refused(&mut self, error: KafkaError) -> Result<(), KafkaError> {
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
+                for (feed, reason) in self.topics.mend(self.consumer)? {
+                    self.link.tell_gap(&feed, reason);
+                }
+                Ok(())
+            }
+            _ if matches!(error, KafkaError::MessageConsumptionFatal(_)) => Err(error),
+            // What librdkafka mends by itself is shown by `watch_health`; the rest may pass, too.
+            Some(RDKafkaErrorCode::AllBrokersDown | RDKafkaErrorCode::BrokerTransportFailure) => Ok(()),
+            _ => {
+                self.link.trouble(&error.to_string());
+                Ok(())
+            }
+        }
+    }
+
+    /// librdkafka connects again by itself, and goes on at the exact offset; this only tells how it stands.
+    fn watch_health(&mut self) {
+        let News { error, all_down } = self.consumer.context().news();
+        if all_down && self.up {
+            self.up = false;
+            self.link.down(&error.unwrap_or_else(|| "no broker is left".to_owned()));
+        }
+        if !self.up {
+            let probe = self.topics.any().map_or(PROBE, |topic| topic);
+            if self.consumer.fetch_metadata(Some(probe), PROBE_WAIT).is_ok() {
+                self.came_back();
+            }
+        }
+    }
+
+    fn came_back(&mut self) {
+        if !self.up {
+            self.up = true;
+            self.link.up();
+            self.link.reconnecting();
+        }
+    }
+}
+
+fn mark(message: &BorrowedMessage<'_>) -> Mark {
+    Mark { partition: message.partition() as u32, next: message.offset() as u64 + 1 }
+}
+
+struct Message<'m>(&'m BorrowedMessage<'m>);
+
+impl Record for Message<'_> {
+    fn payload(&self) -> Option<&[u8]> {
+        self.0.payload()
+    }
+
+    fn name(&self) -> &str {
+        self.0.topic()
+    }
+
+    fn key(&self) -> Option<&[u8]> {
+        self.0.key()
+    }
+
+    fn header(&self, name: &str) -> Option<&[u8]> {
+        let headers = self.0.headers()?;
+        headers.iter().filter(|header| header.key == name).last()?.value
+    }
+}
+
+/// A topic name asked for where none is known yet: only that a broker answers counts.
+const PROBE: &str = "__ssegate_probe";
+/// How long to wait for that answer when the cluster was lost.
+const PROBE_WAIT: Duration = Duration::from_millis(500);
+/// How long a poll waits for the first message.
+const POLL: Duration = Duration::from_millis(50);
+/// The most messages appended in one go.
+const AT_ONCE: usize = 1000;
+/// The longest pause for readers that are behind.
+const PAUSE: Duration = Duration::from_millis(50);
+/// How often new partitions are looked for.
+const LOOK: Duration = Duration::from_secs(30);
+/// The wait before a topic that could not be begun is tried again, and the longest one.
+const BEGIN_AGAIN: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));

@@ -1,0 +1,158 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+
+/// Holds many SSE clients against a server on this machine and reports what that costs it.
+#[derive(Debug, Parser)]
+#[command(version)]
+pub struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// How.
+    #[command(flatten)]
+    pub options: Options,
+}
+
+/// What to do.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// Many clients, few events: 5,000 clients, 10 events/s, 20 s.
+    Sparse,
+    /// Few clients, many events: 200 clients, 1,000 events/s, 15 s, linger 20 ms.
+    Dense,
+    /// Clients without events: 5,000 of them, memory and CPU for each.
+    Idle,
+    /// Handshake, request and first byte, 2,000 times.
+    Connect,
+    /// The least that sparse and dense can cost: one thread, one send() of a shared buffer a plain socket.
+    Floor,
+    /// All of the above.
+    All,
+    /// The floor's own server; started by the tool.
+    #[command(hide = true)]
+    FloorServe(Plan),
+}
+
+/// The size of a load.
+#[derive(Debug, Clone, Copy, ClapArgs)]
+pub struct Plan {
+    /// Clients that are held at a time.
+    #[arg(long)]
+    pub clients: usize,
+    /// Events published a second.
+    #[arg(long)]
+    pub rate: u32,
+    /// For how long, in seconds.
+    #[arg(long)]
+    pub seconds: u32,
+    /// How long the server gathers events, in milliseconds.
+    #[arg(long)]
+    pub linger: u32,
+    /// Bytes of an event's payload.
+    #[arg(long)]
+    pub payload: usize,
+}
+
+impl Plan {
+    /// Events that are published in all.
+    pub fn events(&self) -> u64 {
+        u64::from(self.rate) * u64::from(self.seconds)
+    }
+}
+
+/// How to do it.
+#[derive(Debug, Clone, ClapArgs)]
+#[command(next_help_heading = "Options")]
+pub struct Options {
+    /// The ssegate binary: started for each run, with a configuration made for it.
+    #[arg(long, global = true, value_name = "PATH", conflicts_with = "url")]
+    pub server: Option<PathBuf>,
+    /// A server that runs already, on this machine: its stream, as https://HOST:PORT/PATH or http://…
+    #[arg(long, global = true, value_name = "URL")]
+    pub url: Option<String>,
+    /// With --url: the server's process, to read its CPU time and memory.
+    #[arg(long, global = true)]
+    pub pid: Option<u32>,
+    /// With --url: where to POST events, as http://HOST:PORT/PATH.
+    #[arg(long, global = true, value_name = "URL")]
+    pub publish_url: Option<String>,
+    /// Which way events reach the server; several are measured one after the other.
+    #[arg(long, global = true, value_delimiter = ',', default_value = "push")]
+    pub via: Vec<Via>,
+    /// A Redis that runs already, in place of one started for the run; its channel is "load".
+    #[arg(long, global = true, value_name = "HOST:PORT")]
+    pub redis: Option<SocketAddr>,
+    /// Clients held at a time, in place of the scenario's number.
+    #[arg(long, global = true)]
+    pub clients: Option<usize>,
+    /// Events a second, in place of the scenario's number.
+    #[arg(long, global = true)]
+    pub rate: Option<u32>,
+    /// Seconds of publishing, in place of the scenario's number; for idle, of holding still.
+    #[arg(long, global = true)]
+    pub seconds: Option<u32>,
+    /// The route's linger in milliseconds, in place of the scenario's number.
+    #[arg(long, global = true)]
+    pub linger: Option<u32>,
+    /// Bytes of a payload.
+    #[arg(long, global = true, default_value_t = 200)]
+    pub payload: usize,
+    /// Connections that the connect scenario makes.
+    #[arg(long, global = true, default_value_t = 2_000)]
+    pub connects: usize,
+    /// Handshakes that are under way at a time.
+    #[arg(long, global = true, default_value_t = 32)]
+    pub concurrency: usize,
+    /// How often each scenario is run.
+    #[arg(long, global = true, default_value_t = 1)]
+    pub runs: u32,
+    /// Key exchange that clients offer; hybrid is X25519MLKEM768, which today's browsers prefer.
+    #[arg(long, global = true, value_enum, default_value_t = KeyExchange::Hybrid)]
+    pub kx: KeyExchange,
+    /// Resume TLS sessions in the connect scenario.
+    #[arg(long, global = true)]
+    pub resume: bool,
+    /// No TLS.
+    #[arg(long, global = true)]
+    pub plain: bool,
+    /// HTTP/2 instead of HTTP/1.1.
+    #[arg(long, global = true, conflicts_with = "plain")]
+    pub h2: bool,
+    /// With --h2: how many of the clients share a connection.
+    #[arg(long, global = true, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=250))]
+    pub streams_per_connection: u16,
+    /// The core that the server gets.
+    #[arg(long, global = true, default_value_t = 0)]
+    pub server_core: usize,
+    /// The core that clients, publisher and Redis share.
+    #[arg(long, global = true, default_value_t = 1)]
+    pub load_core: usize,
+    /// Leaves the placing of processes to the system.
+    #[arg(long, global = true)]
+    pub no_pin: bool,
+    /// Also writes the figures here, as JSON.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+}
+
+/// Which way events reach the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Via {
+    /// `POST /publish/<channel>` on the admin listener.
+    Push,
+    /// `PUBLISH` at a Redis.
+    Redis,
+}
+
+/// What clients offer for the key exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum KeyExchange {
+    /// X25519MLKEM768.
+    Hybrid,
+    /// X25519.
+    X25519,
+}

@@ -1,0 +1,194 @@
+//! Many clients on one thread: an epoll loop, one read a turn for each socket that has something.
+
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use rustix::event::{Timespec, epoll};
+
+use crate::client::Client;
+use crate::dial::Dial;
+use crate::sse::Subscriber;
+use crate::tally::Tally;
+
+/// The clients of one server.
+pub struct Fleet {
+    /// What has arrived.
+    pub tally: Tally,
+    dial: Dial,
+    epoll: OwnedFd,
+    clients: Vec<Option<Client>>,
+    /// Clients whose streams stand.
+    joined: usize,
+    /// Clients that are open, standing or not.
+    open: usize,
+    /// Those whose connection has ended; what they missed counts.
+    gone: Vec<Subscriber>,
+    events: Vec<MaybeUninit<epoll::Event>>,
+    buffer: Vec<u8>,
+}
+
+/// What many short connections came to.
+#[derive(Debug, Clone, Copy)]
+pub struct Cycled {
+    /// Connections that were made.
+    pub connects: usize,
+    /// How many of them resumed a TLS session.
+    pub resumed: usize,
+}
+
+impl Fleet {
+    /// No client yet.
+    ///
+    /// # Errors
+    /// Where the system has no epoll to give.
+    pub fn new(dial: Dial) -> anyhow::Result<Self> {
+        Ok(Self {
+            tally: Tally::new(),
+            dial,
+            epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
+            clients: Vec::new(),
+            joined: 0,
+            open: 0,
+            gone: Vec::new(),
+            events: vec![MaybeUninit::uninit(); 1024],
+            buffer: vec![0; 128 * 1024],
+        })
+    }
+
+    /// Opens so many streams more, with at most `concurrency` connections on the way, and returns when all
+    /// stand.
+    ///
+    /// # Errors
+    /// Where one is refused, or no progress is made for a while.
+    pub fn open(&mut self, streams: usize, concurrency: usize) -> anyhow::Result<()> {
+        let wanted = self.open + streams.div_ceil(self.dial.h2.unwrap_or(1));
+        let mut progress = (Instant::now(), self.joined);
+        while self.joined < wanted {
+            while self.open < wanted && self.open - self.joined < concurrency {
+                self.connect()?;
+            }
+            self.turn(TURN, false)?;
+            if let Some((reason, _)) = self.tally.ended.first_key_value() {
+                bail!("a client could not be opened: {reason}");
+            }
+            if self.joined > progress.1 {
+                progress = (Instant::now(), self.joined);
+            } else if progress.0.elapsed() > PATIENCE {
+                bail!("{} of {wanted} connections stand, and no more since {PATIENCE:?}", self.joined);
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens `connects` connections, `concurrency` at a time, each closed as soon as its stream stands. The time
+    /// that takes is recorded as latency.
+    ///
+    /// # Errors
+    /// Where no progress is made for a while. Connections that fail are counted in the tally.
+    pub fn cycle(&mut self, connects: usize, concurrency: usize) -> anyhow::Result<Cycled> {
+        let (mut left, mut resumed) = (connects, 0);
+        let mut progress = Instant::now();
+        while left > 0 || self.open > 0 {
+            while left > 0 && self.open < concurrency {
+                self.connect()?;
+                left -= 1;
+            }
+            let before = self.open;
+            resumed += self.turn(TURN, true)?;
+            if self.open < before {
+                progress = Instant::now();
+            } else if progress.elapsed() > PATIENCE {
+                bail!("{} connections do not come to stand", self.open);
+            }
+        }
+        Ok(Cycled { connects, resumed })
+    }
+
+    /// Goes on reading until `done` says so, which is asked after each turn, or `limit` has passed.
+    ///
+    /// # Errors
+    /// Where the system's epoll fails.
+    pub fn read_until(&mut self, limit: Duration, mut done: impl FnMut(&Tally) -> bool) -> anyhow::Result<()> {
+        let deadline = Instant::now() + limit;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() || done(&self.tally) {
+                return Ok(());
+            }
+            self.turn(left.min(TURN), false)?;
+        }
+    }
+
+    /// Closes every connection.
+    pub fn close(&mut self) {
+        let clients = self.clients.drain(..).flatten();
+        self.gone.extend(clients.flat_map(|client| client.subscribers));
+        (self.joined, self.open) = (0, 0);
+    }
+
+    /// How many of the numbers below `end` the clients have missed, all together.
+    pub fn missing(&self, end: u64) -> u64 {
+        let here = self.clients.iter().flatten().flat_map(|client| &client.subscribers);
+        here.chain(&self.gone).map(|subscriber| subscriber.seen.missing(end)).sum()
+    }
+
+    /// How many streams there are.
+    pub fn streams(&self) -> usize {
+        self.open * self.dial.h2.unwrap_or(1)
+    }
+
+    fn connect(&mut self) -> anyhow::Result<()> {
+        let client = Client::connect(&self.dial)?;
+        let place = self.clients.len() as u64;
+        let data = epoll::EventData::new_u64(place);
+        epoll::add(&self.epoll, &client.socket, data, epoll::EventFlags::IN)
+            .context("watching a socket")?;
+        self.clients.push(Some(client));
+        self.open += 1;
+        Ok(())
+    }
+
+    /// Waits until a socket has something, and reads all that have. With `fleeting`, clients are closed once
+    /// their stream stands; returns how many of these had resumed a session.
+    fn turn(&mut self, timeout: Duration, fleeting: bool) -> anyhow::Result<usize> {
+        let timeout = Timespec { tv_sec: timeout.as_secs() as i64, tv_nsec: timeout.subsec_nanos().into() };
+        let mut resumed = 0;
+        let (ready, _) = match epoll::wait(&self.epoll, &mut self.events[..], Some(&timeout)) {
+            Err(rustix::io::Errno::INTR) => return Ok(0),
+            waited => waited?,
+        };
+        for event in ready {
+            let place = event.data.u64() as usize;
+            let Some(client) = self.clients.get_mut(place).and_then(Option::as_mut) else { continue };
+            let stood = client.joined();
+            let outcome = client.ready(&mut self.buffer, &mut self.tally);
+            let stands = client.joined();
+            if stands && !stood {
+                self.joined += 1;
+            }
+            let leave = fleeting && stands;
+            if leave {
+                self.tally.latency.saturating_record(client.began.elapsed().as_micros() as u64);
+                resumed += usize::from(client.resumed());
+            } else if let Err(error) = &outcome {
+                *self.tally.ended.entry(format!("{error:#}")).or_default() += 1;
+            }
+            if leave || outcome.is_err() {
+                self.joined -= usize::from(stands);
+                self.open -= 1;
+                // Its socket leaves the epoll by being closed.
+                let client = self.clients[place].take();
+                self.gone.extend(client.into_iter().flat_map(|client| client.subscribers));
+            }
+        }
+        Ok(resumed)
+    }
+}
+
+/// The longest wait for a socket.
+const TURN: Duration = Duration::from_millis(20);
+
+/// How long nothing may happen while connections are opened.
+const PATIENCE: Duration = Duration::from_secs(15);

@@ -1,0 +1,177 @@
+//! The client's side of HTTP/2 (RFC 9113), as little of it as streams of events need: the requests are sent
+//! with the preface, responses are read by their first header alone, and windows are kept open.
+
+use anyhow::{Context as _, bail};
+
+/// One connection with its streams.
+#[derive(Debug)]
+pub struct Connection {
+    /// The frame that is not complete yet.
+    part: Vec<u8>,
+    /// Frames to be sent.
+    out: Vec<u8>,
+    /// Bytes taken in since the last window update: of the connection, and of each stream.
+    taken: usize,
+    streams: Vec<Stream>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Stream {
+    answered: bool,
+    taken: usize,
+}
+
+impl Connection {
+    /// A connection with `streams` streams, and the bytes that ask for all of them.
+    pub fn open(host: &str, path: &str, streams: usize) -> Self {
+        let mut out = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+        let mut settings = Vec::new();
+        for (name, value) in [(ENABLE_PUSH, 0), (INITIAL_WINDOW_SIZE, WINDOW)] {
+            settings.extend_from_slice(&u16::to_be_bytes(name));
+            settings.extend_from_slice(&u32::to_be_bytes(value));
+        }
+        frame(&mut out, SETTINGS, 0, 0, &settings);
+        frame(&mut out, WINDOW_UPDATE, 0, 0, &(WINDOW - 65_535).to_be_bytes());
+        let head = head(host, path);
+        for stream in 0..streams {
+            frame(&mut out, HEADERS, END_STREAM | END_HEADERS, id(stream), &head);
+        }
+        Self { part: Vec::new(), out, taken: 0, streams: vec![Stream::default(); streams] }
+    }
+
+    /// What is to be sent now.
+    pub fn take_out(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.out)
+    }
+
+    /// Whether every stream has been answered.
+    pub fn answered(&self) -> bool {
+        self.streams.iter().all(|stream| stream.answered)
+    }
+
+    /// Takes in bytes of the connection, and hands pieces of each stream's content to `content`.
+    ///
+    /// # Errors
+    /// A stream that is refused or ends, and what a server that was asked like this must not send.
+    pub fn feed(&mut self, bytes: &[u8], mut content: impl FnMut(usize, &[u8])) -> anyhow::Result<()> {
+        let mut gathered = std::mem::take(&mut self.part);
+        let mut rest = if gathered.is_empty() {
+            bytes
+        } else {
+            gathered.extend_from_slice(bytes);
+            &gathered
+        };
+        while let Some((head, after)) = rest.split_at_checked(9) {
+            let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+            let Some((payload, after)) = after.split_at_checked(length) else { break };
+            let id = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
+            self.frame(head[3], head[4], id, payload, &mut content)?;
+            rest = after;
+        }
+        self.part = rest.to_vec();
+        Ok(())
+    }
+
+    fn frame(
+        &mut self,
+        kind: u8,
+        flags: u8,
+        id: u32,
+        payload: &[u8],
+        content: &mut impl FnMut(usize, &[u8]),
+    ) -> anyhow::Result<()> {
+        match kind {
+            DATA => {
+                let index = index(id);
+                let stream = self.streams.get_mut(index).context("data of a stream not asked for")?;
+                if flags & PADDED != 0 {
+                    bail!("a padded frame");
+                }
+                content(index, payload);
+                stream.taken += payload.len();
+                self.taken += payload.len();
+                refill(&mut self.out, id, &mut stream.taken);
+                refill(&mut self.out, 0, &mut self.taken);
+            }
+            HEADERS => {
+                let stream = self.streams.get_mut(index(id)).context("a head of a stream not asked for")?;
+                // The first field is the status, after changes of the table's size (RFC 7541 section 6.3).
+                let status = payload.iter().find(|&&byte| byte & 0xe0 != 0x20);
+                if status != Some(&STATUS_200) {
+                    bail!("answered with another status than 200");
+                }
+                stream.answered = true;
+            }
+            SETTINGS if flags & ACK == 0 => frame(&mut self.out, SETTINGS, ACK, 0, &[]),
+            PING if flags & ACK == 0 => frame(&mut self.out, PING, ACK, 0, payload),
+            RST_STREAM => bail!("a stream was reset"),
+            GOAWAY => bail!("the server goes away"),
+            _ => {}
+        }
+        if matches!(kind, DATA | HEADERS) && flags & END_STREAM != 0 {
+            bail!("a stream ended");
+        }
+        Ok(())
+    }
+}
+
+/// The header block of a request: indexed fields and literals without Huffman coding (RFC 7541 section 6).
+fn head(host: &str, path: &str) -> Vec<u8> {
+    let mut block = vec![METHOD_GET, SCHEME_HTTPS];
+    // A literal's name by its place in the static table: 1 is :authority, 4 is :path, 19 is accept.
+    for (name, value) in [(&[1][..], host), (&[4], path), (&[15, 4], "text/event-stream")] {
+        let length = u8::try_from(value.len()).ok().filter(|&length| length < 127);
+        block.extend_from_slice(name);
+        block.push(length.expect("host and path are short"));
+        block.extend_from_slice(value.as_bytes());
+    }
+    block
+}
+
+fn frame(out: &mut Vec<u8>, kind: u8, flags: u8, id: u32, payload: &[u8]) {
+    let length = u32::try_from(payload.len()).expect("our frames are small");
+    out.extend_from_slice(&length.to_be_bytes()[1..]);
+    out.extend_from_slice(&[kind, flags]);
+    out.extend_from_slice(&id.to_be_bytes());
+    out.extend_from_slice(payload);
+}
+
+fn refill(out: &mut Vec<u8>, id: u32, taken: &mut usize) {
+    if *taken >= REFILL {
+        frame(out, WINDOW_UPDATE, 0, id, &(*taken as u32).to_be_bytes());
+        *taken = 0;
+    }
+}
+
+fn id(index: usize) -> u32 {
+    index as u32 * 2 + 1
+}
+
+fn index(id: u32) -> usize {
+    (id.wrapping_sub(1) / 2) as usize
+}
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
+
+const ACK: u8 = 1;
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+const PADDED: u8 = 8;
+
+const ENABLE_PUSH: u16 = 2;
+const INITIAL_WINDOW_SIZE: u16 = 4;
+
+const METHOD_GET: u8 = 0x82;
+const SCHEME_HTTPS: u8 = 0x87;
+const STATUS_200: u8 = 0x88;
+
+/// As large as windows can be: the tool never slows a server down.
+const WINDOW: u32 = 0x7fff_ffff;
+/// Bytes after which a window is filled up again.
+const REFILL: usize = 1 << 20;

@@ -1,0 +1,52 @@
+//! `ssegate-load`: holds many clients, publishes to them, and tells what that costs the server.
+//!
+//! Reading order: [`args`] says what can be asked for; [`scenario`] runs it against a [`target`], which is a
+//! server started here ([`child`]), one that runs already, or the [`floor`]. A [`fleet`] is one epoll loop
+//! over many [`client`]s, each of which undoes TLS, [`http1`] or [`http2`], and [`sse`]; what arrives is
+//! checked in [`tally`]. [`publish`] sends the events, [`usage`] reads the server's CPU time and memory,
+//! [`report`] prints.
+
+mod args;
+mod child;
+mod client;
+mod dial;
+mod fleet;
+mod floor;
+mod http1;
+mod http2;
+mod publish;
+mod report;
+mod scenario;
+mod sse;
+mod tally;
+mod target;
+mod usage;
+
+use clap::Parser as _;
+
+use crate::args::{Args, Command};
+
+fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    raise_descriptor_limit();
+    if let Command::FloorServe(plan) = &args.command {
+        return floor::serve(plan);
+    }
+    if !args.options.no_pin {
+        child::pin_self(args.options.load_core)?;
+    }
+    let report = scenario::run(&args)?;
+    print!("{}", report.markdown());
+    if let Some(path) = &args.options.json {
+        std::fs::write(path, report.json())?;
+    }
+    Ok(())
+}
+
+/// Each client is a descriptor.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    // Where it stays low, opening the clients fails and says so.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+}

@@ -1,0 +1,155 @@
+//! Reads events from the bytes of a stream, no more than the tool needs to know: the number and the time in
+//! each payload, gaps, and the first position.
+
+use memchr::{memchr, memmem};
+
+use crate::tally::{Fresh, Seen, Tally};
+
+/// One client of a stream.
+#[derive(Debug, Default)]
+pub struct Subscriber {
+    /// What it has seen.
+    pub seen: Seen,
+    /// Whether anything of the body has come.
+    pub begun: bool,
+    /// Whether the server has told where the stream begins: what is published from now on has to arrive.
+    pub joined: bool,
+    /// The line that is not complete yet.
+    part: Vec<u8>,
+    event: Event,
+}
+
+/// The event whose lines are coming in.
+#[derive(Debug, Default)]
+enum Event {
+    #[default]
+    None,
+    Message(Stamp),
+    Foreign,
+    Named,
+    Position,
+    Gap(Vec<u8>),
+}
+
+/// What a payload of ours says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    seq: u64,
+    at: u64,
+}
+
+impl Subscriber {
+    /// Takes in a piece of the body that arrived at `now`, in nanoseconds since the epoch.
+    pub fn feed(&mut self, mut bytes: &[u8], now: u64, tally: &mut Tally) {
+        self.begun = true;
+        if !self.part.is_empty() {
+            let Some(end) = memchr(b'\n', bytes) else { return self.part.extend_from_slice(bytes) };
+            let mut line = std::mem::take(&mut self.part);
+            line.extend_from_slice(&bytes[..end]);
+            self.line(&line, now, tally);
+            bytes = &bytes[end + 1..];
+        }
+        while let Some(end) = memchr(b'\n', bytes) {
+            self.line(&bytes[..end], now, tally);
+            bytes = &bytes[end + 1..];
+        }
+        self.part.extend_from_slice(bytes);
+    }
+
+    fn line(&mut self, line: &[u8], now: u64, tally: &mut Tally) {
+        if line.is_empty() || line == b"\r" {
+            return self.dispatch(now, tally);
+        }
+        if let Some(name) = line.strip_prefix(b"event: ") {
+            self.event = if name.ends_with(b".gap") {
+                Event::Gap(Vec::new())
+            } else if name.ends_with(b".position") {
+                Event::Position
+            } else {
+                Event::Named
+            };
+        } else if let Some(data) = line.strip_prefix(b"data: ") {
+            match &mut self.event {
+                Event::None => self.event = Stamp::read(data).map_or(Event::Foreign, Event::Message),
+                Event::Gap(gap) => gap.extend_from_slice(data),
+                _ => {}
+            }
+        }
+    }
+
+    fn dispatch(&mut self, now: u64, tally: &mut Tally) {
+        match std::mem::take(&mut self.event) {
+            Event::None | Event::Named => {}
+            Event::Position => self.joined = true,
+            Event::Foreign => tally.foreign += 1,
+            Event::Gap(data) => tally.gap(&data),
+            Event::Message(stamp) => match self.seen.note(stamp.seq) {
+                Fresh::InOrder => tally.arrived(stamp.at, now),
+                Fresh::Late => {
+                    tally.disordered += 1;
+                    tally.arrived(stamp.at, now);
+                }
+                Fresh::Repeated => tally.repeated += 1,
+            },
+        }
+    }
+}
+
+impl Stamp {
+    fn read(data: &[u8]) -> Option<Self> {
+        let rest = data.strip_prefix(br#"{"seq":"#)?;
+        let (seq, rest) = number(rest)?;
+        let (at, _) = number(rest.strip_prefix(br#","at":"#)?)?;
+        Some(Self { seq, at })
+    }
+}
+
+/// Writes the payload of event `seq`, published at `at`, with `size` bytes if they suffice.
+pub fn payload(seq: u64, at: u64, size: usize) -> String {
+    let stamp = format!(r#"{{"seq":{seq},"at":{at},"pad":""#);
+    let pad = size.saturating_sub(stamp.len() + 2);
+    format!(r#"{stamp}{:.<pad$}"}}"#, "")
+}
+
+/// The digits that `bytes` begins with, and what follows them.
+fn number(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let end = bytes.iter().position(|byte| !byte.is_ascii_digit())?;
+    let value = bytes[..end].iter().fold(0u64, |value, digit| value * 10 + u64::from(digit - b'0'));
+    (end > 0).then_some((value, &bytes[end..]))
+}
+
+/// Where the blank line that ends a head ends.
+pub fn head_end(bytes: &[u8]) -> Option<usize> {
+    memmem::find(bytes, b"\r\n\r\n").map(|at| at + 4)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_payload_has_its_size_and_is_read_back() {
+        let text = payload(7, 123, 200);
+        assert_eq!(text.len(), 200);
+        assert_eq!(Stamp::read(text.as_bytes()), Some(Stamp { seq: 7, at: 123 }));
+    }
+
+    #[test]
+    fn events_are_found_however_they_are_cut() {
+        let stream = format!(
+            ":\n\nretry: 3000\n\nevent: stream.position\ndata: {{}}\nid: a-0\n\ndata: {}\nid: a-1\n\n\
+             event: stream.gap\ndata: {{\"reason\":\"lagged\",\"missed\":2}}\n\ndata: {}\nid: a-4\n\ndata: hi\n\n",
+            payload(0, 1_000, 200),
+            payload(3, 2_000, 200),
+        );
+        for cut in 0..stream.len() {
+            let (mut subscriber, mut tally) = (Subscriber::default(), Tally::new());
+            let (first, second) = stream.as_bytes().split_at(cut);
+            subscriber.feed(first, 5_000, &mut tally);
+            subscriber.feed(second, 5_000, &mut tally);
+            assert!(subscriber.joined);
+            assert_eq!((tally.delivered, tally.repeated, tally.foreign, tally.announced), (2, 0, 1, 2));
+            assert_eq!((tally.gaps["lagged"], subscriber.seen.missing(4)), (1, 2));
+        }
+    }
+}
