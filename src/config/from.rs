@@ -65,7 +65,8 @@ const SOURCES: [&str; 3] = ["channel", "pattern", "topic"];
 fn read_upstream(walk: &Walk<'_>, node: &Node, upstreams: &Upstreams) -> Option<(Arc<str>, Option<Kind>)> {
     let scalar = walk.scalar(node, "the name of an upstream")?;
     let known = upstreams.known.iter().find(|(name, _)| **name == *scalar.text);
-    if known.is_none() {
+    // Without any, `upstreams` itself has been reported.
+    if known.is_none() && !upstreams.known.is_empty() {
         let names = upstreams.known.iter().map(|(name, _)| &**name);
         let hint = if scalar.is_indirect() {
             String::new()

@@ -192,13 +192,11 @@ fn open_quote(value: &str) -> Option<char> {
     (!value[1..].contains(quote)).then_some(quote)
 }
 
-/// Compiles a pattern of this file; a test compiles each.
+/// A pattern, compiled when it is first needed.
 macro_rules! pattern {
     ($name:ident, $pattern:expr) => {
-        static $name: LazyLock<Regex> = LazyLock::new(|| {
-            #[allow(clippy::expect_used, reason = "a constant, compiled by a test")]
-            Regex::new($pattern).expect("a constant pattern")
-        });
+        static $name: LazyLock<Regex> =
+            LazyLock::new(|| Regex::new($pattern).expect("a constant, compiled by the tests"));
     };
 }
 

@@ -26,6 +26,7 @@ mod routes;
 mod server;
 mod suggest;
 mod summary;
+mod syntax;
 mod template;
 mod templates;
 mod tls;

@@ -93,7 +93,7 @@ pub enum LogLevel {
 /// `limits:`
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// `memory`: bytes that all logs together may hold. Default 512 MiB, at least 16 MiB.
+    /// `memory`: bytes that all logs together may hold. Default 512 MiB, 16 MiB to 1 TiB.
     pub memory: usize,
     /// `write_stall`: a client that takes nothing for this long is ended. Default 30 s, 1 s to 10 min.
     pub write_stall: Duration,
@@ -169,7 +169,7 @@ pub struct Route {
     pub event: Option<Template>,
     /// `binary`: what becomes of a payload that is not UTF-8.
     pub binary: Binary,
-    /// `cors`: which pages of other origins may read it; without it none.
+    /// `cors`: which pages of other origins may read it; without it, or with `none`, none.
     pub cors: Option<Cors>,
     /// `keepalive`: silence after which a comment is sent. Default 15 s, 1 s to 10 min.
     pub keepalive: Duration,
@@ -234,18 +234,18 @@ pub enum Origins {
 pub struct History {
     /// `events`: default 1000, at most 10,000,000; 0 keeps none.
     pub events: usize,
-    /// `bytes`: default 8 MiB, ids included.
+    /// `bytes`: default 8 MiB, ids included, at most 64 GiB.
     pub bytes: usize,
-    /// `age`: default 10 min.
+    /// `age`: default 10 min, at most 365 days.
     pub age: Duration,
 }
 
 /// `replay:`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Replay {
-    /// `max_events`: default 100,000.
+    /// `max_events`: default 100,000, at most 1,000,000,000.
     pub max_events: usize,
-    /// `max_age`: default 7 days.
+    /// `max_age`: default 7 days, at most 365 days.
     pub max_age: Duration,
 }
 

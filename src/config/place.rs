@@ -17,18 +17,26 @@ impl Span {
     }
 }
 
-/// The text with an index of its lines.
+/// The text with an index of its lines and characters, so that a place in a long line is found fast.
 #[derive(Debug)]
 pub(super) struct Text<'t> {
     whole: &'t str,
     starts: Vec<usize>,
+    /// How many characters begin before each multiple of [`STEP`].
+    counts: Vec<usize>,
 }
+
+const STEP: usize = 1024;
 
 impl<'t> Text<'t> {
     /// Indexes `whole`.
     pub fn new(whole: &'t str) -> Self {
         let starts = std::iter::once(0).chain(whole.match_indices('\n').map(|(at, _)| at + 1)).collect();
-        Self { whole, starts }
+        let mut counts = vec![0];
+        for block in whole.as_bytes().chunks(STEP) {
+            counts.push(counts.last().copied().unwrap_or(0) + beginnings(block));
+        }
+        Self { whole, starts, counts }
     }
 
     /// The text itself.
@@ -44,9 +52,16 @@ impl<'t> Text<'t> {
     /// Line and column of a byte, both from 1; the column counts characters.
     pub fn position(&self, at: usize) -> (usize, usize) {
         let line = self.starts.partition_point(|start| *start <= at).max(1);
-        let start = self.starts[line - 1];
-        let head = self.whole.get(start..at).unwrap_or_default();
-        (line, head.trim_start_matches('\u{feff}').chars().count() + 1)
+        let column = 1 + self.characters(at) - self.characters(self.starts[line - 1]);
+        let mark = usize::from(line == 1 && at > 0 && self.whole.starts_with('\u{feff}'));
+        (line, column - mark)
+    }
+
+    /// How many characters begin before a byte.
+    fn characters(&self, at: usize) -> usize {
+        let at = at.min(self.whole.len());
+        let block = at / STEP;
+        self.counts[block] + beginnings(&self.whole.as_bytes()[block * STEP..at])
     }
 
     /// The span of a line without its line break; lines count from 1.
@@ -69,6 +84,11 @@ impl<'t> Text<'t> {
     }
 }
 
+/// How many characters begin in these bytes of UTF-8.
+fn beginnings(bytes: &[u8]) -> usize {
+    bytes.iter().filter(|b| **b & 0xc0 != 0x80).count()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -81,6 +101,9 @@ mod tests {
         assert_eq!(text.position(5), (1, 5));
         assert_eq!(text.position(7), (2, 1));
         assert_eq!(text.position(99), (3, 1));
+        let long = "é".repeat(5000);
+        let long = Text::new(&long);
+        assert!((0..=5000).all(|at| long.position(2 * at) == (1, at + 1)));
         assert_eq!(text.slice(text.line(1)), "a: é");
         assert_eq!(text.slice(text.line(2)), "bc: d");
         assert_eq!(text.slice(text.line(3)), "");

@@ -153,7 +153,7 @@ impl Snippet {
 }
 
 /// How many bytes before and after a spot are looked at.
-const REACH: usize = 1_000;
+const REACH: usize = 4 * LINE;
 
 /// What stands for a secret, whatever its length.
 const MASK: &str = "***";

@@ -6,11 +6,12 @@
 use std::collections::HashMap;
 
 use serde_yaml::granit_parser::{
-    ErrorKind, Event, Parser, ScalarStyle, ScanError, Span as YamlSpan, StructureStyle, options,
+    Event, Parser, ScalarStyle, ScanError, Span as YamlSpan, StructureStyle, options,
 };
 
 use super::place::Span;
 use super::problem::Problem;
+use super::syntax;
 
 /// A value and where it stands. A block collection stands at its first entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,7 +51,7 @@ pub(super) struct Key {
 }
 
 /// No configuration is nested deeper than this, block and flow counted apart.
-const DEPTH: usize = 32;
+pub(super) const DEPTH: usize = 32;
 
 /// How many values anchors and aliases may add.
 const EXPANSION: usize = 100_000;
@@ -228,13 +229,7 @@ impl Builder<'_, '_> {
         let at = error.marker().byte_offset().unwrap_or(self.text.len());
         let after = self.text.get(at..).unwrap_or_default();
         let end = at + after.chars().next().filter(|c| *c != '\n').map_or(0, char::len_utf8);
-        let text = match error.kind() {
-            ErrorKind::RecursionLimitExceeded => format!("collections are nested deeper than {DEPTH} levels"),
-            ErrorKind::DirectiveDisallowed => {
-                "a YAML directive has no meaning here; remove the line".to_owned()
-            }
-            kind => format!("this is not valid YAML: {kind}{}", advice(self.text, at)),
-        };
+        let text = syntax::explain(error.kind(), self.text, at);
         self.problem(Span::new(at, end), text);
     }
 
@@ -279,23 +274,6 @@ fn as_key(node: Node) -> (Pending, Option<Span>) {
         Value::Null => (Pending::Key(Key { span: node.span, text: String::new() }), None),
         Value::Broken => (Pending::Bad, None),
         Value::List(_) | Value::Map(_) => (Pending::Bad, Some(node.span)),
-    }
-}
-
-/// The usual reasons for which a line is not YAML.
-fn advice(text: &str, at: usize) -> &'static str {
-    let start = text.get(..at).and_then(|head| head.rfind('\n')).map_or(0, |newline| newline + 1);
-    let line = text.get(start..).and_then(|rest| rest.lines().next()).unwrap_or_default();
-    if line.starts_with('\t') || line.trim_start_matches(' ').starts_with('\t') {
-        "; indent with spaces"
-    } else if line.contains('{') {
-        "; inside `{ … }`, put values that hold `{`, `}`, `,` or `: ` in quotes"
-    } else if line.contains("[::]") {
-        "; put an address such as `\"[::]:8443\"` in quotes"
-    } else if line.contains(": ") {
-        "; put a value that holds `: ` in quotes, and check the indentation"
-    } else {
-        ""
     }
 }
 
@@ -373,9 +351,14 @@ mod tests {
     #[test]
     fn what_is_not_yaml_is_one_problem() {
         assert_eq!(one("a: 1\nb: c: d\n").0, 9);
-        assert!(one("a: {b: /x/{c}}\nd: [").1.starts_with("this is not valid YAML"));
+        assert!(one("a: {b: /x/{c}}\nd: [").1.starts_with("expected `,` or `}` here; put a value"));
         assert!(one("a:\n\tb: c\n").1.ends_with("indent with spaces"));
-        assert!(one("a: 'b").1.contains("unclosed quote"));
+        assert!(one("a: 'b").1.contains("this quote is not closed"));
+        assert!(one("a: {b: [c]").1.contains("this `{` is not closed"));
+        assert!(one("a: *\n").1.contains("begins with `*` or `&` in quotes"));
+        assert!(one("a: 1\n b: 2\nc").1.starts_with("this"));
+        assert!(one("a: {b: [::]:80}").1.ends_with("put an address such as `\"[::]:8443\"` in quotes"));
+        assert!(one("a:\n  - b\n c: d\n").1.contains("align it"));
     }
 
     #[test]

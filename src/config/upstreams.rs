@@ -52,7 +52,11 @@ impl Kind {
 pub(super) fn read(walk: &Walk<'_>, node: &Node, admin: bool) -> Upstreams {
     let mut upstreams = Upstreams::default();
     let mut push: Option<Span> = None;
-    for entry in walk.entries(node, "a mapping of names to upstreams").unwrap_or_default() {
+    let entries = walk.entries(node, "a mapping of names to upstreams");
+    if entries.as_ref().is_some_and(Vec::is_empty) {
+        walk.problem(node.span, "`upstreams` is empty; it needs at least one");
+    }
+    for entry in entries.unwrap_or_default() {
         let name: Arc<str> = entry.key.text.as_str().into();
         check_name(walk, entry);
         let kind = read_kind(walk, &entry.value, &entry.key.text, entry.key.span);
@@ -247,10 +251,15 @@ mod tests {
 
     #[test]
     fn none_at_all() {
-        let missing = "the file lacks `upstreams`; it names the systems";
+        let with = |upstreams: &str| {
+            format!("server: {{ tls: none }}\nroutes: [{{ path: /t, from: {{ upstream: t }} }}]\n{upstreams}")
+        };
+        // Said once, not again for each route.
+        expect(&with(""), &[(1, 1, "the file lacks `upstreams`; it names the systems")]);
+        expect(&with("upstreams: {}\n"), &[(3, 12, "`upstreams` is empty; it needs at least one")]);
         expect(
-            "server: { tls: none }\nroutes: [{ path: /t, from: { upstream: t } }]\n",
-            &[(1, 1, missing), (2, 40, "no upstream is called `t`")],
+            &with("upstreams: [t]\n"),
+            &[(3, 12, "expected a mapping of names to upstreams, found a list")],
         );
     }
 }

@@ -12,29 +12,22 @@ use super::position::{Mark, Position};
 pub type Seq = u64;
 
 /// Encoded events in a row.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Chunk {
-    /// Where each event is.
-    pub index: Arc<Index>,
+    /// The number of the first entry.
+    pub first: Seq,
+    /// The entries in order; at least one.
+    pub entries: Box<[Entry]>,
     /// The events as they are sent, each its body and then its id block.
     pub bytes: Bytes,
-    /// The log's position after the last entry.
+    /// The log's position before the first entry.
+    pub start: Arc<Position>,
+    /// The log's position after the last entry, which is what the last id says.
     pub end: Arc<Position>,
     /// When it was appended.
     pub at: Instant,
     /// Bytes that the log had taken in before it, since it was made.
     pub before: u64,
-}
-
-/// What a reader needs to know of a chunk without holding its bytes.
-#[derive(Debug)]
-pub struct Index {
-    /// The number of the first entry.
-    pub first: Seq,
-    /// The log's position before the first entry.
-    pub start: Arc<Position>,
-    /// The entries in order.
-    pub entries: Box<[Entry]>,
 }
 
 /// One event in a chunk.
@@ -50,42 +43,57 @@ pub struct Entry {
     pub note: bool,
 }
 
-impl Index {
+/// Where a method takes a place in the chunk, that is counted from its first entry; the place after the last
+/// is its end.
+impl Chunk {
     /// The number after the last entry.
-    pub fn end(&self) -> Seq {
+    pub fn next(&self) -> Seq {
         self.first + self.entries.len() as Seq
     }
 
-    /// The log's position before the entry `seq`, which lies within or just after this chunk.
-    pub fn position_before(&self, seq: Seq) -> Position {
-        let mut position = Position::clone(&self.start);
-        self.entries[..(seq - self.first) as usize].iter().for_each(|entry| position.advance(entry.mark));
-        position
-    }
-
-    /// Memory that the index takes, in bytes.
-    pub fn size(&self) -> usize {
-        size_of::<Self>() + size_of_val(&*self.entries)
-    }
-}
-
-impl Chunk {
     /// Bytes that count against history, buffer and memory: content, index and bookkeeping.
     pub fn size(&self) -> usize {
-        self.bytes.len() + self.index.size() + OVERHEAD + size_of_val(self.end.as_slice())
+        self.bytes.len() + overhead(&self.entries, &self.end)
     }
 
-    /// Where the entry at `at` (its place in this chunk) begins; the end of the bytes for the place after
-    /// the last.
-    pub fn offset(&self, at: usize) -> usize {
-        self.index.entries.get(at).map_or(self.bytes.len(), |entry| entry.body as usize)
+    /// Where the entry at `place` begins.
+    pub fn offset(&self, place: usize) -> usize {
+        self.entries.get(place).map_or(self.bytes.len(), |entry| entry.body as usize)
     }
 
-    /// The body of the entry at `at`.
-    pub fn body(&self, at: usize) -> Bytes {
-        self.bytes.slice(self.offset(at)..self.index.entries[at].id as usize)
+    /// The body of the entry at `place`.
+    pub fn body(&self, place: usize) -> Bytes {
+        self.bytes.slice(self.offset(place)..self.entries[place].id as usize)
+    }
+
+    /// Bytes that the log had taken in before the entry at `place`.
+    pub fn taken_before(&self, place: usize) -> u64 {
+        let within = if place == self.entries.len() { self.size() } else { self.offset(place) };
+        self.before + within as u64
+    }
+
+    /// The log's position before the entry at `place`; short of it where records between the entries made no
+    /// event.
+    pub fn position_before(&self, place: usize) -> Arc<Position> {
+        if place == self.entries.len() {
+            return Arc::clone(&self.end);
+        }
+        let mut position = Position::clone(&self.start);
+        self.entries[..place].iter().for_each(|entry| position.advance(entry.mark));
+        position.into()
+    }
+
+    /// Moves `position` past the entry at `place`: by its mark, or to the end of the chunk if it is the last.
+    pub fn step(&self, position: &mut Position, place: usize) {
+        if place + 1 == self.entries.len() {
+            position.merge(&self.end);
+        } else {
+            position.advance(self.entries[place].mark);
+        }
     }
 }
 
-/// What a chunk costs beside its bytes and entries: the structs, their counters, the allocator's share.
-pub const OVERHEAD: usize = size_of::<Chunk>() + 160;
+/// What a chunk with these entries costs beside its bytes: the structs, their counters, the allocator's share.
+pub fn overhead(entries: &[Entry], end: &Position) -> usize {
+    size_of::<Chunk>() + 160 + size_of_val(entries) + size_of_val(end.as_slice())
+}

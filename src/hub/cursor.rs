@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::chunk::{Index, Seq};
+use super::chunk::Seq;
 use super::gap::{Gap, Reason};
 use super::id::{Decoded, IdCodec};
 use super::position::Position;
@@ -19,8 +19,6 @@ use crate::sse;
 pub struct Cursor {
     state: State,
     replay: Replay,
-    /// The position told last without an event.
-    told: Option<Arc<Position>>,
 }
 
 #[derive(Debug)]
@@ -30,11 +28,11 @@ enum State {
         id: Option<String>,
         asked: Option<u64>,
     },
-    /// Stands where the log stood before entry `next`. `anchor` is the index of the chunk that holds the
-    /// entry before it, so that its position can be told even after the log has let go.
+    /// Stands before entry `next`, at a position that it was told, `at`: the log's own before that entry,
+    /// or short of it by records that made no event.
     Joined {
         next: Seq,
-        anchor: Arc<Index>,
+        at: Arc<Position>,
     },
     CatchingUp(Box<CatchingUp>),
 }
@@ -45,10 +43,8 @@ struct CatchingUp {
     next: Seq,
     /// The log's position before entry `next`.
     walked: Position,
-    /// The reader's own position: the later of its id and `walked`, in each partition.
+    /// The position that the reader was told, which is ahead of `walked` in some partition.
     at: Position,
-    /// In how many partitions `walked` is short of `at`.
-    behind: usize,
 }
 
 /// What a reader is given.
@@ -105,42 +101,38 @@ pub struct Ends {
 impl Cursor {
     /// A cursor that begins after `id`, or at the head where there is none.
     pub fn new(id: Option<String>, replay: Replay) -> Self {
-        Self { state: State::Undecided { id, asked: None }, replay, told: None }
+        Self { state: State::Undecided { id, asked: None }, replay }
     }
 
     /// Reads on, at most `max` bytes unless a single event is larger.
     pub fn read(&mut self, view: &mut View<'_>, max: usize) -> Read {
         match &mut self.state {
             State::Undecided { .. } => self.decide(view),
-            State::Joined { next, anchor } => {
-                if *next < view.ring.floor() {
-                    return self.lagged(view);
-                }
-                read_joined(next, anchor, view.ring, max)
-            }
+            State::Joined { next, .. } if *next < view.ring.floor() => self.lagged(view),
+            State::Joined { next, at } => read_joined(next, at, view.ring, max),
             State::CatchingUp(catching) => {
-                if catching.next < view.ring.floor() {
+                if catching.lags(view.ring) {
                     return self.lagged(view);
                 }
                 let read = catching.read(view, max);
-                if catching.behind == 0 {
-                    self.state = joined(view.ring, catching.next);
+                if catching.has_caught_up() {
+                    let at = Arc::new(std::mem::take(&mut catching.at));
+                    self.state = State::Joined { next: catching.next, at };
                 }
                 read
             }
         }
     }
 
-    /// The control event that tells the log's position, where it moved on without an event since the newest
-    /// one and this reader, who has read all there is, has not been told.
+    /// The control event that tells the log's position, where records that made no event have moved it on, and
+    /// this reader has read all there is.
     pub fn moved_on(&mut self, view: &View<'_>) -> Option<Bytes> {
-        let State::Joined { next, .. } = &self.state else { return None };
+        let State::Joined { next, at } = &mut self.state else { return None };
         let position = view.ring.position();
-        let told = self.told.as_ref().is_some_and(|told| Arc::ptr_eq(told, position));
-        if told || *next != view.ring.head() || !view.ring.moved_on() {
+        if *next != view.ring.head() || Arc::ptr_eq(at, position) || at == position {
             return None;
         }
-        self.told = Some(Arc::clone(position));
+        *at = Arc::clone(position);
         let mut bytes = Vec::new();
         write_position(view, position, &mut bytes);
         Some(bytes.into())
@@ -180,8 +172,8 @@ impl Cursor {
         };
         let mut position = wanted.clone();
         position.merge(&ring.position_before(seq));
-        let noted = ring.evicted_note_beyond(&wanted) || ring.note_within(first, seq);
-        let missed = (single && !noted).then(|| position.next(0) - wanted.next(0));
+        let noted = || ring.evicted_note_beyond(&wanted) || ring.note_within(first, seq);
+        let missed = (single && !noted()).then(|| position.next(0) - wanted.next(0));
         let range = Some((wanted, position.clone()));
         (Some(Gap { missed, range, ..Gap::of(reason) }), Start::At { seq, position })
     }
@@ -199,9 +191,9 @@ impl Cursor {
             return self.begin(view, Some(Gap::of(Reason::Recreated)), Start::At { seq: floor, position });
         }
         let (from, missed) = match &self.state {
-            State::Joined { next, anchor } => {
+            State::Joined { next, at } => {
                 let known = !view.ring.evicted_note_since(*next);
-                (anchor.position_before(*next), known.then(|| floor - next))
+                (Position::clone(at), known.then(|| floor - next))
             }
             State::CatchingUp(catching) => (catching.at.clone(), None),
             State::Undecided { .. } => return Read::Pending,
@@ -215,8 +207,8 @@ impl Cursor {
 
     fn begin(&mut self, view: &mut View<'_>, gap: Option<Gap>, start: Start) -> Read {
         let (seq, position) = match start {
-            Start::Live => (view.ring.head(), Position::clone(view.ring.position())),
-            Start::At { seq, position } => (seq, position),
+            Start::Live => (view.ring.head(), Arc::clone(view.ring.position())),
+            Start::At { seq, position } => (seq, Arc::new(position)),
         };
         let mut bytes = Vec::new();
         if let Some(gap) = &gap {
@@ -228,9 +220,11 @@ impl Cursor {
             view.ring.passed_all();
         }
         let walked = view.ring.position_before(seq);
-        self.state = match walked.behind(&position) {
-            0 => joined(view.ring, seq),
-            behind => State::CatchingUp(Box::new(CatchingUp { next: seq, walked, at: position, behind })),
+        self.state = if walked.covers_all(&position) {
+            State::Joined { next: seq, at: position }
+        } else {
+            let (walked, at) = (Arc::unwrap_or_clone(walked), Arc::unwrap_or_clone(position));
+            State::CatchingUp(Box::new(CatchingUp { next: seq, walked, at }))
         };
         Read::Control { bytes: bytes.into(), gap: gap.map(|gap| gap.reason) }
     }
@@ -274,68 +268,79 @@ impl Ends {
 }
 
 impl CatchingUp {
+    /// Whether the log let go of what was to be read next. What this reader has anyway, it does not miss.
+    fn lags(&mut self, ring: &Ring) -> bool {
+        if self.next >= ring.floor() {
+            return false;
+        }
+        if ring.restarted_since(self.next) || !self.at.covers_all(ring.floor_position()) {
+            return true;
+        }
+        self.next = ring.floor();
+        self.walked.merge(ring.floor_position());
+        false
+    }
+
+    fn has_caught_up(&self) -> bool {
+        self.walked.covers_all(&self.at)
+    }
+
     fn read(&mut self, view: &mut View<'_>, max: usize) -> Read {
         let (mut pieces, mut events, mut size) = (Vec::new(), 0, 0);
         let mut id = String::new();
-        while self.behind > 0 && size < max {
-            let Some((chunk, at)) = view.ring.find(self.next) else { break };
-            let mark = chunk.index.entries[at].mark;
-            let fresh = !self.at.covers(mark);
-            self.step(mark);
-            if fresh {
+        for _ in 0..STEPS {
+            if self.has_caught_up() {
+                break;
+            }
+            let Some((chunk, at)) = view.ring.find(self.next) else {
+                // What made no event has been walked as well.
+                self.walked.merge(view.ring.position());
+                if pieces.is_empty() && !self.has_caught_up() {
+                    return Read::Pending;
+                }
+                break;
+            };
+            let mark = chunk.entries[at].mark;
+            if !self.at.covers(mark) {
+                let mut told = self.at.clone();
+                chunk.step(&mut told, at);
                 id.clear();
-                view.codec.encode(&self.at, &mut id);
+                view.codec.encode(&told, &mut id);
                 let mut block = Vec::new();
                 sse::id_block(&mut block, &id);
                 let body = chunk.body(at);
                 size += body.len() + block.len();
+                if size > max && events > 0 {
+                    break;
+                }
                 pieces.extend([body, block.into()]);
                 events += 1;
+                self.at = told;
             }
-            let (before, end) = (chunk.before, chunk.offset(at + 1));
-            view.ring.passed(before, end);
+            chunk.step(&mut self.walked, at);
+            self.next += 1;
+            let passed = chunk.taken_before(at + 1);
+            view.ring.passed(passed);
         }
-        if pieces.is_empty() && self.behind > 0 {
-            Read::Pending
-        } else {
-            Read::Pieces { bytes: pieces, events }
-        }
-    }
-
-    /// Goes past the next entry.
-    fn step(&mut self, mark: super::position::Mark) {
-        let short = |this: &Self| this.walked.next(mark.partition) < this.at.next(mark.partition);
-        let was_short = short(self);
-        self.walked.advance(mark);
-        self.at.advance(mark);
-        if was_short && !short(self) {
-            self.behind -= 1;
-        }
-        self.next += 1;
+        Read::Pieces { bytes: pieces, events }
     }
 }
 
-fn joined(ring: &Ring, next: Seq) -> State {
-    let anchor = match next.checked_sub(1).and_then(|before| ring.find(before)) {
-        Some((chunk, _)) => Arc::clone(&chunk.index),
-        None => ring.find(next).map_or(ring.tail(), |(chunk, _)| &chunk.index).clone(),
-    };
-    State::Joined { next, anchor }
-}
-
-fn read_joined(next: &mut Seq, anchor: &mut Arc<Index>, ring: &mut Ring, max: usize) -> Read {
+fn read_joined(next: &mut Seq, at: &mut Arc<Position>, ring: &mut Ring, max: usize) -> Read {
     let Some((chunk, from)) = ring.find(*next) else { return Read::Pending };
     let start = chunk.offset(from);
     let to = if chunk.bytes.len() - start <= max {
-        chunk.index.entries.len()
+        chunk.entries.len()
     } else {
-        let fitting = chunk.index.entries.partition_point(|entry| entry.body as usize <= start + max);
+        let fitting = chunk.entries.partition_point(|entry| entry.body as usize <= start + max);
         (fitting - 1).max(from + 1)
     };
-    let end = chunk.offset(to);
-    let (bytes, before) = (chunk.bytes.slice(start..end), chunk.before);
-    *anchor = Arc::clone(&chunk.index);
     *next += (to - from) as Seq;
-    ring.passed(before, end);
+    *at = chunk.position_before(to);
+    let (bytes, passed) = (chunk.bytes.slice(start..chunk.offset(to)), chunk.taken_before(to));
+    ring.passed(passed);
     Read::Slice { bytes, events: to - from }
 }
+
+/// Entries that a reader who catches up walks at a time: as long as it does, nothing can be appended.
+const STEPS: usize = 1_000;

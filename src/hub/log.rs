@@ -79,7 +79,7 @@ impl Log {
             if writer.is_some() {
                 return;
             }
-            let ring = Ring::new(*self.bounds.lock(), position.clone());
+            let ring = Ring::new(position.clone());
             let (shape, memory) = (self.shape.clone(), Arc::clone(&self.memory));
             *writer = Some(Writer::new(Arc::clone(&codec), shape, memory, position));
             *self.open.lock() = Some(Open { ring, codec, ends: Ends::default() });
@@ -126,10 +126,12 @@ impl Log {
             let mut writer = self.writer.lock();
             let Some(writer) = writer.as_mut() else { return Appended::default() };
             let mut batch = encode(writer);
-            let events = batch.chunks.iter().map(|chunk| chunk.index.entries.len() as u64).sum();
+            let events = batch.chunks.iter().map(|chunk| chunk.entries.len() as u64).sum();
             let appended = Appended { events, gaps: std::mem::take(&mut batch.notes) };
+            let bounds = *self.bounds.lock();
             if let Some(open) = self.open.lock().as_mut() {
-                open.ring.push(batch, self.attended(), Instant::now());
+                open.ring.push(batch);
+                open.ring.evict(&bounds, self.attended(), Instant::now());
             }
             appended
         };
@@ -170,7 +172,7 @@ impl Log {
         (ends.asked > answered).then_some(ends.asked)
     }
 
-    /// Answers question number `question`: the upstream ends here.
+    /// Answers question number `question` and those before it: the upstream ends here.
     pub fn tell_ends(&self, question: u64, ends: Position) {
         if let Some(open) = self.open.lock().as_mut() {
             open.ends.told = Some((question, ends));
@@ -203,15 +205,13 @@ impl Log {
     pub fn widen(&self, bounds: Bounds) {
         let mut own = self.bounds.lock();
         *own = own.max(bounds);
-        if let Some(open) = self.open.lock().as_mut() {
-            open.ring.widen(bounds);
-        }
     }
 
     /// Lets go of what is too old.
     pub fn sweep(&self, now: Instant) {
+        let bounds = *self.bounds.lock();
         if let Some(open) = self.open.lock().as_mut() {
-            open.ring.evict(self.attended(), now);
+            open.ring.evict(&bounds, self.attended(), now);
         }
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::chunk::{Chunk, Index, Seq};
+use super::chunk::{Chunk, Seq};
 use super::position::{Mark, Position};
 use super::writer::Batch;
 
@@ -40,14 +40,13 @@ impl Bounds {
 #[derive(Debug)]
 pub struct Ring {
     chunks: VecDeque<Chunk>,
-    bounds: Bounds,
     bytes: usize,
+    /// The number after the newest entry.
+    head: Seq,
     /// The number of the oldest entry held, and the position before it.
     floor: (Seq, Arc<Position>),
     /// The position after the newest record, whether it made an event or not.
     position: Arc<Position>,
-    /// The index of the newest chunk: what a reader that joins at the head holds on to.
-    tail: Arc<Index>,
     /// The newest of the source's own gaps that was let go.
     evicted_note: Option<(Seq, Mark)>,
     /// Bytes taken in since the log was made, and how many of them the foremost reader has passed.
@@ -59,16 +58,14 @@ pub struct Ring {
 
 impl Ring {
     /// An empty ring whose first entry will be number 0.
-    pub fn new(bounds: Bounds, position: Position) -> Self {
+    pub fn new(position: Position) -> Self {
         let position = Arc::new(position);
-        let tail = Arc::new(Index { first: 0, start: Arc::clone(&position), entries: Box::default() });
         Self {
             chunks: VecDeque::new(),
-            bounds,
             bytes: 0,
+            head: 0,
             floor: (0, Arc::clone(&position)),
             position,
-            tail,
             evicted_note: None,
             taken: 0,
             passed: 0,
@@ -76,25 +73,25 @@ impl Ring {
         }
     }
 
-    /// Takes in what one append made, and lets go of what is then too old or too much.
-    pub fn push(&mut self, batch: Batch, attended: bool, now: Instant) {
+    /// Takes in what one append made.
+    pub fn push(&mut self, batch: Batch) {
         for chunk in batch.chunks {
             self.bytes += chunk.size();
-            self.taken = chunk.before + chunk.size() as u64;
-            self.tail = Arc::clone(&chunk.index);
+            self.taken = chunk.taken_before(chunk.entries.len());
+            self.head = chunk.next();
             self.chunks.push_back(chunk);
         }
         self.position = batch.position;
-        self.evict(attended, now);
     }
 
     /// Lets go of chunks beyond the history, except those that are lag room for readers.
-    pub fn evict(&mut self, attended: bool, now: Instant) {
+    pub fn evict(&mut self, bounds: &Bounds, attended: bool, now: Instant) {
         while let Some(oldest) = self.chunks.front() {
-            let newer = (self.head() - oldest.index.end()) as usize;
-            let Bounds { events, bytes, age, buffer } = self.bounds;
-            let history = newer < events && self.bytes <= bytes && now.duration_since(oldest.at) <= age;
-            let lag_room = attended && self.bytes - oldest.size() < buffer;
+            let newer = (self.head - oldest.next()) as usize;
+            let history = newer < bounds.events
+                && self.bytes <= bounds.bytes
+                && now.duration_since(oldest.at) <= bounds.age;
+            let lag_room = attended && self.bytes - oldest.size() < bounds.buffer;
             if history || lag_room {
                 break;
             }
@@ -105,10 +102,10 @@ impl Ring {
     /// Lets go of the oldest chunk, whatever the bounds say; returns its size.
     pub fn evict_oldest(&mut self) -> usize {
         let Some(oldest) = self.chunks.pop_front() else { return 0 };
-        if let Some(at) = oldest.index.entries.iter().rposition(|entry| entry.note) {
-            self.evicted_note = Some((oldest.index.first + at as Seq, oldest.index.entries[at].mark));
+        if let Some(at) = oldest.entries.iter().rposition(|entry| entry.note) {
+            self.evicted_note = Some((oldest.first + at as Seq, oldest.entries[at].mark));
         }
-        self.floor = (oldest.index.end(), Arc::clone(&oldest.end));
+        self.floor = (oldest.next(), Arc::clone(&oldest.end));
         self.bytes -= oldest.size();
         oldest.size()
     }
@@ -117,14 +114,13 @@ impl Ring {
     /// behind.
     pub fn restart(&mut self, position: Position) {
         let position = Arc::new(position);
-        let first = self.head() + 1;
+        self.head += 1;
         self.chunks.clear();
         self.bytes = 0;
-        self.floor = (first, Arc::clone(&position));
-        self.tail = Arc::new(Index { first, start: Arc::clone(&position), entries: Box::default() });
+        self.floor = (self.head, Arc::clone(&position));
         self.position = position;
         self.evicted_note = None;
-        self.restarted = first;
+        self.restarted = self.head;
     }
 
     /// Whether the source was created anew since entry `seq` was the next to come.
@@ -132,14 +128,9 @@ impl Ring {
         seq < self.restarted
     }
 
-    /// Makes room for the larger of the present bounds and these.
-    pub fn widen(&mut self, bounds: Bounds) {
-        self.bounds = self.bounds.max(bounds);
-    }
-
     /// The number after the newest entry.
     pub fn head(&self) -> Seq {
-        self.tail.end()
+        self.head
     }
 
     /// The number of the oldest entry held.
@@ -155,17 +146,6 @@ impl Ring {
     /// The position after the newest record.
     pub fn position(&self) -> &Arc<Position> {
         &self.position
-    }
-
-    /// Whether the position moved on after the newest entry, by records that made no event.
-    pub fn moved_on(&self) -> bool {
-        let last = self.chunks.back().map_or(&self.floor.1, |chunk| &chunk.end);
-        !Arc::ptr_eq(last, &self.position) && **last != *self.position
-    }
-
-    /// The newest index.
-    pub fn tail(&self) -> &Arc<Index> {
-        &self.tail
     }
 
     /// Bytes held.
@@ -188,51 +168,52 @@ impl Ring {
         self.evicted_note.is_some_and(|(_, mark)| !position.covers(mark))
     }
 
-    /// The chunk that holds entry `seq`, and its place there. `None` at the head.
+    /// The chunk that holds entry `seq`, and its place there. `None` at the head, and below the floor.
     pub fn find(&self, seq: Seq) -> Option<(&Chunk, usize)> {
         let newest = self.chunks.back()?;
-        let chunk = if seq >= newest.index.first {
+        let chunk = if seq >= newest.first {
             newest
         } else {
-            &self.chunks[self.chunks.partition_point(|chunk| chunk.index.end() <= seq)]
+            &self.chunks[self.chunks.partition_point(|chunk| chunk.next() <= seq)]
         };
-        (seq < chunk.index.end()).then(|| (chunk, (seq - chunk.index.first) as usize))
+        (seq < chunk.next()).then_some(())?;
+        Some((chunk, seq.checked_sub(chunk.first)? as usize))
     }
 
     /// The number of the first entry that `position` does not cover. Entries after it may be covered.
     pub fn first_uncovered(&self, position: &Position) -> Seq {
         let at = self.chunks.partition_point(|chunk| position.covers_all(&chunk.end));
         self.chunks.get(at).map_or(self.head(), |chunk| {
-            let covered = chunk.index.entries.iter().take_while(|entry| position.covers(entry.mark)).count();
-            chunk.index.first + covered as Seq
+            let covered = chunk.entries.iter().take_while(|entry| position.covers(entry.mark)).count();
+            chunk.first + covered as Seq
         })
     }
 
     /// The number of the first entry that is younger than `age`.
     pub fn first_younger(&self, age: Duration, now: Instant) -> Seq {
         let at = self.chunks.partition_point(|chunk| now.duration_since(chunk.at) > age);
-        self.chunks.get(at).map_or(self.head(), |chunk| chunk.index.first)
+        self.chunks.get(at).map_or(self.head(), |chunk| chunk.first)
     }
 
-    /// The log's position before entry `seq`, which is held or the head.
-    pub fn position_before(&self, seq: Seq) -> Position {
+    /// The log's position before entry `seq`, which is held or the head; see [`Chunk::position_before`].
+    pub fn position_before(&self, seq: Seq) -> Arc<Position> {
         match self.find(seq) {
-            Some((chunk, _)) => chunk.index.position_before(seq),
-            None => Position::clone(&self.position),
+            Some((chunk, place)) => chunk.position_before(place),
+            None => Arc::clone(&self.position),
         }
     }
 
     /// Whether a gap of the source itself is held among the entries `from..to`.
     pub fn note_within(&self, from: Seq, to: Seq) -> bool {
-        let chunks = self.chunks.iter().filter(|chunk| chunk.index.end() > from && chunk.index.first < to);
+        let chunks = self.chunks.iter().filter(|chunk| chunk.next() > from && chunk.first < to);
         chunks
-            .flat_map(|chunk| chunk.index.entries.iter().zip(chunk.index.first..))
+            .flat_map(|chunk| chunk.entries.iter().zip(chunk.first..))
             .any(|(entry, seq)| entry.note && (from..to).contains(&seq))
     }
 
-    /// Notes that a reader has come `offset` bytes into the chunk before which `before` bytes were taken in.
-    pub fn passed(&mut self, before: u64, offset: usize) {
-        self.passed = self.passed.max(before + offset as u64);
+    /// Notes that a reader has passed the first `bytes` that were taken in.
+    pub fn passed(&mut self, bytes: u64) {
+        self.passed = self.passed.max(bytes);
     }
 
     /// Notes that a reader stands at the head.

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use tokio::time::Instant;
 
-use super::chunk::{Chunk, Entry, Index, OVERHEAD, Seq};
+use super::chunk::{Chunk, Entry, Seq, overhead};
 use super::gap::{Gap, Reason};
 use super::id::IdCodec;
 use super::memory::Memory;
@@ -54,15 +54,16 @@ impl Writer {
     /// Records that the position covers already are left out.
     pub fn records<R: Record>(&mut self, records: impl IntoIterator<Item = (Option<Mark>, R)>) -> Batch {
         let mut draft = Draft::new(self);
-        for (mark, record) in records {
-            let mark = mark.unwrap_or_else(|| draft.own_mark());
+        for (given, record) in records {
+            let mark = given.unwrap_or_else(|| draft.own_mark());
             if draft.position.covers(mark) {
                 continue;
             }
             let shaped = draft.writer.shape.encode(&record, &mut draft.bytes);
             match shaped {
                 Shaped::Event => draft.entry(mark, false),
-                Shaped::Skipped => draft.position.advance(mark),
+                // Numbers of the log's own count events, so that what makes none takes none.
+                Shaped::Skipped => given.into_iter().for_each(|mark| draft.skip(mark)),
                 Shaped::Undecodable => draft.gap_up_to(Reason::Undecodable, mark, Some(1)),
                 Shaped::TooLarge => draft.gap_up_to(Reason::TooLarge, mark, Some(1)),
             }
@@ -103,6 +104,10 @@ struct Draft<'w> {
     position: Position,
     /// The position before the open chunk.
     start: Arc<Position>,
+    /// The position after the newest entry, where what made no event has moved it on since.
+    end: Option<Position>,
+    next: Seq,
+    total: u64,
     /// The open chunk's content, the body of the next entry at its end.
     bytes: Vec<u8>,
     entries: Vec<Entry>,
@@ -118,6 +123,9 @@ impl<'w> Draft<'w> {
             at: Instant::now(),
             position: Position::clone(&writer.position),
             start: Arc::clone(&writer.position),
+            end: None,
+            next: writer.next,
+            total: writer.total,
             bytes: Vec::new(),
             entries: Vec::new(),
             open: 0,
@@ -127,6 +135,12 @@ impl<'w> Draft<'w> {
 
     fn own_mark(&self) -> Mark {
         Mark { partition: 0, next: self.position.next(0) + 1 }
+    }
+
+    /// Goes past a record that makes no event.
+    fn skip(&mut self, mark: Mark) {
+        self.end.get_or_insert_with(|| self.position.clone());
+        self.position.advance(mark);
     }
 
     /// A gap from where the source stands up to `mark`, in its partition.
@@ -151,6 +165,7 @@ impl<'w> Draft<'w> {
     fn entry(&mut self, mark: Mark, note: bool) {
         let id = self.bytes.len();
         self.position.advance(mark);
+        self.end = None;
         self.writer.id.clear();
         self.writer.codec.encode(&self.position, &mut self.writer.id);
         sse::id_block(&mut self.bytes, &self.writer.id);
@@ -162,24 +177,24 @@ impl<'w> Draft<'w> {
     }
 
     fn seal(&mut self) {
-        let (first, before) = (self.writer.next, self.writer.total);
         let entries = std::mem::take(&mut self.entries).into_boxed_slice();
-        let index = Arc::new(Index { first, start: Arc::clone(&self.start), entries });
-        let end = Arc::new(self.position.clone());
-        let overhead = OVERHEAD + index.size() + size_of_val(end.as_slice());
+        let end = Arc::new(self.end.take().unwrap_or_else(|| self.position.clone()));
+        let start = std::mem::replace(&mut self.start, Arc::clone(&end));
+        let overhead = overhead(&entries, &end);
         let bytes = self.writer.memory.charge(std::mem::take(&mut self.bytes), overhead);
         self.open = 0;
-        self.start = Arc::clone(&end);
-        let chunk = Chunk { index, bytes, end, at: self.at, before };
-        self.writer.next = chunk.index.end();
-        self.writer.total += chunk.size() as u64;
+        let chunk = Chunk { first: self.next, entries, bytes, start, end, at: self.at, before: self.total };
+        self.next = chunk.next();
+        self.total += chunk.size() as u64;
         self.chunks.push(chunk);
     }
 
+    /// Only now the writer moves on: a record that panics takes its whole append with it, and no more.
     fn finish(mut self) -> Batch {
         if !self.entries.is_empty() {
             self.seal();
         }
+        (self.writer.next, self.writer.total) = (self.next, self.total);
         if self.position != *self.writer.position {
             self.writer.position = Arc::new(self.position);
         }

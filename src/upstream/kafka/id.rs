@@ -29,7 +29,8 @@ impl TopicCodec {
         let partitions = take_number(&mut rest)?;
         let next: Vec<u64> = (0..partitions).map_while(|_| take_number(&mut rest)).collect();
         // Librdkafka's offsets are signed: what does not fit was never given by Kafka.
-        let sound = next.len() as u64 == partitions && rest.is_empty() && next.iter().all(|&n| n <= MAX_OFFSET);
+        let sound =
+            next.len() as u64 == partitions && rest.is_empty() && next.iter().all(|&n| n <= MAX_OFFSET);
         sound.then(|| Position::new(next))
     }
 }

@@ -112,7 +112,8 @@ impl Topics {
                     added.add_partition_offset(name, partition as i32, Offset::Offset(0))?;
                 }
                 consumer.incremental_assign(&added)?;
-                topic.next = Position::new((0..now as u32).map(|partition| topic.next.next(partition)).collect());
+                topic.next =
+                    Position::new((0..now as u32).map(|partition| topic.next.next(partition)).collect());
                 tracing::info!(topic = %name, from = known, to = now, "partitions were added");
             }
         }
@@ -125,7 +126,10 @@ impl Topics {
             for feed in &topic.feeds {
                 if let Some(question) = feed.log.asks_ends() {
                     let watermarks = watermarks(consumer, name, topic.next.as_slice().len())?;
-                    feed.log.tell_ends(question, Position::new(watermarks.iter().map(|(_, high)| *high).collect()));
+                    feed.log.tell_ends(
+                        question,
+                        Position::new(watermarks.iter().map(|(_, high)| *high).collect()),
+                    );
                 }
             }
         }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{ReadHalf, WriteHalf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
@@ -171,8 +171,9 @@ async fn connection(client: TcpStream, mut cuts: watch::Receiver<u64>, shared: A
 /// an error, or being dropped, resets both sockets.
 async fn forward(mut client: TcpStream, shared: &Shared) -> io::Result<()> {
     let target = *shared.target.borrow();
-    let mut server = TcpStream::connect(target).await?;
-    server.set_zero_linger()?;
+    let socket = TcpSocket::new_v4()?;
+    socket.set_zero_linger()?; // Before connecting, so that a cut at this very moment is one too.
+    let mut server = socket.connect(target).await?;
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
     // Not `into_split`: its write half says goodbye (FIN) when dropped, before the reset.

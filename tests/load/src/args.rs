@@ -80,6 +80,9 @@ pub struct Options {
     /// With --url: where to POST events, as http://HOST:PORT/PATH.
     #[arg(long, global = true, value_name = "URL")]
     pub publish_url: Option<String>,
+    /// With --url: the server sends no `stream.position`; a stream counts as open once it is answered.
+    #[arg(long, global = true)]
+    pub silent: bool,
     /// Which way events reach the server; several are measured one after the other.
     #[arg(long, global = true, value_delimiter = ',', default_value = "push")]
     pub via: Vec<Via>,
@@ -107,13 +110,16 @@ pub struct Options {
     /// Handshakes that are under way at a time.
     #[arg(long, global = true, default_value_t = 32)]
     pub concurrency: usize,
+    /// How often the clients of the idle scenario come, to see what stays behind.
+    #[arg(long, global = true, default_value_t = 3)]
+    pub rounds: u32,
     /// How often each scenario is run.
     #[arg(long, global = true, default_value_t = 1)]
     pub runs: u32,
     /// Key exchange that clients offer; hybrid is X25519MLKEM768, which today's browsers prefer.
     #[arg(long, global = true, value_enum, default_value_t = KeyExchange::Hybrid)]
     pub kx: KeyExchange,
-    /// Resume TLS sessions in the connect scenario.
+    /// Resume TLS sessions in the connect scenario; then at most 8 handshakes are under way.
     #[arg(long, global = true)]
     pub resume: bool,
     /// No TLS.

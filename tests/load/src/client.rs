@@ -44,9 +44,7 @@ impl Client {
         socket.set_nodelay(true)?;
         socket.set_nonblocking(true)?;
         let tls = match &dial.tls {
-            Some(config) => {
-                Some(Box::new(ClientConnection::new(Arc::clone(config), dial.server_name()?)?))
-            }
+            Some(config) => Some(Box::new(ClientConnection::new(Arc::clone(config), dial.server_name()?)?)),
             None => None,
         };
         let (wire, request) = match dial.h2 {

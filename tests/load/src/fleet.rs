@@ -110,7 +110,11 @@ impl Fleet {
     ///
     /// # Errors
     /// Where the system's epoll fails.
-    pub fn read_until(&mut self, limit: Duration, mut done: impl FnMut(&Tally) -> bool) -> anyhow::Result<()> {
+    pub fn read_until(
+        &mut self,
+        limit: Duration,
+        mut done: impl FnMut(&Tally) -> bool,
+    ) -> anyhow::Result<()> {
         let deadline = Instant::now() + limit;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -143,8 +147,7 @@ impl Fleet {
         let client = Client::connect(&self.dial)?;
         let place = self.clients.len() as u64;
         let data = epoll::EventData::new_u64(place);
-        epoll::add(&self.epoll, &client.socket, data, epoll::EventFlags::IN)
-            .context("watching a socket")?;
+        epoll::add(&self.epoll, &client.socket, data, epoll::EventFlags::IN).context("watching a socket")?;
         self.clients.push(Some(client));
         self.open += 1;
         Ok(())

@@ -97,7 +97,8 @@ mod tests {
 
     #[test]
     fn chunks_are_undone_however_they_are_cut() {
-        let stream = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n00000A\r\n0123456789\r\n";
+        let stream =
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n00000A\r\n0123456789\r\n";
         for cut in 0..stream.len() {
             let (mut response, mut got) = (Response::default(), Vec::new());
             for part in [&stream[..cut], &stream[cut..]] {

@@ -88,11 +88,9 @@ impl Sender {
             Road::Post { addr, path } => {
                 format!("POST {path} HTTP/1.1\r\nhost: {addr}\r\ncontent-length: {}\r\n\r\n", payload.len())
             }
-            Road::Redis { channel, .. } => format!(
-                "*3\r\n$7\r\nPUBLISH\r\n${}\r\n{channel}\r\n${}\r\n",
-                channel.len(),
-                payload.len()
-            ),
+            Road::Redis { channel, .. } => {
+                format!("*3\r\n$7\r\nPUBLISH\r\n${}\r\n{channel}\r\n${}\r\n", channel.len(), payload.len())
+            }
         }
         .into_bytes();
         request.extend_from_slice(payload);
@@ -114,7 +112,9 @@ impl Sender {
         let read = match recv(&self.socket, &mut buffer, flags).map_err(io::Error::from) {
             Ok((0, _)) => bail!("the connection that publishes was closed"),
             Ok((read, _)) => read,
-            Err(error) if error.kind() == ErrorKind::WouldBlock && flags == RecvFlags::DONTWAIT => return Ok(()),
+            Err(error) if error.kind() == ErrorKind::WouldBlock && flags == RecvFlags::DONTWAIT => {
+                return Ok(());
+            }
             Err(error) => return Err(error).context("no answer to a published event"),
         };
         self.answers.extend_from_slice(&buffer[..read]);
@@ -163,7 +163,8 @@ fn http_answer(bytes: &[u8]) -> anyhow::Result<Option<usize>> {
 pub fn probe(addr: SocketAddr, path: &str) -> anyhow::Result<String> {
     let mut socket = TcpStream::connect(addr)?;
     socket.set_read_timeout(Some(PATIENCE))?;
-    socket.write_all(format!("GET {path} HTTP/1.1\r\nhost: {addr}\r\nconnection: close\r\n\r\n").as_bytes())?;
+    socket
+        .write_all(format!("GET {path} HTTP/1.1\r\nhost: {addr}\r\nconnection: close\r\n\r\n").as_bytes())?;
     let mut answer = Vec::new();
     socket.read_to_end(&mut answer)?;
     http_answer(&answer)?;

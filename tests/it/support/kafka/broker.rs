@@ -165,6 +165,17 @@ log.dirs={data}
     }
 }
 
+impl Drop for Broker {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = self.log();
+            let lines: Vec<&str> = log.lines().collect();
+            eprintln!("the last log lines of Kafka:");
+            lines[lines.len().saturating_sub(50)..].iter().for_each(|line| eprintln!("{line:.300}"));
+        }
+    }
+}
+
 impl Ports {
     fn free() -> Self {
         let [client, controller, link, link_advertised] = std::array::from_fn(|_| ports::free());
@@ -196,6 +207,7 @@ log.segment.delete.delay.ms=0
 
 const LOG4J: &str = "\
 log4j.rootLogger=WARN, out
+log4j.logger.org.apache.kafka.controller=INFO
 log4j.appender.out=org.apache.log4j.ConsoleAppender
 log4j.appender.out.layout=org.apache.log4j.PatternLayout
 log4j.appender.out.layout.ConversionPattern=%d{ISO8601} %p %c{1} %m%n

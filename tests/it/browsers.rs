@@ -1,0 +1,63 @@
+//! Real browsers with a plain `EventSource` over HTTPS and HTTP/2: the connection is cut, and they come back by
+//! themselves, missing nothing and repeating nothing.
+
+use std::time::Duration;
+
+use tokio::time::interval;
+
+use crate::support::browser::Browser;
+use crate::support::collector::Collector;
+use crate::support::proxy::Proxy;
+use crate::support::ssegate::Ssegate;
+use crate::support::tls::TestCa;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn chromium_reads_reconnects_and_resumes() {
+    let ca = TestCa::shared();
+    live_through_cuts(async |page| Browser::chromium(ca, page).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn firefox_reads_reconnects_and_resumes() {
+    let ca = TestCa::shared();
+    live_through_cuts(async |page| Browser::firefox(ca, page).await).await;
+}
+
+async fn live_through_cuts(open: impl AsyncFn(&str) -> Browser) {
+    let ssegate = Ssegate::start(
+        r#"
+upstreams: { lobby: { push: {} } }
+routes: [ { path: /m, from: { upstream: lobby, channel: m }, retry: 200ms, cors: { origins: "*" } } ]
+"#,
+    )
+    .await;
+    let proxy = Proxy::start(ssegate.addr()).await;
+    let mut collector = Collector::start(TestCa::shared()).await;
+    let stream = format!("https://localhost:{}/m", proxy.addr().port());
+    let _browser = open(&collector.page_url(&stream)).await;
+    collector.wait_count("position", 1).await;
+    assert_eq!(
+        ssegate.metrics().await.sum("ssegate_connections", &[("protocol", "h2")]),
+        1.0,
+        "it speaks HTTP/2"
+    );
+
+    // Publishing goes on at its own pace; the pace is no synchronisation, it is the load.
+    let mut pace = interval(Duration::from_millis(20));
+    for n in 0..300 {
+        if n % 75 == 40 {
+            proxy.cut_all();
+        }
+        pace.tick().await;
+        ssegate.publish("m", n.to_string()).await;
+    }
+    collector.wait_count("message", 300).await;
+    let messages = collector.of_kind("message");
+    let data: Vec<_> = messages.iter().map(|report| report.data.clone()).collect();
+    assert_eq!(data, (0..300).map(|n| n.to_string()).collect::<Vec<_>>(), "all of them, once and in order");
+    assert!(messages.iter().all(|report| !report.id.is_empty()));
+    assert_eq!(collector.of_kind("gap").len(), 0);
+    let errors = collector.of_kind("error");
+    assert!(errors.len() >= 4, "it was cut: {errors:?}");
+    assert!(errors.iter().all(|error| error.ready_state == Some(0)), "it never gave up: {errors:?}");
+}

@@ -1,0 +1,118 @@
+//! The command line as an operator meets it: `check`, `serve` that cannot start, `--version`.
+
+use std::process::Command;
+
+use crate::support::ssegate::Ssegate;
+use crate::support::tls::TestCa;
+
+const BAD: &str = r#"server:
+  listen: "127.0.0.1:notaport"
+  tls: { cert: /nowhere/cert.pem, key: /nowhere/key.pem }
+  drian: 5s
+upstreams:
+  cache: { redis: { url: "redis://:${UNSET_PASSWORD}@localhost" } }
+routes:
+  - path: /a
+    from: { upstream: cahce, channel: "x:{room}" }
+  - path: /a
+    from: { upstream: cache, topic: t }
+    cors: { origins: "*", credentials: true }
+    keepalive: 1ms
+"#;
+
+#[tokio::test]
+async fn check_lists_every_problem_with_its_place_and_exits_78() {
+    let exit = Ssegate::builder().config(BAD).check().await;
+    assert_eq!(exit.status.code(), Some(78), "{exit:?}");
+    for expected in [
+        "config.yaml:2:",
+        "config.yaml:3:",
+        "config.yaml:4:3",
+        "`drain`",
+        "config.yaml:6:",
+        "UNSET_PASSWORD",
+        "config.yaml:9:",
+        "`cache`",
+        "config.yaml:10:",
+        "config.yaml:11:",
+        "config.yaml:12:",
+        "config.yaml:13:",
+        "keepalive: 1ms",
+    ] {
+        assert!(exit.stderr.contains(expected), "no {expected:?} in\n{}", exit.stderr);
+    }
+    assert!(exit.stdout.is_empty());
+}
+
+#[tokio::test]
+async fn serve_does_not_start_with_problems() {
+    let exit = Ssegate::builder().config(BAD).serve_to_exit().await;
+    assert_eq!(exit.status.code(), Some(78), "{exit:?}");
+    assert!(exit.stderr.contains("config.yaml:13:"), "{}", exit.stderr);
+}
+
+#[tokio::test]
+async fn check_says_what_would_be_served_and_binds_nothing() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let config = format!(
+        r#"
+server: {{ listen: "{}", tls: self_signed }}
+upstreams: {{ cache: {{ redis: {{ url: "rediss://user:hunter2@redis.internal:6380/3" }} }} }}
+routes: [ {{ path: /news, host: a.example, from: {{ upstream: cache, channel: news }}, event: extra }} ]
+"#,
+        taken.local_addr().unwrap()
+    );
+    let exit = Ssegate::builder().config(&config).check().await;
+    assert!(exit.status.success(), "{exit:?}");
+    for expected in ["a.example/news", "redis.internal:6380", "channel news", "extra"] {
+        assert!(exit.stdout.contains(expected), "no {expected:?} in\n{}", exit.stdout);
+    }
+    assert!(!exit.stdout.contains("hunter2"));
+
+    let exit = Ssegate::builder().config(&config).serve_to_exit().await;
+    assert_eq!(exit.status.code(), Some(1));
+    let addr = taken.local_addr().unwrap().to_string();
+    assert!(exit.stderr.contains(&format!("cannot listen on {addr}")), "{}", exit.stderr);
+    assert!(exit.stderr.contains("another process listens there"), "{}", exit.stderr);
+}
+
+#[tokio::test]
+async fn a_key_of_another_certificate_is_a_problem() {
+    let (one, other) = (TestCa::new().issue(&["localhost"]), TestCa::new().issue(&["localhost"]));
+    let config = format!(
+        "server: {{ listen: \"127.0.0.1:0\", tls: {{ cert: \"{}\", key: \"{}\" }} }}\nupstreams: {{ c: {{ ticker: {{}} }} }}\nroutes: [ {{ path: /e, from: {{ upstream: c }} }} ]\n",
+        one.cert.display(),
+        other.key.display()
+    );
+    let exit = Ssegate::builder().config(config).check().await;
+    assert_eq!(exit.status.code(), Some(78));
+    assert!(exit.stderr.contains("does not fit"), "{}", exit.stderr);
+}
+
+#[tokio::test]
+async fn a_property_that_librdkafka_does_not_know_is_a_problem_with_its_line() {
+    let config = r#"upstreams:
+  bus:
+    kafka:
+      brokers: ["localhost:9092"]
+      properties:
+        security.protocl: SSL
+        fetch.wait.max.ms: soon
+routes: [ { path: /e, from: { upstream: bus, topic: t } } ]
+"#;
+    let exit = Ssegate::builder().config(config).check().await;
+    assert_eq!(exit.status.code(), Some(78), "{exit:?}");
+    assert!(exit.stderr.contains("config.yaml:6:9"), "{}", exit.stderr);
+    assert!(exit.stderr.contains("config.yaml:7:"), "{}", exit.stderr);
+}
+
+#[test]
+fn version_and_help() {
+    let run = |arg: &str| Command::new(env!("CARGO_BIN_EXE_ssegate")).arg(arg).output().unwrap();
+    let version = run("--version");
+    assert_eq!(String::from_utf8_lossy(&version.stdout), format!("ssegate {}\n", env!("CARGO_PKG_VERSION")));
+    let help = String::from_utf8_lossy(&run("--help").stdout).into_owned();
+    for command in ["serve", "check", "demo"] {
+        assert!(help.contains(command), "{help}");
+    }
+}

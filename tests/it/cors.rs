@@ -1,0 +1,52 @@
+//! Cross-origin headers on streams, preflights and errors.
+
+use http::Method;
+
+use crate::support::http::{Connect, Reply, request};
+use crate::support::ssegate::Ssegate;
+
+async fn ask(ssegate: &Ssegate, method: Method, path: &str, headers: &[(&str, &str)]) -> Reply {
+    request(method, &ssegate.url(path), headers, "", &Connect::http1()).await
+}
+
+#[tokio::test]
+async fn cors_stands_on_every_answer_of_its_route_and_no_other() {
+    let ssegate = Ssegate::start(
+        r#"
+upstreams: { lobby: { push: {} } }
+routes:
+  - path: /listed
+    from: { upstream: lobby, channel: a }
+    cors: { origins: ["https://shop.example.com"], credentials: true }
+  - { path: /any, from: { upstream: lobby, channel: a }, cors: { origins: "*" } }
+  - { path: /none, from: { upstream: lobby, channel: a } }
+"#,
+    )
+    .await;
+    let shop = ("origin", "https://shop.example.com");
+    let preflight =
+        [shop, ("access-control-request-method", "GET"), ("access-control-request-headers", "last-event-id")];
+    for (method, headers, status) in [
+        (Method::HEAD, &[shop][..], 200),
+        (Method::POST, &[shop], 405),
+        (Method::GET, &[shop, ("accept", "text/html")], 406),
+        (Method::OPTIONS, &preflight, 204),
+    ] {
+        let answer = ask(&ssegate, method.clone(), "/listed", headers).await;
+        assert_eq!(answer.status.as_u16(), status);
+        assert_eq!(answer.header("access-control-allow-origin"), "https://shop.example.com", "{method}");
+        assert_eq!(answer.header("access-control-allow-credentials"), "true");
+        assert!(answer.header("vary").contains("origin"));
+    }
+    let answer = ask(&ssegate, Method::OPTIONS, "/listed", &preflight).await;
+    assert_eq!(answer.header("access-control-allow-methods"), "GET, HEAD");
+    assert!(answer.header("access-control-allow-headers").contains("last-event-id"));
+
+    let other = ask(&ssegate, Method::HEAD, "/listed", &[("origin", "https://evil.example")]).await;
+    assert_eq!((other.header("access-control-allow-origin"), other.header("vary")), ("", "origin"));
+    let any = ask(&ssegate, Method::HEAD, "/any", &[shop]).await;
+    assert_eq!(any.header("access-control-allow-origin"), "*");
+    assert_eq!(any.header("access-control-allow-credentials"), "");
+    let none = ask(&ssegate, Method::HEAD, "/none", &[shop]).await;
+    assert_eq!(none.header("access-control-allow-origin"), "");
+}

@@ -1,0 +1,205 @@
+//! Kafka on a real broker: partitions, names from keys and headers, transactions, trimming, and topics that
+//! come, grow and are made anew.
+
+use crate::support::eventsource::{EventSource, Options};
+use crate::support::kafka::{Kafka, Record, unique};
+use crate::support::ssegate::Ssegate;
+
+fn config(bootstrap: &str, topic: &str) -> String {
+    format!(
+        r#"
+upstreams: {{ bus: {{ kafka: {{ brokers: ["{bootstrap}"], properties: {{ topic.metadata.refresh.interval.ms: 1000 }} }} }} }}
+routes:
+  - {{ path: /t, from: {{ upstream: bus, topic: {topic} }} }}
+  - {{ path: /typed, from: {{ upstream: bus, topic: {topic} }}, event: "{{topic}}:{{key}}:{{header.type}}" }}
+  - {{ path: "/topics/{{topic_name}}", from: {{ upstream: bus, topic: "{{topic_name}}" }} }}
+"#
+    )
+}
+
+async fn start(partitions: i32) -> (&'static Kafka, String, Ssegate) {
+    let kafka = Kafka::shared().await;
+    let topic = unique("t");
+    kafka.create_topic(&topic, partitions).await;
+    let ssegate = Ssegate::start(config(&kafka.bootstrap(), &topic)).await;
+    (kafka, topic, ssegate)
+}
+
+#[tokio::test]
+async fn records_of_every_partition_come_in_per_partition_order() {
+    let (kafka, topic, ssegate) = start(6).await;
+    let mut stream = EventSource::connect(ssegate.url("/t"), Options::http2()).await;
+    stream.next_named("stream.position").await;
+    let records = (0..600).map(|n| Record::to(&topic).partition(n % 6).payload(format!("{}:{n}", n % 6)));
+    kafka.produce_all(records).await;
+    let data = stream.next_data(600).await;
+    for partition in 0..6 {
+        let own: Vec<_> = data.iter().filter(|data| data.starts_with(&format!("{partition}:"))).collect();
+        let expected: Vec<_> =
+            (0..600).filter(|n| n % 6 == partition).map(|n| format!("{partition}:{n}")).collect();
+        assert_eq!(own, expected.iter().collect::<Vec<_>>());
+    }
+    let ids: std::collections::HashSet<_> = stream.events().iter().map(|event| &event.id).collect();
+    assert_eq!(ids.len(), 601, "every event has an id of its own");
+}
+
+#[tokio::test]
+async fn names_come_from_topic_key_and_header() {
+    let (kafka, topic, ssegate) = start(1).await;
+    let mut stream = EventSource::connect(ssegate.url("/typed"), Options::http1()).await;
+    stream.next_named("stream.position").await;
+    kafka.produce(Record::to(&topic).key("k1").header("type", "created").payload("x")).await;
+    assert_eq!(stream.next().await.event, format!("{topic}:k1:created"));
+}
+
+#[tokio::test]
+async fn a_topic_may_come_from_the_path_and_be_created_later() {
+    let kafka = Kafka::shared().await;
+    let (existing, later) = (unique("existing"), unique("later"));
+    kafka.create_topic(&existing, 1).await;
+    let ssegate = Ssegate::start(config(&kafka.bootstrap(), &existing)).await;
+    let mut stream = EventSource::connect(ssegate.url(&format!("/topics/{later}")), Options::http1()).await;
+    ssegate.wait_log("the trouble", |line| line["cause"].as_str().unwrap_or_default().contains(&later)).await;
+    let mut other = EventSource::connect(ssegate.url("/t"), Options::http1()).await;
+    other.next_named("stream.position").await;
+    kafka.create_topic(&later, 2).await;
+    stream.next_named("stream.position").await;
+    kafka.produce(Record::to(&later).payload("there it is")).await;
+    assert_eq!(stream.next_message().await.data, "there it is");
+}
+
+#[tokio::test]
+async fn only_committed_transactions_are_sent() {
+    let (kafka, topic, ssegate) = start(1).await;
+    if kafka.is_mock() {
+        return eprintln!("skipped on the mock cluster: it does not hide aborted records");
+    }
+    let mut stream = EventSource::connect(ssegate.url("/t"), Options::http1()).await;
+    stream.next_named("stream.position").await;
+    let producer = kafka.transactional(&unique("tx")).await;
+    for (data, commit) in [("kept 1", true), ("dropped", false), ("kept 2", true)] {
+        producer.begin().await;
+        producer.send(Record::to(&topic).payload(data)).await;
+        if commit { producer.commit().await } else { producer.abort().await }
+    }
+    assert_eq!(stream.next_data(2).await, ["kept 1", "kept 2"]);
+    // The markers between them are holes in the offsets, and no gaps.
+    let first = stream.events()[1].id.clone();
+    let mut again = EventSource::connect(ssegate.url("/t"), Options::http1().resume(&first)).await;
+    again.next_named("stream.position").await;
+    assert_eq!(again.next().await.data, "kept 2");
+}
+
+#[tokio::test]
+async fn tombstones_make_no_event_but_move_the_position() {
+    let (kafka, topic, ssegate) = start(1).await;
+    let mut stream = EventSource::connect(ssegate.url("/t"), Options::http1()).await;
+    stream.next_named("stream.position").await;
+    kafka.produce(Record::to(&topic).key("k")).await;
+    kafka.produce(Record::to(&topic).key("k").payload("alive")).await;
+    assert_eq!(stream.next_message().await.data, "alive");
+}
+
+#[tokio::test]
+async fn an_id_means_the_same_on_another_replica() {
+    let (kafka, topic, first) = start(3).await;
+    let second = Ssegate::start(config(&kafka.bootstrap(), &topic)).await;
+    let mut stream = EventSource::connect(first.url("/t"), Options::http1()).await;
+    EventSource::connect(second.url("/t"), Options::http1()).await.next_named("stream.position").await;
+    stream.next_named("stream.position").await;
+    let send = async |from: i32, to: i32| {
+        let records = (from..to).map(|n| Record::to(&topic).partition(n % 3).payload(n.to_string()));
+        kafka.produce_all(records).await;
+    };
+    send(0, 30).await;
+    let mut seen = stream.next_data(17).await;
+    stream.cut();
+    send(30, 60).await;
+    let id = stream.last_event_id().to_owned();
+    let mut moved = EventSource::connect(second.url("/t"), Options::http2().resume(&id)).await;
+    assert_eq!(moved.next_named("stream.position").await.id, id);
+    seen.extend(moved.next_data(43).await);
+    let mut numbers: Vec<i32> = seen.iter().map(|data| data.parse().unwrap()).collect();
+    for partition in 0..3 {
+        let own: Vec<_> = numbers.iter().filter(|n| *n % 3 == partition).collect();
+        assert!(own.is_sorted(), "partition {partition}: {own:?}");
+    }
+    numbers.sort_unstable();
+    assert_eq!(numbers, (0..60).collect::<Vec<_>>(), "nothing is missing, nothing comes twice");
+}
+
+#[tokio::test]
+async fn ids_from_before_the_start_and_from_beyond_the_end_are_told() {
+    let (kafka, topic, first) = start(2).await;
+    let mut stream = EventSource::connect(first.url("/t"), Options::http1()).await;
+    let early = stream.next_named("stream.position").await.id;
+    kafka.produce_all((0..10).map(|n| Record::to(&topic).partition(n % 2).payload(n.to_string()))).await;
+    stream.next_data(10).await;
+    let second = Ssegate::start(config(&kafka.bootstrap(), &topic)).await;
+    let mut late = EventSource::connect(second.url("/t"), Options::http1().resume(&early)).await;
+    let gap = late.next_gap().await;
+    assert_eq!(gap["reason"], "evicted");
+    assert_eq!(gap["from"], serde_json::json!({"0": 0, "1": 0}));
+    assert_eq!(gap["to"], serde_json::json!({"0": 5, "1": 5}));
+
+    // Another topic's id is none of this one's.
+    let other = unique("other");
+    kafka.create_topic(&other, 2).await;
+    let mut foreign = EventSource::connect(first.url(&format!("/topics/{other}")), Options::http1()).await;
+    let foreign = foreign.next_named("stream.position").await.id;
+    let mut told = EventSource::connect(first.url("/t"), Options::http1().resume(&foreign)).await;
+    assert_eq!(told.next_gap().await["reason"], "unknown_id");
+}
+
+#[tokio::test]
+async fn added_partitions_are_read_from_their_first_record_on() {
+    let (kafka, topic, ssegate) = start(1).await;
+    if kafka.is_mock() {
+        return eprintln!("skipped on the mock cluster: it cannot add partitions");
+    }
+    let mut stream = EventSource::connect(ssegate.url("/t"), Options::http1()).await;
+    let before = stream.next_named("stream.position").await.id;
+    kafka.add_partitions(&topic, 3).await;
+    kafka.produce_all((0..3).map(|n| Record::to(&topic).partition(n).payload(n.to_string()))).await;
+    let mut data = stream.next_data(3).await;
+    data.sort();
+    assert_eq!(data, ["0", "1", "2"]);
+    let mut again = EventSource::connect(ssegate.url("/t"), Options::http1().resume(&before)).await;
+    again.next_named("stream.position").await;
+    assert_eq!(again.next_data(3).await.len(), 3, "an id from before means offset 0 in what was added");
+}
+
+#[tokio::test]
+async fn a_topic_made_anew_is_told_and_read_from_its_first_record_on() {
+    let (kafka, topic, ssegate) = start(1).await;
+    if kafka.is_mock() {
+        return eprintln!("skipped on the mock cluster: it cannot delete topics");
+    }
+    let mut stream = EventSource::connect(ssegate.url("/t"), Options::http1()).await;
+    stream.next_named("stream.position").await;
+    kafka.produce_all((0..5).map(|n| Record::to(&topic).payload(n.to_string()))).await;
+    stream.next_data(5).await;
+    kafka.delete_topic(&topic).await;
+    kafka.create_topic(&topic, 1).await;
+    kafka.produce(Record::to(&topic).payload("new life")).await;
+    assert_eq!(stream.next_gap().await["reason"], "recreated");
+    assert_eq!(stream.next_message().await.data, "new life");
+    assert!(ssegate.metrics().await.sum("ssegate_source_gaps_total", &[("reason", "recreated")]) >= 1.0);
+}
+
+#[tokio::test]
+async fn a_broker_that_is_down_at_the_start_is_waited_for() {
+    let mut kafka = Kafka::start().await;
+    kafka.create_topic("late", 2).await;
+    kafka.stop().await;
+    let ssegate = Ssegate::start(config(&kafka.bootstrap(), "late")).await;
+    let mut stream = EventSource::connect(ssegate.url("/t"), Options::http1()).await;
+    let down = ssegate
+        .wait_log("that it is down", |line| line["message"].as_str().unwrap_or_default().contains("is down"))
+        .await;
+    assert!(down["cause"].as_str().unwrap().contains("no broker answers"), "{down}");
+    kafka.restart().await;
+    stream.next_named("stream.position").await;
+    kafka.produce(Record::to("late").payload("x")).await;
+    assert_eq!(stream.next_message().await.data, "x");
+}

@@ -1,0 +1,17 @@
+//! Integration tests: the real binary over real sockets, against a real Redis, a real Kafka and real browsers.
+
+mod admin;
+mod browsers;
+mod command_line;
+mod contract;
+mod cors;
+mod drain;
+mod hostile;
+mod kafka;
+mod limits;
+mod redis;
+mod restarts;
+mod resume;
+mod routes;
+mod stalled;
+mod support;

@@ -1,0 +1,164 @@
+//! Redis pub/sub on a real server: channels, patterns, binary payloads, and a link that goes and comes.
+
+use std::time::{Duration, SystemTime};
+
+use crate::support::eventsource::{EventSource, Options};
+use crate::support::proxy::Proxy;
+use crate::support::redis::Redis;
+use crate::support::ssegate::Ssegate;
+
+fn config(url: &str) -> String {
+    format!(
+        r#"
+upstreams: {{ cache: {{ redis: {{ url: "{url}", ping_interval: 200ms, timeout: 1s }} }} }}
+routes:
+  - {{ path: /news, from: {{ upstream: cache, channel: news }} }}
+  - {{ path: /metrics, from: {{ upstream: cache, pattern: "metrics.*" }}, event: "{{channel}}" }}
+  - {{ path: /base64, from: {{ upstream: cache, channel: news }}, binary: base64 }}
+"#
+    )
+}
+
+#[tokio::test]
+async fn channels_and_patterns() {
+    let redis = Redis::start().await;
+    let ssegate = Ssegate::start(config(&redis.url())).await;
+    let mut news = EventSource::connect(ssegate.url("/news"), Options::http2()).await;
+    let mut metrics = EventSource::connect(ssegate.url("/metrics"), Options::http1()).await;
+    news.next_named("stream.position").await;
+    metrics.next_named("stream.position").await;
+    redis.publish("news", "extra").await;
+    redis.publish("metrics.cpu", "0.5").await;
+    redis.publish("other", "not ours").await;
+    redis.publish("metrics.mem", "0.7").await;
+    redis.publish("news", "more").await;
+    assert_eq!(news.next_data(2).await, ["extra", "more"]);
+    let (cpu, mem) = (metrics.next().await, metrics.next().await);
+    assert_eq!((&*cpu.event, &*cpu.data), ("metrics.cpu", "0.5"));
+    assert_eq!((&*mem.event, &*mem.data), ("metrics.mem", "0.7"));
+}
+
+#[tokio::test]
+async fn what_is_not_text_is_a_gap_or_base64_and_never_broken_text() {
+    let redis = Redis::start().await;
+    let ssegate = Ssegate::start(config(&redis.url())).await;
+    let mut news = EventSource::connect(ssegate.url("/news"), Options::http1()).await;
+    let mut base64 = EventSource::connect(ssegate.url("/base64"), Options::http1()).await;
+    news.next_named("stream.position").await;
+    base64.next_named("stream.position").await;
+    redis.publish("news", b"\xff\xfe\x00").await;
+    redis.publish("news", "text").await;
+    let gap = news.next_gap().await;
+    assert_eq!((&gap["reason"], &gap["missed"]), (&"undecodable".into(), &1.into()));
+    assert_eq!(gap["to"].as_u64().unwrap() - gap["from"].as_u64().unwrap(), 1);
+    let position = news.next().await;
+    assert_eq!(position.event, "stream.position");
+    let text = news.next().await;
+    assert_eq!(text.data, "text");
+    assert_eq!(base64.next_data(2).await, ["//4A", "dGV4dA=="]);
+
+    // Whoever replays sees the gap too, without losing its place.
+    let start = news.events()[0].id.clone();
+    let mut again = EventSource::connect(ssegate.url("/news"), Options::http1().resume(&start)).await;
+    again.next_named("stream.position").await;
+    assert_eq!(again.next_gap().await, gap);
+    assert_eq!(again.next().await.id, position.id);
+    assert_eq!(again.next().await.data, "text");
+    assert_eq!(ssegate.metrics().await.sum("ssegate_source_gaps_total", &[("reason", "undecodable")]), 1.0);
+}
+
+#[tokio::test]
+async fn a_lost_server_ends_no_stream_and_is_told_with_its_span() {
+    let mut redis = Redis::start().await;
+    let ssegate = Ssegate::start(config(&redis.url())).await;
+    let mut news = EventSource::connect(ssegate.url("/news"), Options::http2()).await;
+    news.next_named("stream.position").await;
+    redis.publish("news", "before").await;
+    let before = news.next_message().await;
+    redis.kill();
+    ssegate
+        .wait_log("the loss", |line| line["message"].as_str().unwrap_or_default().contains("is down"))
+        .await;
+    let ready = ssegate.admin_get("/readyz").await;
+    assert_eq!(ready.status, 200, "an upstream that is down never makes it unready");
+
+    let mut joined = EventSource::connect(ssegate.url("/news"), Options::http1().resume(&before.id)).await;
+    assert_eq!(joined.next_named("stream.position").await.id, before.id);
+    redis.restart().await;
+    redis.until_subscribed("news", 1).await;
+    redis.publish("news", "after").await;
+    for stream in [&mut news, &mut joined] {
+        let gap = stream.next_gap().await;
+        assert_eq!(gap["reason"], "upstream_lost");
+        assert!(gap["missed"].is_null());
+        let time = |member: &str| humantime::parse_rfc3339(gap[member].as_str().unwrap()).unwrap();
+        let (since, until) = (time("since"), time("until"));
+        assert!(since <= until && until <= SystemTime::now());
+        assert!(until.duration_since(since).unwrap() < Duration::from_secs(60));
+        assert_eq!(stream.next().await.event, "stream.position");
+        assert_eq!(stream.next().await.data, "after");
+    }
+    let status = ssegate.status().await;
+    let upstream = &status["upstreams"][0];
+    assert_eq!(upstream["up"], true);
+    assert!(upstream["last_error"]["error"].is_string(), "{upstream}");
+    assert!(upstream["reconnects"].as_u64().unwrap() > 0);
+}
+
+#[tokio::test]
+async fn a_server_that_is_down_at_the_start_is_waited_for_on_the_open_stream() {
+    let mut redis = Redis::start().await;
+    redis.kill();
+    let ssegate = Ssegate::start(config(&redis.url())).await;
+    let mut news = EventSource::connect(ssegate.url("/news"), Options::http1()).await;
+    assert_eq!(news.status(), 200);
+    news.until_comments(1).await;
+    redis.restart().await;
+    assert_eq!(news.next().await.event, "stream.position", "nothing was lost, so nothing is told");
+    redis.publish("news", "x").await;
+    assert_eq!(news.next().await.data, "x");
+}
+
+#[tokio::test]
+async fn a_link_that_hangs_is_noticed_by_its_ping() {
+    let redis = Redis::start().await;
+    let proxy = Proxy::start(([127, 0, 0, 1], redis.port()).into()).await;
+    let ssegate = Ssegate::start(config(&format!("redis://{}", proxy.addr()))).await;
+    let mut news = EventSource::connect(ssegate.url("/news"), Options::http1()).await;
+    news.next_named("stream.position").await;
+    proxy.pause();
+    let down = ssegate
+        .wait_log("the loss", |line| line["message"].as_str().unwrap_or_default().contains("is down"))
+        .await;
+    assert!(down["cause"].as_str().unwrap().contains("ping"), "{down}");
+    proxy.resume();
+    assert_eq!(news.next_gap().await["reason"], "upstream_lost");
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_said_once_and_shown_nowhere() {
+    let redis = Redis::start_secured("correct horse").await;
+    let url = redis.url().replace("correct%20horse", "wr0ng-p4ss");
+    let ssegate = Ssegate::start(config(&url)).await;
+    let mut news = EventSource::connect(ssegate.url("/news"), Options::http1()).await;
+    let down = ssegate
+        .wait_log("the refusal", |line| line["message"].as_str().unwrap_or_default().contains("is down"))
+        .await;
+    assert!(down["cause"].as_str().unwrap().to_lowercase().contains("password"), "{down}");
+    news.until_comments(1).await;
+    assert!(news.is_streaming());
+    let shown = format!("{:?} {}", ssegate.log(), ssegate.status().await);
+    assert!(!shown.contains("wr0ng-p4ss"), "{shown}");
+}
+
+#[tokio::test]
+async fn a_right_password_comes_from_the_environment() {
+    let redis = Redis::start_secured("correct horse").await;
+    let url = format!("redis://:${{REDIS_PASSWORD}}@127.0.0.1:{}/0", redis.port());
+    let builder = Ssegate::builder().config(config(&url)).env("REDIS_PASSWORD", "correct%20horse");
+    let ssegate = builder.start().await;
+    let mut news = EventSource::connect(ssegate.url("/news"), Options::http1()).await;
+    news.next_named("stream.position").await;
+    redis.publish("news", "x").await;
+    assert_eq!(news.next_message().await.data, "x");
+}

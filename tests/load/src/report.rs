@@ -1,0 +1,240 @@
+//! The figures, as Markdown for people and as JSON for programs.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use serde::Serialize;
+
+use crate::usage::Spent;
+
+/// All that was measured.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    machine: Machine,
+    rows: Vec<Row>,
+}
+
+/// Where it was measured.
+#[derive(Debug, Serialize)]
+pub struct Machine {
+    cpu: String,
+    cores: usize,
+    kernel: String,
+    server: String,
+}
+
+/// One measurement.
+#[derive(Debug, Serialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum Row {
+    /// Of `sparse`, `dense` and the floor.
+    Fanout(Fanout),
+    /// Of `idle`.
+    Idle(Idle),
+    /// Of `connect`.
+    Connect(Connect),
+}
+
+/// Events to many clients.
+#[derive(Debug, Serialize)]
+pub struct Fanout {
+    pub scenario: String,
+    pub server: String,
+    pub protocol: String,
+    pub via: String,
+    pub clients: usize,
+    pub rate: u32,
+    pub seconds: f64,
+    pub linger_ms: u32,
+    pub expected: u64,
+    pub delivered: u64,
+    pub lost: u64,
+    pub announced: u64,
+    pub repeated: u64,
+    pub disordered: u64,
+    pub gaps: BTreeMap<String, u64>,
+    pub ended: BTreeMap<String, u64>,
+    pub cpu_us_per_delivery: f64,
+    pub p50_ms: f64,
+    pub p99_ms: f64,
+    pub max_ms: f64,
+    pub publisher_late_ms: f64,
+    pub noise: Noise,
+}
+
+/// Clients that get no events.
+#[derive(Debug, Serialize)]
+pub struct Idle {
+    pub server: String,
+    pub protocol: String,
+    pub clients: usize,
+    pub rounds: u32,
+    pub empty_mib: f64,
+    pub pss_kib_per_client: f64,
+    pub rss_kib_per_client: f64,
+    pub left_mib: f64,
+    pub again_kib_per_client: f64,
+    pub cpu_us_per_client_second: f64,
+    pub ended: BTreeMap<String, u64>,
+    pub noise: Noise,
+}
+
+/// Connections one after the other.
+#[derive(Debug, Serialize)]
+pub struct Connect {
+    pub server: String,
+    pub protocol: String,
+    pub key_exchange: String,
+    pub connects: usize,
+    pub resumed: usize,
+    pub per_second: f64,
+    pub cpu_us_per_connect: f64,
+    pub p50_ms: f64,
+    pub p99_ms: f64,
+    pub ended: BTreeMap<String, u64>,
+    pub noise: Noise,
+}
+
+/// How far a figure can be trusted: shares of the time that it was taken over.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Noise {
+    /// Of the server's core, by the server.
+    pub server: f64,
+    /// Of the server's core, by anything else.
+    pub others: f64,
+    /// Of a core, by the tool; near 1, latencies are the tool's own.
+    pub tool: f64,
+}
+
+impl Noise {
+    /// From what was spent.
+    pub fn of(spent: &Spent) -> Self {
+        let share = |time: std::time::Duration| time.as_secs_f64() / spent.elapsed.as_secs_f64();
+        Self { server: share(spent.cpu), others: share(spent.others), tool: share(spent.own) }
+    }
+}
+
+impl Machine {
+    /// This one, and the version of the server at this path.
+    pub fn this(server: Option<&Path>) -> Self {
+        let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let model = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+        let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+        let version = server.and_then(|path| Command::new(path).arg("--version").output().ok());
+        Self {
+            cpu: model.map_or("unknown", |(_, model)| model).to_owned(),
+            cores: info.lines().filter(|line| line.starts_with("processor")).count(),
+            kernel: kernel.trim().to_owned(),
+            server: version
+                .map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+                .unwrap_or_default(),
+        }
+    }
+}
+
+impl Report {
+    /// Nothing yet.
+    pub fn new(machine: Machine) -> Self {
+        Self { machine, rows: Vec::new() }
+    }
+
+    /// Adds a row, and shows it.
+    pub fn add(&mut self, row: Row) {
+        eprintln!("  {}", serde_json::to_string(&row).unwrap_or_default());
+        self.rows.push(row);
+    }
+
+    /// As JSON.
+    pub fn json(&self) -> String {
+        serde_json::to_string_pretty(self).unwrap_or_default()
+    }
+
+    /// As tables.
+    pub fn markdown(&self) -> String {
+        let Machine { cpu, cores, kernel, server } = &self.machine;
+        let mut out = format!("{server}; {cores} cores of {cpu}, Linux {kernel}\n");
+        self.table(&mut out, FANOUT, |row| match row {
+            Row::Fanout(row) => Some(row.cells()),
+            _ => None,
+        });
+        self.table(&mut out, IDLE, |row| match row {
+            Row::Idle(row) => Some(row.cells()),
+            _ => None,
+        });
+        self.table(&mut out, CONNECT, |row| match row {
+            Row::Connect(row) => Some(row.cells()),
+            _ => None,
+        });
+        out
+    }
+
+    fn table(&self, out: &mut String, head: &str, cells: impl Fn(&Row) -> Option<String>) {
+        let rows: Vec<_> = self.rows.iter().filter_map(cells).collect();
+        if !rows.is_empty() {
+            let rule = "|---".repeat(head.matches('|').count() - 1);
+            let _ = writeln!(out, "\n{head}\n{rule}|\n{}", rows.join("\n"));
+        }
+    }
+}
+
+const FANOUT: &str = "| scenario | server | protocol | via | clients × events/s × s | linger | CPU per delivery | p50 | p99 | max | delivered | lost | announced | repeated | disordered | ended | core: server / others | tool |";
+const IDLE: &str = "| idle | protocol | clients | empty process | PSS per client | RSS per client | after they left | PSS per client, last round | CPU per client and second | ended | core: server / others |";
+const CONNECT: &str = "| connect | protocol | key exchange | connections | resumed | per second | CPU per connection | p50 | p99 | failed | core: server / others | tool |";
+
+impl Fanout {
+    fn cells(&self) -> String {
+        let Self { scenario, server, protocol, via, clients, rate, seconds, linger_ms, .. } = self;
+        let Self { cpu_us_per_delivery, p50_ms, p99_ms, max_ms, .. } = self;
+        let Self { delivered, lost, announced, repeated, disordered, noise, .. } = self;
+        let ended: u64 = self.ended.values().sum();
+        format!(
+            "| {scenario} | {server} | {protocol} | {via} | {clients} × {rate} × {seconds:.0} | {linger_ms} ms \
+             | {cpu_us_per_delivery:.2} µs | {p50_ms:.1} ms | {p99_ms:.1} ms | {max_ms:.0} ms | {delivered} \
+             | {lost} | {announced} | {repeated} | {disordered} | {ended} | {} |",
+            noise.cells(true)
+        )
+    }
+}
+
+impl Idle {
+    fn cells(&self) -> String {
+        let Self { server, protocol, clients, rounds, empty_mib, left_mib, noise, .. } = self;
+        let Self { pss_kib_per_client, rss_kib_per_client, again_kib_per_client, .. } = self;
+        let ended: u64 = self.ended.values().sum();
+        format!(
+            "| {server} | {protocol} | {clients} | {empty_mib:.1} MiB | {pss_kib_per_client:.2} KiB \
+             | {rss_kib_per_client:.2} KiB | {left_mib:.1} MiB | {again_kib_per_client:.2} KiB (round {rounds}) \
+             | {:.1} µs | {ended} | {} |",
+            self.cpu_us_per_client_second,
+            noise.cells(false)
+        )
+    }
+}
+
+impl Connect {
+    fn cells(&self) -> String {
+        let Self { server, protocol, key_exchange, connects, resumed, per_second, .. } = self;
+        let Self { cpu_us_per_connect, p50_ms, p99_ms, noise, .. } = self;
+        let ended: u64 = self.ended.values().sum();
+        format!(
+            "| {server} | {protocol} | {key_exchange} | {connects} | {resumed} | {per_second:.0} \
+             | {cpu_us_per_connect:.0} µs | {p50_ms:.1} ms | {p99_ms:.1} ms | {ended} | {} |",
+            noise.cells(true)
+        )
+    }
+}
+
+impl Noise {
+    fn cells(&self, tool: bool) -> String {
+        let Self { server, others, tool: own } = self.map(|share| share * 100.0);
+        let core = format!("{server:.0} % / {others:.0} %");
+        if tool { format!("{core} | {own:.0} %") } else { core }
+    }
+
+    fn map(self, f: impl Fn(f64) -> f64) -> Self {
+        Self { server: f(self.server), others: f(self.others), tool: f(self.tool) }
+    }
+}

@@ -1,0 +1,42 @@
+//! The hub against naive models, through its public interface alone. Records go in, what readers get is
+//! parsed by the independent parser, and the two are held against each other: each event once and in order,
+//! or a gap that accounts for exactly what is missing.
+//!
+//! `PROPTEST_CASES` sets the number of cases of every property, which by default is small enough for CI.
+
+mod client;
+mod memory;
+mod record;
+mod replicas;
+mod sharing;
+mod single;
+#[allow(dead_code, reason = "shared with the tests over sockets, which use more of it")]
+#[path = "../it/support/sse_parser.rs"]
+mod sse_parser;
+mod vector;
+mod waking;
+mod wire;
+
+use std::time::Duration;
+
+use proptest::test_runner::Config;
+use ssegate::config::Replay;
+use ssegate::hub::Bounds;
+
+/// So many cases, unless `PROPTEST_CASES` says otherwise.
+fn cases(default: u32) -> Config {
+    let asked = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
+    Config {
+        cases: asked.unwrap_or(default),
+        failure_persistence: None,
+        max_shrink_iters: 20_000,
+        ..Config::default()
+    }
+}
+
+/// Bounds that are never reached.
+const ROOM: Bounds =
+    Bounds { events: usize::MAX, bytes: usize::MAX, age: Duration::from_secs(1 << 32), buffer: 0 };
+
+/// Every id is honoured, however old.
+const ANY_AGE: Replay = Replay { max_events: usize::MAX, max_age: Duration::from_secs(1 << 32) };
