@@ -100,7 +100,7 @@ impl App {
         if let Some(bound) = admin_bound {
             tracing::info!(addr = %bound.addr, name = "admin", "listening");
             // Not told to stop: readiness and status stay to be seen while streams drain.
-            self._background.spawn(admin::serve(bound.listener, Arc::clone(&self.admin)));
+            self._background.spawn(admin::serve(bound, Arc::clone(&self.admin)));
         }
     }
 

@@ -15,11 +15,10 @@ use http::header::{self, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::http::{Body, Edge, Problem, serve_http1};
+use crate::http::{Body, Bound, Edge, Problem, serve_http1};
 use crate::upstream::{Link, Push};
 
 /// What the admin listener shows.
@@ -39,14 +38,14 @@ pub struct Admin {
 }
 
 /// Serves the admin listener for as long as it runs.
-pub async fn serve(listener: TcpListener, admin: Arc<Admin>) {
+pub async fn serve(bound: Bound, admin: Arc<Admin>) {
     // Connections end with this task: whoever looks is served until the process goes.
     let (_stop, never) = watch::channel(false);
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             Some(_) = connections.join_next() => {}
-            Ok((socket, _)) = listener.accept() => {
+            (socket, _) = bound.accept() => {
                 connections.spawn(serve_http1(socket, Service(Arc::clone(&admin)), never.clone()));
             }
         }

@@ -1,7 +1,11 @@
-//! `kafka:`: brokers, and librdkafka's properties but those that ssegate must own. Does not know
-//! which properties exist: librdkafka says so when the client is made.
+//! `kafka:`: brokers, and librdkafka's properties but those that ssegate must own. Which properties there
+//! are, and which values they take, librdkafka itself is asked.
 
 use std::collections::BTreeMap;
+
+use rdkafka::ClientConfig;
+use rdkafka::error::KafkaError;
+use rdkafka::types::RDKafkaConfRes;
 
 use super::fields::Fields;
 use super::hosts;
@@ -63,7 +67,19 @@ fn read_property(walk: &Walk<'_>, entry: &Entry) -> Option<(String, Secret)> {
         return None;
     }
     let value = walk.scalar(&entry.value, "a value: text, a number, `true` or `false`")?;
-    Some((name.to_owned(), Secret::new(value.text)))
+    match ClientConfig::new().set(name, &*value.text).create_native_config() {
+        Err(KafkaError::ClientConfig(RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN, ..)) => {
+            let advice = "is no property of librdkafka; its CONFIGURATION.md lists them all";
+            walk.problem(entry.key.span, format!("{} {advice}", mask::quotable(name)));
+            None
+        }
+        Err(_) => {
+            let advice = "librdkafka's CONFIGURATION.md tells which values it takes";
+            walk.problem(value.span(), format!("{} is no value of `{name}`; {advice}", value.shown()));
+            None
+        }
+        Ok(_) => Some((name.to_owned(), Secret::new(value.text))),
+    }
 }
 
 /// Why a property cannot be set, to follow its name.

@@ -2,14 +2,16 @@
 
 use std::borrow::Cow;
 use std::convert::Infallible;
-use std::future::{Ready, ready};
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
+use tokio::sync::watch;
 
 use super::Edge;
 use super::body::Body;
@@ -25,12 +27,21 @@ use crate::hub::FeedKey;
 pub struct Service {
     edge: Arc<Edge>,
     client: SocketAddr,
+    asked: watch::Sender<bool>,
 }
 
 impl Service {
     /// For a connection from `client`.
     pub fn new(edge: Arc<Edge>, client: SocketAddr) -> Self {
-        Self { edge, client }
+        Self { edge, client, asked: watch::Sender::new(false) }
+    }
+
+    /// Ends once the connection has had a request.
+    pub fn asked(&self) -> impl Future<Output = ()> + use<> {
+        let mut asked = self.asked.subscribe();
+        async move {
+            let _ = asked.wait_for(|asked| *asked).await;
+        }
     }
 
     fn answer(&self, request: &Request<Incoming>) -> Response<Body> {
@@ -75,10 +86,26 @@ impl Service {
 impl hyper::service::Service<Request<Incoming>> for Service {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = Ready<Result<Response<Body>, Infallible>>;
+    type Future = Answer;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
-        ready(Ok(self.answer(&request)))
+    fn call(&self, request: Request<Incoming>) -> Answer {
+        self.asked.send_if_modified(|asked| !std::mem::replace(asked, true));
+        Answer { service: self.clone(), request }
+    }
+}
+
+/// A response to come. Nothing is done before it is polled: hyper calls the service in the connection's task, but
+/// polls this in the task that will serve the stream, and it is that task's [`Slot`] that the stream needs.
+pub struct Answer {
+    service: Service,
+    request: Request<Incoming>,
+}
+
+impl Future for Answer {
+    type Output = Result<Response<Body>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
+        Poll::Ready(Ok(self.service.answer(&self.request)))
     }
 }
 

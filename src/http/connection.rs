@@ -81,12 +81,11 @@ where
     connection.await;
 }
 
-async fn serve_http2<I, S>(io: I, service: S, stop: watch::Receiver<bool>)
+async fn serve_http2<I>(io: I, service: Answers, stop: watch::Receiver<bool>)
 where
     I: AsyncRead + AsyncWrite + Unpin,
-    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
-    S::Future: Send + 'static,
 {
+    let asked = timeout(HANDSHAKE, service.asked());
     let connection = http2::Builder::new(StreamExecutor)
         .timer(TokioTimer::new())
         .max_concurrent_streams(HTTP2_STREAMS)
@@ -96,9 +95,16 @@ where
         .keep_alive_timeout(HTTP2_PING)
         .serve_connection(TokioIo::new(io), service);
     let mut connection = pin!(connection);
+    // hyper waits for the first request for ever, even if its head has begun.
+    let ended = async {
+        match asked.await {
+            Ok(()) => stopped(stop).await,
+            Err(_) => tracing::debug!("no HTTP/2 request came"),
+        }
+    };
     tokio::select! {
         _ = &mut connection => return,
-        () = stopped(stop) => {}
+        () = ended => {}
     }
     connection.as_mut().graceful_shutdown();
     let _ = connection.await;
@@ -153,9 +159,10 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 /// Bytes that rustls may hold for a client that does not read.
 const TLS_BUFFER: usize = 32 * 1024;
 /// Bytes of a request's head, in either protocol; longer ones are answered with 431.
-const HEAD: usize = 32 * 1024;
-/// Bytes that hyper may hold for a client that does not read.
-const HTTP1_BUFFER: usize = 40 * 1024;
+const HEAD: usize = HTTP1_BUFFER;
+/// Bytes that hyper may hold of an HTTP/1.1 connection: of a head that comes in, or for a client that does not
+/// read. Room for an id of 64 KiB, since an error status would end an EventSource for good.
+const HTTP1_BUFFER: usize = 72 * 1024;
 /// The same for each HTTP/2 stream.
 const HTTP2_SEND_BUFFER: usize = 16 * 1024;
 /// Streams that an HTTP/2 connection may have at a time.

@@ -17,8 +17,7 @@ use super::{Edge, Terminator};
 
 /// A bound address that is not served yet.
 pub struct Bound {
-    /// Accepts nothing until it is asked to.
-    pub listener: TcpListener,
+    listener: TcpListener,
     /// The address, with the port that was given where 0 was asked for.
     pub addr: SocketAddr,
 }
@@ -39,6 +38,19 @@ pub fn bind(addr: SocketAddr) -> anyhow::Result<Bound> {
     })?;
     let addr = listener.local_addr()?;
     Ok(Bound { listener, addr })
+}
+
+impl Bound {
+    /// The next connection. Where one cannot be accepted for lack of something, descriptors above all, it waits
+    /// a moment and tries again.
+    pub async fn accept(&self) -> (TcpStream, SocketAddr) {
+        loop {
+            match self.listener.accept().await {
+                Ok(accepted) => return accepted,
+                Err(error) => pause(&error).await,
+            }
+        }
+    }
 }
 
 fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
@@ -65,15 +77,12 @@ pub async fn serve(bound: Bound, terminator: Terminator, edge: Arc<Edge>, stop: 
             biased;
             () = &mut told => break,
             Some(_) = connections.join_next() => {}
-            accepted = bound.listener.accept() => match accepted {
-                Ok((socket, client)) => {
-                    edge.metrics.accepted.inc();
-                    configure(&socket, edge.write_stall);
-                    let (terminator, edge, stop) = (terminator.clone(), Arc::clone(&edge), stop.clone());
-                    connections.spawn(connection::serve(socket, client, terminator, edge, stop));
-                }
-                Err(error) => pause(&error).await,
-            },
+            (socket, client) = bound.accept() => {
+                edge.metrics.accepted.inc();
+                configure(&socket, edge.write_stall);
+                let (terminator, edge, stop) = (terminator.clone(), Arc::clone(&edge), stop.clone());
+                connections.spawn(connection::serve(socket, client, terminator, edge, stop));
+            }
         }
     }
     drop(bound);

@@ -344,3 +344,63 @@ fn read_joined(next: &mut Seq, at: &mut Arc<Position>, ring: &mut Ring, max: usi
 
 /// Entries that a reader who catches up walks at a time: as long as it does, nothing can be appended.
 const STEPS: usize = 1_000;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::id::{Epoch, EpochCodec};
+    use super::super::log::Log;
+    use super::super::testing::{ANY_AGE, ROOM, Text, log};
+    use super::*;
+
+    /// A log with five events, the last two of them ten seconds younger, and the id after the first.
+    async fn five_events(events_kept: usize) -> (Arc<Log>, String) {
+        let log = log(super::super::Bounds { events: events_kept, ..ROOM });
+        let codec = Arc::new(EpochCodec::new(Epoch::random(), None));
+        let mut id = String::new();
+        codec.encode(&Position::new(vec![1]), &mut id);
+        log.open(codec, Position::default());
+        (0..3).for_each(|_| drop(log.append([(None, Text("old"))])));
+        tokio::time::advance(Duration::from_secs(10)).await;
+        (0..2).for_each(|_| drop(log.append([(None, Text("new"))])));
+        (log, id)
+    }
+
+    /// What a reader with `id` misses, and how many events it is given.
+    fn resume(log: &Log, id: &str, replay: Replay) -> (Option<Reason>, Option<u64>, usize) {
+        let mut cursor = Cursor::new(Some(id.to_owned()), replay);
+        let Read::Control { bytes, gap } = log.read(&mut cursor, 1_000) else { panic!("its start is told") };
+        let text = str::from_utf8(&bytes).unwrap();
+        let data = text.lines().find_map(|line| line.strip_prefix("data: ")).unwrap();
+        let missed = serde_json::from_str::<serde_json::Value>(data).unwrap()["missed"].as_u64();
+        let mut given = 0;
+        while let Read::Slice { events, .. } = log.read(&mut cursor, 1_000) {
+            given += events;
+        }
+        (gap, missed, given)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn replay_limits_how_far_an_id_goes_back() {
+        let (log, id) = five_events(5).await;
+        let limit = |max_events, secs| Replay { max_events, max_age: Duration::from_secs(secs) };
+        let limited = Some(Reason::ReplayLimit);
+        assert_eq!(resume(&log, &id, ANY_AGE), (None, None, 4));
+        assert_eq!(resume(&log, &id, limit(4, 10)), (None, None, 4));
+        assert_eq!(resume(&log, &id, limit(3, 10)), (limited, Some(1), 3));
+        assert_eq!(resume(&log, &id, limit(0, 10)), (limited, Some(4), 0));
+        assert_eq!(resume(&log, &id, limit(4, 9)), (limited, Some(2), 2));
+        assert_eq!(resume(&log, &id, limit(1, 9)), (limited, Some(3), 1));
+        tokio::time::advance(Duration::from_secs(10)).await;
+        assert_eq!(resume(&log, &id, limit(4, 9)), (limited, Some(4), 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_let_go_within_the_limit_is_evicted() {
+        let (log, id) = five_events(3).await;
+        assert_eq!(resume(&log, &id, ANY_AGE), (Some(Reason::Evicted), Some(1), 3));
+        let limit = Replay { max_events: 2, ..ANY_AGE };
+        assert_eq!(resume(&log, &id, limit), (Some(Reason::ReplayLimit), Some(2), 2));
+    }
+}

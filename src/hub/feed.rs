@@ -121,7 +121,8 @@ impl Feed {
     }
 
     pub(super) fn join(&self) {
-        self.stay.lock().idle_since = None;
+        let mut stay = self.stay.lock();
+        stay.idle_since = None;
         self.log.join();
     }
 

@@ -74,7 +74,9 @@ impl IdCodec for EpochCodec {
 
     fn decode(&self, id: &str) -> Decoded {
         let parts = id.split_once('-').and_then(|(epoch, seq)| {
-            let canonical = epoch.len() == 16 && seq.bytes().all(|b| b.is_ascii_digit());
+            let hex = |b| matches!(b, b'0'..=b'9' | b'a'..=b'f');
+            let canonical =
+                epoch.len() == 16 && epoch.bytes().all(hex) && seq.bytes().all(|b| b.is_ascii_digit());
             let epoch = u64::from_str_radix(epoch, 16).ok()?;
             canonical.then_some((Epoch(epoch), seq.parse().ok()?))
         });
@@ -109,6 +111,8 @@ mod tests {
         assert_eq!(codec.decode("00000000000000ab-42"), Decoded::Idle);
         for foreign in
             ["", "-", "42", "00000000000000ce-42", "cd-42", "00000000000000cd-", "00000000000000cd-+1"]
+                .into_iter()
+                .chain(["+0000000000000cd-42", "00000000000000CD-42", " 00000000000000cd-42"])
         {
             assert_eq!(codec.decode(foreign), Decoded::Unknown, "{foreign}");
         }

@@ -52,20 +52,21 @@ impl Memory {
         Bytes::from_owner(Charged { data: data.into_boxed_slice(), bytes, memory: Arc::clone(self) })
     }
 
-    /// Brings the use under the limit again as far as the holders can: the fattest gives first. Called after
-    /// an append, with no lock of a holder held.
+    /// Brings the use under the limit again as far as the holders can: the fattest gives first, and what
+    /// readers still hold of it does not help. Makes some room more, so that not every append has to ask all
+    /// holders once the limit is reached. Called after an append, with no lock of a holder held.
     pub fn settle(&self) {
-        let mut excess = self.used().saturating_sub(self.limit);
-        if excess == 0 {
+        if self.used() <= self.limit {
             return;
         }
+        let goal = self.limit - self.limit / 32;
         let holders: Vec<_> = self.holders.lock().iter().filter_map(Weak::upgrade).collect();
-        while excess > 0 {
-            let given = holders.iter().max_by_key(|h| h.held()).map_or(0, |fattest| fattest.reclaim(excess));
-            if given == 0 {
+        loop {
+            let excess = self.used().saturating_sub(goal);
+            let fattest = holders.iter().max_by_key(|holder| holder.held());
+            if excess == 0 || fattest.is_none_or(|fattest| fattest.reclaim(excess) == 0) {
                 return;
             }
-            excess = excess.saturating_sub(given);
         }
     }
 }

@@ -13,6 +13,8 @@ mod log;
 mod memory;
 mod position;
 mod ring;
+#[cfg(test)]
+mod testing;
 mod wake;
 mod wanted;
 mod writer;
@@ -129,5 +131,137 @@ impl Hub {
     /// Every feed, in no order.
     pub fn feeds(&self) -> Vec<Arc<Feed>> {
         self.feeds.lock().values().cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::testing::{ANY_AGE, ROOM, Text, shape};
+    use super::*;
+
+    fn hub() -> Hub {
+        Hub::new([Arc::from("cache")], Memory::new(usize::MAX))
+    }
+
+    fn key(channel: &str) -> FeedKey {
+        FeedKey { upstream: "cache".into(), source: Source::Channel(channel.into()), shape: shape() }
+    }
+
+    fn policy(idle_secs: u64) -> Policy {
+        Policy { bounds: ROOM, linger: Duration::ZERO, idle_timeout: Duration::from_secs(idle_secs) }
+    }
+
+    fn subscribe(hub: &Hub, id: Option<&str>) -> Subscription {
+        hub.subscribe(key("news"), &policy(60), id.map(str::to_owned), ANY_AGE)
+    }
+
+    /// What the subscription begins with: the gap, and the last id told.
+    fn begin(subscription: &mut Subscription) -> (Option<Reason>, String) {
+        let Read::Control { bytes, gap } = subscription.read(1_000) else { panic!("its start is told") };
+        let text = str::from_utf8(&bytes).unwrap();
+        (gap, text.lines().find_map(|line| line.strip_prefix("id: ")).unwrap().to_owned())
+    }
+
+    async fn sweep_after(hub: &Hub, secs: u64) {
+        tokio::time::advance(Duration::from_secs(secs)).await;
+        hub.sweep(Instant::now());
+    }
+
+    fn wanted(hub: &Hub) -> usize {
+        hub.wanted("cache").unwrap().snapshot().len()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_feed_outlives_its_last_subscriber_by_its_time() {
+        let hub = hub();
+        let (first, second) = (subscribe(&hub, None), subscribe(&hub, None));
+        assert!(Arc::ptr_eq(first.feed(), second.feed()));
+        assert_eq!((hub.feeds().len(), wanted(&hub)), (1, 1));
+        drop(first);
+        sweep_after(&hub, 1_000).await;
+        assert_eq!(wanted(&hub), 1, "it has a subscriber");
+        drop(second);
+        sweep_after(&hub, 59).await;
+        assert_eq!(wanted(&hub), 1);
+        let again = subscribe(&hub, None);
+        sweep_after(&hub, 1).await;
+        drop(again);
+        sweep_after(&hub, 59).await;
+        assert_eq!(wanted(&hub), 1, "its time began anew");
+        sweep_after(&hub, 1).await;
+        assert_eq!((hub.feeds().len(), wanted(&hub)), (0, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_longer_of_two_times_holds_and_a_held_feed_stays() {
+        let hub = hub();
+        drop(hub.subscribe(key("rooms"), &policy(60), None, ANY_AGE));
+        drop(hub.subscribe(key("rooms"), &policy(90), None, ANY_AGE));
+        drop(hub.subscribe(key("rooms"), &policy(10), None, ANY_AGE));
+        hub.hold(key("news"), &policy(0));
+        drop(subscribe(&hub, None));
+        sweep_after(&hub, 89).await;
+        assert_eq!(wanted(&hub), 2);
+        sweep_after(&hub, 1).await;
+        let left: Vec<_> = hub.feeds().iter().map(|feed| feed.key.source.name().to_owned()).collect();
+        assert_eq!(left, ["news"]);
+        sweep_after(&hub, 1_000_000).await;
+        assert_eq!(wanted(&hub), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_id_from_before_a_feed_was_idle_is_told_apart() {
+        let hub = hub();
+        let mut first = subscribe(&hub, None);
+        assert!(matches!(first.read(1_000), Read::Pending), "its subscription is not confirmed yet");
+        first.feed().confirm();
+        let (gap, id) = begin(&mut first);
+        assert_eq!(gap, None);
+        drop(first);
+        sweep_after(&hub, 60).await;
+
+        let mut back = subscribe(&hub, Some(&id));
+        back.feed().confirm();
+        let (gap, new_id) = begin(&mut back);
+        assert_eq!(gap, Some(Reason::FeedIdle));
+        assert_ne!(id, new_id);
+        assert_eq!(begin(&mut subscribe(&hub, Some(&new_id))), (None, new_id.clone()));
+        let (gap, _) = begin(&mut subscribe(&hub, Some("0123456789abcdef-0")));
+        assert_eq!(gap, Some(Reason::UnknownId));
+        let mut other = hub.subscribe(key("sports"), &policy(60), Some(new_id), ANY_AGE);
+        other.feed().confirm();
+        assert_eq!(begin(&mut other).0, Some(Reason::UnknownId), "an id of another feed");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lost_link_is_told_once_when_the_subscription_stands_again() {
+        let hub = hub();
+        let mut subscription = subscribe(&hub, None);
+        let feed = Arc::clone(subscription.feed());
+        let long_ago = std::time::SystemTime::UNIX_EPOCH;
+        feed.lose(long_ago);
+        assert!(feed.confirm().gaps.is_empty(), "nothing was subscribed to that could have been lost");
+        begin(&mut subscription);
+        feed.lose(long_ago);
+        feed.lose(long_ago + Duration::from_secs(5));
+        assert_eq!(feed.confirm().gaps, [Reason::UpstreamLost]);
+        assert!(feed.confirm().gaps.is_empty());
+        let Read::Slice { bytes, events: 1 } = subscription.read(1_000) else { panic!("the gap") };
+        assert!(str::from_utf8(&bytes).unwrap().contains(r#""since":"1970-01-01T00:00:00.000Z""#));
+    }
+
+    /// What a feed holds goes with it.
+    #[tokio::test(start_paused = true)]
+    async fn memory_is_given_back() {
+        let hub = hub();
+        let subscription = subscribe(&hub, None);
+        subscription.feed().confirm();
+        subscription.feed().log.append([(None, Text("text"))]);
+        assert!(hub.memory().used() > 0);
+        drop(subscription);
+        sweep_after(&hub, 60).await;
+        assert_eq!(hub.memory().used(), 0);
     }
 }

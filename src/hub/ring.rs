@@ -226,3 +226,121 @@ impl Ring {
         self.taken.saturating_sub(self.passed)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::chunk::Entry;
+    use super::super::testing::ROOM;
+    use super::*;
+
+    /// Appends one chunk with so many entries and bytes of content.
+    fn push(ring: &mut Ring, entries: u64, bytes: usize, note: bool) {
+        let mark = |next| Mark { partition: 0, next };
+        let (first, start) = (ring.head(), Arc::clone(ring.position()));
+        let before = start.next(0);
+        let entry = |n| Entry { body: 0, id: 0, mark: mark(before + n), note };
+        let end = Arc::new(Position::new(vec![before + entries]));
+        let chunk = Chunk {
+            first,
+            entries: (1..=entries).map(entry).collect(),
+            bytes: vec![0; bytes].into(),
+            start,
+            end: Arc::clone(&end),
+            at: Instant::now(),
+            before: ring.taken,
+        };
+        ring.push(Batch { chunks: vec![chunk], position: end, notes: Vec::new() });
+    }
+
+    fn ring(chunks: &[(u64, usize)]) -> Ring {
+        let mut ring = Ring::new(Position::default());
+        chunks.iter().for_each(|&(entries, bytes)| push(&mut ring, entries, bytes, false));
+        ring
+    }
+
+    /// Evicts, and returns the number of the oldest entry left.
+    fn floor(ring: &mut Ring, bounds: Bounds, attended: bool) -> Seq {
+        ring.evict(&bounds, attended, Instant::now());
+        assert_eq!(ring.floor_position().next(0), ring.floor());
+        ring.floor()
+    }
+
+    #[tokio::test]
+    async fn whole_chunks_go_and_at_least_the_history_stays() {
+        let mut ring = ring(&[(3, 1), (3, 1), (3, 1)]);
+        let events = |events| Bounds { events, ..ROOM };
+        assert_eq!(floor(&mut ring, events(9), false), 0);
+        assert_eq!(floor(&mut ring, events(7), false), 0, "six would be too few");
+        assert_eq!(floor(&mut ring, events(6), false), 3);
+        assert_eq!(floor(&mut ring, events(1), false), 6);
+        assert_eq!((ring.events(), ring.position_before(7).next(0)), (3, 7));
+        assert_eq!(floor(&mut ring, events(0), false), 9);
+        assert_eq!((ring.events(), ring.bytes()), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn no_more_bytes_are_kept_for_resuming_than_the_bound() {
+        let mut ring = ring(&[(1, 1_000), (1, 2_000), (1, 500)]);
+        let two = ring.chunks[1].size() + ring.chunks[2].size();
+        assert_eq!(floor(&mut ring, Bounds { bytes: two, ..ROOM }, false), 1);
+        assert_eq!(ring.bytes(), two);
+        assert_eq!(floor(&mut ring, Bounds { bytes: two - 1, ..ROOM }, false), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_older_than_the_bound_goes() {
+        let mut ring = ring(&[(1, 1)]);
+        tokio::time::advance(Duration::from_secs(5)).await;
+        push(&mut ring, 1, 1, false);
+        let age = |secs| Bounds { age: Duration::from_secs(secs), ..ROOM };
+        assert_eq!(floor(&mut ring, age(5), false), 0);
+        assert_eq!(ring.first_younger(Duration::from_secs(4), Instant::now()), 1);
+        assert_eq!(floor(&mut ring, age(4), false), 1);
+        tokio::time::advance(Duration::from_secs(5)).await;
+        assert_eq!(floor(&mut ring, age(4), false), 2);
+    }
+
+    #[tokio::test]
+    async fn lag_room_is_kept_while_there_are_readers() {
+        let mut ring = ring(&[(1, 1_000), (1, 1_000), (1, 1_000)]);
+        let one = ring.chunks[0].size();
+        let none = Bounds { events: 0, bytes: 0, age: Duration::ZERO, buffer: 0 };
+        assert_eq!(floor(&mut ring, Bounds { buffer: 2 * one + 1, ..none }, true), 0);
+        assert_eq!(floor(&mut ring, Bounds { buffer: 2 * one, ..none }, true), 1);
+        assert_eq!(
+            floor(&mut ring, Bounds { buffer: 1, ..none }, true),
+            2,
+            "the newest fills the room alone"
+        );
+        assert_eq!(floor(&mut ring, Bounds { buffer: usize::MAX, ..none }, false), 3);
+    }
+
+    #[tokio::test]
+    async fn a_place_is_found_for_every_entry_held() {
+        let mut ring = ring(&[(2, 1), (1, 1), (3, 1)]);
+        ring.evict_oldest();
+        let place = |seq| ring.find(seq).map(|(chunk, place)| (chunk.first, place));
+        assert_eq!([0, 1].map(place), [None, None], "below the floor");
+        assert_eq!([2, 3, 4, 5].map(place), [Some((2, 0)), Some((3, 0)), Some((3, 1)), Some((3, 2))]);
+        assert_eq!([6, 7].map(place), [None, None], "the head");
+        let uncovered = |next| ring.first_uncovered(&Position::new(vec![next]));
+        assert_eq!([0, 2, 3, 5, 6, 9].map(uncovered), [2, 2, 3, 5, 6, 6]);
+    }
+
+    #[tokio::test]
+    async fn the_newest_note_let_go_is_remembered() {
+        let mut ring = Ring::new(Position::default());
+        push(&mut ring, 1, 1, false);
+        push(&mut ring, 2, 1, true);
+        push(&mut ring, 1, 1, false);
+        assert_eq!(
+            [(0, 1), (0, 2), (2, 3), (3, 4)].map(|(a, b)| ring.note_within(a, b)),
+            [false, true, true, false]
+        );
+        assert!(!ring.evicted_note_since(0));
+        (0..3).for_each(|_| _ = ring.evict_oldest());
+        assert_eq!([0, 2, 3].map(|seq| ring.evicted_note_since(seq)), [true, true, false]);
+        let beyond = |next| ring.evicted_note_beyond(&Position::new(vec![next]));
+        assert_eq!([0, 2, 3].map(beyond), [true, true, false]);
+    }
+}

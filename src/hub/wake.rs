@@ -1,6 +1,7 @@
 //! Waking the readers of a log. A lone append wakes at once; what follows within `linger` shares one wake at
 //! the window's end. One task for the whole process keeps the windows: no timer per event or per client.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -75,7 +76,7 @@ impl Wake {
 /// The windows that are open, over all logs.
 #[derive(Debug, Default)]
 pub struct Linger {
-    due: Mutex<Vec<(Instant, Arc<Wake>)>>,
+    due: Mutex<BTreeMap<Instant, Vec<Arc<Wake>>>>,
     bell: Notify,
 }
 
@@ -88,7 +89,7 @@ impl Linger {
     /// Rings every wake when its window ends; never returns.
     pub async fn run(&self) {
         loop {
-            let next = self.due.lock().iter().map(|(at, _)| *at).min();
+            let next = self.due.lock().first_key_value().map(|(at, _)| *at);
             match next {
                 None => self.bell.notified().await,
                 Some(at) => tokio::select! {
@@ -97,14 +98,26 @@ impl Linger {
                 },
             }
             let now = Instant::now();
-            let rung: Vec<_> = self.due.lock().extract_if(.., |(at, _)| *at <= now).collect();
-            rung.iter().for_each(|(_, wake)| wake.ring_now());
+            while let Some(wakes) = self.take_due(now) {
+                wakes.iter().for_each(|wake| wake.ring_now());
+            }
         }
     }
 
+    fn take_due(&self, now: Instant) -> Option<Vec<Arc<Wake>>> {
+        let mut due = self.due.lock();
+        let first = due.first_entry().filter(|first| *first.key() <= now)?;
+        Some(first.remove())
+    }
+
     fn schedule(&self, at: Instant, wake: Arc<Wake>) {
-        self.due.lock().push((at, wake));
-        self.bell.notify_one();
+        let mut due = self.due.lock();
+        let sooner = due.first_key_value().is_none_or(|(first, _)| at < *first);
+        due.entry(at).or_default().push(wake);
+        drop(due);
+        if sooner {
+            self.bell.notify_one();
+        }
     }
 }
 

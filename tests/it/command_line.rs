@@ -78,7 +78,8 @@ routes: [ {{ path: /news, host: a.example, from: {{ upstream: cache, channel: ne
 
 #[tokio::test]
 async fn a_key_of_another_certificate_is_a_problem() {
-    let (one, other) = (TestCa::new().issue(&["localhost"]), TestCa::new().issue(&["localhost"]));
+    let ca = TestCa::new();
+    let (one, other) = (ca.issue(&["localhost"]), ca.issue(&["other.example"]));
     let config = format!(
         "server: {{ listen: \"127.0.0.1:0\", tls: {{ cert: \"{}\", key: \"{}\" }} }}\nupstreams: {{ c: {{ ticker: {{}} }} }}\nroutes: [ {{ path: /e, from: {{ upstream: c }} }} ]\n",
         one.cert.display(),
@@ -86,7 +87,7 @@ async fn a_key_of_another_certificate_is_a_problem() {
     );
     let exit = Ssegate::builder().config(config).check().await;
     assert_eq!(exit.status.code(), Some(78));
-    assert!(exit.stderr.contains("does not fit"), "{}", exit.stderr);
+    assert!(exit.stderr.contains("does not belong to the certificate"), "{}", exit.stderr);
 }
 
 #[tokio::test]

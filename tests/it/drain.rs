@@ -66,7 +66,11 @@ async fn a_client_that_does_not_read_does_not_hold_the_process() {
 async fn draining_is_unready_and_sends_newcomers_away_softly() {
     let yaml = format!("server: {{ listen: \"127.0.0.1:0\", tls: none, drain: 20s }}\n{CONFIG}");
     let mut ssegate = Ssegate::start(yaml).await;
-    assert_eq!(ssegate.admin_get("/readyz").await.status, 200);
+    eventually("readiness", async || match ssegate.admin_get("/readyz").await.status.as_u16() {
+        200 => Ok(()),
+        status => Err(format!("{status}")),
+    })
+    .await;
     let mut streams = Vec::new();
     for _ in 0..5 {
         streams.push(EventSource::connect(ssegate.url("/events"), Options::http1()).await);
@@ -75,8 +79,8 @@ async fn draining_is_unready_and_sends_newcomers_away_softly() {
     eventually("readiness to end", async || {
         let answer = ssegate.admin_get("/readyz").await;
         match answer.status.as_u16() {
-            503 => Ok(assert_eq!(answer.text(), "draining\n")),
-            status => Err(format!("{status}")),
+            503 if answer.text() == "draining\n" => Ok(()),
+            status => Err(format!("{status} {}", answer.text())),
         }
     })
     .await;

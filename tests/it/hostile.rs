@@ -40,9 +40,9 @@ impl Witness {
 /// Sends bytes on a plain connection and reads until the other side closes.
 async fn exchange(ssegate: &Ssegate, bytes: &[u8]) -> Vec<u8> {
     let mut socket = TcpStream::connect(ssegate.addr()).await.unwrap();
-    socket.write_all(bytes).await.unwrap();
+    // The other side may have had enough before all is written; a reset is an answer, too.
+    let _ = socket.write_all(bytes).await;
     let mut answer = Vec::new();
-    // A reset is an answer, too.
     let _ = within("the connection to be closed", socket.read_to_end(&mut answer)).await;
     answer
 }
@@ -101,19 +101,19 @@ async fn a_handshake_that_never_ends_is_not_waited_for() {
 async fn heads_that_are_too_large_are_answered_with_431() {
     let ssegate = Ssegate::start(CONFIG).await;
     let witness = Witness::of(&ssegate).await;
-    let id = "a".repeat(64 * 1024);
-    let one =
-        request(http::Method::GET, &ssegate.url("/e"), &[("last-event-id", &id)], "", &Connect::http1())
-            .await;
-    assert_eq!(one.status, 431);
-    let two =
-        request(http::Method::GET, &ssegate.url("/e"), &[("last-event-id", &id)], "", &Connect::http2())
-            .await;
+    let id = "a".repeat(100 * 1024);
+    let headers = [("last-event-id", &*id)];
+    let two = request(http::Method::GET, &ssegate.url("/e"), &headers, "", &Connect::http2()).await;
     assert_eq!(two.status, 431);
-    let path = format!("/{}", "a".repeat(64 * 1024));
-    let long = request(http::Method::GET, &ssegate.url(&path), &[], "", &Connect::http1()).await;
-    assert!([414, 431].contains(&long.status.as_u16()), "{}", long.status);
     witness.unharmed(&ssegate).await;
+
+    let plain = Ssegate::start(format!("server: {{ listen: \"127.0.0.1:0\", tls: none }}\n{CONFIG}")).await;
+    for head in
+        [format!("GET /e HTTP/1.1\r\nlast-event-id: {id}\r\n\r\n"), format!("GET /{id} HTTP/1.1\r\n\r\n")]
+    {
+        let answer = String::from_utf8(exchange(&plain, head.as_bytes()).await).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 431 ") || answer.starts_with("HTTP/1.1 414 "), "{answer:?}");
+    }
 }
 
 #[tokio::test]
@@ -123,7 +123,7 @@ async fn any_id_at_all_is_answered_with_a_stream() {
     let mut other = EventSource::connect(ssegate.url("/other"), Options::http1()).await;
     let foreign = other.next_named("stream.position").await.id;
     let mut ids =
-        vec![foreign, "a".repeat(8 * 1024), "-".into(), "ffffffffffffffff-18446744073709551615".into()];
+        vec![foreign, "a".repeat(64 * 1024), "-".into(), "ffffffffffffffff-18446744073709551615".into()];
     for _ in 0..30 {
         let length = rand::random_range(1..200);
         // Every byte that a header may carry.

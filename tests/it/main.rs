@@ -1,5 +1,7 @@
 //! Integration tests: the real binary over real sockets, against a real Redis, a real Kafka and real browsers.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 mod admin;
 mod browsers;
 mod command_line;

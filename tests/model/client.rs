@@ -34,7 +34,9 @@ pub struct Gap {
 impl Client {
     /// The id to resume from.
     pub fn id(&self) -> Option<String> {
-        Some(self.parser.last_event_id().unwrap_or(&self.before)).filter(|id| !id.is_empty()).map(str::to_owned)
+        Some(self.parser.last_event_id().unwrap_or(&self.before))
+            .filter(|id| !id.is_empty())
+            .map(str::to_owned)
     }
 
     /// The connection is gone, and with it what was received in part.

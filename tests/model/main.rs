@@ -4,6 +4,8 @@
 //!
 //! `PROPTEST_CASES` sets the number of cases of every property, which by default is small enough for CI.
 
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 mod client;
 mod memory;
 mod record;

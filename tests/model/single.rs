@@ -51,7 +51,12 @@ fn bounds() -> impl Strategy<Value = Bounds> {
     let bytes = prop_oneof![0..30_000_usize, Just(usize::MAX)];
     let age = prop_oneof![(0..2_000_u64).prop_map(Duration::from_millis), Just(ROOM.age)];
     let buffer = prop_oneof![Just(0), 0..100_000_usize];
-    (events, bytes, age, buffer).prop_map(|(events, bytes, age, buffer)| Bounds { events, bytes, age, buffer })
+    (events, bytes, age, buffer).prop_map(|(events, bytes, age, buffer)| Bounds {
+        events,
+        bytes,
+        age,
+        buffer,
+    })
 }
 
 fn replay() -> impl Strategy<Value = Replay> {
@@ -266,7 +271,9 @@ impl World {
                 Seen::Event { data, id } => {
                     assert!(begun, "the position is told first");
                     let next = next.unwrap();
-                    let What::Event(text) = &self.published[next].what else { panic!("{data}, and it is a gap") };
+                    let What::Event(text) = &self.published[next].what else {
+                        panic!("{data}, and it is a gap")
+                    };
                     assert_eq!(&data, text);
                     assert_eq!(number(&id), next + 1);
                     (next + 1, false)
@@ -303,7 +310,9 @@ impl World {
             "evicted" | "replay_limit" => assert!(!begun),
             source => {
                 assert!(begun, "the position is told first");
-                let What::Gap(reason) = self.published[next].what else { panic!("{gap:?}, and it is an event") };
+                let What::Gap(reason) = self.published[next].what else {
+                    panic!("{gap:?}, and it is an event")
+                };
                 assert_eq!(source, reason);
                 let lost = reason == "upstream_lost";
                 let expected = Gap {

@@ -55,6 +55,13 @@ impl ClientContext for Context {
 
 impl ConsumerContext for Context {}
 
+/// How often to look for new partitions.
+pub(super) fn refresh_interval(config: &config::Kafka) -> Duration {
+    let millis = config.properties.get(METADATA_REFRESH).and_then(|value| value.expose().parse().ok());
+    // librdkafka's -1 switches it off; a look now and then still costs nothing.
+    millis.map_or(DEFAULT_REFRESH, Duration::from_millis)
+}
+
 /// A consumer for the configured cluster. Nothing is connected yet.
 pub(super) fn consumer(config: &config::Kafka) -> Result<Consumer, Broken> {
     let mut properties = ClientConfig::new();
@@ -72,6 +79,9 @@ pub(super) fn consumer(config: &config::Kafka) -> Result<Consumer, Broken> {
     made.map_err(|error| Broken::new("librdkafka does not accept the properties", error))
 }
 
+/// How often the cluster is asked for its topics and partitions, in milliseconds.
+pub(super) const METADATA_REFRESH: &str = "topic.metadata.refresh.interval.ms";
+
 /// What `properties` may change.
 const DEFAULTS: &[(&str, &str)] = &[
     ("client.id", "ssegate"),
@@ -80,6 +90,8 @@ const DEFAULTS: &[(&str, &str)] = &[
     // The vendored OpenSSL would look for public certificates where no system keeps them.
     ("ssl.ca.location", "probe"),
     ("socket.keepalive.enable", "true"),
+    // Also how often new partitions are looked for.
+    (METADATA_REFRESH, "30000"),
     // A broker that comes back is noticed soon.
     ("reconnect.backoff.max.ms", "2000"),
     // The logs are the buffer; librdkafka's own may be small (its defaults are 64 MiB and 100,000).
@@ -97,6 +109,8 @@ const FIXED: &[(&str, &str)] = &[
     // Anything else would skip to one end in silence.
     ("auto.offset.reset", "error"),
 ];
+
+const DEFAULT_REFRESH: Duration = Duration::from_secs(30);
 
 /// How long a question to the cluster may take.
 pub(super) const ASK: Duration = Duration::from_secs(5);

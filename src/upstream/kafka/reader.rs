@@ -28,7 +28,7 @@ pub(super) fn run(config: &config::Kafka, link: &Link, stop: &AtomicBool, told: 
     let broken = match connect(&consumer) {
         Ok(cluster) => {
             link.up();
-            Reader::new(&consumer, link, cluster).read(stop)
+            Reader::new(&consumer, link, cluster, client::refresh_interval(config)).read(stop)
         }
         Err(broken) => broken,
     };
@@ -58,13 +58,12 @@ struct Reader<'s> {
     topics: Topics,
     changes: watch::Receiver<()>,
     up: bool,
-    begin_at: Instant,
-    begin_wait: Duration,
     look_at: Instant,
+    look_every: Duration,
 }
 
 impl<'s> Reader<'s> {
-    fn new(consumer: &'s Consumer, link: &'s Link, cluster: Option<String>) -> Self {
+    fn new(consumer: &'s Consumer, link: &'s Link, cluster: Option<String>, look_every: Duration) -> Self {
         let mut changes = link.wanted().changes();
         changes.mark_changed();
         let now = Instant::now();
@@ -75,9 +74,8 @@ impl<'s> Reader<'s> {
             topics: Topics::default(),
             changes,
             up: true,
-            begin_at: now,
-            begin_wait: BEGIN_AGAIN.0,
-            look_at: now + LOOK,
+            look_at: now + look_every,
+            look_every,
         }
     }
 
@@ -95,11 +93,10 @@ impl<'s> Reader<'s> {
             self.changes.mark_unchanged();
             self.topics.follow(self.consumer, self.link.wanted().snapshot())?;
             self.topics.open_joined(self.cluster.as_deref());
-            (self.begin_at, self.begin_wait) = (Instant::now(), BEGIN_AGAIN.0);
         }
         if self.up {
             self.begin();
-            self.look()?;
+            self.look();
             if let Err(error) = self.topics.tell_ends(self.consumer) {
                 self.link.trouble(&format!("asking for the ends of a topic failed: {error}"));
             }
@@ -112,25 +109,20 @@ impl<'s> Reader<'s> {
 
     /// Begins the topics that wait, now and then.
     fn begin(&mut self) {
-        if self.topics.has_waiting() && self.begin_at <= Instant::now() {
-            for trouble in self.topics.begin_waiting(self.consumer, self.cluster.as_deref()) {
-                self.link.trouble(&trouble);
-            }
-            self.begin_at = Instant::now() + self.begin_wait;
-            self.begin_wait = (self.begin_wait * 2).min(BEGIN_AGAIN.1);
+        for trouble in self.topics.begin_waiting(self.consumer, self.cluster.as_deref()) {
+            self.link.trouble(&trouble);
         }
         self.link.settled();
     }
 
     /// Looks for new partitions, now and then.
-    fn look(&mut self) -> Result<(), KafkaError> {
+    fn look(&mut self) {
         if self.look_at <= Instant::now() {
-            self.look_at = Instant::now() + LOOK;
+            self.look_at = Instant::now() + self.look_every;
             if let Err(error) = self.topics.find_new_partitions(self.consumer) {
                 self.link.trouble(&format!("looking for new partitions failed: {error}"));
             }
         }
-        Ok(())
     }
 
     /// Lets readers that are behind catch up a little, since this source can wait.
@@ -251,7 +243,3 @@ const POLL: Duration = Duration::from_millis(50);
 const AT_ONCE: usize = 1000;
 /// The longest pause for readers that are behind.
 const PAUSE: Duration = Duration::from_millis(50);
-/// How often new partitions are looked for.
-const LOOK: Duration = Duration::from_secs(30);
-/// The wait before a topic that could not be begun is tried again, and the longest one.
-const BEGIN_AGAIN: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));

@@ -1,7 +1,8 @@
 //! Which topics are read, from where on, and for which feeds.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::KafkaError;
@@ -16,7 +17,16 @@ use crate::hub::{Feed, Feeds, Mark, Position, Reason, Source};
 pub(super) struct Topics {
     read: HashMap<Arc<str>, Topic>,
     /// Wanted, but not yet read: unknown to the cluster, or not yet asked for.
-    waiting: BTreeMap<Arc<str>, Vec<Arc<Feed>>>,
+    waiting: HashMap<Arc<str>, Waiting>,
+}
+
+/// A topic that could not be begun yet.
+struct Waiting {
+    feeds: Vec<Arc<Feed>>,
+    again: Instant,
+    pause: Duration,
+    /// What was in the way the last time.
+    trouble: Option<String>,
 }
 
 /// A topic that is read.
@@ -45,13 +55,11 @@ impl Topics {
         for (name, topic) in &mut self.read {
             topic.feeds = wanted.remove(name).unwrap_or_default();
         }
-        self.waiting = wanted.into_iter().collect();
+        self.waiting.retain(|name, _| wanted.contains_key(name));
+        for (name, feeds) in wanted {
+            self.waiting.entry(name).or_insert_with(Waiting::new).feeds = feeds;
+        }
         Ok(())
-    }
-
-    /// Whether there are topics to be begun.
-    pub(super) fn has_waiting(&self) -> bool {
-        !self.waiting.is_empty()
     }
 
     /// The feeds of a topic that is read.
@@ -85,17 +93,22 @@ impl Topics {
         }
     }
 
-    /// Tries to begin every topic that waits. Returns what is in the way of the others, in words.
+    /// Tries to begin the topics whose turn it is, a few at a time, since reading waits meanwhile. Returns what
+    /// is newly in the way, in words.
     pub(super) fn begin_waiting(&mut self, consumer: &Consumer, cluster: Option<&str>) -> Vec<String> {
+        let now = Instant::now();
+        let due = self.waiting.iter().filter(|(_, waiting)| waiting.again <= now);
+        let due: Vec<_> = due.map(|(name, _)| Arc::clone(name)).take(BEGIN_AT_ONCE).collect();
         let mut troubles = Vec::new();
-        for (name, feeds) in std::mem::take(&mut self.waiting) {
-            match begin(consumer, cluster, &name, &feeds) {
+        for name in due {
+            let Some(mut waiting) = self.waiting.remove(&name) else { continue };
+            match begin(consumer, cluster, &name, &waiting.feeds) {
                 Ok(next) => {
-                    self.read.insert(name, Topic { feeds, next });
+                    self.read.insert(name, Topic { feeds: waiting.feeds, next });
                 }
                 Err(error) => {
-                    troubles.push(format!("topic {name} cannot be read: {error}"));
-                    self.waiting.insert(name, feeds);
+                    troubles.extend(waiting.put_off(format!("topic {name} cannot be read: {error}")));
+                    self.waiting.insert(name, waiting);
                 }
             }
         }
@@ -148,6 +161,21 @@ impl Topics {
             consumer.incremental_assign(&topic.partitions(name))?;
         }
         Ok(gaps)
+    }
+}
+
+impl Waiting {
+    fn new() -> Self {
+        Self { feeds: Vec::new(), again: Instant::now(), pause: BEGIN_AGAIN.0, trouble: None }
+    }
+
+    /// Returns the trouble if it is news.
+    fn put_off(&mut self, trouble: String) -> Option<String> {
+        self.again = Instant::now() + self.pause;
+        self.pause = (self.pause * 2).min(BEGIN_AGAIN.1);
+        let news = self.trouble.as_ref() != Some(&trouble);
+        self.trouble = Some(trouble.clone());
+        news.then_some(trouble)
     }
 }
 
@@ -228,3 +256,8 @@ fn watermarks(consumer: &Consumer, name: &str, partitions: usize) -> Result<Vec<
         .map(|watermarks| watermarks.map(|(low, high)| (low.max(0) as u64, high.max(0) as u64)))
         .collect()
 }
+
+/// The wait before a topic that could not be begun is tried again, and the longest one.
+const BEGIN_AGAIN: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
+/// The most topics that are begun between two polls.
+const BEGIN_AT_ONCE: usize = 8;

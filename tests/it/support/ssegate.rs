@@ -2,7 +2,8 @@
 //!
 //! A configuration may leave out what most tests do not care about: where it has no `server:`,
 //! `admin:` or `log:` of its own, it gets a TLS server and an admin listener on free ports of 127.0.0.1
-//! and JSON logs. The bound addresses are read from the log.
+//! and JSON logs. Top-level keys start at column 1. The bound addresses are read from the log: a line
+//! with message `listening` and fields `addr` and `name` (`server` or `admin`).
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};

@@ -74,6 +74,9 @@ pub struct Options {
     /// A server that runs already, on this machine: its stream, as https://HOST:PORT/PATH or http://…
     #[arg(long, global = true, value_name = "URL")]
     pub url: Option<String>,
+    /// Also measures another server the same way, right after ours.
+    #[arg(long, global = true, value_enum)]
+    pub peer: Option<Peer>,
     /// With --url: the server's process, to read its CPU time and memory.
     #[arg(long, global = true)]
     pub pid: Option<u32>,
@@ -152,6 +155,13 @@ pub enum Via {
     Push,
     /// `PUBLISH` at a Redis.
     Redis,
+}
+
+/// Another server to compare with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Peer {
+    /// nginx with nchan: Debian's packages nginx and libnginx-mod-nchan.
+    Nchan,
 }
 
 /// What clients offer for the key exchange.

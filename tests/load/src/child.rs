@@ -42,6 +42,11 @@ impl Child {
         self.process.id()
     }
 
+    /// What was started.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// The process, for its streams.
     pub fn process(&mut self) -> &mut Process {
         &mut self.process

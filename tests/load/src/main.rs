@@ -1,7 +1,7 @@
 //! `ssegate-load`: holds many clients, publishes to them, and tells what that costs the server.
 //!
 //! Reading order: [`args`] says what can be asked for; [`scenario`] runs it against a [`target`], which is a
-//! server started here ([`child`]), one that runs already, or the [`floor`]. A [`fleet`] is one epoll loop
+//! server started here ([`child`]), one that runs already, a [`peer`], or the [`floor`]. A [`fleet`] is one epoll loop
 //! over many [`client`]s, each of which undoes TLS, [`http1`] or [`http2`], and [`sse`]; what arrives is
 //! checked in [`tally`]. [`publish`] sends the events, [`usage`] reads the server's CPU time and memory,
 //! [`report`] prints.
@@ -14,6 +14,7 @@ mod fleet;
 mod floor;
 mod http1;
 mod http2;
+mod peer;
 mod publish;
 mod report;
 mod scenario;

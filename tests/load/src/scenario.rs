@@ -20,8 +20,8 @@ pub fn run(args: &Args) -> anyhow::Result<Report> {
         match &args.command {
             Command::Sparse => fan_out_each(options, "sparse", &sparse(options), &mut report)?,
             Command::Dense => fan_out_each(options, "dense", &dense(options), &mut report)?,
-            Command::Idle => report.add(idle(options)?),
-            Command::Connect => report.add(connect(options)?),
+            Command::Idle => each(options, &mut report, idle)?,
+            Command::Connect => each(options, &mut report, connect)?,
             Command::Floor => floors(options, &mut report)?,
             Command::All => all(options, &mut report)?,
             Command::FloorServe(_) => {}
@@ -35,11 +35,11 @@ fn all(options: &Options, report: &mut Report) -> anyhow::Result<()> {
         report.add(fan_out(options, name, &plan, Target::floor(options, &plan)?)?);
         fan_out_each(options, name, &plan, report)?;
     }
-    report.add(idle(options)?);
+    each(options, report, idle)?;
     for (kx, resume) in
         [(KeyExchange::X25519, false), (KeyExchange::Hybrid, false), (KeyExchange::Hybrid, true)]
     {
-        report.add(connect(&Options { kx, resume, ..options.clone() })?);
+        each(&Options { kx, resume, ..options.clone() }, report, connect)?;
     }
     Ok(())
 }
@@ -73,6 +73,22 @@ fn fan_out_each(options: &Options, name: &str, plan: &Plan, report: &mut Report)
     for &via in &options.via {
         report.add(fan_out(options, name, plan, Target::new(options, via, plan.linger)?)?);
     }
+    if let Some(peer) = options.peer {
+        report.add(fan_out(options, name, plan, Target::peer(options, peer)?)?);
+    }
+    Ok(())
+}
+
+/// Does something with our server and, if there is one, with the peer.
+fn each(
+    options: &Options,
+    report: &mut Report,
+    run: impl Fn(&Options, Target) -> anyhow::Result<Row>,
+) -> anyhow::Result<()> {
+    report.add(run(options, Target::new(options, Via::Push, LINGER)?)?);
+    if let Some(peer) = options.peer {
+        report.add(run(options, Target::peer(options, peer)?)?);
+    }
     Ok(())
 }
 
@@ -86,8 +102,8 @@ fn fan_out(options: &Options, name: &str, plan: &Plan, mut target: Target) -> an
 
     let watch = Watch::begin(target.pid, options.server_core)?;
     let expected = plan.events() * fleet.streams() as u64;
-    let (plan_, publishing) = (*plan, plan.seconds + 30);
-    let publisher = thread::spawn(move || source.publish(&plan_));
+    let (load, publishing) = (*plan, plan.seconds + 30);
+    let publisher = thread::spawn(move || source.publish(&load));
     fleet.read_until(Duration::from_secs(publishing.into()), |_| publisher.is_finished())?;
     let published = publisher.join().expect("the publisher does not panic")?;
     fleet.read_until(GRACE, |tally| tally.delivered >= expected)?;
@@ -123,9 +139,8 @@ fn fan_out(options: &Options, name: &str, plan: &Plan, mut target: Target) -> an
 }
 
 /// Clients that get nothing but keepalives. They come several times, so that what stays behind shows.
-fn idle(options: &Options) -> anyhow::Result<Row> {
+fn idle(options: &Options, target: Target) -> anyhow::Result<Row> {
     let (clients, hold) = (options.clients.unwrap_or(5_000), options.seconds.unwrap_or(20));
-    let target = Target::new(options, Via::Push, 10)?;
     note(&format!("idle: {clients} clients of {}", target.name));
     let mut fleet = Fleet::new(target.dial.clone())?;
     thread::sleep(SETTLE);
@@ -166,8 +181,7 @@ fn idle(options: &Options) -> anyhow::Result<Row> {
 }
 
 /// Connections that live until their stream stands.
-fn connect(options: &Options) -> anyhow::Result<Row> {
-    let target = Target::new(options, Via::Push, 10)?;
+fn connect(options: &Options, target: Target) -> anyhow::Result<Row> {
     note(&format!("connect: {} connections to {}", options.connects, target.name));
     let mut fleet = Fleet::new(target.dial.clone())?;
     // What is done once: pages touched first, and tickets to resume with.
@@ -218,5 +232,8 @@ const GRACE: Duration = Duration::from_secs(5);
 
 /// Connections made before the measured ones.
 const WARM_UP: usize = 200;
+
+/// Of the route, in milliseconds, where no events are sent.
+const LINGER: u32 = 10;
 
 const MIB: f64 = 1024.0 * 1024.0;

@@ -11,9 +11,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
-use crate::args::{Options, Plan, Via};
+use crate::args::{Options, Peer, Plan, Via};
 use crate::child::Child;
 use crate::dial::Dial;
+use crate::peer::Nchan;
 use crate::publish::{Published, Road, probe};
 
 /// A server, ended with what belongs to it when dropped.
@@ -27,9 +28,8 @@ pub struct Target {
     /// Its process.
     pub pid: u32,
     source: Option<Source>,
-    // Dropped in this order: the server before the Redis that it would try to reach again.
-    _server: Option<Child>,
-    _redis: Option<Child>,
+    /// Dropped in this order: the server before the Redis that it would try to reach again.
+    _children: Vec<Child>,
     _scratch: Option<Scratch>,
 }
 
@@ -116,9 +116,29 @@ impl Target {
             dial,
             pid: server.pid(),
             source: Some(Source::Floor(stdin, stdout)),
-            _server: Some(server),
-            _redis: None,
+            _children: vec![server],
             _scratch: None,
+        })
+    }
+
+    /// The peer.
+    ///
+    /// # Errors
+    /// Where it is not installed, or does not start.
+    pub fn peer(options: &Options, peer: Peer) -> anyhow::Result<Self> {
+        let scratch = Scratch::new()?;
+        let Peer::Nchan = peer;
+        let nchan = Nchan::start(options, &scratch.0)?;
+        let mut dial = Dial::new(nchan.public, "/load", options)?;
+        dial.announces = false;
+        Ok(Self {
+            name: "nginx+nchan".to_owned(),
+            via: "POST",
+            dial,
+            pid: nchan.worker,
+            source: Some(Source::Road(Road::Post { addr: nchan.publisher, path: "/publish".to_owned() })),
+            _children: vec![nchan.master],
+            _scratch: Some(scratch),
         })
     }
 
@@ -159,8 +179,7 @@ impl Target {
             dial: Dial::new(public, "/load", options)?,
             pid: child.pid(),
             source: Some(Source::Road(road)),
-            _server: Some(child),
-            _redis: redis,
+            _children: [Some(child), redis].into_iter().flatten().collect(),
             _scratch: Some(scratch),
         })
     }
@@ -187,8 +206,7 @@ impl Target {
             },
             pid: options.pid.context("--url needs --pid: the server's process")?,
             source: road.map(Source::Road),
-            _server: None,
-            _redis: None,
+            _children: Vec::new(),
             _scratch: None,
         })
     }
@@ -237,22 +255,41 @@ fn listening(server: &mut Child, log: &Path) -> anyhow::Result<(SocketAddr, Sock
 
 /// A Redis of our own, on the core of the load.
 fn start_redis(options: &Options, scratch: &Scratch) -> anyhow::Result<(Child, SocketAddr)> {
-    // Free a moment ago; Redis cannot be asked for any.
-    let addr = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    let addr = free_address()?;
     let port = addr.port().to_string();
     let arguments =
         ["redis-server", "--bind", "127.0.0.1", "--port", &port, "--save", "", "--dir", text(&scratch.0)?];
     let mut redis = Child::start(&arguments, (!options.no_pin).then_some(options.load_core), |command| {
         command.stdin(Stdio::null()).stdout(Stdio::null())
     })?;
+    wait_for(&mut redis, addr)?;
+    Ok((redis, addr))
+}
+
+/// An address that was free a moment ago, for servers that cannot be asked to take any.
+///
+/// # Errors
+/// Where there is none.
+pub fn free_address() -> anyhow::Result<SocketAddr> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+}
+
+/// Waits until `server` listens at `addr`.
+///
+/// # Errors
+/// Where it ends before, or takes too long.
+pub fn wait_for(server: &mut Child, addr: SocketAddr) -> anyhow::Result<()> {
     let deadline = Instant::now() + START;
     while TcpStream::connect(addr).is_err() {
-        if redis.ended()?.is_some() || Instant::now() > deadline {
-            bail!("redis-server does not start");
+        if let Some(status) = server.ended()? {
+            bail!("{} ended at once ({status})", server.name());
+        }
+        if Instant::now() > deadline {
+            bail!("{} does not listen after {START:?}", server.name());
         }
         sleep(Duration::from_millis(20));
     }
-    Ok((redis, addr))
+    Ok(())
 }
 
 /// Whether it is plain, where, and the path.

@@ -1,0 +1,35 @@
+//! What the tests of this folder have in common. What readers see of a log as a whole is tested in `tests/model`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Bounds, Linger, Log, Memory, Wake};
+use crate::config::{Binary, Replay};
+use crate::shape::{Record, Shape};
+
+/// A record with this payload.
+pub struct Text(pub &'static str);
+
+impl Record for Text {
+    fn payload(&self) -> Option<&[u8]> {
+        Some(self.0.as_bytes())
+    }
+
+    fn name(&self) -> &str {
+        "test"
+    }
+}
+
+/// Bounds that are never reached, and no lag room.
+pub const ROOM: Bounds = Bounds { events: usize::MAX, bytes: usize::MAX, age: Duration::MAX, buffer: 0 };
+
+/// Every id is honoured.
+pub const ANY_AGE: Replay = Replay { max_events: usize::MAX, max_age: Duration::MAX };
+
+pub fn shape() -> Shape {
+    Shape { event: None, binary: Binary::Gap, max_event: 1 << 20, control_prefix: "stream.".into() }
+}
+
+pub fn log(bounds: Bounds) -> Arc<Log> {
+    Log::new(shape(), bounds, &Memory::new(usize::MAX), Wake::new(Duration::ZERO, Linger::new()))
+}
