@@ -13,10 +13,18 @@ pub(super) fn run(config: Config) -> anyhow::Result<()> {
     logs::init(config.log);
     raise_descriptor_limit();
     block_on(async {
+        // Before anything is served, so that no signal finds the process without an answer.
+        let stop = stop_signal();
         let app = App::start(&config, None).await?;
-        app.ready().await;
-        notify(NotifyState::Ready);
-        stop_signal().await?;
+        let serving = async {
+            app.ready().await;
+            notify(NotifyState::Ready);
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = serving => {}
+            stopped = stop => stopped?,
+        }
         notify(NotifyState::Stopping);
         let hurry = stop_signal();
         tokio::select! {

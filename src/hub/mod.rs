@@ -1,8 +1,8 @@
 //! The heart: a subscriber is a cursor over a shared log. Knows no network and no file, keeps no timers of its
-//! own but the one ticker in [`wake`], and never waits for a subscriber.
+//! own but the one ticker in `wake`, and never waits for a subscriber.
 //!
-//! Reading order: [`position`], [`id`], [`gap`]; then [`chunk`], [`writer`], [`ring`], [`log`]; then
-//! [`cursor`], [`feed`], and the [`Hub`] that holds all feeds.
+//! Reading order: `position`, `id`, `gap`; then `chunk`, `writer`, `ring`, `log`; then
+//! `cursor`, `feed`, and the [`Hub`] that holds all feeds.
 
 mod chunk;
 mod cursor;

@@ -125,29 +125,63 @@ impl Linger {
 mod tests {
     use super::*;
 
+    /// How long `woken` takes; never waits for ever.
+    async fn until(woken: OwnedNotified) -> Duration {
+        let start = Instant::now();
+        tokio::time::timeout(Duration::from_secs(1), woken).await.expect("a wake was lost");
+        start.elapsed()
+    }
+
+    fn ticking() -> Arc<Linger> {
+        let linger = Linger::new();
+        let ticker = Arc::clone(&linger);
+        tokio::spawn(async move { ticker.run().await });
+        linger
+    }
+
     #[tokio::test(start_paused = true)]
     async fn the_first_wakes_at_once_and_the_rest_share_one_wake() {
-        let linger = Linger::new();
-        let task = tokio::spawn({
-            let linger = Arc::clone(&linger);
-            async move { linger.run().await }
-        });
-        let wake = Wake::new(Duration::from_millis(20), linger);
-        let start = Instant::now();
+        let wake = Wake::new(Duration::from_millis(20), ticking());
         let first = wake.next();
         wake.ring();
-        first.await;
-        assert_eq!(start.elapsed(), Duration::ZERO);
+        assert_eq!(until(first).await, Duration::ZERO);
         let second = wake.next();
         wake.ring();
         wake.ring();
-        second.await;
-        assert_eq!(start.elapsed().as_millis(), 20);
+        assert_eq!(until(second).await, Duration::from_millis(20));
         tokio::time::sleep(Duration::from_millis(50)).await;
         let third = wake.next();
         wake.ring();
-        third.await;
-        assert_eq!(start.elapsed().as_millis(), 70);
-        task.abort();
+        assert_eq!(until(third).await, Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn windows_of_several_logs_end_each_in_its_time() {
+        let linger = ticking();
+        let wakes = [50, 20, 20, 70].map(|millis| Wake::new(Duration::from_millis(millis), linger.clone()));
+        wakes.iter().for_each(Wake::ring);
+        // The ticker waits for the first of them when a shorter window opens.
+        tokio::task::yield_now().await;
+        let nexts = wakes.each_ref().map(|wake| {
+            let next = wake.next();
+            wake.ring();
+            tokio::spawn(until(next))
+        });
+        let mut lengths = Vec::new();
+        for next in nexts {
+            lengths.push(next.await.unwrap().as_millis());
+        }
+        assert_eq!(lengths, [50, 20, 20, 70]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_shortened_window_holds_from_the_next_on() {
+        let wake = Wake::new(Duration::from_millis(50), ticking());
+        wake.shorten(Duration::from_millis(10));
+        wake.shorten(Duration::from_millis(90));
+        wake.ring();
+        let next = wake.next();
+        wake.ring();
+        assert_eq!(until(next).await, Duration::from_millis(10));
     }
 }

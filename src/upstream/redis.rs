@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::{FutureExt as _, StreamExt as _};
 use parking_lot::Mutex;
@@ -18,6 +19,9 @@ use crate::shape::Record;
 
 /// The most sources named in one SUBSCRIBE, and the most messages appended in one go.
 const AT_ONCE: usize = 512;
+
+/// How long a source that Redis refused waits before it is tried again.
+const REFUSED: Duration = Duration::from_secs(5);
 
 /// A configured Redis server.
 pub(super) struct Redis {
@@ -87,38 +91,26 @@ impl Upstream for Redis {
 async fn follow(mut sink: PubSubSink, link: &Link, table: &Table) -> Broken {
     let mut changes = link.wanted().changes();
     loop {
-        if let Err(error) = adjust(&mut sink, link, table).await {
-            return Broken::new("subscribing at Redis failed", error);
-        }
+        let refused = match adjust(&mut sink, link, table).await {
+            Ok(refused) => refused,
+            Err(error) => return Broken::new("subscribing at Redis failed", error),
+        };
         link.settled();
-        if changes.changed().await.is_err() {
-            return Broken("the wanted set is gone".to_owned());
+        let again =
+            async { if refused { tokio::time::sleep(REFUSED).await } else { std::future::pending().await } };
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() {
+                return Broken("the wanted set is gone".to_owned());
+            },
+            () = again => {}
         }
     }
 }
 
-async fn adjust(sink: &mut PubSubSink, link: &Link, table: &Table) -> redis::RedisResult<()> {
-    let wanted = link.wanted().snapshot();
-    let mut leave = Vec::new();
-    let mut enter = Vec::new();
-    {
-        let mut table = table.lock();
-        table.retain(|source, _| {
-            wanted.contains_key(source) || {
-                leave.push(source.clone());
-                false
-            }
-        });
-        for (source, feeds) in wanted {
-            let subscribed = table.entry(source.clone()).or_default();
-            if subscribed.confirmed {
-                feeds.iter().for_each(|feed| link.confirm(feed));
-            } else {
-                enter.push(source);
-            }
-            subscribed.feeds = feeds;
-        }
-    }
+/// Makes them equal once. Returns whether Redis refused some of them, an ACL for example: that one source waits,
+/// and the others go on.
+async fn adjust(sink: &mut PubSubSink, link: &Link, table: &Table) -> redis::RedisResult<bool> {
+    let (leave, enter) = compare(link, table);
     for (channels, patterns) in batches(&leave) {
         if !channels.is_empty() {
             sink.unsubscribe(channels).await?;
@@ -127,22 +119,74 @@ async fn adjust(sink: &mut PubSubSink, link: &Link, table: &Table) -> redis::Red
             sink.punsubscribe(patterns).await?;
         }
     }
-    for (channels, patterns) in batches(&enter) {
-        if !channels.is_empty() {
-            sink.subscribe(&channels).await?;
+    let mut refused = false;
+    for sources in enter.chunks(AT_ONCE) {
+        if subscribe(sink, sources).await?.is_ok() {
+            confirm(sources, link, table);
+            continue;
         }
-        if !patterns.is_empty() {
-            sink.psubscribe(&patterns).await?;
-        }
-        let mut table = table.lock();
-        let sources = channels.into_iter().map(|name| Source::Channel(name.into()));
-        for source in sources.chain(patterns.into_iter().map(|name| Source::Pattern(name.into()))) {
-            if let Some(subscribed) = table.get_mut(&source) {
-                subscribed.confirm(link);
+        for source in sources {
+            match subscribe(sink, std::slice::from_ref(source)).await? {
+                Ok(()) => confirm(std::slice::from_ref(source), link, table),
+                Err(error) => {
+                    refused = true;
+                    link.trouble(&format!("subscribing to {} was refused: {error}", source.name()));
+                }
             }
         }
     }
-    Ok(())
+    Ok(refused)
+}
+
+/// What is subscribed to and no longer wanted, and what is wanted and not subscribed to. Feeds that join a source
+/// which is subscribed to are confirmed at once.
+fn compare(link: &Link, table: &Table) -> (Vec<Source>, Vec<Source>) {
+    let wanted = link.wanted().snapshot();
+    let (mut leave, mut enter) = (Vec::new(), Vec::new());
+    let mut table = table.lock();
+    table.retain(|source, _| {
+        let stays = wanted.contains_key(source);
+        if !stays {
+            leave.push(source.clone());
+        }
+        stays
+    });
+    for (source, feeds) in wanted {
+        let subscribed = table.entry(source.clone()).or_default();
+        if subscribed.confirmed {
+            feeds.iter().for_each(|feed| link.confirm(feed));
+        } else {
+            enter.push(source);
+        }
+        subscribed.feeds = feeds;
+    }
+    (leave, enter)
+}
+
+/// Subscribes to all of `sources`. The outer error is the link's, the inner one Redis's own no.
+async fn subscribe(sink: &mut PubSubSink, sources: &[Source]) -> redis::RedisResult<redis::RedisResult<()>> {
+    for (channels, patterns) in batches(sources) {
+        let mut answers = Vec::new();
+        if !channels.is_empty() {
+            answers.push(sink.subscribe(channels).await);
+        }
+        if !patterns.is_empty() {
+            answers.push(sink.psubscribe(patterns).await);
+        }
+        if let Some(error) = answers.into_iter().find_map(Result::err) {
+            return if error.is_unrecoverable_error() { Err(error) } else { Ok(Err(error)) };
+        }
+    }
+    Ok(Ok(()))
+}
+
+fn confirm(sources: &[Source], link: &Link, table: &Table) {
+    let mut table = table.lock();
+    for source in sources {
+        if let Some(subscribed) = table.get_mut(source) {
+            subscribed.confirm(link);
+        }
+    }
 }
 
 /// Sources as SUBSCRIBE and PSUBSCRIBE take them, not too many at a time.

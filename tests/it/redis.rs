@@ -152,6 +152,47 @@ async fn a_wrong_password_is_said_once_and_shown_nowhere() {
 }
 
 #[tokio::test]
+async fn a_channel_that_an_acl_forbids_waits_alone() {
+    let redis = Redis::start().await;
+    let allow = |channels: &str| {
+        let mut command = ::redis::cmd("ACL");
+        command
+            .arg("SETUSER")
+            .arg("gate")
+            .arg("on")
+            .arg("nopass")
+            .arg("+@all")
+            .arg("resetchannels")
+            .arg(channels);
+        command
+    };
+    redis.command::<()>(&allow("&open:*")).await;
+    let url = format!("redis://gate:any@127.0.0.1:{}", redis.port());
+    let ssegate = Ssegate::start(format!(
+        r#"
+upstreams: {{ cache: {{ redis: {{ url: "{url}" }} }} }}
+routes: [ {{ path: "/e/{{name}}", from: {{ upstream: cache, channel: "{{name}}" }} }} ]
+"#
+    ))
+    .await;
+    let mut open = EventSource::connect(ssegate.url("/e/open:1"), Options::http2()).await;
+    open.next_named("stream.position").await;
+    let mut closed = EventSource::connect(ssegate.url("/e/closed:1"), Options::http2()).await;
+    let refused = |line: &serde_json::Value| line["cause"].as_str().unwrap_or_default().contains("closed:1");
+    ssegate.wait_log("the refusal", refused).await;
+    let mut other = EventSource::connect(ssegate.url("/e/open:2"), Options::http2()).await;
+    other.next_named("stream.position").await;
+    for (stream, channel) in [(&mut open, "open:1"), (&mut other, "open:2")] {
+        redis.publish(channel, "x").await;
+        assert_eq!(stream.next().await.data, "x", "no gap, since the link never went");
+    }
+    redis.command::<()>(&allow("&*")).await;
+    closed.next_named("stream.position").await;
+    redis.publish("closed:1", "at last").await;
+    assert_eq!(closed.next().await.data, "at last");
+}
+
+#[tokio::test]
 async fn a_right_password_comes_from_the_environment() {
     let redis = Redis::start_secured("correct horse").await;
     let url = format!("redis://:${{REDIS_PASSWORD}}@127.0.0.1:{}/0", redis.port());

@@ -113,6 +113,12 @@ impl Client {
         kind == Some(HandshakeKind::Resumed)
     }
 
+    /// The key exchange that both sides agreed on.
+    pub fn key_exchange(&self) -> String {
+        let group = self.tls.as_ref().and_then(|tls| tls.negotiated_key_exchange_group());
+        group.map_or("none".to_owned(), |group| format!("{:?}", group.name()))
+    }
+
     /// Sends what there is to send. It is little, so a socket that does not take it is an error.
     fn flush(&mut self) -> anyhow::Result<()> {
         let mut out = match &mut self.wire {

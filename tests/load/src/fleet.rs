@@ -30,12 +30,14 @@ pub struct Fleet {
 }
 
 /// What many short connections came to.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Default)]
 pub struct Cycled {
     /// Connections that were made.
     pub connects: usize,
     /// How many of them resumed a TLS session.
     pub resumed: usize,
+    /// The key exchange of the last one.
+    pub key_exchange: String,
 }
 
 impl Fleet {
@@ -69,7 +71,7 @@ impl Fleet {
             while self.open < wanted && self.open - self.joined < concurrency {
                 self.connect()?;
             }
-            self.turn(TURN, false)?;
+            self.turn(TURN, None)?;
             if let Some((reason, _)) = self.tally.ended.first_key_value() {
                 bail!("a client could not be opened: {reason}");
             }
@@ -88,7 +90,8 @@ impl Fleet {
     /// # Errors
     /// Where no progress is made for a while. Connections that fail are counted in the tally.
     pub fn cycle(&mut self, connects: usize, concurrency: usize) -> anyhow::Result<Cycled> {
-        let (mut left, mut resumed) = (connects, 0);
+        let mut left = connects;
+        let mut cycled = Cycled::default();
         let mut progress = Instant::now();
         while left > 0 || self.open > 0 {
             while left > 0 && self.open < concurrency {
@@ -96,14 +99,14 @@ impl Fleet {
                 left -= 1;
             }
             let before = self.open;
-            resumed += self.turn(TURN, true)?;
+            self.turn(TURN, Some(&mut cycled))?;
             if self.open < before {
                 progress = Instant::now();
             } else if progress.elapsed() > PATIENCE {
                 bail!("{} connections do not come to stand", self.open);
             }
         }
-        Ok(Cycled { connects, resumed })
+        Ok(cycled)
     }
 
     /// Goes on reading until `done` says so, which is asked after each turn, or `limit` has passed.
@@ -121,7 +124,7 @@ impl Fleet {
             if left.is_zero() || done(&self.tally) {
                 return Ok(());
             }
-            self.turn(left.min(TURN), false)?;
+            self.turn(left.min(TURN), None)?;
         }
     }
 
@@ -153,13 +156,12 @@ impl Fleet {
         Ok(())
     }
 
-    /// Waits until a socket has something, and reads all that have. With `fleeting`, clients are closed once
-    /// their stream stands; returns how many of these had resumed a session.
-    fn turn(&mut self, timeout: Duration, fleeting: bool) -> anyhow::Result<usize> {
+    /// Waits until a socket has something, and reads all that have. With `cycled`, clients are closed and
+    /// counted there once their stream stands.
+    fn turn(&mut self, timeout: Duration, mut cycled: Option<&mut Cycled>) -> anyhow::Result<()> {
         let timeout = Timespec { tv_sec: timeout.as_secs() as i64, tv_nsec: timeout.subsec_nanos().into() };
-        let mut resumed = 0;
         let (ready, _) = match epoll::wait(&self.epoll, &mut self.events[..], Some(&timeout)) {
-            Err(rustix::io::Errno::INTR) => return Ok(0),
+            Err(rustix::io::Errno::INTR) => return Ok(()),
             waited => waited?,
         };
         for event in ready {
@@ -171,10 +173,12 @@ impl Fleet {
             if stands && !stood {
                 self.joined += 1;
             }
-            let leave = fleeting && stands;
-            if leave {
+            let leave = stands && cycled.is_some();
+            if leave && let Some(cycled) = &mut cycled {
                 self.tally.latency.saturating_record(client.began.elapsed().as_micros() as u64);
-                resumed += usize::from(client.resumed());
+                cycled.connects += 1;
+                cycled.resumed += usize::from(client.resumed());
+                cycled.key_exchange = client.key_exchange();
             } else if let Err(error) = &outcome {
                 *self.tally.ended.entry(format!("{error:#}")).or_default() += 1;
             }
@@ -186,7 +190,7 @@ impl Fleet {
                 self.gone.extend(client.into_iter().flat_map(|client| client.subscribers));
             }
         }
-        Ok(resumed)
+        Ok(())
     }
 }
 

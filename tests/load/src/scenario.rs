@@ -200,11 +200,7 @@ fn connect(options: &Options, target: Target) -> anyhow::Result<Row> {
     Ok(Row::Connect(Connect {
         server: target.name.clone(),
         protocol: target.dial.protocol(),
-        key_exchange: match (options.plain, options.kx) {
-            (true, _) => "none".to_owned(),
-            (false, KeyExchange::Hybrid) => "X25519MLKEM768".to_owned(),
-            (false, KeyExchange::X25519) => "X25519".to_owned(),
-        },
+        key_exchange: cycled.key_exchange,
         connects: cycled.connects,
         resumed: cycled.resumed,
         per_second: cycled.connects as f64 / took.as_secs_f64(),
