@@ -97,7 +97,7 @@ pub struct Limits {
     pub memory: usize,
     /// `write_stall`: a client that takes nothing for this long is ended. Default 30 s, 1 s to 10 min.
     pub write_stall: Duration,
-    /// `max_event`: bytes of payload above which a record becomes a gap `too_large`. Default 1 MiB, 1 KiB to 64 MiB.
+    /// `max_event`: bytes of payload and event name above which a record becomes a gap `too_large`. Default 1 MiB, 1 KiB to 64 MiB.
     pub max_event: usize,
 }
 

@@ -14,8 +14,9 @@ use super::position::{Mark, Position};
 use crate::shape::{Record, Shape, Shaped};
 use crate::sse;
 
-/// Bytes after which a chunk is closed. A reader takes at most one chunk at a time.
-const CHUNK: usize = 32 * 1024;
+/// Bytes after which a chunk is closed. A reader takes at most one chunk at a time, and of events that are not
+/// large a whole one fits into its read.
+const CHUNK: usize = 24 * 1024;
 
 /// Builds the chunks of one log, in order.
 pub struct Writer {
@@ -80,10 +81,12 @@ impl Writer {
         draft.finish()
     }
 
-    /// Encodes a gap of the source up to `mark`, in its partition.
+    /// Encodes a gap of the source up to `mark`, in its partition; nothing where the position covers that.
     pub fn missing(&mut self, reason: Reason, mark: Mark) -> Batch {
         let mut draft = Draft::new(self);
-        draft.gap_up_to(reason, mark, None);
+        if !draft.position.covers(mark) {
+            draft.gap_up_to(reason, mark, None);
+        }
         draft.finish()
     }
 

@@ -37,7 +37,7 @@ pub struct Shape {
     pub event: Option<Template>,
     /// What becomes of a payload that is not UTF-8.
     pub binary: Binary,
-    /// Bytes of payload above which a record is refused.
+    /// Bytes of payload and event name above which a record is refused.
     pub max_event: usize,
     /// What the names of control events begin with; no record may use it.
     pub control_prefix: Arc<str>,
@@ -52,7 +52,7 @@ pub enum Shaped {
     Skipped,
     /// The payload is not UTF-8, and the route sends text.
     Undecodable,
-    /// The payload is larger than `max_event`.
+    /// Payload and event name are larger than `max_event`.
     TooLarge,
 }
 
@@ -60,13 +60,15 @@ impl Shape {
     /// Appends the body of `record`'s event to `out`, or nothing where it says why.
     pub fn encode(&self, record: &impl Record, out: &mut Vec<u8>) -> Shaped {
         let Some(payload) = record.payload() else { return Shaped::Skipped };
-        if payload.len() > self.max_event {
+        let name = self.name(record);
+        let name_len = name.as_ref().map_or(0, |name| name.as_str().len());
+        if payload.len() + name_len > self.max_event {
             return Shaped::TooLarge;
         }
         match self.binary {
-            Binary::Base64 => sse::body(out, self.name(record).as_ref(), &BASE64.encode(payload)),
+            Binary::Base64 => sse::body(out, name.as_ref(), &BASE64.encode(payload)),
             Binary::Gap => match std::str::from_utf8(payload) {
-                Ok(text) => sse::body(out, self.name(record).as_ref(), text),
+                Ok(text) => sse::body(out, name.as_ref(), text),
                 Err(_) => return Shaped::Undecodable,
             },
         }
@@ -114,7 +116,7 @@ mod tests {
 
     fn shape(event: Option<&str>, binary: Binary) -> Shape {
         let event = event.map(|text| Template::parse(text).unwrap());
-        Shape { event, binary, max_event: 8, control_prefix: "stream.".into() }
+        Shape { event, binary, max_event: 16, control_prefix: "stream.".into() }
     }
 
     fn encoded(shape: &Shape, message: &Message<'_>) -> Result<String, Shaped> {
@@ -149,6 +151,9 @@ mod tests {
             encoded(&shape(None, Binary::Base64), &Message(b"text", None)).unwrap(),
             "data: dGV4dA==\n"
         );
-        assert_eq!(encoded(&shape(None, Binary::Gap), &Message(b"123456789", None)), Err(Shaped::TooLarge));
+        assert_eq!(
+            encoded(&shape(None, Binary::Gap), &Message(b"12345678901234567", None)),
+            Err(Shaped::TooLarge)
+        );
     }
 }
