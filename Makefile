@@ -24,7 +24,7 @@ check: ## format, lints, docs, licences and bans, scripts, systemd files: what C
 	systemd/verify.sh
 	target/tools/bin/cargo-deny --locked check --hide-inclusion-graph licenses bans sources
 	cargo clippy --locked --all-targets -- -D warnings
-	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --document-private-items
 
 build: ## build the optimized binary, target/release/ssegate
 	@scripts/need.sh build

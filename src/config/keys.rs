@@ -17,7 +17,7 @@ impl Section {
     }
 }
 
-/// Declares the sections, and for the tests [`ALL`] of them with where they stand: `*` is any key
+/// Declares the sections, and for the tests `ALL` of them with where they stand: `*` is any key
 /// and `[]` any entry of a list.
 macro_rules! sections {
     ($($name:ident = $shown:literal at $path:literal: [$($keys:expr),* $(,)?];)*) => {

@@ -1,8 +1,8 @@
 //! The public side: from an accepted socket to a stream of events.
 //!
-//! Reading order: [`listen`] accepts, [`tls`] and [`connection`] make HTTP of it, [`answer`] finds the
-//! [`router`]'s route and makes a response ([`cors`], [`problem`]), [`stream`] is its body while it is open, and
-//! [`streams`] and [`supervise`] end it from outside, since hyper does not poll the body of a client that
+//! Reading order: `listen` accepts, `tls` and `connection` make HTTP of it, `answer` finds the
+//! `router`'s route and makes a response (`cors`, `problem`), `stream` is its body while it is open, and
+//! `streams` and `supervise` end it from outside, since hyper does not poll the body of a client that
 //! stops reading.
 
 mod answer;

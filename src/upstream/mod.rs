@@ -1,5 +1,5 @@
-//! Upstreams: where records come from. Each kind is one file and one line in [`start`]; what they have in
-//! common, above all reconnecting, is the [`runner`]'s.
+//! Upstreams: where records come from. Each kind is one file and one line in `start`; what they have in
+//! common, above all reconnecting, is the `runner`'s.
 
 mod kafka;
 mod link;
