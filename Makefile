@@ -20,10 +20,12 @@ test: ## run every test, against a real Redis, a real Kafka, Chromium and Firefo
 check: ## format, lints, docs, licences and bans, scripts, systemd files: what CI runs besides the tests
 	@scripts/need.sh check
 	cargo fmt --check
+	cargo fmt --check $(LOAD)
 	shellcheck .ci/run $(shell find scripts systemd tests -name '*.sh' -not -path '*/target/*')
 	systemd/verify.sh
 	target/tools/bin/cargo-deny --locked check --hide-inclusion-graph licenses bans sources
 	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked $(LOAD) --target-dir target -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --document-private-items
 
 build: ## build the optimized binary, target/release/ssegate
@@ -32,6 +34,9 @@ build: ## build the optimized binary, target/release/ssegate
 
 clean: ## remove everything that was built, the tools in target/ included
 	rm -rf target tests/load/target
+
+# The load tool is a package of its own, so that what it needs never reaches the product.
+LOAD := --manifest-path tests/load/Cargo.toml
 
 # cargo right after rustup has installed it, in a shell that does not know of it yet.
 export PATH := $(PATH):$(HOME)/.cargo/bin

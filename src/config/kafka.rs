@@ -210,6 +210,17 @@ mod tests {
     }
 
     #[test]
+    fn what_librdkafka_does_not_know() {
+        expect(
+            &properties("        security.protocl: SSL\n        fetch.wait.max.ms: soon\n"),
+            &[
+                (7, 9, "`security.protocl` is no property of librdkafka"),
+                (8, 28, "`soon` is no value of `fetch.wait.max.ms`"),
+            ],
+        );
+    }
+
+    #[test]
     fn properties_of_the_wrong_shape() {
         expect(
             &with("      brokers: a:1\n      properties: [a]\n"),
@@ -221,7 +232,7 @@ mod tests {
         );
         expect(&properties("        debug:\n"), &[(7, 9, "`debug` has no value")]);
         expect(
-            &properties("        debug: a\n        debug: b\n"),
+            &properties("        debug: all\n        debug: msg\n"),
             &[(8, 9, "the key `debug` is written twice")],
         );
         expect(&properties("        sasl: { password: hunter2 }\n"), &[(7, 15, "found a mapping")]);
