@@ -114,6 +114,11 @@ impl App {
         self.admin_addr
     }
 
+    /// The open streams.
+    pub fn streams(&self) -> &Arc<Streams> {
+        &self.admin.edge.streams
+    }
+
     /// What `push` routes are fed by.
     pub fn push(&self) -> &Arc<Push> {
         &self.admin.push

@@ -26,16 +26,21 @@ pub(super) fn run(config: Config) -> anyhow::Result<()> {
             stopped = stop => stopped?,
         }
         notify(NotifyState::Stopping);
-        let hurry = stop_signal();
-        tokio::select! {
-            () = app.shutdown() => {}
-            again = hurry => {
-                again?;
-                tracing::warn!("told to stop a second time; leaving at once");
-            }
-        }
-        Ok(())
+        shutdown(app).await
     })
+}
+
+/// Ends `app`, at once when told to stop a second time.
+pub(super) async fn shutdown(app: App) -> anyhow::Result<()> {
+    let hurry = stop_signal();
+    tokio::select! {
+        () = app.shutdown() => {}
+        again = hurry => {
+            again?;
+            tracing::warn!("told to stop a second time; leaving at once");
+        }
+    }
+    Ok(())
 }
 
 /// Runs `main` on all cores. What it leaves behind on threads that block, a Kafka client that is closing for

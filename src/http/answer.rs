@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::sync::watch;
 
@@ -68,7 +69,7 @@ impl Service {
     }
 
     fn fall_back(&self, request: &Request<Incoming>) -> Option<Response<Body>> {
-        self.edge.fallback.as_ref().and_then(|answer| answer(request))
+        self.edge.fallback.as_ref().and_then(|answer| answer(request, self.client))
     }
 
     fn stream(&self, route: &Arc<Route>, feed: FeedKey, request: &Request<Incoming>) -> Response<Body> {
@@ -105,8 +106,19 @@ impl Future for Answer {
     type Output = Result<Response<Body>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
-        Poll::Ready(Ok(self.service.answer(&self.request)))
+        let response = self.service.answer(&self.request);
+        let is_head = self.request.method() == Method::HEAD;
+        Poll::Ready(Ok(if is_head { head_only(response) } else { response }))
     }
+}
+
+/// The answer to HEAD. hyper leaves the body away by itself on HTTP/1.1, but not on HTTP/2.
+fn head_only(response: Response<Body>) -> Response<Body> {
+    let (mut head, body) = response.into_parts();
+    if let Some(length) = body.size_hint().exact().filter(|&length| length > 0) {
+        head.headers.insert(header::CONTENT_LENGTH, length.into());
+    }
+    Response::from_parts(head, Bytes::new().into())
 }
 
 /// The head of a stream.

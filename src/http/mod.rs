@@ -25,6 +25,7 @@ pub use router::Router;
 pub use streams::Streams;
 pub use tls::Terminator;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,5 +51,5 @@ pub struct Edge {
     pub fallback: Option<Fallback>,
 }
 
-/// Answers a request that no route has, or leaves it alone.
-pub type Fallback = Box<dyn Fn(&Request<Incoming>) -> Option<Response<Body>> + Send + Sync>;
+/// Answers a request of a client that no route has, or leaves it alone.
+pub type Fallback = Box<dyn Fn(&Request<Incoming>, SocketAddr) -> Option<Response<Body>> + Send + Sync>;

@@ -37,6 +37,8 @@ pub enum End {
     Lagged,
     /// The client took nothing for `limits.write_stall`.
     Stalled,
+    /// Someone asked for it.
+    Asked,
 }
 
 impl End {
@@ -47,11 +49,13 @@ impl End {
             Self::Drain => "drain",
             Self::Lagged => "lagged",
             Self::Stalled => "stalled",
+            Self::Asked => "asked",
         }
     }
 
     fn from_u8(value: u8) -> Option<Self> {
-        [Self::Client, Self::Drain, Self::Lagged, Self::Stalled].into_iter().find(|end| *end as u8 == value)
+        let all = [Self::Client, Self::Drain, Self::Lagged, Self::Stalled, Self::Asked];
+        all.into_iter().find(|end| *end as u8 == value)
     }
 }
 
@@ -158,6 +162,12 @@ impl Streams {
             };
             self.open.lock().values().filter(stalled).for_each(|control| control.kill(End::Stalled));
         }
+    }
+
+    /// Cuts the streams that `which` chooses, without a word. Returns how many there were.
+    pub fn cut(&self, which: impl Fn(&Control) -> bool) -> usize {
+        let open = self.open.lock();
+        open.values().filter(|control| which(control)).inspect(|control| control.kill(End::Asked)).count()
     }
 
     /// From now on new streams are sent away.

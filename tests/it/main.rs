@@ -7,6 +7,7 @@ mod browsers;
 mod command_line;
 mod contract;
 mod cors;
+mod demo;
 mod drain;
 mod hostile;
 mod kafka;

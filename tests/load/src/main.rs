@@ -26,6 +26,7 @@ mod usage;
 use clap::Parser as _;
 
 use crate::args::{Args, Command};
+use crate::report::Report;
 
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
@@ -36,12 +37,14 @@ fn main() -> anyhow::Result<()> {
     if !args.options.no_pin {
         child::pin_self(args.options.load_core)?;
     }
-    let report = scenario::run(&args)?;
+    let mut report = Report::new(args.options.server.as_deref());
+    // What was measured before something failed is not lost.
+    let outcome = scenario::run(&args, &mut report);
     print!("{}", report.markdown());
     if let Some(path) = &args.options.json {
         std::fs::write(path, report.json())?;
     }
-    Ok(())
+    outcome
 }
 
 /// Each client is a descriptor.

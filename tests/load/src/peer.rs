@@ -4,6 +4,8 @@ use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Stdio;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
@@ -46,11 +48,23 @@ impl Nchan {
             command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log)
         })?;
         wait_for(&mut master, public)?;
-        let pid = master.pid();
-        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
-        let worker = children.split_whitespace().next().and_then(|child| child.parse().ok());
-        Ok(Self { master, worker: worker.context("nginx has no worker")?, public, publisher })
+        let worker = worker(&mut master)?;
+        Ok(Self { master, worker, public, publisher })
     }
+}
+
+/// nginx listens before it has a worker.
+fn worker(master: &mut Child) -> anyhow::Result<u32> {
+    let pid = master.pid();
+    let deadline = Instant::now() + START;
+    while master.ended()?.is_none() && Instant::now() < deadline {
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
+        if let Some(child) = children.split_whitespace().next() {
+            return Ok(child.parse()?);
+        }
+        sleep(Duration::from_millis(20));
+    }
+    bail!("nginx has no worker")
 }
 
 /// The same kind that ssegate makes for itself.
@@ -123,5 +137,8 @@ http {{
 "
     )
 }
+
+/// How long the worker may take to come.
+const START: Duration = Duration::from_secs(5);
 
 const MODULE: &str = "/usr/lib/nginx/modules/ngx_nchan_module.so";

@@ -118,8 +118,7 @@ impl Noise {
 }
 
 impl Machine {
-    /// This one, and the version of the server at this path.
-    pub fn this(server: Option<&Path>) -> Self {
+    fn this(server: Option<&Path>) -> Self {
         let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let model = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
         let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
@@ -136,9 +135,9 @@ impl Machine {
 }
 
 impl Report {
-    /// Nothing yet.
-    pub fn new(machine: Machine) -> Self {
-        Self { machine, rows: Vec::new() }
+    /// Nothing yet, of this machine and the server at this path.
+    pub fn new(server: Option<&Path>) -> Self {
+        Self { machine: Machine::this(server), rows: Vec::new() }
     }
 
     /// Adds a row, and shows it.

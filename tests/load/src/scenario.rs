@@ -5,29 +5,28 @@ use std::time::Duration;
 
 use crate::args::{Args, Command, KeyExchange, Options, Plan, Via};
 use crate::fleet::Fleet;
-use crate::report::{Connect, Fanout, Idle, Machine, Noise, Report, Row};
+use crate::report::{Connect, Fanout, Idle, Noise, Report, Row};
 use crate::target::Target;
 use crate::usage::{Memory, Watch};
 
-/// Runs what the command line asks for.
+/// Runs what the command line asks for, and adds to the report what it finds.
 ///
 /// # Errors
 /// Where a server or a client cannot do its work. Losses are no errors: they are reported.
-pub fn run(args: &Args) -> anyhow::Result<Report> {
+pub fn run(args: &Args, report: &mut Report) -> anyhow::Result<()> {
     let options = &args.options;
-    let mut report = Report::new(Machine::this(options.server.as_deref()));
     for _ in 0..options.runs.max(1) {
         match &args.command {
-            Command::Sparse => fan_out_each(options, "sparse", &sparse(options), &mut report)?,
-            Command::Dense => fan_out_each(options, "dense", &dense(options), &mut report)?,
-            Command::Idle => each(options, &mut report, idle)?,
-            Command::Connect => each(options, &mut report, connect)?,
-            Command::Floor => floors(options, &mut report)?,
-            Command::All => all(options, &mut report)?,
+            Command::Sparse => fan_out_each(options, "sparse", &sparse(options), report)?,
+            Command::Dense => fan_out_each(options, "dense", &dense(options), report)?,
+            Command::Idle => each(options, report, idle)?,
+            Command::Connect => each(options, report, connect)?,
+            Command::Floor => floors(options, report)?,
+            Command::All => all(options, report)?,
             Command::FloorServe(_) => {}
         }
     }
-    Ok(report)
+    Ok(())
 }
 
 fn all(options: &Options, report: &mut Report) -> anyhow::Result<()> {
