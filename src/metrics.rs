@@ -153,7 +153,7 @@ impl Metrics {
         })
     }
 
-    /// The handles of an upstream; every reason begins at 0.
+    /// The handles of an upstream. The commonest reasons for gaps begin at 0, so that their growth is seen.
     pub fn upstream(&self, name: &str) -> UpstreamMetrics {
         let labels = OfUpstream { upstream: name.to_owned() };
         for reason in [Reason::UpstreamLost, Reason::Undecodable, Reason::TooLarge] {

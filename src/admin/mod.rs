@@ -72,6 +72,8 @@ impl Admin {
         if let Some(channel) = path.strip_prefix("/publish/") {
             let channel = channel.to_owned();
             return match *request.method() {
+                // Any page that an operator opens could otherwise publish to a listener on loopback.
+                Method::POST if request.headers().contains_key(header::ORIGIN) => Err(Problem::CrossSite),
                 Method::POST => self.publish(&channel, request).await,
                 _ => Err(Problem::Method("POST")),
             };

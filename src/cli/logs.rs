@@ -18,7 +18,8 @@ pub(super) fn init(logging: Logging) {
     };
     // librdkafka and hyper speak in their own names, and only when asked to.
     let default = format!("warn,ssegate={level},librdkafka=off,rdkafka=off");
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
+    let set = std::env::var("RUST_LOG").ok().filter(|set| !set.is_empty());
+    let filter = set.and_then(|set| EnvFilter::try_new(set).ok()).unwrap_or_else(|| EnvFilter::new(default));
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // A second init would be a defect; it is not worth ending the process for.
     let _ = match logging.format {

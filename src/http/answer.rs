@@ -46,26 +46,31 @@ impl Service {
     }
 
     fn answer(&self, request: &Request<Incoming>) -> Response<Body> {
-        let (route, feed) = match host(request).and_then(|host| self.route(&host, request.uri().path())) {
+        let found = host(request)
+            .and_then(|host| self.edge.router.find(&host, request.uri().path()).ok_or(Problem::NoRoute));
+        let (route, feed) = match found {
             Ok(found) => found,
             Err(problem) => return self.fall_back(request).unwrap_or_else(|| problem.response()),
         };
-        let mut response = match *request.method() {
-            Method::OPTIONS => options(),
-            Method::GET if !accepts_events(request.headers()) => Problem::NotAcceptable.response(),
-            Method::GET => self.stream(route, feed, request),
-            Method::HEAD => head(Bytes::new().into()),
-            _ => Problem::Method(METHODS).response(),
+        let mut response = match feed {
+            Ok(feed) => self.answer_route(route, feed, request),
+            Err(Miss::Unmatched) => Problem::NoRoute.response(),
+            Err(Miss::BadParameter) => Problem::BadParameter.response(),
         };
         cors::apply(route.config.cors.as_ref(), request.headers(), response.headers_mut());
         response
     }
 
-    fn route(&self, host: &str, path: &str) -> Result<(&Arc<Route>, FeedKey), Problem> {
-        self.edge.router.find(host, path).map_err(|miss| match miss {
-            Miss::NoRoute => Problem::NoRoute,
-            Miss::BadParameter => Problem::BadParameter,
-        })
+    fn answer_route(&self, route: &Arc<Route>, feed: FeedKey, request: &Request<Incoming>) -> Response<Body> {
+        match *request.method() {
+            Method::OPTIONS => options(),
+            Method::GET | Method::HEAD if !accepts_events(request.headers()) => {
+                Problem::NotAcceptable.response()
+            }
+            Method::GET => self.stream(route, feed, request),
+            Method::HEAD => head(Bytes::new().into()),
+            _ => Problem::Method(METHODS).response(),
+        }
     }
 
     fn fall_back(&self, request: &Request<Incoming>) -> Option<Response<Body>> {
@@ -151,19 +156,28 @@ fn host(request: &Request<Incoming>) -> Result<Cow<'_, str>, Problem> {
     Ok(authority.host().to_owned().into())
 }
 
-/// Whether `accept` (RFC 9110 section 12.5.1) leaves `text/event-stream` possible.
+/// Whether `accept` (RFC 9110 section 12.5.1) leaves `text/event-stream` possible; the most specific range that
+/// fits it decides.
 fn accepts_events(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let mut ranges =
-        headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).peekable();
+        values.flat_map(|value| value.split(',')).filter(|range| !range.trim().is_empty()).peekable();
     ranges.peek().is_none()
-        || ranges.flat_map(|value| value.split(',')).any(|range| {
-            let mut parts = range.split(';').map(|part| part.trim().to_ascii_lowercase());
-            let fits =
-                parts.next().is_some_and(|range| ["text/event-stream", "text/*", "*/*"].contains(&&*range));
-            fits && !parts.any(|parameter| {
-                parameter.strip_prefix("q=").is_some_and(|q| q.parse().is_ok_and(|q: f32| q == 0.0))
-            })
-        })
+        || ranges
+            .filter_map(specificity)
+            .max_by_key(|(specific, _)| *specific)
+            .is_some_and(|(_, wanted)| wanted)
+}
+
+/// How closely a media range fits `text/event-stream`, and whether it is wanted; `None` where it does not fit.
+fn specificity(range: &str) -> Option<(usize, bool)> {
+    let mut parts = range.split(';').map(|part| part.trim().to_ascii_lowercase());
+    let range = parts.next()?;
+    let specific = ["*/*", "text/*", "text/event-stream"].iter().position(|fitting| *fitting == range)?;
+    let refused = parts.any(|parameter| {
+        parameter.strip_prefix("q=").is_some_and(|q| q.parse().is_ok_and(|q: f32| q == 0.0))
+    });
+    Some((specific, !refused))
 }
 
 /// The id to go on after: the header, which a reconnecting EventSource sends, before the query, which polyfills
@@ -196,7 +210,7 @@ mod tests {
         {
             assert!(accepts(yes), "{yes}");
         }
-        for no in ["application/json", "text/html", "text/event-stream;q=0", "*/*; q=0.0"] {
+        for no in ["application/json", "text/html", "text/event-stream;q=0, */*", "*/*; q=0.0"] {
             assert!(!accepts(no), "{no}");
         }
     }

@@ -26,6 +26,8 @@ pub enum Problem {
     TooLarge,
     /// Nothing to publish to: no `push` upstream is configured.
     NoPush,
+    /// A page of some site asks the admin listener to act.
+    CrossSite,
     /// A query or path that does not say what it must.
     BadRequest(&'static str),
 }
@@ -62,6 +64,11 @@ impl Problem {
                 StatusCode::NOT_FOUND,
                 "no-push",
                 "No upstream of kind `push` is configured; add one, and a route that reads from it.",
+            ),
+            Self::CrossSite => (
+                StatusCode::FORBIDDEN,
+                "cross-site",
+                "Web pages cannot publish here; use a program such as curl.",
             ),
             Self::BadRequest(detail) => (StatusCode::BAD_REQUEST, "bad-request", detail),
         }

@@ -30,11 +30,11 @@ pub struct Route {
     shape: Shape,
 }
 
-/// Why there is no feed for a path.
+/// Why there is no feed for a path that has a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Miss {
-    /// No route has it, or a parameter does not match the route's pattern.
-    NoRoute,
+    /// A parameter does not match the route's pattern.
+    Unmatched,
     /// A parameter is too long, not UTF-8, empty or holds control characters.
     BadParameter,
 }
@@ -61,21 +61,12 @@ impl Router {
         &self.routes
     }
 
-    /// The route for a host (without port) and a path, and the feed that it opens. A route that names the
-    /// host goes before one that does not.
-    pub fn find(&self, host: &str, path: &str) -> Result<(&Arc<Route>, FeedKey), Miss> {
+    /// The route for a host (without port) and a path, if there is one, and the feed that it opens. A route that
+    /// names the host goes before one that does not.
+    pub fn find(&self, host: &str, path: &str) -> Option<(&Arc<Route>, Result<FeedKey, Miss>)> {
         let named = self.hosts.get(host.to_ascii_lowercase().as_str()).and_then(|paths| paths.at(path).ok());
-        let found = named.or_else(|| self.any_host.at(path).ok()).ok_or(Miss::NoRoute)?;
-        let route = found.value;
-        let mut params = HashMap::new();
-        for (name, value) in found.params.iter() {
-            let value = decode(value)?;
-            if route.config.params.get(name).is_some_and(|pattern| !pattern.matches(&value)) {
-                return Err(Miss::NoRoute);
-            }
-            params.insert(name, value);
-        }
-        Ok((route, route.feed(&params)))
+        let found = named.or_else(|| self.any_host.at(path).ok())?;
+        Some((found.value, found.value.checked_feed(found.params.iter())))
     }
 }
 
@@ -108,6 +99,19 @@ impl Route {
         let config::History { events, bytes, age } = self.config.history;
         let bounds = Bounds { events, bytes, age, buffer: self.config.buffer };
         Policy { bounds, linger: self.config.linger, idle_timeout: self.config.idle_timeout }
+    }
+
+    /// The feed for these parameters as they stand in the path, unless one of them is not what it must be.
+    fn checked_feed<'p>(&self, raw: impl Iterator<Item = (&'p str, &'p str)>) -> Result<FeedKey, Miss> {
+        let mut params = HashMap::new();
+        for (name, value) in raw {
+            let value = decode(value)?;
+            if self.config.params.get(name).is_some_and(|pattern| !pattern.matches(&value)) {
+                return Err(Miss::Unmatched);
+            }
+            params.insert(name, value);
+        }
+        Ok(self.feed(&params))
     }
 
     fn feed(&self, params: &HashMap<&str, Cow<'_, str>>) -> FeedKey {

@@ -84,6 +84,11 @@ impl EventStream {
                     this.registered.count(events);
                     this.out.push_back(bytes);
                 }
+                Read::Pieces { bytes, .. } if bytes.is_empty() => {
+                    // It went past entries that the client has; the others have their turn before the next ones.
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
                 Read::Pieces { bytes, events } => {
                     this.registered.count(events);
                     this.out.extend(bytes);

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::router::Route;
 use super::supervise::Slot;
+use crate::hub::Memory;
 
 /// Every open stream.
 pub struct Streams {
@@ -148,14 +149,17 @@ impl Streams {
         Registered { control, id, streams: Arc::clone(self) }
     }
 
-    /// Ends, for as long as it runs, the streams of clients that take nothing.
-    pub async fn supervise(&self) {
+    /// Ends, for as long as it runs, the streams of clients that take nothing. While logs and what such clients hold
+    /// of them are over `memory`, these have little time.
+    pub async fn supervise(&self, memory: &Memory) {
         let mut ticks =
             tokio::time::interval((self.write_stall / 8).clamp(Duration::from_millis(50), MAX_TICK));
         loop {
             ticks.tick().await;
             let now = self.now();
-            let limit = self.write_stall.as_millis() as u64;
+            let pressed = memory.used() > memory.limit();
+            let limit = if pressed { self.write_stall.min(PRESSED) } else { self.write_stall };
+            let limit = limit.as_millis() as u64;
             let stalled = |control: &&Arc<Control>| {
                 let handed = control.handed.load(Ordering::Relaxed);
                 handed != 0 && now.saturating_sub(handed) > limit
@@ -249,6 +253,9 @@ impl Drop for Registered {
         );
     }
 }
+
+/// How long a client may take nothing while memory is short.
+const PRESSED: Duration = Duration::from_secs(1);
 
 /// The longest time between two looks for stalled streams.
 const MAX_TICK: Duration = Duration::from_secs(1);

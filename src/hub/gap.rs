@@ -34,20 +34,6 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// Every reason, for metrics that begin at 0.
-    pub const ALL: [Self; 10] = [
-        Self::Evicted,
-        Self::Trimmed,
-        Self::Recreated,
-        Self::Lagged,
-        Self::ReplayLimit,
-        Self::UpstreamLost,
-        Self::Undecodable,
-        Self::TooLarge,
-        Self::UnknownId,
-        Self::FeedIdle,
-    ];
-
     /// Its name.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -108,17 +108,21 @@ impl Log {
         self.take_in(|writer| writer.missing(reason, mark))
     }
 
-    /// The source was created anew: forgets everything and goes on at `position`. Readers are told.
-    pub fn restart(&self, position: Position) {
+    /// The source was created anew: forgets everything and goes on at `position`, with a codec that does not
+    /// know the ids given before. Readers are told. Returns whether the log was open.
+    pub fn restart(&self, codec: Arc<dyn IdCodec>, position: Position) -> bool {
         {
             let mut writer = self.writer.lock();
-            let Some(writer) = writer.as_mut() else { return };
-            writer.restart(position.clone());
+            let Some(writer) = writer.as_mut() else { return false };
+            writer.restart(Arc::clone(&codec), position.clone());
             if let Some(open) = self.open.lock().as_mut() {
                 open.ring.restart(position);
+                open.ends.told = None;
+                open.codec = codec;
             }
         }
         self.wake.ring_now();
+        true
     }
 
     fn take_in(&self, encode: impl FnOnce(&mut Writer) -> Batch) -> Appended {
@@ -327,7 +331,7 @@ mod tests {
         log.read(&mut behind, 1_000);
         append(&log, 3);
         read_all(&log, &mut at_head);
-        log.restart(Position::new(vec![7]));
+        assert!(log.restart(Arc::new(EpochCodec::new(Epoch::random(), None)), Position::new(vec![7])));
         append(&log, 1);
         for mut cursor in [at_head, behind] {
             let told = log.read(&mut cursor, 1_000);

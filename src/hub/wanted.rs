@@ -25,6 +25,11 @@ impl Wanted {
         self.feeds.lock().clone()
     }
 
+    /// The feeds of one source.
+    pub fn of(&self, source: &Source) -> Vec<Arc<Feed>> {
+        self.feeds.lock().get(source).cloned().unwrap_or_default()
+    }
+
     /// Ends a wait at each change after this call.
     pub fn changes(&self) -> watch::Receiver<()> {
         self.changes.subscribe()

@@ -91,7 +91,8 @@ impl Writer {
     }
 
     /// Goes on at `position`, after a number that no entry has, so that every reader finds itself behind.
-    pub fn restart(&mut self, position: Position) {
+    pub fn restart(&mut self, codec: Arc<dyn IdCodec>, position: Position) {
+        self.codec = codec;
         self.position = Arc::new(position);
         self.next += 1;
     }

@@ -21,11 +21,11 @@ pub struct Link {
     metrics: UpstreamMetrics,
     health: Mutex<Health>,
     tried: watch::Sender<bool>,
-    /// When the peer was last heard of, in milliseconds since the epoch.
+    /// When the link was last known to be good, in milliseconds since the epoch.
     alive: AtomicU64,
     /// Whether this session has been up.
     was_up: AtomicBool,
-    gaps_said: Mutex<Said>,
+    said: Mutex<Said>,
 }
 
 /// How an upstream is.
@@ -53,7 +53,7 @@ impl Link {
             tried: watch::Sender::new(false),
             alive: AtomicU64::new(0),
             was_up: AtomicBool::new(false),
-            gaps_said: Mutex::default(),
+            said: Mutex::default(),
         })
     }
 
@@ -80,7 +80,7 @@ impl Link {
 
     /// The link stands.
     pub(super) fn up(&self) {
-        self.alive();
+        self.alive_at(SystemTime::now());
         self.was_up.store(true, Ordering::Relaxed);
         let mut health = self.health.lock();
         if !health.up {
@@ -96,10 +96,10 @@ impl Link {
         self.tried.send_replace(true);
     }
 
-    /// The peer was heard of.
-    pub(super) fn alive(&self) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.alive.store(now.as_millis() as u64, Ordering::Relaxed);
+    /// The link was known to be good at this time: what the peer sent before it has come in.
+    pub(super) fn alive_at(&self, time: SystemTime) {
+        let time = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.alive.store(time.as_millis() as u64, Ordering::Relaxed);
     }
 
     /// The link is down. Said once for each reason, not once for each attempt.
@@ -123,8 +123,9 @@ impl Link {
     /// Something about one source went wrong that leaves the link up. Shown, and logged once for each cause.
     pub(super) fn trouble(&self, cause: &str) {
         let mut health = self.health.lock();
-        if health.last_error.as_ref().is_none_or(|(last, _)| last != cause) {
-            tracing::warn!(upstream = %self.name, cause, "trouble with an upstream");
+        let news = health.last_error.as_ref().is_none_or(|(last, _)| last != cause);
+        if news && let Some(unsaid) = self.said.lock().pass(None) {
+            tracing::warn!(upstream = %self.name, cause, unsaid, "trouble with an upstream");
         }
         health.last_error = Some((cause.to_owned(), SystemTime::now()));
     }
@@ -134,7 +135,7 @@ impl Link {
         self.was_up.swap(false, Ordering::Relaxed)
     }
 
-    /// Every feed lost its link when the peer was last heard of.
+    /// Every feed lost its link, at some time after it was last known to be good.
     pub(super) fn lose_feeds(&self) {
         let since = UNIX_EPOCH + Duration::from_millis(self.alive.load(Ordering::Relaxed));
         self.wanted.for_each(|feed| feed.lose(since));
@@ -168,18 +169,19 @@ impl Link {
     /// Counts and logs a gap that was appended to a feed.
     pub(super) fn tell_gap(&self, feed: &Feed, reason: Reason) {
         self.metrics.gap(reason);
-        let Some(unsaid) = self.gaps_said.lock().pass(reason) else { return };
+        let Some(unsaid) = self.said.lock().pass(Some(reason)) else { return };
         let source = feed.key.source.name();
         tracing::warn!(upstream = %self.name, source, reason = reason.as_str(), unsaid, "gap in a source");
     }
 }
 
-/// Lets one log line through for each reason and second, with the number of those that it stands for.
+/// Lets one log line a second through for each reason of gaps, and for other troubles, with the number of those
+/// that it stands for.
 #[derive(Default)]
-struct Said(HashMap<Reason, (Instant, u64)>);
+struct Said(HashMap<Option<Reason>, (Instant, u64)>);
 
 impl Said {
-    fn pass(&mut self, reason: Reason) -> Option<u64> {
+    fn pass(&mut self, reason: Option<Reason>) -> Option<u64> {
         let now = Instant::now();
         match self.0.entry(reason) {
             Entry::Vacant(first) => {

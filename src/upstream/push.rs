@@ -19,7 +19,7 @@ impl Push {
     /// upstream is configured. A feed with parameters exists only while it has clients, or had some lately.
     pub fn publish(&self, channel: &str, event: Option<&str>, payload: &[u8]) -> Option<usize> {
         let link = self.link.get()?;
-        let feeds = link.wanted().snapshot().remove(&Source::Channel(channel.into())).unwrap_or_default();
+        let feeds = link.wanted().of(&Source::Channel(channel.into()));
         for feed in &feeds {
             link.confirm(feed);
             link.deliver(feed, [(None, Message { channel, event, payload })]);

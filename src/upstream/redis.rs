@@ -3,13 +3,13 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures_util::{FutureExt as _, StreamExt as _};
 use parking_lot::Mutex;
 use redis::Msg;
 use redis::aio::{PubSubSink, PubSubStream};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::link::Link;
 use super::{Broken, Upstream};
@@ -30,6 +30,9 @@ pub(super) struct Redis {
 
 /// What this session is subscribed to, or has asked for.
 type Table = Mutex<HashMap<Source, Subscribed>>;
+
+/// The sources that Redis refused, and when each is tried again.
+type Refused = HashMap<Source, Instant>;
 
 /// The feeds of a source. Before its confirmation has come, a message proves it just as well.
 #[derive(Default)]
@@ -58,8 +61,10 @@ impl Redis {
     async fn ping(&self, mut sink: PubSubSink, link: &Link) -> Broken {
         loop {
             tokio::time::sleep(self.config.ping_interval).await;
+            // Redis answers in order: what it published before this was sent has come in when the answer is here.
+            let sent = SystemTime::now();
             match timeout(self.config.timeout, sink.ping::<redis::Value>()).await {
-                Ok(Ok(_)) => link.alive(),
+                Ok(Ok(_)) => link.alive_at(sent),
                 Ok(Err(error)) => return Broken::new("the link to Redis was lost", error),
                 Err(_) => {
                     return Broken(format!("Redis did not answer a ping within {:?}", self.config.timeout));
@@ -90,14 +95,19 @@ impl Upstream for Redis {
 /// Keeps the subscriptions equal to the wanted set.
 async fn follow(mut sink: PubSubSink, link: &Link, table: &Table) -> Broken {
     let mut changes = link.wanted().changes();
+    let mut refused = Refused::new();
     loop {
-        let refused = match adjust(&mut sink, link, table).await {
-            Ok(refused) => refused,
-            Err(error) => return Broken::new("subscribing at Redis failed", error),
-        };
+        if let Err(error) = adjust(&mut sink, link, table, &mut refused).await {
+            return Broken::new("subscribing at Redis failed", error);
+        }
         link.settled();
-        let again =
-            async { if refused { tokio::time::sleep(REFUSED).await } else { std::future::pending().await } };
+        let next = refused.values().min().copied();
+        let again = async {
+            match next {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             changed = changes.changed() => if changed.is_err() {
                 return Broken("the wanted set is gone".to_owned());
@@ -107,10 +117,17 @@ async fn follow(mut sink: PubSubSink, link: &Link, table: &Table) -> Broken {
     }
 }
 
-/// Makes them equal once. Returns whether Redis refused some of them, an ACL for example: that one source waits,
-/// and the others go on.
-async fn adjust(sink: &mut PubSubSink, link: &Link, table: &Table) -> redis::RedisResult<bool> {
-    let (leave, enter) = compare(link, table);
+/// Makes them equal once. A source that Redis refuses, by an ACL for example, waits alone.
+async fn adjust(
+    sink: &mut PubSubSink,
+    link: &Link,
+    table: &Table,
+    refused: &mut Refused,
+) -> redis::RedisResult<()> {
+    let (leave, mut enter) = compare(link, table);
+    let now = Instant::now();
+    refused.retain(|source, _| enter.contains(source));
+    enter.retain(|source| refused.get(source).is_none_or(|again| *again <= now));
     for (channels, patterns) in batches(&leave) {
         if !channels.is_empty() {
             sink.unsubscribe(channels).await?;
@@ -119,23 +136,28 @@ async fn adjust(sink: &mut PubSubSink, link: &Link, table: &Table) -> redis::Red
             sink.punsubscribe(patterns).await?;
         }
     }
-    let mut refused = false;
     for sources in enter.chunks(AT_ONCE) {
         if subscribe(sink, sources).await?.is_ok() {
+            refused.retain(|source, _| !sources.contains(source));
             confirm(sources, link, table);
             continue;
         }
         for source in sources {
             match subscribe(sink, std::slice::from_ref(source)).await? {
-                Ok(()) => confirm(std::slice::from_ref(source), link, table),
+                Ok(()) => {
+                    refused.remove(source);
+                    confirm(std::slice::from_ref(source), link, table);
+                }
                 Err(error) => {
-                    refused = true;
-                    link.trouble(&format!("subscribing to {} was refused: {error}", source.name()));
+                    // Said once, not at each attempt.
+                    if refused.insert(source.clone(), Instant::now() + REFUSED).is_none() {
+                        link.trouble(&format!("subscribing to {} was refused: {error}", source.name()));
+                    }
                 }
             }
         }
     }
-    Ok(refused)
+    Ok(())
 }
 
 /// What is subscribed to and no longer wanted, and what is wanted and not subscribed to. Feeds that join a source
@@ -220,7 +242,6 @@ async fn receive(mut stream: PubSubStream, link: &Link, table: &Table) -> Broken
         {
             messages.push(message);
         }
-        link.alive();
         let mut table = table.lock();
         for run in messages.chunk_by(|a, b| source(a) == source(b)) {
             let Some(subscribed) = table.get_mut(&source(&run[0])) else { continue };

@@ -73,6 +73,9 @@ async fn publishing_answers_mistakes_in_words() {
     assert_eq!(ask(Method::POST, "/publish/").await.status, 400);
     let get = ask(Method::GET, "/publish/a").await;
     assert_eq!((get.status.as_u16(), get.header("allow")), (405, "POST"));
+    let page = [("origin", "https://evil.example")];
+    let page = request(Method::POST, &format!("{admin}/publish/a"), &page, "x", &Connect::http1()).await;
+    assert_eq!((page.status.as_u16(), &page.json()["type"]), (403, &"urn:ssegate:problem:cross-site".into()));
     assert_eq!(ask(Method::POST, "/status").await.status, 405);
     assert_eq!(ask(Method::GET, "/elsewhere").await.status, 404);
 

@@ -18,6 +18,10 @@ routes:
   - path: /listed
     from: { upstream: lobby, channel: a }
     cors: { origins: ["https://shop.example.com"], credentials: true }
+  - path: "/bad/{name}"
+    from: { upstream: lobby, channel: "{name}" }
+    params: { name: "[a-z]+" }
+    cors: { origins: ["https://shop.example.com"] }
   - { path: /any, from: { upstream: lobby, channel: a }, cors: { origins: "*" } }
   - { path: /none, from: { upstream: lobby, channel: a } }
 "#,
@@ -41,6 +45,12 @@ routes:
     let answer = ask(&ssegate, Method::OPTIONS, "/listed", &preflight).await;
     assert_eq!(answer.header("access-control-allow-methods"), "GET, HEAD");
     assert!(answer.header("access-control-allow-headers").contains("last-event-id"));
+
+    for (path, status) in [("/bad/%00", 400), ("/bad/UPPER", 404)] {
+        let bad = ask(&ssegate, Method::GET, path, &[shop]).await;
+        assert_eq!(bad.status, status);
+        assert_eq!(bad.header("access-control-allow-origin"), "https://shop.example.com", "{path}");
+    }
 
     let other = ask(&ssegate, Method::HEAD, "/listed", &[("origin", "https://evil.example")]).await;
     assert_eq!((other.header("access-control-allow-origin"), other.header("vary")), ("", "origin"));

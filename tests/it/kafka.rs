@@ -10,7 +10,7 @@ fn config(bootstrap: &str, topic: &str) -> String {
         r#"
 upstreams: {{ bus: {{ kafka: {{ brokers: ["{bootstrap}"], properties: {{ topic.metadata.refresh.interval.ms: 1000 }} }} }} }}
 routes:
-  - {{ path: /t, from: {{ upstream: bus, topic: {topic} }} }}
+  - {{ path: /t, from: {{ upstream: bus, topic: {topic} }}, keepalive: 1s }}
   - {{ path: /typed, from: {{ upstream: bus, topic: {topic} }}, event: "{{topic}}:{{key}}:{{header.type}}" }}
   - {{ path: "/topics/{{topic_name}}", from: {{ upstream: bus, topic: "{{topic_name}}" }} }}
 "#
@@ -94,8 +94,11 @@ async fn only_committed_transactions_are_sent() {
 async fn tombstones_make_no_event_but_move_the_position() {
     let (kafka, topic, ssegate) = start(1).await;
     let mut stream = EventSource::connect(ssegate.url("/t"), Options::http1()).await;
-    stream.next_named("stream.position").await;
+    let start = stream.next_named("stream.position").await.id;
     kafka.produce(Record::to(&topic).key("k")).await;
+    let moved = stream.next().await;
+    assert_eq!(moved.event, "stream.position", "told when a comment would be due");
+    assert_ne!(moved.id, start);
     kafka.produce(Record::to(&topic).key("k").payload("alive")).await;
     assert_eq!(stream.next_message().await.data, "alive");
 }
@@ -171,22 +174,91 @@ async fn added_partitions_are_read_from_their_first_record_on() {
     assert_eq!(again.next_data(3).await.len(), 3, "an id from before means offset 0 in what was added");
 }
 
+/// Deletes the topic and creates it again, once ssegate knows that it is gone.
+async fn make_anew(kafka: &Kafka, topic: &str, ssegate: &Ssegate) {
+    kafka.delete_topic(topic).await;
+    let gone = format!("topic {topic} is gone");
+    ssegate
+        .wait_log("that it is gone", |line| line["cause"].as_str().unwrap_or_default().contains(&gone))
+        .await;
+    kafka.create_topic(topic, 1).await;
+}
+
 #[tokio::test]
 async fn a_topic_made_anew_is_told_and_read_from_its_first_record_on() {
+    if Kafka::shared().await.is_mock() {
+        return eprintln!("skipped on the mock cluster: it cannot delete topics");
+    }
+    for new in [1, 20] {
+        let (kafka, topic, ssegate) = start(1).await;
+        let mut stream = EventSource::connect(ssegate.url("/t"), Options::http1()).await;
+        stream.next_named("stream.position").await;
+        kafka.produce_all((0..5).map(|n| Record::to(&topic).payload(n.to_string()))).await;
+        stream.next_data(5).await;
+        let mut away = EventSource::connect(ssegate.url("/t"), Options::http1()).await;
+        let old = away.next_named("stream.position").await.id;
+        away.close();
+        make_anew(kafka, &topic, &ssegate).await;
+        let numbers: Vec<_> = (0..new).map(|n| format!("new {n}")).collect();
+        kafka.produce_all(numbers.iter().map(|data| Record::to(&topic).payload(data))).await;
+        assert_eq!(stream.next_gap().await["reason"], "recreated");
+        assert_eq!(stream.next_data(new).await, numbers);
+        // An offset of before means nothing now, whether or not there is such a one again.
+        let mut back = EventSource::connect(ssegate.url("/t"), Options::http1().resume(&old)).await;
+        assert_eq!(back.next_gap().await["reason"], "unknown_id");
+        let counted = ssegate.metrics().await.sum("ssegate_source_gaps_total", &[("reason", "recreated")]);
+        assert_eq!(counted, 2.0, "one for each feed");
+    }
+}
+
+#[tokio::test]
+async fn what_retention_took_while_the_broker_was_away_is_told() {
+    let (kafka, topic, ssegate) = start(2).await;
+    if kafka.is_mock() {
+        return eprintln!("skipped on the mock cluster: it cannot trim topics");
+    }
+    let proxy = kafka.link().await;
+    let behind = Ssegate::start(config(&kafka.link_bootstrap(), &topic)).await;
+    let mut stream = EventSource::connect(behind.url("/t"), Options::http1()).await;
+    let mut other = EventSource::connect(ssegate.url("/t"), Options::http1()).await;
+    stream.next_named("stream.position").await;
+    other.next_named("stream.position").await;
+    proxy.pause();
+    kafka.produce_all((0..20).map(|n| Record::to(&topic).partition(n % 2).payload(n.to_string()))).await;
+    other.next_data(20).await;
+    kafka.delete_records(&topic, 0, 7).await;
+    proxy.cut_all();
+    proxy.resume();
+    let gap = stream.next_gap().await;
+    assert_eq!(gap["reason"], "trimmed");
+    let (from, to) = (gap["from"]["0"].as_u64().unwrap(), gap["to"]["0"].as_u64().unwrap());
+    assert_eq!(to, 7);
+    let own = |data: &String| data.parse::<u64>().unwrap() % 2 == 0;
+    let received =
+        stream.events().iter().filter(|event| event.event == "message").map(|event| event.data.clone());
+    let mut data: Vec<_> = received.collect();
+    data.extend(stream.next_data(20 - (to - from) as usize - data.len()).await);
+    assert_eq!(data.iter().filter(|data| own(data)).count() as u64, 10 - (to - from));
+    assert_eq!(data.iter().filter(|data| !own(data)).count(), 10);
+}
+
+#[tokio::test]
+async fn a_topic_that_is_gone_holds_up_no_other() {
     let (kafka, topic, ssegate) = start(1).await;
     if kafka.is_mock() {
         return eprintln!("skipped on the mock cluster: it cannot delete topics");
     }
-    let mut stream = EventSource::connect(ssegate.url("/t"), Options::http1()).await;
-    stream.next_named("stream.position").await;
-    kafka.produce_all((0..5).map(|n| Record::to(&topic).payload(n.to_string()))).await;
-    stream.next_data(5).await;
-    kafka.delete_topic(&topic).await;
-    kafka.create_topic(&topic, 1).await;
-    kafka.produce(Record::to(&topic).payload("new life")).await;
-    assert_eq!(stream.next_gap().await["reason"], "recreated");
-    assert_eq!(stream.next_message().await.data, "new life");
-    assert!(ssegate.metrics().await.sum("ssegate_source_gaps_total", &[("reason", "recreated")]) >= 1.0);
+    let doomed = unique("a-doomed");
+    kafka.create_topic(&doomed, 1).await;
+    let mut of_doomed =
+        EventSource::connect(ssegate.url(&format!("/topics/{doomed}")), Options::http1()).await;
+    let mut alive = EventSource::connect(ssegate.url("/t"), Options::http1()).await;
+    of_doomed.next_named("stream.position").await;
+    alive.next_named("stream.position").await;
+    kafka.delete_topic(&doomed).await;
+    kafka.add_partitions(&topic, 3).await;
+    kafka.produce_all((0..3).map(|n| Record::to(&topic).partition(n).payload(n.to_string()))).await;
+    assert_eq!(alive.next_data(3).await.len(), 3, "its new partitions are found all the same");
 }
 
 #[tokio::test]

@@ -30,6 +30,11 @@ pub(super) struct News {
 }
 
 impl Context {
+    /// What went wrong before is over.
+    pub(super) fn clear(&self) {
+        *self.news.lock() = News::default();
+    }
+
     /// How it stands.
     pub(super) fn news(&self) -> News {
         let mut news = self.news.lock();
@@ -113,4 +118,4 @@ const FIXED: &[(&str, &str)] = &[
 const DEFAULT_REFRESH: Duration = Duration::from_secs(30);
 
 /// How long a question to the cluster may take.
-pub(super) const ASK: Duration = Duration::from_secs(5);
+pub(super) const ASK: Duration = Duration::from_secs(3);

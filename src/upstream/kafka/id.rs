@@ -6,18 +6,20 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 
 use crate::hub::{Decoded, IdCodec, Position};
 
-/// Base64url of: version, four bytes of hash, the number of partitions, and the next offset of each; numbers as
-/// LEB128.
+/// Base64url of: version, four bytes of hash, the number of partitions up to the last that is not at
+/// offset 0, and the next offset of each; numbers as LEB128.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct TopicCodec {
     scope: [u8; 4],
 }
 
 impl TopicCodec {
-    /// The codec of a topic. Some brokers tell no cluster id; then the topic alone is told apart.
-    pub(super) fn new(cluster: Option<&str>, topic: &str) -> Self {
+    /// The codec of a topic. Some brokers tell no cluster id; then the topic alone is told apart. `generation`
+    /// counts how often the topic was seen to be created anew: offsets of before mean nothing after.
+    pub(super) fn new(cluster: Option<&str>, topic: &str, generation: u32) -> Self {
         let mut hash = FNV_OFFSET;
-        for byte in cluster.unwrap_or_default().bytes().chain([0]).chain(topic.bytes()) {
+        let generation = generation.to_be_bytes().into_iter().filter(|_| generation > 0);
+        for byte in cluster.unwrap_or_default().bytes().chain([0]).chain(topic.bytes()).chain(generation) {
             hash = (hash ^ u32::from(byte)).wrapping_mul(FNV_PRIME);
         }
         Self { scope: hash.to_be_bytes() }
@@ -31,13 +33,14 @@ impl TopicCodec {
         // Librdkafka's offsets are signed: what does not fit was never given by Kafka.
         let sound =
             next.len() as u64 == partitions && rest.is_empty() && next.iter().all(|&n| n <= MAX_OFFSET);
-        sound.then(|| Position::new(next))
+        // A forged id could hold many zeros, each of them a step for whoever compares positions.
+        sound.then(|| Position::new(without_end_zeros(&next).to_vec()))
     }
 }
 
 impl IdCodec for TopicCodec {
     fn encode(&self, position: &Position, out: &mut String) {
-        let next = position.as_slice();
+        let next = without_end_zeros(position.as_slice());
         let mut bytes = Vec::with_capacity(8 + next.len() * 5);
         bytes.push(VERSION);
         bytes.extend_from_slice(&self.scope);
@@ -57,6 +60,11 @@ impl IdCodec for TopicCodec {
     fn single_order(&self) -> bool {
         false
     }
+}
+
+/// Partitions at offset 0 say nothing where no other follows.
+fn without_end_zeros(next: &[u64]) -> &[u64] {
+    &next[..next.iter().rposition(|&offset| offset > 0).map_or(0, |last| last + 1)]
 }
 
 fn put_number(mut number: u64, out: &mut Vec<u8>) {
@@ -100,10 +108,14 @@ mod tests {
 
     #[test]
     fn ids_of_other_topics_and_cut_ids_are_unknown() {
-        let codec = TopicCodec::new(Some("c1"), "orders");
+        let codec = TopicCodec::new(Some("c1"), "orders", 0);
         let id = encoded(&codec, &Position::new(vec![5, 1_000_000_000, 0]));
         assert_eq!(codec.decode(&id), Decoded::Position(Position::new(vec![5, 1_000_000_000])));
-        for other in [TopicCodec::new(Some("c1"), "audit"), TopicCodec::new(Some("c2"), "orders")] {
+        for other in [
+            TopicCodec::new(Some("c1"), "audit", 0),
+            TopicCodec::new(Some("c2"), "orders", 0),
+            TopicCodec::new(Some("c1"), "orders", 1),
+        ] {
             assert_eq!(other.decode(&id), Decoded::Unknown);
         }
         for end in 0..id.len() {
@@ -114,7 +126,7 @@ mod tests {
 
     #[test]
     fn five_hundred_partitions_take_at_most_eight_characters_each() {
-        let codec = TopicCodec::new(None, "wide");
+        let codec = TopicCodec::new(None, "wide", 0);
         let id = encoded(&codec, &Position::new((0..500).map(|n| 1_000_000_000 + n).collect()));
         assert!(id.len() <= 500 * 8, "{}", id.len());
     }
@@ -122,14 +134,14 @@ mod tests {
     proptest! {
         #[test]
         fn every_position_comes_back(next in proptest::collection::vec(0..=MAX_OFFSET, 0..40)) {
-            let codec = TopicCodec::new(Some("c"), "t");
+            let codec = TopicCodec::new(Some("c"), "t", 0);
             let position = Position::new(next);
             prop_assert_eq!(codec.decode(&encoded(&codec, &position)), Decoded::Position(position));
         }
 
         #[test]
         fn no_text_is_a_crash(id in ".{0,80}", bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
-            let codec = TopicCodec::new(Some("c"), "t");
+            let codec = TopicCodec::new(Some("c"), "t", 0);
             codec.decode(&id);
             let mut own = vec![VERSION];
             own.extend(codec.scope);

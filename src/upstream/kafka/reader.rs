@@ -21,31 +21,32 @@ use crate::upstream::link::Link;
 /// Reads until `stop` is set or the consumer is of no more use; tells why before it lets go of the consumer,
 /// which may take long.
 pub(super) fn run(config: &config::Kafka, link: &Link, stop: &AtomicBool, told: oneshot::Sender<Broken>) {
-    let consumer = match client::consumer(config) {
-        Ok(consumer) => consumer,
+    let (consumer, asker) =
+        match client::consumer(config).and_then(|one| Ok((one, client::consumer(config)?))) {
+            Ok(both) => both,
+            Err(broken) => return drop(told.send(broken)),
+        };
+    let cluster = match connect(&asker) {
+        Ok(cluster) => cluster,
         Err(broken) => return drop(told.send(broken)),
     };
-    let broken = match connect(&consumer) {
-        Ok(cluster) => {
-            link.up();
-            Reader::new(&consumer, link, cluster, client::refresh_interval(config)).read(stop)
-        }
-        Err(broken) => broken,
-    };
+    link.up();
+    let mut reader =
+        Reader::new(&consumer, link, Topics::new(asker, cluster), client::refresh_interval(config));
+    let broken = reader.read(stop);
     // The receiver is gone when the session was dropped.
     let _ = told.send(broken);
-    drop(consumer);
 }
 
 /// Waits for any broker, and asks it for the cluster's id.
-fn connect(consumer: &Consumer) -> Result<Option<String>, Broken> {
+fn connect(asker: &Consumer) -> Result<Option<String>, Broken> {
     // Serves the errors that say why, while the answer is awaited.
-    let answered = consumer.fetch_metadata(Some(PROBE), ASK);
-    let _ = consumer.poll(Duration::ZERO);
+    let answered = asker.fetch_metadata(Some(PROBE), ASK);
+    let _ = asker.poll(Duration::ZERO);
     match answered {
-        Ok(_) => Ok(consumer.client().fetch_cluster_id(ASK)),
+        Ok(_) => Ok(asker.client().fetch_cluster_id(ASK)),
         Err(error) => {
-            let why = consumer.context().news().error.unwrap_or_else(|| error.to_string());
+            let why = asker.context().news().error.unwrap_or_else(|| error.to_string());
             Err(Broken::new("no broker answers", why))
         }
     }
@@ -54,7 +55,6 @@ fn connect(consumer: &Consumer) -> Result<Option<String>, Broken> {
 struct Reader<'s> {
     consumer: &'s Consumer,
     link: &'s Link,
-    cluster: Option<String>,
     topics: Topics,
     changes: watch::Receiver<()>,
     up: bool,
@@ -63,23 +63,14 @@ struct Reader<'s> {
 }
 
 impl<'s> Reader<'s> {
-    fn new(consumer: &'s Consumer, link: &'s Link, cluster: Option<String>, look_every: Duration) -> Self {
+    fn new(consumer: &'s Consumer, link: &'s Link, topics: Topics, look_every: Duration) -> Self {
         let mut changes = link.wanted().changes();
         changes.mark_changed();
         let now = Instant::now();
-        Self {
-            consumer,
-            link,
-            cluster,
-            topics: Topics::default(),
-            changes,
-            up: true,
-            look_at: now + look_every,
-            look_every,
-        }
+        Self { consumer, link, topics, changes, up: true, look_at: now + look_every, look_every }
     }
 
-    fn read(mut self, stop: &AtomicBool) -> Broken {
+    fn read(&mut self, stop: &AtomicBool) -> Broken {
         while !stop.load(Ordering::Relaxed) {
             if let Err(error) = self.turn() {
                 return Broken::new("reading Kafka failed", error);
@@ -92,14 +83,12 @@ impl<'s> Reader<'s> {
         if self.changes.has_changed().unwrap_or(false) {
             self.changes.mark_unchanged();
             self.topics.follow(self.consumer, self.link.wanted().snapshot())?;
-            self.topics.open_joined(self.cluster.as_deref());
+            self.topics.open_joined();
         }
         if self.up {
             self.begin();
-            self.look();
-            if let Err(error) = self.topics.tell_ends(self.consumer) {
-                self.link.trouble(&format!("asking for the ends of a topic failed: {error}"));
-            }
+            self.look()?;
+            self.topics.tell_ends().iter().for_each(|trouble| self.link.trouble(trouble));
         }
         self.make_way();
         self.take_in()?;
@@ -109,20 +98,19 @@ impl<'s> Reader<'s> {
 
     /// Begins the topics that wait, now and then.
     fn begin(&mut self) {
-        for trouble in self.topics.begin_waiting(self.consumer, self.cluster.as_deref()) {
-            self.link.trouble(&trouble);
-        }
+        let (troubles, told) = self.topics.begin_waiting(self.consumer);
+        troubles.iter().for_each(|trouble| self.link.trouble(trouble));
+        told.iter().for_each(|(feed, reason)| self.link.tell_gap(feed, *reason));
         self.link.settled();
     }
 
-    /// Looks for new partitions, now and then.
-    fn look(&mut self) {
+    /// Looks for new partitions and for topics that are gone, now and then.
+    fn look(&mut self) -> Result<(), KafkaError> {
         if self.look_at <= Instant::now() {
             self.look_at = Instant::now() + self.look_every;
-            if let Err(error) = self.topics.find_new_partitions(self.consumer) {
-                self.link.trouble(&format!("looking for new partitions failed: {error}"));
-            }
+            self.topics.look(self.consumer)?.iter().for_each(|trouble| self.link.trouble(trouble));
         }
+        Ok(())
     }
 
     /// Lets readers that are behind catch up a little, since this source can wait.
@@ -175,6 +163,14 @@ impl<'s> Reader<'s> {
                 Ok(())
             }
             _ if matches!(error, KafkaError::MessageConsumptionFatal(_)) => Err(error),
+            Some(
+                RDKafkaErrorCode::UnknownTopicOrPartition
+                | RDKafkaErrorCode::UnknownTopic
+                | RDKafkaErrorCode::UnknownPartition,
+            ) => {
+                self.look_at = self.look_at.min(Instant::now() + LOOK_SOON);
+                Ok(())
+            }
             // What librdkafka mends by itself is shown by `watch_health`; the rest may pass, too.
             Some(RDKafkaErrorCode::AllBrokersDown | RDKafkaErrorCode::BrokerTransportFailure) => Ok(()),
             _ => {
@@ -186,6 +182,8 @@ impl<'s> Reader<'s> {
 
     /// librdkafka connects again by itself, and goes on at the exact offset; this only tells how it stands.
     fn watch_health(&mut self) {
+        // The asker's own events are served, so that they do not pile up; what they say, the consumer's say too.
+        while self.topics.asker().poll(Duration::ZERO).is_some() {}
         let News { error, all_down } = self.consumer.context().news();
         if all_down && self.up {
             self.up = false;
@@ -193,7 +191,7 @@ impl<'s> Reader<'s> {
         }
         if !self.up {
             let probe = self.topics.any().map_or(PROBE, |topic| topic);
-            if self.consumer.fetch_metadata(Some(probe), PROBE_WAIT).is_ok() {
+            if self.topics.asker().fetch_metadata(Some(probe), PROBE_WAIT).is_ok() {
                 self.came_back();
             }
         }
@@ -202,6 +200,7 @@ impl<'s> Reader<'s> {
     fn came_back(&mut self) {
         if !self.up {
             self.up = true;
+            self.consumer.context().clear();
             self.link.up();
             self.link.reconnecting();
         }
@@ -235,6 +234,8 @@ impl Record for Message<'_> {
 
 /// A topic name asked for where none is known yet: only that a broker answers counts.
 const PROBE: &str = "__ssegate_probe";
+/// How soon to look for topics that are gone, once one seems to be.
+const LOOK_SOON: Duration = Duration::from_millis(250);
 /// How long to wait for that answer when the cluster was lost.
 const PROBE_WAIT: Duration = Duration::from_millis(500);
 /// How long a poll waits for the first message.

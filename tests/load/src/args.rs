@@ -148,6 +148,18 @@ pub struct Options {
     pub json: Option<PathBuf>,
 }
 
+impl Options {
+    /// The core that the server is kept on.
+    pub fn server_core(&self) -> Option<usize> {
+        (!self.no_pin).then_some(self.server_core)
+    }
+
+    /// The core that everything else is kept on.
+    pub fn load_core(&self) -> Option<usize> {
+        (!self.no_pin).then_some(self.load_core)
+    }
+}
+
 /// Which way events reach the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Via {

@@ -118,9 +118,9 @@ impl Fleet {
         limit: Duration,
         mut done: impl FnMut(&Tally) -> bool,
     ) -> anyhow::Result<()> {
-        let deadline = Instant::now() + limit;
+        let began = Instant::now();
         loop {
-            let left = deadline.saturating_duration_since(Instant::now());
+            let left = limit.saturating_sub(began.elapsed());
             if left.is_zero() || done(&self.tally) {
                 return Ok(());
             }

@@ -1,9 +1,9 @@
 //! `ssegate-load`: holds many clients, publishes to them, and tells what that costs the server.
 //!
-//! Reading order: [`args`] says what can be asked for; [`scenario`] runs it against a [`target`], which is a
-//! server started here ([`child`]), one that runs already, a [`peer`], or the [`floor`]. A [`fleet`] is one epoll loop
-//! over many [`client`]s, each of which undoes TLS, [`http1`] or [`http2`], and [`sse`]; what arrives is
-//! checked in [`tally`]. [`publish`] sends the events, [`usage`] reads the server's CPU time and memory,
+//! Reading order: [`args`] says what can be asked for; [`scenario`] runs it against a [`target`], which is an
+//! [`ssegate`] or a [`peer`] started here, a server that runs already, or the [`floor`]. A [`fleet`] is one
+//! epoll loop over many [`client`]s, each of which undoes TLS, [`http1`] or [`http2`], and [`sse`]; what arrives
+//! is checked in [`tally`]. [`publish`] sends the events, [`usage`] reads the server's CPU time and memory,
 //! [`report`] prints.
 
 mod args;
@@ -18,7 +18,9 @@ mod peer;
 mod publish;
 mod report;
 mod scenario;
+mod scratch;
 mod sse;
+mod ssegate;
 mod tally;
 mod target;
 mod usage;

@@ -5,13 +5,13 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Stdio;
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 
 use crate::args::Options;
 use crate::child::Child;
-use crate::target::{free_address, wait_for};
+use crate::ssegate::{CHANNEL, PATH, PAUSE, START, free_address, wait_for};
 
 /// A running nginx.
 pub struct Nchan {
@@ -30,11 +30,10 @@ impl Nchan {
     ///
     /// # Errors
     /// Where a package is missing, or it does not start.
-    pub fn start(options: &Options, folder: &Path) -> anyhow::Result<Self> {
+    pub fn start(options: &Options, folder: &str) -> anyhow::Result<Self> {
         if !Path::new(MODULE).exists() {
             bail!("{MODULE} is missing: apt-get install nginx libnginx-mod-nchan");
         }
-        let folder = folder.to_str().context("the folder for temporary files is not UTF-8")?;
         if !options.plain {
             certificate(folder)?;
         }
@@ -43,8 +42,7 @@ impl Nchan {
         fs::write(&config, configuration(options, folder, public, publisher))?;
         let log = File::create(format!("{folder}/nginx.log"))?;
         let arguments = ["nginx", "-p", folder, "-c", &config, "-e", "stderr"];
-        let core = (!options.no_pin).then_some(options.server_core);
-        let mut master = Child::start(&arguments, core, |command| {
+        let mut master = Child::start(&arguments, options.server_core(), |command| {
             command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log)
         })?;
         wait_for(&mut master, public)?;
@@ -62,7 +60,7 @@ fn worker(master: &mut Child) -> anyhow::Result<u32> {
         if let Some(child) = children.split_whitespace().next() {
             return Ok(child.parse()?);
         }
-        sleep(Duration::from_millis(20));
+        sleep(PAUSE);
     }
     bail!("nginx has no worker")
 }
@@ -126,19 +124,16 @@ http {{
   server {{
     listen {public} {tls}backlog=4096;
     {files}
-    location = /load {{ nchan_subscriber eventsource; nchan_channel_id load; nchan_subscriber_first_message newest; }}
+    location = {PATH} {{ nchan_subscriber eventsource; nchan_channel_id {CHANNEL}; nchan_subscriber_first_message newest; }}
   }}
   server {{
     listen {publisher};
     keepalive_requests 1000000000;
-    location = /publish {{ nchan_publisher; nchan_channel_id load; }}
+    location = /publish {{ nchan_publisher; nchan_channel_id {CHANNEL}; }}
   }}
 }}
 "
     )
 }
-
-/// How long the worker may take to come.
-const START: Duration = Duration::from_secs(5);
 
 const MODULE: &str = "/usr/lib/nginx/modules/ngx_nchan_module.so";

@@ -56,6 +56,9 @@ impl Road {
             let due = began + pace * seq as u32;
             sleep(due.saturating_duration_since(Instant::now()));
             late = late.max(due.elapsed());
+            if late > BEHIND {
+                bail!("the server takes events too slowly: {seq} in {:?}", began.elapsed());
+            }
             sender.send(payload(seq, unix_nanos(), plan.payload).as_bytes())?;
         }
         while sender.waiting > 0 {
@@ -173,6 +176,9 @@ pub fn probe(addr: SocketAddr, path: &str) -> anyhow::Result<String> {
 
 /// Requests sent ahead of their answers.
 const AHEAD: usize = 256;
+
+/// How far publishing may fall behind its schedule.
+const BEHIND: Duration = Duration::from_secs(90);
 
 /// How long the other side may take.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -1,13 +1,11 @@
 //! The server under load: an ssegate started for one run, one that runs already, or the floor; and where its
 //! events come from.
 
-use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{ChildStdin, ChildStdout, Stdio};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 
@@ -15,7 +13,9 @@ use crate::args::{Options, Peer, Plan, Via};
 use crate::child::Child;
 use crate::dial::Dial;
 use crate::peer::Nchan;
-use crate::publish::{Published, Road, probe};
+use crate::publish::{Published, Road};
+use crate::scratch::Scratch;
+use crate::ssegate::{CHANNEL, PATH, Ssegate};
 
 /// A server, ended with what belongs to it when dropped.
 pub struct Target {
@@ -70,7 +70,7 @@ impl Target {
     /// Where it does not start, or there is none.
     pub fn new(options: &Options, via: Via, linger: u32) -> anyhow::Result<Self> {
         match (&options.server, &options.url) {
-            (Some(server), _) => Self::start(server, options, via, linger),
+            (Some(server), _) => Self::ours(server, options, via, linger),
             (None, Some(url)) => Self::running(url, options),
             (None, None) => bail!("name a server: --server target/release/ssegate, or --url with --pid"),
         }
@@ -100,7 +100,7 @@ impl Target {
             "--payload",
             &payload,
         ];
-        let mut server = Child::start(&arguments, core(options), |command| {
+        let mut server = Child::start(&arguments, options.server_core(), |command| {
             command.stdin(Stdio::piped()).stdout(Stdio::piped())
         })?;
         let stdin = server.process().stdin.take().context("no stdin")?;
@@ -128,8 +128,8 @@ impl Target {
     pub fn peer(options: &Options, peer: Peer) -> anyhow::Result<Self> {
         let scratch = Scratch::new()?;
         let Peer::Nchan = peer;
-        let nchan = Nchan::start(options, &scratch.0)?;
-        let mut dial = Dial::new(nchan.public, "/load", options)?;
+        let nchan = Nchan::start(options, scratch.path()?)?;
+        let mut dial = Dial::new(nchan.public, PATH, options)?;
         dial.announces = false;
         Ok(Self {
             name: "nginx+nchan".to_owned(),
@@ -150,36 +150,19 @@ impl Target {
         self.source.take().context("say how events reach the server: --publish-url or --redis")
     }
 
-    fn start(server: &Path, options: &Options, via: Via, linger: u32) -> anyhow::Result<Self> {
+    fn ours(server: &Path, options: &Options, via: Via, linger: u32) -> anyhow::Result<Self> {
         let scratch = Scratch::new()?;
-        let (redis, addr) = match (via, options.redis) {
-            (Via::Push, _) => (None, None),
-            (Via::Redis, Some(addr)) => (None, Some(addr)),
-            (Via::Redis, None) => {
-                let (redis, addr) = start_redis(options, &scratch)?;
-                (Some(redis), Some(addr))
-            }
-        };
-        let config = scratch.0.join("config.yaml");
-        fs::write(&config, configuration(options, addr, linger))?;
-        let log = scratch.0.join("log");
-        let arguments = [text(server)?, "serve", "--config", text(&config)?];
-        let output = File::create(&log)?;
-        let mut child = Child::start(&arguments, core(options), |command| {
-            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(output)
-        })?;
-        let (public, admin) = listening(&mut child, &log)?;
-        let (via, road) = match addr {
-            None => ("push", Road::Post { addr: admin, path: "/publish/load".to_owned() }),
-            Some(addr) => ("redis", Road::Redis { addr, channel: "load".to_owned() }),
-        };
+        let ssegate = Ssegate::start(server, options, via, linger, scratch.path()?)?;
         Ok(Self {
             name: "ssegate".to_owned(),
-            via,
-            dial: Dial::new(public, "/load", options)?,
-            pid: child.pid(),
-            source: Some(Source::Road(road)),
-            _children: [Some(child), redis].into_iter().flatten().collect(),
+            via: match via {
+                Via::Push => "push",
+                Via::Redis => "redis",
+            },
+            dial: Dial::new(ssegate.public, PATH, options)?,
+            pid: ssegate.server.pid(),
+            source: Some(Source::Road(ssegate.road)),
+            _children: [Some(ssegate.server), ssegate.redis].into_iter().flatten().collect(),
             _scratch: Some(scratch),
         })
     }
@@ -191,7 +174,7 @@ impl Target {
                 let (_, addr, path) = parse_url(url)?;
                 Some(Road::Post { addr, path })
             }
-            (None, Some(addr)) => Some(Road::Redis { addr, channel: "load".to_owned() }),
+            (None, Some(addr)) => Some(Road::Redis { addr, channel: CHANNEL.to_owned() }),
             (None, None) => None,
         };
         Ok(Self {
@@ -212,86 +195,6 @@ impl Target {
     }
 }
 
-fn configuration(options: &Options, redis: Option<SocketAddr>, linger: u32) -> String {
-    let tls = if options.plain { "none" } else { "self_signed" };
-    let upstream = match redis {
-        None => "push: {}".to_owned(),
-        Some(addr) => format!("redis: {{ url: \"redis://{addr}\" }}"),
-    };
-    format!(
-        "server: {{ listen: \"127.0.0.1:0\", tls: {tls}, drain: 100ms }}\n\
-         admin: {{ listen: \"127.0.0.1:0\" }}\n\
-         log: {{ format: json }}\n\
-         upstreams:\n  source: {{ {upstream} }}\n\
-         routes:\n  - path: /load\n    from: {{ upstream: source, channel: load }}\n    linger: {linger}ms\n"
-    )
-}
-
-/// The public and the admin address that a server logs, once it is ready.
-fn listening(server: &mut Child, log: &Path) -> anyhow::Result<(SocketAddr, SocketAddr)> {
-    let deadline = Instant::now() + START;
-    loop {
-        let lines = fs::read_to_string(log)?;
-        let addr = |name: &str| {
-            let events =
-                lines.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-            let mut bound = events.filter(|event| event["message"] == "listening" && event["name"] == name);
-            bound.find_map(|event| event["addr"].as_str()?.parse::<SocketAddr>().ok())
-        };
-        if let (Some(public), Some(admin)) = (addr("server"), addr("admin"))
-            && probe(admin, "/readyz").is_ok()
-        {
-            return Ok((public, admin));
-        }
-        if let Some(status) = server.ended()? {
-            bail!("the server ended at once ({status}):\n{lines}");
-        }
-        if Instant::now() > deadline {
-            bail!("the server is not ready after {START:?}:\n{lines}");
-        }
-        sleep(Duration::from_millis(20));
-    }
-}
-
-/// A Redis of our own, on the core of the load.
-fn start_redis(options: &Options, scratch: &Scratch) -> anyhow::Result<(Child, SocketAddr)> {
-    let addr = free_address()?;
-    let port = addr.port().to_string();
-    let arguments =
-        ["redis-server", "--bind", "127.0.0.1", "--port", &port, "--save", "", "--dir", text(&scratch.0)?];
-    let mut redis = Child::start(&arguments, (!options.no_pin).then_some(options.load_core), |command| {
-        command.stdin(Stdio::null()).stdout(Stdio::null())
-    })?;
-    wait_for(&mut redis, addr)?;
-    Ok((redis, addr))
-}
-
-/// An address that was free a moment ago, for servers that cannot be asked to take any.
-///
-/// # Errors
-/// Where there is none.
-pub fn free_address() -> anyhow::Result<SocketAddr> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
-}
-
-/// Waits until `server` listens at `addr`.
-///
-/// # Errors
-/// Where it ends before, or takes too long.
-pub fn wait_for(server: &mut Child, addr: SocketAddr) -> anyhow::Result<()> {
-    let deadline = Instant::now() + START;
-    while TcpStream::connect(addr).is_err() {
-        if let Some(status) = server.ended()? {
-            bail!("{} ended at once ({status})", server.name());
-        }
-        if Instant::now() > deadline {
-            bail!("{} does not listen after {START:?}", server.name());
-        }
-        sleep(Duration::from_millis(20));
-    }
-    Ok(())
-}
-
 /// Whether it is plain, where, and the path.
 fn parse_url(url: &str) -> anyhow::Result<(bool, SocketAddr, String)> {
     let (scheme, rest) = url.split_once("://").context("a URL begins with http:// or https://")?;
@@ -300,38 +203,3 @@ fn parse_url(url: &str) -> anyhow::Result<(bool, SocketAddr, String)> {
         addr.replace("localhost", "127.0.0.1").parse().context("a URL has an IP address and a port")?;
     Ok((scheme == "http", addr, format!("/{path}")))
 }
-
-fn core(options: &Options) -> Option<usize> {
-    (!options.no_pin).then_some(options.server_core)
-}
-
-fn text(path: &Path) -> anyhow::Result<&str> {
-    path.to_str().with_context(|| format!("{} is not UTF-8", path.display()))
-}
-
-/// A folder for one run's files.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new() -> anyhow::Result<Self> {
-        let name = format!("ssegate-load-{}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        fs::create_dir_all(&path)?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let log = fs::read_to_string(self.0.join("log")).unwrap_or_default();
-        let news = log.lines().filter(|line| line.contains(r#""WARN""#) || line.contains(r#""ERROR""#));
-        news.take(SHOWN).for_each(|line| eprintln!("the server's log: {line}"));
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-/// How long a server may take until it is ready.
-const START: Duration = Duration::from_secs(15);
-
-/// Lines of trouble that are shown of a server's log.
-const SHOWN: usize = 5;
