@@ -11,7 +11,7 @@ help: ## list the targets
 
 demo: ## run ssegate with a page of live streams on https://localhost:8443/
 	@scripts/need.sh build
-	cargo run --locked -- demo
+	cargo run --locked -- demo $(ARGS)
 
 test: ## run every test, against a real Redis, a real Kafka, Chromium and Firefox
 	@scripts/need.sh test

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
+use anyhow::Context as _;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
@@ -36,9 +37,11 @@ impl App {
     /// An address that cannot be bound, or a certificate that cannot be made. Upstreams that are down are
     /// none: they are tried for ever.
     pub async fn start(config: &Config, fallback: Option<Fallback>) -> anyhow::Result<Self> {
-        let bound =
-            config.server.listen.iter().map(|&addr| http::bind(addr)).collect::<Result<Vec<_>, _>>()?;
-        let admin_bound = config.admin.listen.map(http::bind).transpose()?;
+        let bound = config.server.listen.iter().map(|&addr| http::bind(addr)).collect::<Result<Vec<_>, _>>();
+        let bound = bound.context("`server.listen`")?;
+        let admin_bound = config.admin.listen.map(http::bind).transpose();
+        let admin_bound =
+            admin_bound.context("`admin.listen`, by default 127.0.0.1:9090; `none` does without")?;
         let terminator = Terminator::new(&config.server.tls, &config.server.listen)?;
 
         let metrics = Metrics::new();

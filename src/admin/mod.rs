@@ -83,7 +83,7 @@ impl Admin {
             "/readyz" => self.readiness(),
             "/metrics" => self.metrics(),
             "/status" => typed("application/json", status::text(self)),
-            _ => return Err(Problem::NoRoute),
+            _ => return Err(Problem::NoAdminPath),
         };
         match *request.method() {
             Method::GET | Method::HEAD => Ok(answer),

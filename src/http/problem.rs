@@ -26,6 +26,8 @@ pub enum Problem {
     TooLarge,
     /// Nothing to publish to: no `push` upstream is configured.
     NoPush,
+    /// The admin listener has no such path.
+    NoAdminPath,
     /// A page of some site asks the admin listener to act.
     CrossSite,
     /// A query or path that does not say what it must.
@@ -64,6 +66,11 @@ impl Problem {
                 StatusCode::NOT_FOUND,
                 "no-push",
                 "No upstream of kind `push` is configured; add one, and a route that reads from it.",
+            ),
+            Self::NoAdminPath => (
+                StatusCode::NOT_FOUND,
+                "no-admin-path",
+                "Here are /healthz, /readyz, /metrics, /status and /publish/<channel>.",
             ),
             Self::CrossSite => (
                 StatusCode::FORBIDDEN,

@@ -245,7 +245,7 @@ impl Drop for Registered {
         tracing::info!(
             route = control.route.name,
             client = %control.client.ip(),
-            seconds = control.opened.elapsed().as_secs_f64(),
+            seconds = control.opened.elapsed().as_millis() as f64 / 1000.0,
             events = control.events.load(Ordering::Relaxed),
             bytes = control.bytes.load(Ordering::Relaxed),
             why,

@@ -74,6 +74,7 @@ routes: [ {{ path: /news, host: a.example, from: {{ upstream: cache, channel: ne
     let addr = taken.local_addr().unwrap().to_string();
     assert!(exit.stderr.contains(&format!("cannot listen on {addr}")), "{}", exit.stderr);
     assert!(exit.stderr.contains("another process listens there"), "{}", exit.stderr);
+    assert!(exit.stderr.contains("`server.listen`"), "{}", exit.stderr);
 }
 
 #[tokio::test]
