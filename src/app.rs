@@ -16,7 +16,7 @@ use crate::config::{Config, UpstreamKind};
 use crate::http::{self, Bound, Edge, Fallback, Router, Streams, Terminator};
 use crate::hub::{Hub, Memory};
 use crate::metrics::Metrics;
-use crate::upstream::{self, Link, Push};
+use crate::upstream::{self, Histories, Link, Push};
 
 /// A running ssegate.
 pub struct App {
@@ -158,11 +158,14 @@ fn start_upstreams(
     push: &Arc<Push>,
     tasks: &mut JoinSet<()>,
 ) -> Vec<(&'static str, Arc<Link>)> {
+    // Live events come first: what was read of the past takes a quarter at most.
+    let memory = edge.hub.memory().part(config.limits.memory / 4);
+    let histories = Histories { memory, concurrency: config.replay_concurrency };
     let start = |upstream: &crate::config::Upstream| {
         let wanted = edge.hub.wanted(&upstream.name).expect("the hub knows every upstream");
         let metrics = edge.metrics.upstream(&upstream.name);
         let link = Link::new(Arc::clone(&upstream.name), Arc::clone(wanted), metrics);
-        upstream::start(upstream, &link, push, tasks);
+        upstream::start(upstream, &link, push, &histories, tasks);
         let kind = match upstream.kind {
             UpstreamKind::Redis(_) => "redis",
             UpstreamKind::Kafka(_) => "kafka",

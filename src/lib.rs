@@ -12,16 +12,18 @@
 //! - [`upstream`] keeps a link to each Redis or Kafka and hands its records over.
 //! - [`shape`] makes an event of a record, and [`sse`] the bytes of an event, once for all clients.
 //! - [`hub`] is the heart: a log for each feed, and cursors that read it.
+//! - [`history`] reads what only the upstream still holds, once for all cursors that stand before their log.
 //! - [`http`] terminates TLS, routes, and serves each cursor as a stream.
 //! - [`admin`] and [`metrics`] show operators how it goes; [`cli`] is the command line.
 //!
-//! `sse` ← `shape` ← `hub` ← `upstream`, `http`: dependencies point one way, and a test keeps it so. What must
+//! `sse` ← `shape` ← `hub` ← `history` ← `upstream`, and `hub` ← `http`: dependencies point one way, and a test keeps it so. What must
 //! always be true is listed in `ARCHITECTURE.md`.
 
 pub mod admin;
 pub mod app;
 pub mod cli;
 pub mod config;
+pub mod history;
 pub mod http;
 pub mod hub;
 pub mod metrics;

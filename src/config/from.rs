@@ -2,14 +2,15 @@
 //! of the path.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::fields::Fields;
+use super::fields::{Bounds, Fields};
 use super::keys;
-use super::model::Source;
+use super::model::{Source, Start};
 use super::suggest;
 use super::template::{Part, Template};
 use super::templates;
-use super::tree::{Entry, Node};
+use super::tree::{Entry, Node, Value};
 use super::upstreams::{Kind, Upstreams};
 use super::walk::{Scalar, Walk};
 
@@ -21,6 +22,8 @@ pub(super) struct From {
     pub kind: Option<Kind>,
     /// What is read from it.
     pub source: Option<Source>,
+    /// Where a client without an id begins.
+    pub start: Start,
 }
 
 impl Kind {
@@ -56,8 +59,8 @@ pub(super) fn read(
         .filter_map(|entry| read_source(walk, fields.node(&entry.key.text)?, entry, params))
         .collect();
     let source = read.into_iter().next().or((kind == Some(Kind::Ticker)).then_some(Source::Ticker));
-    check_start(walk, &fields, kind);
-    Some(From { upstream, kind, source })
+    let start = read_start(walk, &fields, kind).unwrap_or(Start::Latest);
+    Some(From { upstream, kind, source, start })
 }
 
 const SOURCES: [&str; 3] = ["channel", "pattern", "topic"];
@@ -109,14 +112,32 @@ fn takes(kind: Option<Kind>) -> String {
     }
 }
 
-fn check_start(walk: &Walk<'_>, fields: &Fields<'_>, kind: Option<Kind>) {
-    let Some(entry) = fields.entry("start") else { return };
+fn read_start(walk: &Walk<'_>, fields: &Fields<'_>, kind: Option<Kind>) -> Option<Start> {
+    let entry = fields.entry("start")?;
     if let Some(kind) = kind.filter(|kind| *kind != Kind::Kafka) {
         let text = format!("a `{}` upstream has no `start`, only topics have; remove it", kind.name());
         walk.problem(entry.key.span, text);
     }
-    fields.choice("start", &[("latest", ())]);
+    let node = fields.node("start")?;
+    if matches!(node.value, Value::Map(_)) {
+        let fields = Fields::open(walk, node, keys::START)?;
+        fields.required("since", "write it as `{ since: 1h }`")?;
+        return fields.duration("since", &SINCE).map(Start::Since);
+    }
+    let words = "`latest`, `earliest` or `{ since: 1h }`";
+    let scalar = walk.scalar(node, words)?;
+    match &*scalar.text {
+        "latest" => Some(Start::Latest),
+        "earliest" => Some(Start::Earliest),
+        _ => {
+            walk.problem(scalar.span(), format!("`start` cannot be {}; write {words}", scalar.shown()));
+            None
+        }
+    }
 }
+
+const SINCE: Bounds<Duration> =
+    Bounds { default: Duration::ZERO, min: Duration::ZERO, max: Duration::from_secs(365 * 86_400) };
 
 fn read_source(walk: &Walk<'_>, node: &Node, entry: &Entry, params: Option<&[String]>) -> Option<Source> {
     let scalar = walk.text(node, "the name of what to read, as text")?;
@@ -183,6 +204,23 @@ mod tests {
     }
 
     #[test]
+    fn starts() {
+        for (text, start) in [
+            ("latest", Start::Latest),
+            ("earliest", Start::Earliest),
+            ("{ since: 1h }", Start::Since(Duration::from_secs(3_600))),
+        ] {
+            let text =
+                format!("{HEAD}  - {}\n", route(&format!("{{ upstream: k, topic: x, start: {text} }}")));
+            assert_eq!(sound(&text).routes[0].start, start);
+        }
+        assert_eq!(
+            sound(&format!("{HEAD}  - {}\n", route("{ upstream: t }"))).routes[0].start,
+            Start::Latest
+        );
+    }
+
+    #[test]
     fn upstreams_that_are_not_there() {
         for (from, column, text) in [
             ("{ channel: x }", 29, "`from` lacks `upstream`; name one of `upstreams`"),
@@ -235,12 +273,23 @@ mod tests {
                 44,
                 "unknown key `chanel` in `from`; did you mean `channel`?",
             ),
-            ("{ upstream: k, topic: x, start: first }", 61, "`start` cannot be `first`; write `latest`"),
+            (
+                "{ upstream: k, topic: x, start: first }",
+                61,
+                "`start` cannot be `first`; write `latest`, `earliest` or `{ since: 1h }`",
+            ),
             (
                 "{ upstream: r, channel: x, start: latest }",
                 56,
                 "a `redis` upstream has no `start`, only topics have",
             ),
+            (
+                "{ upstream: k, topic: x, start: {} }",
+                61,
+                "`start` lacks `since`; write it as `{ since: 1h }`",
+            ),
+            ("{ upstream: k, topic: x, start: { since: 366d } }", 70, "from 0 to 365d"),
+            ("{ upstream: k, topic: x, start: [a] }", 61, "found a list"),
             ("{ upstream: r, channel: }", 44, "`channel` has no value"),
             ("{ upstream: r, channel: '' }", 53, "`channel` is empty; name what to read"),
             (

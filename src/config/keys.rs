@@ -56,14 +56,15 @@ sections! {
     DEFAULTS = "`defaults`" at "defaults": [POLICIES];
     ROUTE = "a route" at "routes.[]": [&["path", "host", "from", "params", "event"], POLICIES];
     FROM = "`from`" at "routes.[].from": [&["upstream", "channel", "pattern", "topic", "start"]];
+    START = "`start`" at "routes.[].from.start": [&["since"]];
     DEFAULT_HISTORY = "`history`" at "defaults.history": [HISTORY_KEYS];
     HISTORY = "`history`" at "routes.[].history": [HISTORY_KEYS];
-    DEFAULT_REPLAY = "`replay`" at "defaults.replay": [REPLAY_KEYS];
+    DEFAULT_REPLAY = "`replay`" at "defaults.replay": [REPLAY_KEYS, &["concurrency"]];
     REPLAY = "`replay`" at "routes.[].replay": [REPLAY_KEYS];
     DEFAULT_CORS = "`cors`" at "defaults.cors": [CORS_KEYS];
     CORS = "`cors`" at "routes.[].cors": [CORS_KEYS];
 }
 
 const HISTORY_KEYS: &[&str] = &["events", "bytes", "age"];
-const REPLAY_KEYS: &[&str] = &["max_events", "max_age"];
+const REPLAY_KEYS: &[&str] = &["max_events", "max_age", "timeout"];
 const CORS_KEYS: &[&str] = &["origins", "credentials"];

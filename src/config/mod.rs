@@ -127,5 +127,13 @@ fn read(walk: &Walk<'_>, root: &Node) -> Option<Config> {
     let routes = fields.required("routes", "it needs at least one route");
     let given = routes::Given { upstreams: &upstreams, defaults: &defaults, prefix: &server.control_prefix };
     let routes = routes.map(|node| routes::read(walk, node, &given)).unwrap_or_default();
-    Some(Config { server, admin, log, limits, upstreams: upstreams.usable, routes })
+    Some(Config {
+        server,
+        admin,
+        log,
+        limits,
+        upstreams: upstreams.usable,
+        replay_concurrency: defaults.replay_concurrency,
+        routes,
+    })
 }

@@ -22,6 +22,8 @@ pub struct Config {
     pub limits: Limits,
     /// Every upstream, in the order of the file.
     pub upstreams: Vec<Upstream>,
+    /// `defaults.replay.concurrency`: how many reads of history each upstream serves at a time. Default 4, 1 to 64.
+    pub replay_concurrency: usize,
     /// Every route, in the order of the file.
     pub routes: Vec<Route>,
 }
@@ -163,6 +165,8 @@ pub struct Route {
     pub upstream: Arc<str>,
     /// What is read from it.
     pub source: Source,
+    /// `from.start`: where a client without an id begins. Default `latest`.
+    pub start: Start,
     /// `params`: what a path parameter must match in whole; only parameters that the path has.
     pub params: BTreeMap<Arc<str>, Pattern>,
     /// `event`: the event name; without it there is no `event:` line and `onmessage` fires.
@@ -200,6 +204,17 @@ pub enum Source {
     Topic(Template),
     /// Nothing to name: a `ticker` upstream.
     Ticker,
+}
+
+/// `from.start:`, of sources whose upstream keeps history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// `latest`: with what comes next.
+    Latest,
+    /// `earliest`: with the oldest that the upstream still holds.
+    Earliest,
+    /// `{ since: 1h }`: with what is not older than this when the client comes. At most 365 days.
+    Since(Duration),
 }
 
 /// `binary:`
@@ -247,12 +262,17 @@ pub struct Replay {
     pub max_events: usize,
     /// `max_age`: default 7 days, at most 365 days.
     pub max_age: Duration,
+    /// `timeout`: how long reading from the upstream's history may take, until the stream is live. Default
+    /// 30 s, 1 s to 1 h.
+    pub timeout: Duration,
 }
 
 /// `on_lag:`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnLag {
-    /// Told as a gap `lagged`; the stream goes on with the oldest event left. The default.
+    /// What was missed is read from the upstream's history; as [`OnLag::Gap`] where it keeps none. The default.
+    Replay,
+    /// Told as a gap `lagged`; the stream goes on with the oldest event left.
     Gap,
     /// The stream ends with a `retry:`; the client comes back with its id.
     Disconnect,

@@ -18,6 +18,8 @@ pub(super) struct Policies {
     pub buffer: usize,
     pub history: History,
     pub replay: Replay,
+    /// Said in `defaults` alone: it is the upstream's.
+    pub replay_concurrency: usize,
     pub idle_timeout: Duration,
     pub on_lag: OnLag,
     pub binary: Binary,
@@ -46,9 +48,14 @@ impl Default for Policies {
             linger: LINGER.default,
             buffer: BUFFER.default,
             history: History { events: EVENTS.default, bytes: BYTES.default, age: AGE.default },
-            replay: Replay { max_events: MAX_EVENTS.default, max_age: MAX_AGE.default },
+            replay: Replay {
+                max_events: MAX_EVENTS.default,
+                max_age: MAX_AGE.default,
+                timeout: TIMEOUT.default,
+            },
+            replay_concurrency: CONCURRENCY.default,
             idle_timeout: IDLE_TIMEOUT.default,
-            on_lag: OnLag::Gap,
+            on_lag: OnLag::Replay,
             binary: Binary::Gap,
             cors: None,
         }
@@ -64,16 +71,18 @@ pub(super) fn read_defaults(walk: &Walk<'_>, node: Option<&Node>) -> Policies {
 
 /// Reads the policies of a section, which holds other keys perhaps; `base` gives what it leaves out.
 pub(super) fn read(walk: &Walk<'_>, fields: &Fields<'_>, base: &Policies, nested: &Nested) -> Policies {
-    let on_lag = [("gap", OnLag::Gap), ("disconnect", OnLag::Disconnect)];
+    let on_lag = [("replay", OnLag::Replay), ("gap", OnLag::Gap), ("disconnect", OnLag::Disconnect)];
     let binary = [("gap", Binary::Gap), ("base64", Binary::Base64)];
     let cors = fields.node("cors").and_then(|node| cors::read(walk, node, nested.cors));
+    let (replay, concurrency) = read_replay(walk, fields.node("replay"), base, nested.replay);
     Policies {
         keepalive: fields.duration("keepalive", &KEEPALIVE).unwrap_or(base.keepalive),
         retry: fields.duration("retry", &RETRY).unwrap_or(base.retry),
         linger: fields.duration("linger", &LINGER).unwrap_or(base.linger),
         buffer: fields.size("buffer", &BUFFER).unwrap_or(base.buffer),
         history: read_history(walk, fields.node("history"), base.history, nested.history),
-        replay: read_replay(walk, fields.node("replay"), base.replay, nested.replay),
+        replay,
+        replay_concurrency: concurrency,
         idle_timeout: fields.duration("idle_timeout", &IDLE_TIMEOUT).unwrap_or(base.idle_timeout),
         on_lag: fields.choice("on_lag", &on_lag).unwrap_or(base.on_lag),
         binary: fields.choice("binary", &binary).unwrap_or(base.binary),
@@ -90,12 +99,22 @@ fn read_history(walk: &Walk<'_>, node: Option<&Node>, base: History, section: &'
     }
 }
 
-fn read_replay(walk: &Walk<'_>, node: Option<&Node>, base: Replay, section: &'static Section) -> Replay {
-    let Some(fields) = node.and_then(|node| Fields::open(walk, node, section)) else { return base };
-    Replay {
-        max_events: fields.count("max_events", &MAX_EVENTS).unwrap_or(base.max_events),
-        max_age: fields.duration("max_age", &MAX_AGE).unwrap_or(base.max_age),
-    }
+fn read_replay(
+    walk: &Walk<'_>,
+    node: Option<&Node>,
+    base: &Policies,
+    section: &'static Section,
+) -> (Replay, usize) {
+    let open = node.and_then(|node| Fields::open(walk, node, section));
+    let Some(fields) = open else { return (base.replay, base.replay_concurrency) };
+    let replay = Replay {
+        max_events: fields.count("max_events", &MAX_EVENTS).unwrap_or(base.replay.max_events),
+        max_age: fields.duration("max_age", &MAX_AGE).unwrap_or(base.replay.max_age),
+        timeout: fields.duration("timeout", &TIMEOUT).unwrap_or(base.replay.timeout),
+    };
+    let own =
+        section.keys().any(|key| key == "concurrency").then(|| fields.count("concurrency", &CONCURRENCY));
+    (replay, own.flatten().unwrap_or(base.replay_concurrency))
 }
 
 const fn seconds(default: u64, min: u64, max: u64) -> Bounds<Duration> {
@@ -119,6 +138,8 @@ const BYTES: Bounds<usize> = Bounds { default: 8 * MIB, min: 0, max: 64 * GIB };
 const AGE: Bounds<Duration> = seconds(600, 0, 365 * DAY);
 const MAX_EVENTS: Bounds<usize> = Bounds { default: 100_000, min: 0, max: 1_000_000_000 };
 const MAX_AGE: Bounds<Duration> = seconds(7 * DAY, 0, 365 * DAY);
+const TIMEOUT: Bounds<Duration> = seconds(30, 1, 3_600);
+const CONCURRENCY: Bounds<usize> = Bounds { default: 4, min: 1, max: 64 };
 const IDLE_TIMEOUT: Bounds<Duration> = seconds(60, 0, DAY);
 
 #[cfg(test)]
@@ -142,22 +163,38 @@ mod tests {
         assert_eq!(route.linger.as_millis(), 10);
         assert_eq!(route.buffer, 8 * MIB);
         assert_eq!(route.history, History { events: 1000, bytes: 8 * MIB, age: Duration::from_secs(600) });
-        assert_eq!(route.replay, Replay { max_events: 100_000, max_age: Duration::from_secs(7 * DAY) });
+        let (max_age, timeout) = (Duration::from_secs(7 * DAY), Duration::from_secs(30));
+        assert_eq!(route.replay, Replay { max_events: 100_000, max_age, timeout });
         assert_eq!(route.idle_timeout.as_secs(), 60);
-        assert_eq!((route.on_lag, route.binary), (OnLag::Gap, Binary::Gap));
+        assert_eq!((route.on_lag, route.binary), (OnLag::Replay, Binary::Gap));
         assert!(route.cors.is_none());
     }
 
     #[test]
     fn a_route_overrides_defaults_key_by_key() {
-        let defaults = "keepalive: 1m, retry: 1s, on_lag: disconnect, history: { events: 5, age: 1h }, replay: { max_age: 0 }";
+        let defaults = "keepalive: 1m, retry: 1s, on_lag: disconnect, history: { events: 5, age: 1h }, replay: { max_age: 0, timeout: 1m }";
         let route = route(defaults, "retry: 2s, history: { events: 7 }, replay: { max_events: 9 }");
         assert_eq!(
             (route.keepalive.as_secs(), route.retry.as_secs(), route.on_lag),
             (60, 2, OnLag::Disconnect)
         );
         assert_eq!(route.history, History { events: 7, bytes: 8 * MIB, age: Duration::from_secs(3600) });
-        assert_eq!(route.replay, Replay { max_events: 9, max_age: Duration::ZERO });
+        let timeout = Duration::from_secs(60);
+        assert_eq!(route.replay, Replay { max_events: 9, max_age: Duration::ZERO, timeout });
+    }
+
+    #[test]
+    fn concurrency_is_the_upstreams_and_not_a_routes() {
+        let text = format!(
+            "defaults: {{ replay: {{ concurrency: 7 }} }}\n{HEAD}  - {{ path: /x, from: {{ upstream: t }} }}\n"
+        );
+        assert_eq!(sound(&text).replay_concurrency, 7);
+        expect(&text.replace('7', "65"), &[(1, 36, "from 1 to 64")]);
+        expect_route(
+            "{ path: /x, from: { upstream: t }, replay: { concurrency: 1 } }",
+            50,
+            "unknown key `concurrency` in `replay`",
+        );
     }
 
     #[test]
@@ -191,6 +228,7 @@ mod tests {
             ("history: { age: 366d }", "from 0 to 365d"),
             ("replay: { max_events: 1000000001 }", "from 0 to 1000000000"),
             ("replay: { max_age: 366d }", "from 0 to 365d"),
+            ("replay: { timeout: 61m }", "from 1s to 1h"),
         ] {
             let column = 38 + key.rfind(": ").unwrap() + 4;
             expect_route(
@@ -207,7 +245,7 @@ mod tests {
     #[test]
     fn words_and_numbers() {
         for (key, text) in [
-            ("on_lag: replay", "`on_lag` cannot be `replay`; write `gap` or `disconnect`"),
+            ("on_lag: wait", "`on_lag` cannot be `wait`; write `replay`, `gap` or `disconnect`"),
             ("binary: text", "`binary` cannot be `text`; write `gap` or `base64`"),
             ("history: { events: 1.5 }", "`1.5` is not a whole number; write digits alone"),
             ("history: { events: -1 }", "`-1` is not a whole number"),

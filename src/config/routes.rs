@@ -63,6 +63,7 @@ fn read_route(walk: &Walk<'_>, node: &Node, given: &Given<'_>, table: &mut Table
         path: path?.text,
         upstream: from.upstream?,
         source: from.source?,
+        start: from.start,
         params,
         event,
         binary: policies.binary,

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -21,7 +22,7 @@ use super::problem::Problem;
 use super::router::{Miss, Route};
 use super::stream::{self, EventStream};
 use super::supervise::Slot;
-use crate::hub::FeedKey;
+use crate::hub::{FeedKey, Wish};
 
 /// Answers the requests of one connection.
 #[derive(Clone)]
@@ -82,8 +83,11 @@ impl Service {
             // An error status would end an EventSource for good; this one comes back, to another process.
             return head(stream::opening(route).into());
         }
-        let id = last_event_id(request);
-        let subscription = self.edge.hub.subscribe(feed, &route.policy(), id, route.config.replay);
+        let wish = match wish(request) {
+            Ok(wish) => wish,
+            Err(problem) => return problem.response(),
+        };
+        let subscription = self.edge.hub.subscribe(feed, &route.policy(), wish, route.terms());
         let registered = self.edge.streams.open(route, self.client, Slot::current());
         head(EventStream::new(subscription, registered).into())
     }
@@ -180,18 +184,27 @@ fn specificity(range: &str) -> Option<(usize, bool)> {
     Some((specific, !refused))
 }
 
-/// The id to go on after: the header, which a reconnecting EventSource sends, before the query, which polyfills
-/// and first page loads use. The header is UTF-8 (WHATWG HTML 9.2.3); what is not names no event of ours.
-fn last_event_id(request: &Request<Incoming>) -> Option<String> {
+/// What the client brings: the id to go on after, from the header, which a reconnecting EventSource sends, before the
+/// query, which polyfills and first page loads use; and how far back to begin without one. The header is UTF-8 (WHATWG
+/// HTML 9.2.3); what is not names no event of ours.
+fn wish(request: &Request<Incoming>) -> Result<Wish, Problem> {
     let header = request.headers().get("last-event-id");
     let header = header.map(|id| String::from_utf8_lossy(id.as_bytes()).into_owned());
-    header
-        .or_else(|| {
-            let query = request.uri().query()?;
-            let mut pairs = form_urlencoded::parse(query.as_bytes());
-            pairs.find(|(name, _)| name == "lastEventId").map(|(_, id)| id.into_owned())
-        })
-        .filter(|id| !id.is_empty())
+    let query = request.uri().query().unwrap_or_default();
+    let asked = |name| {
+        let mut pairs = form_urlencoded::parse(query.as_bytes());
+        pairs.find(|(other, _)| other == name).map(|(_, value)| value.into_owned())
+    };
+    let id = header.or_else(|| asked("lastEventId")).filter(|id| !id.is_empty());
+    let since = asked("since").filter(|since| !since.is_empty());
+    let since = since.map(|since| parse_since(&since).ok_or(Problem::BadSince)).transpose()?;
+    Ok(Wish { id, since })
+}
+
+/// A time of RFC 3339, or a duration back from now.
+fn parse_since(text: &str) -> Option<SystemTime> {
+    let time = humantime::parse_rfc3339(text).ok();
+    time.or_else(|| SystemTime::now().checked_sub(humantime::parse_duration(text).ok()?))
 }
 
 const METHODS: &str = "GET, HEAD, OPTIONS";

@@ -14,6 +14,8 @@ pub enum Problem {
     NoRoute,
     /// A path parameter is malformed.
     BadParameter,
+    /// `since` in the query is no time.
+    BadSince,
     /// The request names no host (RFC 9112 section 3.2).
     NoHost,
     /// The method is none of those that `allow` names.
@@ -44,6 +46,11 @@ impl Problem {
                 StatusCode::BAD_REQUEST,
                 "bad-parameter",
                 "A parameter in the path is not valid: at most 256 bytes of UTF-8 without control characters.",
+            ),
+            Self::BadSince => (
+                StatusCode::BAD_REQUEST,
+                "bad-since",
+                "`since` is a time such as 2026-01-31T12:00:00Z, or a duration back such as 15m.",
             ),
             Self::NoHost => {
                 (StatusCode::BAD_REQUEST, "no-host", "The request must name exactly one host, in `host`.")

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::config::{self, Config, Field, Template};
-use crate::hub::{Bounds, FeedKey, Policy, Source};
+use crate::hub::{Bounds, FeedKey, Policy, Source, Terms};
 use crate::metrics::{Metrics, RouteMetrics};
 use crate::shape::Shape;
 
@@ -99,6 +99,11 @@ impl Route {
         let config::History { events, bytes, age } = self.config.history;
         let bounds = Bounds { events, bytes, age, buffer: self.config.buffer };
         Policy { bounds, linger: self.config.linger, idle_timeout: self.config.idle_timeout }
+    }
+
+    /// What it grants subscribers.
+    pub fn terms(&self) -> Terms {
+        Terms { start: self.config.start, replay: self.config.replay, on_lag: self.config.on_lag }
     }
 
     /// The feed for these parameters as they stand in the path, unless one of them is not what it must be.

@@ -71,10 +71,15 @@ impl EventStream {
             let this = self.as_mut().project();
             match this.subscription.read(READ) {
                 Read::Pending => ready!(self.as_mut().poll_news(cx)),
-                Read::Control { bytes, gap } => {
+                Read::Wait(wake) => {
+                    let mut this = self.as_mut().project();
+                    this.wake.set(wake);
+                    ready!(self.as_mut().poll_news(cx));
+                }
+                Read::Control { bytes, gaps } => {
                     let route = &this.registered.control.route;
-                    gap.inspect(|&reason| route.metrics.gap(reason));
-                    if gap == Some(Reason::Lagged) && route.config.on_lag == OnLag::Disconnect {
+                    gaps.iter().for_each(|&reason| route.metrics.gap(reason));
+                    if gaps.contains(&Reason::Lagged) && route.config.on_lag == OnLag::Disconnect {
                         this.registered.control.end(End::Lagged);
                     } else {
                         this.out.push_back(bytes);

@@ -6,12 +6,11 @@ use std::time::{Duration, SystemTime};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::cursor::{Cursor, Read};
+use super::cursor::{Cursor, Read, Terms, Wish};
 use super::id::{Epoch, EpochCodec};
 use super::log::{Appended, Log};
 use super::position::Position;
 use super::ring::Bounds;
-use crate::config::Replay;
 use crate::shape::Shape;
 
 /// What a feed reads, path parameters filled in.
@@ -149,8 +148,8 @@ pub struct Subscription {
 }
 
 impl Subscription {
-    pub(super) fn new(feed: Arc<Feed>, id: Option<String>, replay: Replay) -> Self {
-        Self { feed, cursor: Cursor::new(id, replay) }
+    pub(super) fn new(feed: Arc<Feed>, wish: Wish, terms: Terms) -> Self {
+        Self { feed, cursor: Cursor::new(wish, terms) }
     }
 
     /// Reads on, at most `max` bytes unless a single event is larger.

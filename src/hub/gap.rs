@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use serde_json::json;
 
 use super::id::IdCodec;
-use super::position::Position;
+use super::position::{Mark, Position};
 use crate::sse;
 
 /// Why events are missing. The text of each stands in `data:`, in the metrics and in the docs.
@@ -68,6 +68,13 @@ impl Gap {
     /// A gap of which nothing but the reason is known.
     pub fn of(reason: Reason) -> Self {
         Self { reason, missed: None, range: None, span: None }
+    }
+
+    /// A gap from `position` up to `mark`, in its partition.
+    pub fn up_to(reason: Reason, position: &Position, mark: Mark, missed: Option<u64>) -> Self {
+        let mut to = position.clone();
+        to.advance(mark);
+        Self { missed, range: Some((position.clone(), to)), ..Self::of(reason) }
     }
 
     /// Appends the body of the control event that tells it.

@@ -12,10 +12,6 @@ pub trait IdCodec: Send + Sync + std::fmt::Debug {
     /// What `id` says.
     fn decode(&self, id: &str) -> Decoded;
 
-    /// Whether ids of another replica, or from before a restart, mean the same here. Then an id ahead of
-    /// the log may be true, and waits until the upstream has told its ends.
-    fn portable(&self) -> bool;
-
     /// Whether the source has a single order, so that positions are numbers and count events.
     fn single_order(&self) -> bool;
 
@@ -37,6 +33,8 @@ pub enum Decoded {
     Position(Position),
     /// An id that this source gave before it was let go for want of clients.
     Idle,
+    /// An id of a source of the same name that was deleted since.
+    Recreated,
     /// Malformed, of another route, or of another process.
     Unknown,
 }
@@ -85,10 +83,6 @@ impl IdCodec for EpochCodec {
             Some((epoch, _)) if Some(epoch) == self.previous => Decoded::Idle,
             _ => Decoded::Unknown,
         }
-    }
-
-    fn portable(&self) -> bool {
-        false
     }
 
     fn single_order(&self) -> bool {

@@ -9,12 +9,14 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::cursor::{Cursor, Ends, Read, View};
+use super::cursor::{Cursor, Read, Step, View};
 use super::gap::Reason;
+use super::history::History;
 use super::id::IdCodec;
 use super::memory::{Memory, Reclaim};
 use super::position::{Mark, Position};
 use super::ring::{Bounds, Ring};
+use super::segment::Segment;
 use super::wake::Wake;
 use super::writer::{Batch, Writer};
 use crate::shape::{Record, Shape};
@@ -33,7 +35,21 @@ pub struct Log {
 struct Open {
     ring: Ring,
     codec: Arc<dyn IdCodec>,
-    ends: Ends,
+    history: Option<Arc<dyn History>>,
+}
+
+/// How a log begins whose upstream keeps history.
+pub struct Opening<'s> {
+    /// Its ids.
+    pub codec: Arc<dyn IdCodec>,
+    /// What the upstream keeps beyond the log.
+    pub history: Arc<dyn History>,
+    /// What it is filled with, those of a partition in order; from `start` on there is nothing else.
+    pub segments: &'s [Segment],
+    /// Where that begins.
+    pub start: Position,
+    /// Where it goes on after that.
+    pub end: Position,
 }
 
 /// What one append came to.
@@ -74,15 +90,37 @@ impl Log {
     /// Opens the log: the upstream's subscription is confirmed, and what comes next follows `position`. Does
     /// nothing if it is open already.
     pub fn open(&self, codec: Arc<dyn IdCodec>, position: Position) {
+        self.open_with(codec, None, position, |_| None);
+    }
+
+    /// Opens the log of a source whose upstream keeps history. Does nothing if it is open already.
+    pub fn open_filled(&self, opening: Opening<'_>) {
+        let Opening { codec, history, segments, start, end } = opening;
+        self.open_with(codec, Some(history), start, |writer| Some(writer.fill(segments, &end)));
+        self.memory.settle();
+    }
+
+    fn open_with(
+        &self,
+        codec: Arc<dyn IdCodec>,
+        history: Option<Arc<dyn History>>,
+        position: Position,
+        fill: impl FnOnce(&mut Writer) -> Option<Batch>,
+    ) {
         {
-            let mut writer = self.writer.lock();
-            if writer.is_some() {
+            let mut slot = self.writer.lock();
+            if slot.is_some() {
                 return;
             }
-            let ring = Ring::new(position.clone());
+            let mut ring = Ring::new(position.clone());
             let (shape, memory) = (self.shape.clone(), Arc::clone(&self.memory));
-            *writer = Some(Writer::new(Arc::clone(&codec), shape, memory, position));
-            *self.open.lock() = Some(Open { ring, codec, ends: Ends::default() });
+            let mut writer = Writer::new(Arc::clone(&codec), shape, memory, position);
+            if let Some(batch) = fill(&mut writer) {
+                ring.push(batch);
+                ring.evict(&self.bounds.lock(), self.attended(), Instant::now());
+            }
+            *slot = Some(writer);
+            *self.open.lock() = Some(Open { ring, codec, history });
         }
         self.wake.ring_now();
     }
@@ -117,8 +155,10 @@ impl Log {
             writer.restart(Arc::clone(&codec), position.clone());
             if let Some(open) = self.open.lock().as_mut() {
                 open.ring.restart(position);
-                open.ends.told = None;
                 open.codec = codec;
+                if let Some(history) = &open.history {
+                    history.reset();
+                }
             }
         }
         self.wake.ring_now();
@@ -148,7 +188,11 @@ impl Log {
 
     /// Reads on at `cursor`, at most `max` bytes unless a single event is larger.
     pub fn read(&self, cursor: &mut Cursor, max: usize) -> Read {
-        self.with_view(|view| cursor.read(view, max)).unwrap_or(Read::Pending)
+        match self.with_view(|view| cursor.read(view, max)) {
+            Some(Step::Read(read)) => read,
+            Some(Step::Replay(floor)) => cursor.replay(&floor, &self.shape.control_prefix, max),
+            None => Read::Pending,
+        }
     }
 
     /// See [`Cursor::moved_on`].
@@ -158,30 +202,14 @@ impl Log {
 
     fn with_view<T>(&self, read: impl FnOnce(&mut View<'_>) -> T) -> Option<T> {
         let mut open = self.open.lock();
-        let Open { ring, codec, ends } = open.as_mut()?;
+        let Open { ring, codec, history } = open.as_mut()?;
         let prefix = &self.shape.control_prefix;
-        Some(read(&mut View { ring, codec: &**codec, prefix, ends, now: Instant::now() }))
+        Some(read(&mut View { ring, codec, prefix, history: history.as_ref(), now: Instant::now() }))
     }
 
     /// What ends the wait of a reader that found nothing.
     pub fn wake(&self) -> &Arc<Wake> {
         &self.wake
-    }
-
-    /// The number of a question that waits for the upstream's ends, if there is one.
-    pub fn asks_ends(&self) -> Option<u64> {
-        let open = self.open.lock();
-        let ends = &open.as_ref()?.ends;
-        let answered = ends.told.as_ref().map_or(0, |(question, _)| *question);
-        (ends.asked > answered).then_some(ends.asked)
-    }
-
-    /// Answers question number `question` and those before it: the upstream ends here.
-    pub fn tell_ends(&self, question: u64, ends: Position) {
-        if let Some(open) = self.open.lock().as_mut() {
-            open.ends.told = Some((question, ends));
-        }
-        self.wake.ring_now();
     }
 
     /// Whether a source that can pause should: there are readers, and not even the foremost keeps up.
@@ -203,6 +231,11 @@ impl Log {
     /// How many readers there are.
     pub fn readers(&self) -> usize {
         self.readers.load(Ordering::Relaxed)
+    }
+
+    /// How much it is to hold.
+    pub fn bounds(&self) -> Bounds {
+        *self.bounds.lock()
     }
 
     /// Makes room for the larger of the present bounds and these.
@@ -252,8 +285,9 @@ impl Reclaim for Log {
 
 #[cfg(test)]
 mod tests {
+    use super::super::cursor::Wish;
     use super::super::id::{Epoch, EpochCodec};
-    use super::super::testing::{ANY_AGE, ROOM, Text, log};
+    use super::super::testing::{ROOM, TERMS, Text, log};
     use super::*;
 
     fn open(log: &Log) {
@@ -302,7 +336,8 @@ mod tests {
         append(&log, 100);
         assert!(!log.congested(), "nobody reads");
         log.join();
-        let (mut foremost, mut other) = (Cursor::new(None, ANY_AGE), Cursor::new(None, ANY_AGE));
+        let (mut foremost, mut other) =
+            (Cursor::new(Wish::default(), TERMS), Cursor::new(Wish::default(), TERMS));
         read_all(&log, &mut foremost);
         read_all(&log, &mut other);
         assert!(!log.congested(), "a reader at the head has nothing unread, whatever came before");
@@ -326,8 +361,8 @@ mod tests {
     async fn a_source_that_was_created_anew_is_told_to_every_reader() {
         let log = log(ROOM);
         open(&log);
-        let mut at_head = Cursor::new(None, ANY_AGE);
-        let mut behind = Cursor::new(None, ANY_AGE);
+        let mut at_head = Cursor::new(Wish::default(), TERMS);
+        let mut behind = Cursor::new(Wish::default(), TERMS);
         log.read(&mut behind, 1_000);
         append(&log, 3);
         read_all(&log, &mut at_head);
@@ -335,7 +370,10 @@ mod tests {
         append(&log, 1);
         for mut cursor in [at_head, behind] {
             let told = log.read(&mut cursor, 1_000);
-            assert!(matches!(told, Read::Control { gap: Some(Reason::Recreated), .. }), "{told:?}");
+            assert!(
+                matches!(&told, Read::Control { gaps, .. } if gaps[..] == [Reason::Recreated]),
+                "{told:?}"
+            );
             let Read::Slice { bytes, events: 1 } = log.read(&mut cursor, 1_000) else {
                 panic!("what is new")
             };

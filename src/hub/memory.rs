@@ -19,12 +19,20 @@ pub struct Memory {
     limit: usize,
     used: AtomicUsize,
     holders: Mutex<Vec<Weak<dyn Reclaim>>>,
+    /// The budget of which this is a part.
+    whole: Option<Arc<Memory>>,
 }
 
 impl Memory {
     /// A budget of `limit` bytes.
     pub fn new(limit: usize) -> Arc<Self> {
-        Arc::new(Self { limit, used: AtomicUsize::new(0), holders: Mutex::new(Vec::new()) })
+        Arc::new(Self { limit, used: AtomicUsize::new(0), holders: Mutex::default(), whole: None })
+    }
+
+    /// A budget of `limit` bytes within this one: what counts there counts here, too.
+    pub fn part(self: &Arc<Self>, limit: usize) -> Arc<Self> {
+        let whole = Some(Arc::clone(self));
+        Arc::new(Self { limit, used: AtomicUsize::new(0), holders: Mutex::default(), whole })
     }
 
     /// Bytes in use, those that only a reader still holds included.
@@ -41,21 +49,42 @@ impl Memory {
     pub fn register(&self, holder: Weak<dyn Reclaim>) {
         let mut holders = self.holders.lock();
         holders.retain(|holder| holder.strong_count() > 0);
-        holders.push(holder);
+        holders.push(Weak::clone(&holder));
+        drop(holders);
+        if let Some(whole) = &self.whole {
+            whole.register(holder);
+        }
     }
 
     /// Wraps `data` so that `data.len() + overhead` bytes count as used until the last clone or slice is
     /// dropped.
     pub fn charge(self: &Arc<Self>, data: Vec<u8>, overhead: usize) -> Bytes {
         let bytes = data.len() + overhead;
-        self.used.fetch_add(bytes, Ordering::Relaxed);
+        self.add(bytes);
         Bytes::from_owner(Charged { data: data.into_boxed_slice(), bytes, memory: Arc::clone(self) })
+    }
+
+    fn add(&self, bytes: usize) {
+        self.used.fetch_add(bytes, Ordering::Relaxed);
+        if let Some(whole) = &self.whole {
+            whole.add(bytes);
+        }
+    }
+
+    fn take(&self, bytes: usize) {
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
+        if let Some(whole) = &self.whole {
+            whole.take(bytes);
+        }
     }
 
     /// Brings the use under the limit again as far as the holders can: the fattest gives first, and what
     /// readers still hold of it does not help. Makes some room more, so that not every append has to ask all
     /// holders once the limit is reached. Called after an append, with no lock of a holder held.
     pub fn settle(&self) {
+        if let Some(whole) = &self.whole {
+            whole.settle();
+        }
         if self.used() <= self.limit {
             return;
         }
@@ -85,6 +114,6 @@ impl AsRef<[u8]> for Charged {
 
 impl Drop for Charged {
     fn drop(&mut self) {
-        self.memory.used.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.memory.take(self.bytes);
     }
 }

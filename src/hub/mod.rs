@@ -8,11 +8,15 @@ mod chunk;
 mod cursor;
 mod feed;
 mod gap;
+mod history;
 mod id;
 mod log;
 mod memory;
+mod note;
 mod position;
+mod replay;
 mod ring;
+mod segment;
 #[cfg(test)]
 mod testing;
 mod wake;
@@ -25,18 +29,18 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-pub use cursor::{Cursor, Read};
+pub use cursor::{Cursor, Read, Terms, Wish};
 pub use feed::{Feed, FeedKey, Policy, Source, Subscription};
 pub use gap::{Gap, Reason};
+pub use history::{Answer, Found, History, Question, Sought};
 pub use id::{Decoded, Epoch, EpochCodec, IdCodec};
-pub use log::{Appended, Held, Log};
-pub use memory::Memory;
-pub use position::{Mark, Position};
+pub use log::{Appended, Held, Log, Opening};
+pub use memory::{Memory, Reclaim};
+pub use position::{Mark, Offset, Position};
 pub use ring::Bounds;
+pub use segment::{Segment, SegmentDraft};
 pub use wake::{Linger, Wake};
 pub use wanted::{Feeds, Wanted};
-
-use crate::config::Replay;
 
 /// How many feeds that were let go are remembered, so that their ids are told apart from unknown ones.
 const REMEMBERED: usize = 10_000;
@@ -80,19 +84,12 @@ impl Hub {
         feed
     }
 
-    /// Subscribes to a feed, which begins with its first subscriber. The subscriber goes on after `id`, or
-    /// starts at the head where there is none.
-    pub fn subscribe(
-        &self,
-        key: FeedKey,
-        policy: &Policy,
-        id: Option<String>,
-        replay: Replay,
-    ) -> Subscription {
+    /// Subscribes to a feed, which begins with its first subscriber.
+    pub fn subscribe(&self, key: FeedKey, policy: &Policy, wish: Wish, terms: Terms) -> Subscription {
         let mut feeds = self.feeds.lock();
         let feed = self.feed(&mut feeds, key, policy);
         feed.join();
-        Subscription::new(feed, id, replay)
+        Subscription::new(feed, wish, terms)
     }
 
     fn feed(&self, feeds: &mut HashMap<FeedKey, Arc<Feed>>, key: FeedKey, policy: &Policy) -> Arc<Feed> {
@@ -138,7 +135,7 @@ impl Hub {
 mod tests {
     use std::time::Duration;
 
-    use super::testing::{ANY_AGE, ROOM, Text, shape};
+    use super::testing::{ROOM, TERMS, Text, shape};
     use super::*;
 
     fn hub() -> Hub {
@@ -154,14 +151,14 @@ mod tests {
     }
 
     fn subscribe(hub: &Hub, id: Option<&str>) -> Subscription {
-        hub.subscribe(key("news"), &policy(60), id.map(str::to_owned), ANY_AGE)
+        hub.subscribe(key("news"), &policy(60), Wish { id: id.map(str::to_owned), since: None }, TERMS)
     }
 
     /// What the subscription begins with: the gap, and the last id told.
     fn begin(subscription: &mut Subscription) -> (Option<Reason>, String) {
-        let Read::Control { bytes, gap } = subscription.read(1_000) else { panic!("its start is told") };
+        let Read::Control { bytes, gaps } = subscription.read(1_000) else { panic!("its start is told") };
         let text = str::from_utf8(&bytes).unwrap();
-        (gap, text.lines().find_map(|line| line.strip_prefix("id: ")).unwrap().to_owned())
+        (gaps.first().copied(), text.lines().find_map(|line| line.strip_prefix("id: ")).unwrap().to_owned())
     }
 
     async fn sweep_after(hub: &Hub, secs: u64) {
@@ -197,9 +194,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_longer_of_two_times_holds_and_a_held_feed_stays() {
         let hub = hub();
-        drop(hub.subscribe(key("rooms"), &policy(60), None, ANY_AGE));
-        drop(hub.subscribe(key("rooms"), &policy(90), None, ANY_AGE));
-        drop(hub.subscribe(key("rooms"), &policy(10), None, ANY_AGE));
+        drop(hub.subscribe(key("rooms"), &policy(60), Wish::default(), TERMS));
+        drop(hub.subscribe(key("rooms"), &policy(90), Wish::default(), TERMS));
+        drop(hub.subscribe(key("rooms"), &policy(10), Wish::default(), TERMS));
         hub.hold(key("news"), &policy(0));
         drop(subscribe(&hub, None));
         sweep_after(&hub, 89).await;
@@ -230,7 +227,8 @@ mod tests {
         assert_eq!(begin(&mut subscribe(&hub, Some(&new_id))), (None, new_id.clone()));
         let (gap, _) = begin(&mut subscribe(&hub, Some("0123456789abcdef-0")));
         assert_eq!(gap, Some(Reason::UnknownId));
-        let mut other = hub.subscribe(key("sports"), &policy(60), Some(new_id), ANY_AGE);
+        let mut other =
+            hub.subscribe(key("sports"), &policy(60), Wish { id: Some(new_id), since: None }, TERMS);
         other.feed().confirm();
         assert_eq!(begin(&mut other).0, Some(Reason::UnknownId), "an id of another feed");
     }

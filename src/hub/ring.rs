@@ -235,7 +235,7 @@ mod tests {
 
     /// Appends one chunk with so many entries and bytes of content.
     fn push(ring: &mut Ring, entries: u64, bytes: usize, note: bool) {
-        let mark = |next| Mark { partition: 0, next };
+        let mark = |next: u64| Mark::new(0, next);
         let (first, start) = (ring.head(), Arc::clone(ring.position()));
         let before = start.next(0);
         let entry = |n| Entry { body: 0, id: 0, mark: mark(before + n), note };

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Bounds, Linger, Log, Memory, Wake};
-use crate::config::{Binary, Replay};
+use super::{Bounds, Linger, Log, Memory, Terms, Wake};
+use crate::config::{Binary, OnLag, Replay, Start};
 use crate::shape::{Record, Shape};
 
 /// A record with this payload.
@@ -24,7 +24,11 @@ impl Record for Text {
 pub const ROOM: Bounds = Bounds { events: usize::MAX, bytes: usize::MAX, age: Duration::MAX, buffer: 0 };
 
 /// Every id is honoured.
-pub const ANY_AGE: Replay = Replay { max_events: usize::MAX, max_age: Duration::MAX };
+pub const ANY_AGE: Replay =
+    Replay { max_events: usize::MAX, max_age: Duration::MAX, timeout: Duration::from_secs(30) };
+
+/// Begin at the head, honour every id.
+pub const TERMS: Terms = Terms { start: Start::Latest, replay: ANY_AGE, on_lag: OnLag::Gap };
 
 pub fn shape() -> Shape {
     Shape { event: None, binary: Binary::Gap, max_event: 1 << 20, control_prefix: "stream.".into() }

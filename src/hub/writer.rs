@@ -1,8 +1,11 @@
 //! The writing end of a log: turns records into chunks. Encodes outside the lock that readers take, and
 //! each body exactly once.
 
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::iter::Peekable;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
@@ -10,8 +13,10 @@ use super::chunk::{Chunk, Entry, Seq, overhead};
 use super::gap::{Gap, Reason};
 use super::id::IdCodec;
 use super::memory::Memory;
+use super::note::{self, Body};
 use super::position::{Mark, Position};
-use crate::shape::{Record, Shape, Shaped};
+use super::segment::{self, Segment};
+use crate::shape::{Record, Shape};
 use crate::sse;
 
 /// Bytes after which a chunk is closed. A reader takes at most one chunk at a time, and of events that are not
@@ -60,16 +65,28 @@ impl Writer {
             if draft.position.covers(mark) {
                 continue;
             }
-            let shaped = draft.writer.shape.encode(&record, &mut draft.bytes);
-            match shaped {
-                Shaped::Event => draft.entry(mark, false),
-                // Numbers of the log's own count events, so that what makes none takes none.
-                Shaped::Skipped => given.into_iter().for_each(|mark| draft.skip(mark)),
-                Shaped::Undecodable => draft.gap_up_to(Reason::Undecodable, mark, Some(1)),
-                Shaped::TooLarge => draft.gap_up_to(Reason::TooLarge, mark, Some(1)),
-            }
+            draft.record(&record, mark, given.is_some());
         }
         draft.finish()
+    }
+
+    /// Takes in what the log begins with, merged by time, and goes on at `end`. Events are as old as they say.
+    pub fn fill(&mut self, segments: &[Segment], end: &Position) -> Batch {
+        let (now, mut draft) = (SystemTime::now(), Draft::new(self));
+        let (at, mut newest) = (draft.at, None);
+        for (partition, segment, entry) in merged(segments) {
+            let age = now.duration_since(UNIX_EPOCH + Duration::from_millis(entry.time)).unwrap_or_default();
+            newest = newest.max(at.checked_sub(age));
+            draft.at = newest.unwrap_or(at);
+            draft.bytes.extend_from_slice(&segment.body(entry));
+            draft.entry(Mark { partition, next: entry.next }, entry.note);
+        }
+        let mut batch = draft.finish();
+        let mut position = Position::clone(&self.position);
+        position.merge(end);
+        self.position = Arc::new(position);
+        batch.position = Arc::clone(&self.position);
+        batch
     }
 
     /// Encodes a gap that happened to the source: the link was lost for this span. It takes a number of its
@@ -77,7 +94,8 @@ impl Writer {
     pub fn link_lost(&mut self, span: (SystemTime, SystemTime)) -> Batch {
         let mut draft = Draft::new(self);
         let mark = draft.own_mark();
-        draft.note(&Gap { span: Some(span), ..Gap::of(Reason::UpstreamLost) }, mark);
+        draft.note(&Gap { span: Some(span), ..Gap::of(Reason::UpstreamLost) });
+        draft.entry(mark, true);
         draft.finish()
     }
 
@@ -85,7 +103,8 @@ impl Writer {
     pub fn missing(&mut self, reason: Reason, mark: Mark) -> Batch {
         let mut draft = Draft::new(self);
         if !draft.position.covers(mark) {
-            draft.gap_up_to(reason, mark, None);
+            draft.note(&Gap::up_to(reason, &draft.position, mark, None));
+            draft.entry(mark, true);
         }
         draft.finish()
     }
@@ -96,6 +115,27 @@ impl Writer {
         self.position = Arc::new(position);
         self.next += 1;
     }
+}
+
+/// The entries of segments by time, each partition's in its own order.
+fn merged(segments: &[Segment]) -> impl Iterator<Item = (u32, &Segment, &segment::Entry)> {
+    let mut partitions: BTreeMap<u32, Peekable<_>> = BTreeMap::new();
+    for run in segments.chunk_by(|a, b| a.partition == b.partition) {
+        let entries =
+            run.iter().flat_map(|segment| segment.entries().iter().map(move |entry| (segment, entry)));
+        partitions.insert(run[0].partition, entries.peekable());
+    }
+    let mut heads: BinaryHeap<Reverse<(u64, u32)>> = BinaryHeap::new();
+    for (partition, entries) in &mut partitions {
+        heads.extend(entries.peek().map(|(_, entry)| Reverse((entry.time, *partition))));
+    }
+    std::iter::from_fn(move || {
+        let Reverse((_, partition)) = heads.pop()?;
+        let entries = partitions.get_mut(&partition)?;
+        let (segment, entry) = entries.next()?;
+        heads.extend(entries.peek().map(|(_, entry)| Reverse((entry.time, partition))));
+        Some((partition, segment, entry))
+    })
 }
 
 /// The chunks of one append while they are made.
@@ -138,7 +178,7 @@ impl<'w> Draft<'w> {
     }
 
     fn own_mark(&self) -> Mark {
-        Mark { partition: 0, next: self.position.next(0) + 1 }
+        Mark::new(0, self.position.next(0) + 1)
     }
 
     /// Goes past a record that makes no event.
@@ -147,22 +187,23 @@ impl<'w> Draft<'w> {
         self.position.advance(mark);
     }
 
-    /// A gap from where the source stands up to `mark`, in its partition.
-    fn gap_up_to(&mut self, reason: Reason, mark: Mark, missed: Option<u64>) {
-        let from = self.position.clone();
-        let mut to = from.clone();
-        to.advance(mark);
-        self.note(&Gap { missed, range: Some((from, to)), ..Gap::of(reason) }, mark);
+    fn record(&mut self, record: &impl Record, mark: Mark, numbered_upstream: bool) {
+        let Writer { shape, codec, .. } = &*self.writer;
+        match note::write_record(record, shape, &**codec, &self.position, mark, &mut self.bytes) {
+            Body::Event => self.entry(mark, false),
+            Body::Note(reason) => {
+                self.notes.push(reason);
+                self.entry(mark, true);
+            }
+            // Numbers of the log's own count events, so that what makes none takes none.
+            Body::None if numbered_upstream => self.skip(mark),
+            Body::None => {}
+        }
     }
 
-    /// A gap, and the position after it: the gap has no id, since it must not move the client's cursor.
-    fn note(&mut self, gap: &Gap, mark: Mark) {
-        let prefix = &self.writer.shape.control_prefix;
-        gap.encode(prefix, &*self.writer.codec, &mut self.bytes);
-        self.bytes.push(b'\n');
-        sse::control_body(&mut self.bytes, prefix, "position", "{}");
+    fn note(&mut self, gap: &Gap) {
+        note::write(gap, &self.writer.shape.control_prefix, &*self.writer.codec, &mut self.bytes);
         self.notes.push(gap.reason);
-        self.entry(mark, true);
     }
 
     /// Closes the entry whose body has just been written.

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -22,6 +23,10 @@ pub trait Record {
     }
     /// The last of its Kafka headers called `name`.
     fn header(&self, _name: &str) -> Option<&[u8]> {
+        None
+    }
+    /// When it was published, where the upstream says so.
+    fn timestamp(&self) -> Option<SystemTime> {
         None
     }
     /// An event name given along with it, which then wins over the route's.

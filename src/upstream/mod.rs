@@ -16,6 +16,7 @@ pub use link::{Health, Link};
 pub use push::Push;
 
 use crate::config::{Upstream as Config, UpstreamKind};
+use crate::hub::Memory;
 
 /// A kind of upstream.
 trait Upstream: Send + Sync + 'static {
@@ -39,12 +40,31 @@ impl Broken {
     }
 }
 
-/// Starts the task that keeps `link` up for as long as it runs. Only `push` needs more: its entry.
-pub fn start(config: &Config, link: &Arc<Link>, push: &Arc<Push>, tasks: &mut JoinSet<()>) {
+/// What reading the history of upstreams may take.
+pub struct Histories {
+    /// Room for what was read.
+    pub memory: Arc<Memory>,
+    /// How many reads each upstream serves at a time.
+    pub concurrency: usize,
+}
+
+/// Starts the tasks that keep `link` up and serve the upstream's history, for as long as they run. Only `push` needs
+/// more: its entry.
+pub fn start(
+    config: &Config,
+    link: &Arc<Link>,
+    push: &Arc<Push>,
+    histories: &Histories,
+    tasks: &mut JoinSet<()>,
+) {
     let link = Arc::clone(link);
     match &config.kind {
         UpstreamKind::Redis(redis) => tasks.spawn(runner::run(redis::Redis::new(redis), link)),
-        UpstreamKind::Kafka(kafka) => tasks.spawn(runner::run(kafka::Kafka::new(kafka), link)),
+        UpstreamKind::Kafka(kafka) => {
+            let kafka = kafka::Kafka::new(kafka, &link, histories);
+            tasks.spawn(Arc::clone(&kafka).serve_history());
+            tasks.spawn(runner::run(kafka, link))
+        }
         UpstreamKind::Ticker(ticker) => tasks.spawn(runner::run(ticker::Ticker::new(ticker), link)),
         UpstreamKind::Push => tasks.spawn(runner::run(Arc::clone(push), link)),
     };

@@ -13,6 +13,7 @@ mod hostile;
 mod kafka;
 mod limits;
 mod redis;
+mod replay;
 mod restarts;
 mod resume;
 mod routes;

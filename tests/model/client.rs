@@ -97,7 +97,7 @@ impl Gap {
 /// to hold.
 pub fn read(log: &Log, cursor: &mut Cursor, max: usize) -> Option<(Vec<u8>, usize)> {
     let (bytes, events) = match log.read(cursor, max) {
-        Read::Pending => return None,
+        Read::Pending | Read::Wait(_) => return None,
         Read::Control { bytes, .. } => return Some((bytes.to_vec(), 0)),
         Read::Slice { bytes, events } => {
             assert!(events > 0, "a slice holds something");

@@ -8,6 +8,7 @@
 
 mod client;
 mod memory;
+mod past;
 mod record;
 mod replicas;
 mod sharing;
@@ -22,8 +23,8 @@ mod wire;
 use std::time::Duration;
 
 use proptest::test_runner::Config;
-use ssegate::config::Replay;
-use ssegate::hub::Bounds;
+use ssegate::config::{OnLag, Replay, Start};
+use ssegate::hub::{Bounds, Cursor, Terms, Wish};
 
 /// So many cases, unless `PROPTEST_CASES` says otherwise.
 fn cases(default: u32) -> Config {
@@ -41,4 +42,16 @@ const ROOM: Bounds =
     Bounds { events: usize::MAX, bytes: usize::MAX, age: Duration::from_secs(1 << 32), buffer: 0 };
 
 /// Every id is honoured, however old.
-const ANY_AGE: Replay = Replay { max_events: usize::MAX, max_age: Duration::from_secs(1 << 32) };
+const ANY_AGE: Replay = Replay {
+    max_events: usize::MAX,
+    max_age: Duration::from_secs(1 << 40),
+    timeout: Duration::from_secs(1 << 32),
+};
+
+/// Without an id begin at the head, be told what was missed.
+const TERMS: Terms = Terms { start: Start::Latest, replay: ANY_AGE, on_lag: OnLag::Gap };
+
+/// A reader that comes with this id.
+fn cursor(id: Option<String>, terms: Terms) -> Cursor {
+    Cursor::new(Wish { id, since: None }, terms)
+}

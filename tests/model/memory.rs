@@ -8,7 +8,7 @@ use proptest::sample::Index;
 use ssegate::hub::{Bounds, Cursor, Epoch, EpochCodec, Log, Memory, Position, Read};
 
 use crate::record::{self, Kind, Message};
-use crate::{ANY_AGE, ROOM, cases};
+use crate::{ROOM, TERMS, cases, cursor};
 
 #[derive(Debug, Clone)]
 enum Op {
@@ -72,14 +72,14 @@ impl Reading {
         let log = record::log(Bounds { events: 1_000, ..ROOM }, memory);
         log.open(Arc::new(EpochCodec::new(Epoch::random(), None)), Position::default());
         log.join();
-        Self { log, cursor: Cursor::new(None, ANY_AGE) }
+        Self { log, cursor: cursor(None, TERMS) }
     }
 
     fn take(&mut self) -> Vec<Bytes> {
         let mut taken = Vec::new();
         loop {
             match self.log.read(&mut self.cursor, usize::MAX) {
-                Read::Pending => return taken,
+                Read::Pending | Read::Wait(_) => return taken,
                 Read::Control { .. } => {}
                 Read::Slice { bytes, .. } => taken.push(bytes),
                 Read::Pieces { .. } => panic!("its id is the log's own"),

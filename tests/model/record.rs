@@ -1,6 +1,7 @@
 //! Records as an upstream would hand them over, and the shape that makes events of them.
 
 use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use proptest::prelude::*;
 use ssegate::config::Binary;
@@ -48,16 +49,22 @@ impl Kind {
 }
 
 /// A record with a name by which its event is known again.
-pub struct Message(Option<Vec<u8>>);
+pub struct Message(Option<Vec<u8>>, u64);
 
 impl Message {
     pub fn new(kind: Kind, name: &str) -> Self {
-        Self(match kind {
+        Self::at(kind, name, 0)
+    }
+
+    /// One that was published so many milliseconds after the epoch.
+    pub fn at(kind: Kind, name: &str, millis: u64) -> Self {
+        let payload = match kind {
             Kind::Event(filling) => Some(text(name, filling).into_bytes()),
             Kind::Tombstone => None,
             Kind::Undecodable => Some(vec![b'a', 0xff]),
             Kind::TooLarge => Some(vec![b'a'; MAX_EVENT + 1]),
-        })
+        };
+        Self(payload, millis)
     }
 }
 
@@ -68,6 +75,10 @@ impl Record for Message {
 
     fn name(&self) -> &str {
         "model"
+    }
+
+    fn timestamp(&self) -> Option<SystemTime> {
+        Some(UNIX_EPOCH + Duration::from_millis(self.1))
     }
 }
 

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use serde_json::Value;
-use ssegate::hub::{Bounds, Cursor, Log, Mark, Memory, Position, Read};
+use ssegate::config::{OnLag, Start};
+use ssegate::hub::{Bounds, Cursor, Log, Mark, Memory, Opening, Position, Read, Terms};
 
 use crate::client::{Client, Gap, Seen, read};
+use crate::past::Past;
 use crate::record::{self, Kind, Message};
 use crate::vector::VectorCodec;
-use crate::{ANY_AGE, ROOM, cases};
+use crate::{ROOM, TERMS, cases, cursor};
 
 #[derive(Debug, Clone)]
 enum Op {
@@ -27,7 +29,10 @@ enum Op {
     /// The connection breaks while the reader receives, after this part of the bytes.
     Cut(Index, usize, Index),
     Silence(Index),
-    Answer(Index),
+    /// The broker answers a replica, and reads so many records of each place that is wanted.
+    Serve(Index, usize),
+    /// Retention passes records of a partition.
+    Trim(Index, Index),
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -43,7 +48,8 @@ fn op() -> impl Strategy<Value = Op> {
         12 => (one(), max()).prop_map(|(reader, max)| Op::Read(reader, max)),
         3 => (one(), max(), one()).prop_map(|(reader, max, at)| Op::Cut(reader, max, at)),
         1 => one().prop_map(Op::Silence),
-        3 => one().prop_map(Op::Answer),
+        5 => (one(), 1..20_usize).prop_map(|(replica, most)| Op::Serve(replica, most)),
+        1 => (one(), one()).prop_map(|(partition, to)| Op::Trim(partition, to)),
     ]
 }
 
@@ -67,9 +73,15 @@ proptest! {
         // How much there is before the replicas open, and whether they open at its end.
         before in prop::collection::vec((any::<Index>(), record::kind()), 0..20),
         late in any::<[bool; 2]>(),
+        // How many of these are in their logs then.
+        filled in 0..20_usize,
+        earliest in any::<bool>(),
+        replay in prop::bool::weighted(0.7),
         ops in prop::collection::vec(op(), 1..100),
     ) {
-        World::new(partitions, kept, &before, late).run(ops);
+        let start = if earliest { Start::Earliest } else { Start::Latest };
+        let on_lag = if replay { OnLag::Replay } else { OnLag::Gap };
+        World::new(partitions, kept, &before, late, filled, Terms { start, on_lag, ..TERMS }).run(ops);
     }
 }
 
@@ -81,6 +93,7 @@ struct Published {
 
 struct Replica {
     log: Arc<Log>,
+    past: Arc<Past>,
     kept: usize,
     /// How many records of each partition it has read.
     taken: Vec<usize>,
@@ -90,6 +103,9 @@ struct Replica {
 
 struct World {
     partitions: Vec<Vec<Published>>,
+    /// What retention has passed.
+    low: Vec<u64>,
+    terms: Terms,
     replicas: [Replica; 2],
     readers: Vec<Reader>,
 }
@@ -111,15 +127,23 @@ struct Connection {
 }
 
 impl World {
-    fn new(partitions: usize, kept: [usize; 2], before: &[(Index, Kind)], late: [bool; 2]) -> Self {
+    fn new(
+        partitions: usize,
+        kept: [usize; 2],
+        before: &[(Index, Kind)],
+        late: [bool; 2],
+        filled: usize,
+        terms: Terms,
+    ) -> Self {
         let mut partitions: Vec<_> = (0..partitions).map(|_| Vec::new()).collect();
         for &(partition, kind) in before {
             let partition = partition.index(partitions.len());
             publish(&mut partitions[partition], kind, 0);
         }
-        let replicas = [0, 1].map(|n| Replica::new(&partitions, kept[n], late[n]));
+        let replicas = [0, 1].map(|n| Replica::new(&partitions, kept[n], late[n], filled));
         let reader = |_| Reader { client: Client::default(), seen: None, forged: false, connection: None };
-        let mut world = Self { partitions, replicas, readers: (0..3).map(reader).collect() };
+        let (low, readers) = (vec![0; partitions.len()], (0..3).map(reader).collect());
+        let mut world = Self { partitions, low, terms, replicas, readers };
         (0..3).for_each(|reader| world.connect(reader, reader % 2));
         world
     }
@@ -155,7 +179,14 @@ impl World {
                 Op::Read(reader, max) => _ = self.receive(reader.index(3), max, None),
                 Op::Cut(reader, max, at) => _ = self.receive(reader.index(3), max, Some(at)),
                 Op::Silence(reader) => self.silence(reader.index(3)),
-                Op::Answer(replica) => self.answer(replica.index(2)),
+                Op::Serve(replica, most) => self.serve(replica.index(2), most),
+                Op::Trim(partition, to) => {
+                    let partition = partition.index(self.partitions.len());
+                    let to = to.index(self.partitions[partition].len() + 1);
+                    let passed = self.partitions[partition][..to].last().map_or(0, |last| last.offset + 1);
+                    self.low[partition] = self.low[partition].max(passed);
+                    self.replicas.iter().for_each(|replica| replica.past.trim(&self.low));
+                }
             }
         }
         self.catch_up();
@@ -182,7 +213,7 @@ impl World {
         let state = &mut self.readers[reader];
         state.client.reconnect();
         let id = state.client.id();
-        let cursor = Cursor::new(id.clone(), ANY_AGE);
+        let cursor = cursor(id.clone(), self.terms);
         state.connection = Some(Connection { replica, cursor, begun: false, owed: false });
         self.replicas[replica].log.join();
         // What a cut took away will be told again.
@@ -210,8 +241,11 @@ impl World {
                 assert!(cut.is_some() || events == 0 || events == entries);
                 self.check(reader, replica, seen);
             }
-            None if connection.begun => self.nothing_is_withheld(reader, replica),
-            None => assert!(log.asks_ends().is_some(), "only an id that is ahead has to wait"),
+            None if self.replicas[replica].past.is_wanted() => {}
+            None => {
+                assert!(connection.begun, "only a question to the broker has to wait");
+                self.nothing_is_withheld(reader, replica);
+            }
         }
         if cut.is_some() {
             self.disconnect(reader);
@@ -241,12 +275,8 @@ impl World {
         }
     }
 
-    fn answer(&self, replica: usize) {
-        let log = &self.replicas[replica].log;
-        if let Some(question) = log.asks_ends() {
-            log.tell_ends(question, Position::new(self.ends()));
-            assert_eq!(log.asks_ends(), None);
-        }
+    fn serve(&self, replica: usize, most: usize) {
+        self.replicas[replica].past.serve(&self.ends(), &records_of(&self.partitions), most);
     }
 
     fn check(&mut self, reader: usize, replica: usize, seen: Vec<Seen>) {
@@ -278,7 +308,8 @@ impl World {
                     let position = VectorCodec::position(&id).unwrap();
                     let head = self.replicas[replica].log.position().unwrap();
                     let now = self.ranks(&position);
-                    assert_eq!(now, before.unwrap_or_else(|| self.ranks(&head)));
+                    let earliest = self.terms.start == Start::Earliest && before.is_none();
+                    assert!(earliest || now == before.unwrap_or_else(|| self.ranks(&head)));
                     assert!(!forged || owed, "a forged id is not honoured");
                     (Some(now), false)
                 }
@@ -321,8 +352,13 @@ impl World {
             *seen = self.rank(partition, to);
         }
         match gap.reason.as_str() {
-            "evicted" => assert!(!begun),
-            "lagged" => assert!(begun),
+            "trimmed" => {
+                assert_eq!(gap.missed, None);
+                let to = |partition| range(partition).map_or(0, |(_, to)| to);
+                assert!((0..seen.len()).all(|p| to(p) <= self.low[p]), "{gap:?} of {:?}", self.low);
+                return seen;
+            }
+            "lagged" => assert!(begun && self.terms.on_lag == OnLag::Gap),
             reason => {
                 assert!(begun && gap.missed == Some(1) && from.len() == 1, "{gap:?}");
                 let partition: usize = from.keys().next().unwrap().parse().unwrap();
@@ -360,8 +396,9 @@ impl World {
             let mut reads = 0;
             loop {
                 let progress = self.receive(reader, 500, None);
-                (0..2).for_each(|replica| self.answer(replica));
-                if !progress && !self.receive(reader, 500, None) {
+                let wanted = self.replicas.iter().any(|replica| replica.past.is_wanted());
+                (0..2).for_each(|replica| self.serve(replica, 7));
+                if !progress && !wanted {
                     break;
                 }
                 reads += 1;
@@ -399,13 +436,25 @@ impl World {
 }
 
 impl Replica {
-    fn new(partitions: &[Vec<Published>], kept: usize, late: bool) -> Self {
+    fn new(partitions: &[Vec<Published>], kept: usize, late: bool, filled: usize) -> Self {
         let bounds = Bounds { events: kept, ..ROOM };
         let log = record::log(bounds, &Memory::new(usize::MAX));
+        let past = Past::new(partitions.len());
         let taken: Vec<_> = partitions.iter().map(|p| if late { p.len() } else { 0 }).collect();
-        let start = if late { partitions.iter().map(|p| end(p)).collect() } else { Vec::new() };
-        log.open(Arc::new(VectorCodec), Position::new(start));
-        Self { log, kept, taken, order: Vec::new() }
+        let end = if late { partitions.iter().map(|p| end(p)).collect() } else { Vec::new() };
+        let end = Position::new(end);
+        let start = Position::default().newest(&end, filled as u64);
+        let mut segments = Vec::new();
+        for partition in start.behind(&end) {
+            let mut at = start.at(partition);
+            while at < end.at(partition) {
+                segments.push(past.segment(partition, at, end.at(partition), &records_of(partitions), 5));
+                at = segments.last().unwrap().to;
+            }
+        }
+        let (codec, history) = (Arc::new(VectorCodec), Arc::clone(&past) as _);
+        log.open_filled(Opening { codec, history, segments: &segments, start, end });
+        Self { log, past, kept, taken, order: Vec::new() }
     }
 
     fn fetch(&mut self, partitions: &[Vec<Published>], runs: &[(usize, usize)]) {
@@ -441,8 +490,18 @@ impl Replica {
 
 impl Published {
     fn record(&self, partition: usize) -> (Option<Mark>, Message) {
-        let mark = Mark { partition: partition as u32, next: self.offset + 1 };
-        (Some(mark), Message::new(self.kind, &format!("{partition}:{}", self.offset)))
+        (Some(Mark::new(partition as u32, self.offset + 1)), self.message(partition))
+    }
+
+    fn message(&self, partition: usize) -> Message {
+        Message::at(self.kind, &format!("{partition}:{}", self.offset), self.offset / 3)
+    }
+}
+
+fn records_of(partitions: &[Vec<Published>]) -> impl Fn(usize) -> Vec<(u64, Message)> {
+    |partition| {
+        let published = partitions[partition].iter();
+        published.map(|published| (published.offset, published.message(partition))).collect()
     }
 }
 

@@ -6,13 +6,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use ssegate::hub::{Cursor, Epoch, EpochCodec, Log, Mark, Memory, Position, Read};
+use ssegate::hub::{Bounds, Cursor, Epoch, EpochCodec, Log, Mark, Memory, Opening, Position, Read};
 use ssegate::shape::Record;
 
 use crate::client::{Client, Seen, read};
+use crate::past::Past;
 use crate::record::{self, Kind, Message};
 use crate::vector::VectorCodec;
-use crate::{ANY_AGE, ROOM};
+use crate::{ROOM, TERMS, cursor};
 
 /// A record that counts how often its payload is taken.
 struct Counted<'c>(&'c Cell<usize>);
@@ -31,7 +32,7 @@ impl Record for Counted<'_> {
 #[test]
 fn a_body_is_encoded_once_whatever_the_number_of_readers() {
     let log = epoch_log();
-    let mut cursors: Vec<_> = (0..5).map(|_| Cursor::new(None, ANY_AGE)).collect();
+    let mut cursors: Vec<_> = (0..5).map(|_| cursor(None, TERMS)).collect();
     cursors.iter_mut().for_each(|cursor| drop(control(&log, cursor)));
     let encoded = Cell::new(0);
     log.append((0..100).map(|_| (None, Counted(&encoded))));
@@ -44,12 +45,12 @@ fn a_body_is_encoded_once_whatever_the_number_of_readers() {
 
 #[test]
 fn a_reader_that_catches_up_shares_bodies_and_writes_its_own_ids() {
-    let log = vector_log();
-    let mut joined = Cursor::new(None, ANY_AGE);
+    let (log, past) = vector_log();
+    let mut joined = cursor(None, TERMS);
     control(&log, &mut joined);
-    let mut ahead = Cursor::new(Some(VectorCodec::id(&[0, 2])), ANY_AGE);
-    assert!(matches!(log.read(&mut ahead, 1_000), Read::Pending), "it is ahead of the log");
-    log.tell_ends(log.asks_ends().unwrap(), Position::new(vec![2, 2]));
+    let mut ahead = cursor(Some(VectorCodec::id(&[0, 2])), TERMS);
+    assert!(matches!(log.read(&mut ahead, 1_000), Read::Wait(_)), "it is ahead of the log");
+    past.serve(&[2, 2], &|_| Vec::new(), 1);
     control(&log, &mut ahead);
 
     log.append([(0, 1), (1, 1), (0, 2), (1, 2)].map(event));
@@ -70,10 +71,10 @@ fn a_reader_that_catches_up_shares_bodies_and_writes_its_own_ids() {
 /// before it made no event.
 #[test]
 fn a_reader_from_the_middle_of_a_chunk_joins_by_its_end() {
-    let log = vector_log();
-    let tombstone = (Some(Mark { partition: 1, next: 1 }), Message::new(Kind::Tombstone, "none"));
+    let (log, _) = vector_log();
+    let tombstone = (Some(Mark::new(1, 1)), Message::new(Kind::Tombstone, "none"));
     log.append([event((0, 1)), tombstone, event((0, 2)), event((0, 3))]);
-    let mut cursor = Cursor::new(Some(VectorCodec::id(&[2, 1])), ANY_AGE);
+    let mut cursor = cursor(Some(VectorCodec::id(&[2, 1])), TERMS);
     control(&log, &mut cursor);
     let mut client = Client::default();
     let seen = client.receive(&read(&log, &mut cursor, 1_000).unwrap().0);
@@ -85,14 +86,14 @@ fn a_reader_from_the_middle_of_a_chunk_joins_by_its_end() {
 /// A client may be ahead by a record that makes no event.
 #[test]
 fn a_reader_joins_when_the_log_has_what_it_has_be_it_an_event_or_not() {
-    let log = vector_log();
-    let mut ahead = Cursor::new(Some(VectorCodec::id(&[1, 1])), ANY_AGE);
+    let (log, past) = vector_log();
+    let mut ahead = cursor(Some(VectorCodec::id(&[1, 1])), TERMS);
     log.read(&mut ahead, 1);
-    log.tell_ends(log.asks_ends().unwrap(), Position::new(vec![1, 1]));
+    past.serve(&[1, 1], &|_| Vec::new(), 1);
     control(&log, &mut ahead);
     log.append([event((0, 1))]);
     assert!(matches!(log.read(&mut ahead, 1_000), Read::Pending));
-    log.append([(Some(Mark { partition: 1, next: 1 }), Message::new(Kind::Tombstone, "none"))]);
+    log.append([(Some(Mark::new(1, 1)), Message::new(Kind::Tombstone, "none"))]);
     while !matches!(log.read(&mut ahead, 1_000), Read::Pending) {}
     log.append([event((0, 2))]);
     slice(&log, &mut ahead);
@@ -101,10 +102,10 @@ fn a_reader_joins_when_the_log_has_what_it_has_be_it_an_event_or_not() {
 /// What is told of a position that moved on without an event, and that it is told once.
 #[test]
 fn a_position_that_moved_on_is_news_once() {
-    let log = vector_log();
-    let none = |partition, next| (Some(Mark { partition, next }), Message::new(Kind::Tombstone, "none"));
+    let (log, _) = vector_log();
+    let none = |partition, next| (Some(Mark::new(partition, next)), Message::new(Kind::Tombstone, "none"));
     log.append([none(0, 1)]);
-    let mut cursor = Cursor::new(None, ANY_AGE);
+    let mut cursor = cursor(None, TERMS);
     assert_eq!(log.moved_on(&mut cursor), None, "its start is not fixed");
     assert_eq!(control(&log, &mut cursor), "v1");
     assert_eq!(log.moved_on(&mut cursor), None, "it has just been told");
@@ -123,12 +124,10 @@ fn a_position_that_moved_on_is_news_once() {
 /// A reader that is ahead of a log does not miss what the log lets go of before it was walked.
 #[test]
 fn who_has_what_is_let_go_has_no_gap() {
-    let memory = Memory::new(usize::MAX);
-    let log = record::log(ssegate::hub::Bounds { events: 1, ..ROOM }, &memory);
-    log.open(Arc::new(VectorCodec), Position::default());
-    let mut ahead = Cursor::new(Some(VectorCodec::id(&[4])), ANY_AGE);
+    let (log, past) = keeping(Bounds { events: 1, ..ROOM });
+    let mut ahead = cursor(Some(VectorCodec::id(&[4])), TERMS);
     log.read(&mut ahead, 1);
-    log.tell_ends(log.asks_ends().unwrap(), Position::new(vec![9]));
+    past.serve(&[9], &|_| Vec::new(), 1);
     assert_eq!(control(&log, &mut ahead), "v4");
     for next in 1..=5 {
         log.append([event((0, next))]);
@@ -177,7 +176,7 @@ fn a_panic_within_an_append_takes_back_all_of_it() {
     let memory = Memory::new(usize::MAX);
     let log = record::log(ROOM, &memory);
     log.open(Arc::new(EpochCodec::new(Epoch::random(), None)), Position::default());
-    let mut cursor = Cursor::new(None, ANY_AGE);
+    let mut cursor = cursor(None, TERMS);
     control(&log, &mut cursor);
     // Enough for two chunks before it breaks.
     let whole = || (0..5).map(|n| Either::Whole(Message::new(Kind::Event(19_000), &n.to_string())));
@@ -204,19 +203,26 @@ fn epoch_log() -> Arc<Log> {
     log
 }
 
-fn vector_log() -> Arc<Log> {
-    let log = record::log(ROOM, &Memory::new(usize::MAX));
-    log.open(Arc::new(VectorCodec), Position::default());
-    log
+fn vector_log() -> (Arc<Log>, Arc<Past>) {
+    keeping(ROOM)
+}
+
+/// A log of two partitions, and the past of its source.
+fn keeping(bounds: Bounds) -> (Arc<Log>, Arc<Past>) {
+    let (log, past) = (record::log(bounds, &Memory::new(usize::MAX)), Past::new(2));
+    let (start, end, history) = (Position::default(), Position::default(), Arc::clone(&past) as _);
+    log.open_filled(Opening { codec: Arc::new(VectorCodec), history, segments: &[], start, end });
+    (log, past)
 }
 
 fn event((partition, next): (u32, u64)) -> (Option<Mark>, Message) {
-    (Some(Mark { partition, next }), Message::new(Kind::Event(3), &format!("{partition}:{next}")))
+    (Some(Mark::new(partition, next)), Message::new(Kind::Event(3), &format!("{partition}:{next}")))
 }
 
 /// Reads a position without a gap, and returns its id.
 fn control(log: &Log, cursor: &mut Cursor) -> String {
-    let Read::Control { bytes, gap: None } = log.read(cursor, 1_000) else { panic!("a position is due") };
+    let Read::Control { bytes, gaps } = log.read(cursor, 1_000) else { panic!("a position is due") };
+    assert!(gaps.is_empty(), "{gaps:?}");
     let mut client = Client::default();
     client.receive(&bytes);
     client.id().unwrap()

@@ -8,12 +8,12 @@ use std::time::{Duration, SystemTime};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use ssegate::config::Replay;
-use ssegate::hub::{Bounds, Cursor, Epoch, EpochCodec, Log, Memory, Position, Reason};
+use ssegate::hub::{Bounds, Cursor, Epoch, EpochCodec, Log, Memory, Position, Reason, Terms};
 use tokio::time::Instant;
 
 use crate::client::{Client, Gap, Seen, read};
 use crate::record::{self, Kind, Message};
-use crate::{ANY_AGE, ROOM, cases};
+use crate::{ANY_AGE, ROOM, TERMS, cases, cursor};
 
 #[derive(Debug, Clone)]
 enum Op {
@@ -63,7 +63,11 @@ fn replay() -> impl Strategy<Value = Replay> {
     let limited = (0..40_usize, 0..2_000_u64);
     prop_oneof![
         Just(ANY_AGE),
-        limited.prop_map(|(max_events, age)| Replay { max_events, max_age: Duration::from_millis(age) })
+        limited.prop_map(|(max_events, age)| Replay {
+            max_events,
+            max_age: Duration::from_millis(age),
+            ..ANY_AGE
+        })
     ]
 }
 
@@ -201,7 +205,7 @@ impl World {
         reader.client.reconnect();
         // What a cut took away will be told again.
         reader.next = reader.client.id().map(|id| number(&id));
-        let cursor = Cursor::new(reader.client.id(), self.replay);
+        let cursor = cursor(reader.client.id(), Terms { replay: self.replay, ..TERMS });
         reader.connection = Some(Connection { cursor, begun: false, owed: false });
         self.log.join();
     }
@@ -395,12 +399,12 @@ fn an_epoch_is_known_by_its_log_alone() {
         let log = record::log(ROOM, &memory);
         log.open(Arc::new(EpochCodec::new(Epoch::random(), None)), Position::default());
         let mut client = Client::default();
-        let mut cursor = Cursor::new(None, ANY_AGE);
-        client.receive(&read(&log, &mut cursor, 1).unwrap().0);
+        let mut fresh = cursor(None, TERMS);
+        client.receive(&read(&log, &mut fresh, 1).unwrap().0);
         assert!(ids.insert(client.id().unwrap()));
         let foreign: Option<&String> = ids.iter().find(|id| **id != client.id().unwrap());
         let Some(foreign) = foreign else { continue };
-        let mut cursor = Cursor::new(Some(foreign.clone()), ANY_AGE);
+        let mut cursor = cursor(Some(foreign.clone()), TERMS);
         let mut client = Client::default();
         let seen = client.receive(&read(&log, &mut cursor, 1).unwrap().0);
         let [Seen::Gap(gap), Seen::Position { .. }] = &seen[..] else { panic!("{seen:?}") };

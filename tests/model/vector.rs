@@ -32,10 +32,6 @@ impl IdCodec for VectorCodec {
         Self::position(id).map_or(Decoded::Unknown, Decoded::Position)
     }
 
-    fn portable(&self) -> bool {
-        true
-    }
-
     fn single_order(&self) -> bool {
         false
     }

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use ssegate::hub::{Cursor, Epoch, EpochCodec, Linger, Log, Memory, Position, Read, Wake};
+use ssegate::hub::{Epoch, EpochCodec, Linger, Log, Memory, Position, Read, Wake};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
 use crate::record::{self, Kind, Message};
-use crate::{ANY_AGE, ROOM};
+use crate::{ROOM, TERMS, cursor};
 
 const EVENTS: u64 = 20_000;
 const READERS: u64 = 4;
@@ -52,8 +52,8 @@ async fn follow(linger: Duration, together: u64) {
 }
 
 async fn read_all(log: Arc<Log>, seen: Arc<Vec<AtomicU64>>, reader: usize, begun: Arc<Barrier>) {
-    let mut cursor = Cursor::new(None, ANY_AGE);
-    assert!(matches!(log.read(&mut cursor, 1_000), Read::Control { gap: None, .. }));
+    let mut cursor = cursor(None, TERMS);
+    assert!(matches!(log.read(&mut cursor, 1_000), Read::Control { gaps, .. } if gaps.is_empty()));
     begun.wait().await;
     while seen[reader].load(Ordering::Relaxed) < EVENTS {
         let wake = log.wake().next();

@@ -9,13 +9,13 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use ssegate::config::{Binary, Template};
-use ssegate::hub::{Cursor, Epoch, EpochCodec, Linger, Log, Memory, Position, Wake};
+use ssegate::hub::{Epoch, EpochCodec, Linger, Log, Memory, Position, Wake};
 use ssegate::shape::{Record, Shape};
 use ssegate::sse;
 
 use crate::client::read;
 use crate::sse_parser::{Event, Item, Parser};
-use crate::{ANY_AGE, ROOM, cases};
+use crate::{ROOM, TERMS, cases, cursor};
 
 /// Text made of all that means something in an event stream.
 fn text() -> impl Strategy<Value = String> {
@@ -121,7 +121,7 @@ fn check(messages: &[Message], binary: Binary, named: bool, max: usize, cuts: &[
     let memory = Memory::new(usize::MAX);
     let log = Log::new(shape, ROOM, &memory, Wake::new(Duration::ZERO, Linger::new()));
     log.open(Arc::new(EpochCodec::new(Epoch::random(), None)), Position::default());
-    let mut cursor = Cursor::new(None, ANY_AGE);
+    let mut cursor = cursor(None, TERMS);
 
     // As every stream begins.
     let mut bytes = Vec::new();

@@ -69,6 +69,15 @@ pub(super) fn refresh_interval(config: &config::Kafka) -> Duration {
 
 /// A consumer for the configured cluster. Nothing is connected yet.
 pub(super) fn consumer(config: &config::Kafka) -> Result<Consumer, Broken> {
+    with(config, &[])
+}
+
+/// A consumer that reads a stretch of one partition at a time.
+pub(super) fn history_consumer(config: &config::Kafka) -> Result<Consumer, Broken> {
+    with(config, HISTORY)
+}
+
+fn with(config: &config::Kafka, more: &[(&str, &str)]) -> Result<Consumer, Broken> {
     let mut properties = ClientConfig::new();
     for (name, value) in DEFAULTS {
         properties.set(*name, *value);
@@ -77,7 +86,7 @@ pub(super) fn consumer(config: &config::Kafka) -> Result<Consumer, Broken> {
         properties.set(name, value.expose());
     }
     properties.set("bootstrap.servers", config.brokers.join(","));
-    for (name, value) in FIXED {
+    for (name, value) in FIXED.iter().chain(more) {
         properties.set(*name, *value);
     }
     let made = properties.create_with_context(Context::default());
@@ -113,6 +122,17 @@ const FIXED: &[(&str, &str)] = &[
     ("allow.auto.create.topics", "false"),
     // Anything else would skip to one end in silence.
     ("auto.offset.reset", "error"),
+];
+
+/// What is different where history is read.
+const HISTORY: &[(&str, &str)] = &[
+    // Says that there is nothing but holes up to the end.
+    ("enable.partition.eof", "true"),
+    // A replica near by might end before the leader does.
+    ("client.rack", ""),
+    // What it fetches ahead is of use only if the next read goes on here.
+    ("fetch.message.max.bytes", "524288"),
+    ("queued.max.messages.kbytes", "1024"),
 ];
 
 const DEFAULT_REFRESH: Duration = Duration::from_secs(30);

@@ -53,10 +53,6 @@ impl IdCodec for TopicCodec {
         self.parse(id).map_or(Decoded::Unknown, Decoded::Position)
     }
 
-    fn portable(&self) -> bool {
-        true
-    }
-
     fn single_order(&self) -> bool {
         false
     }

@@ -3,27 +3,47 @@
 //! lost link loses nothing.
 
 mod client;
+mod fill;
+mod history;
 mod id;
+mod offsets;
 mod reader;
+mod record;
+mod slots;
 mod topics;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
+use self::fill::Past;
+use self::history::TopicReader;
+use self::slots::Slots;
 use super::link::Link;
-use super::{Broken, Upstream};
+use super::{Broken, Histories, Upstream};
 use crate::config;
+use crate::history::Pool;
 
 /// A configured cluster.
 pub(super) struct Kafka {
     config: config::Kafka,
+    pool: Arc<Pool<TopicReader>>,
+    slots: Arc<Slots>,
+    concurrency: usize,
 }
 
 impl Kafka {
-    pub(super) fn new(config: &config::Kafka) -> Arc<Self> {
-        Arc::new(Self { config: config.clone() })
+    pub(super) fn new(config: &config::Kafka, link: &Arc<Link>, histories: &Histories) -> Arc<Self> {
+        let (link, slots) = (Arc::clone(link), Slots::new(config));
+        let pool = Pool::new(Arc::clone(&histories.memory), move |cause| link.trouble(cause));
+        Arc::new(Self { config: config.clone(), pool, slots, concurrency: histories.concurrency })
+    }
+
+    /// Serves those who read history; never ends.
+    pub(super) async fn serve_history(self: Arc<Self>) {
+        Arc::clone(&self.pool).run(self.concurrency).await;
     }
 }
 
@@ -36,7 +56,13 @@ impl Upstream for Kafka {
         let (told, ended) = oneshot::channel();
         let thread = std::thread::Builder::new().name(format!("kafka-{}", link.name()));
         let stopped = Arc::clone(&stop.0);
-        let spawned = thread.spawn(move || reader::run(&self.config, &link, &stopped, told));
+        let past = Past {
+            pool: Arc::clone(&self.pool),
+            slots: Arc::clone(&self.slots),
+            concurrency: self.concurrency,
+            runtime: Handle::current(),
+        };
+        let spawned = thread.spawn(move || reader::run(&self.config, past, &link, &stopped, told));
         match spawned {
             Ok(_) => ended.await.unwrap_or_else(|_| Broken("the reader of Kafka panicked".to_owned())),
             Err(error) => Broken::new("no thread for reading Kafka", error),

@@ -7,20 +7,26 @@ use std::time::{Duration, Instant};
 use rdkafka::Message as _;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, Headers as _};
+use rdkafka::message::BorrowedMessage;
 use tokio::sync::{oneshot, watch};
 
 use super::client::{self, ASK, Consumer, News};
+use super::fill::Past;
+use super::record::Message;
 use super::topics::Topics;
 use crate::config;
-use crate::hub::Mark;
-use crate::shape::Record;
 use crate::upstream::Broken;
 use crate::upstream::link::Link;
 
 /// Reads until `stop` is set or the consumer is of no more use; tells why before it lets go of the consumer,
 /// which may take long.
-pub(super) fn run(config: &config::Kafka, link: &Link, stop: &AtomicBool, told: oneshot::Sender<Broken>) {
+pub(super) fn run(
+    config: &config::Kafka,
+    past: Past,
+    link: &Link,
+    stop: &AtomicBool,
+    told: oneshot::Sender<Broken>,
+) {
     let (consumer, asker) =
         match client::consumer(config).and_then(|one| Ok((one, client::consumer(config)?))) {
             Ok(both) => both,
@@ -31,8 +37,8 @@ pub(super) fn run(config: &config::Kafka, link: &Link, stop: &AtomicBool, told: 
         Err(broken) => return drop(told.send(broken)),
     };
     link.up();
-    let mut reader =
-        Reader::new(&consumer, link, Topics::new(asker, cluster), client::refresh_interval(config));
+    let topics = Topics::new(asker, cluster, past);
+    let mut reader = Reader::new(&consumer, link, topics, client::refresh_interval(config));
     let broken = reader.read(stop);
     // The receiver is gone when the session was dropped.
     let _ = told.send(broken);
@@ -86,9 +92,8 @@ impl<'s> Reader<'s> {
             self.topics.open_joined();
         }
         if self.up {
-            self.begin();
+            self.begin()?;
             self.look()?;
-            self.topics.tell_ends().iter().for_each(|trouble| self.link.trouble(trouble));
         }
         self.make_way();
         self.take_in()?;
@@ -97,17 +102,21 @@ impl<'s> Reader<'s> {
     }
 
     /// Begins the topics that wait, now and then.
-    fn begin(&mut self) {
-        let (troubles, told) = self.topics.begin_waiting(self.consumer);
-        troubles.iter().for_each(|trouble| self.link.trouble(trouble));
+    fn begin(&mut self) -> Result<(), KafkaError> {
+        self.topics.begin_waiting().iter().for_each(|trouble| self.link.trouble(trouble));
+        let told = self.topics.begin_filled(self.consumer)?;
         told.iter().for_each(|(feed, reason)| self.link.tell_gap(feed, *reason));
-        self.link.settled();
+        if !self.topics.are_filling() {
+            self.link.settled();
+        }
+        Ok(())
     }
 
     /// Looks for new partitions and for topics that are gone, now and then.
     fn look(&mut self) -> Result<(), KafkaError> {
         if self.look_at <= Instant::now() {
             self.look_at = Instant::now() + self.look_every;
+            self.topics.let_go();
             self.topics.look(self.consumer)?.iter().for_each(|trouble| self.link.trouble(trouble));
         }
         Ok(())
@@ -145,9 +154,10 @@ impl<'s> Reader<'s> {
         for run in messages.chunk_by(|a, b| a.topic() == b.topic()) {
             let topic = run[0].topic();
             for feed in self.topics.feeds(topic) {
-                self.link.deliver(feed, run.iter().map(|message| (Some(mark(message)), Message(message))));
+                let records = run.iter().map(Message);
+                self.link.deliver(feed, records.map(|message| (Some(message.mark()), message)));
             }
-            run.iter().for_each(|message| self.topics.advance(topic, mark(message)));
+            run.iter().for_each(|message| self.topics.advance(topic, Message(message).mark()));
         }
         if !messages.is_empty() {
             self.came_back();
@@ -204,31 +214,6 @@ impl<'s> Reader<'s> {
             self.link.up();
             self.link.reconnecting();
         }
-    }
-}
-
-fn mark(message: &BorrowedMessage<'_>) -> Mark {
-    Mark { partition: message.partition() as u32, next: message.offset() as u64 + 1 }
-}
-
-struct Message<'m>(&'m BorrowedMessage<'m>);
-
-impl Record for Message<'_> {
-    fn payload(&self) -> Option<&[u8]> {
-        self.0.payload()
-    }
-
-    fn name(&self) -> &str {
-        self.0.topic()
-    }
-
-    fn key(&self) -> Option<&[u8]> {
-        self.0.key()
-    }
-
-    fn header(&self, name: &str) -> Option<&[u8]> {
-        let headers = self.0.headers()?;
-        headers.iter().filter(|header| header.key == name).last()?.value
     }
 }
 

@@ -2,15 +2,19 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant, SystemTime};
 
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::client::{ASK, Consumer};
+use super::fill::{Filling, Found, Past, Shelved};
+use super::history::TopicReader;
 use super::id::TopicCodec;
-use crate::hub::{Feed, Feeds, Mark, Position, Reason, Source};
+use super::offsets::{self, Bounds};
+use crate::hub::{Feed, Feeds, IdCodec, Mark, Opening, Position, Reason, Source};
 
 /// A gap that a feed's log was told.
 pub(super) type Told = (Arc<Feed>, Reason);
@@ -20,9 +24,12 @@ pub(super) type Told = (Arc<Feed>, Reason);
 pub(super) struct Topics {
     asker: Consumer,
     cluster: Option<String>,
+    past: Past,
     /// How often a topic was seen to be created anew.
     generations: HashMap<Arc<str>, u32>,
     read: HashMap<Arc<str>, Topic>,
+    /// Wanted, and about to be read: their logs are being filled.
+    filling: HashMap<Arc<str>, Filling>,
     /// Wanted, but not yet read: unknown to the cluster, or not yet asked for.
     waiting: HashMap<Arc<str>, Waiting>,
 }
@@ -43,17 +50,15 @@ struct Topic {
     feeds: Vec<Arc<Feed>>,
     /// The next offset of each partition that is assigned.
     next: Position,
-    /// Before then the topic's ends are not asked for again, whatever ids clients bring.
-    ends_again: Instant,
+    /// Their number, for those who read its history.
+    partitions: Arc<AtomicUsize>,
 }
-
-/// What a partition holds at present: from the low watermark up to, not including, the high one.
-type Watermarks = (u64, u64);
 
 impl Topics {
     /// No topics yet.
-    pub(super) fn new(asker: Consumer, cluster: Option<String>) -> Self {
-        Self { asker, cluster, generations: HashMap::new(), read: HashMap::new(), waiting: HashMap::new() }
+    pub(super) fn new(asker: Consumer, cluster: Option<String>, past: Past) -> Self {
+        let (generations, read) = (HashMap::new(), HashMap::new());
+        Self { asker, cluster, past, generations, read, filling: HashMap::new(), waiting: HashMap::new() }
     }
 
     /// The client for questions.
@@ -76,6 +81,10 @@ impl Topics {
         for (name, topic) in &mut self.read {
             topic.feeds = wanted.remove(name).unwrap_or_default();
         }
+        self.filling.retain(|name, _| wanted.contains_key(name));
+        for (name, filling) in &mut self.filling {
+            filling.topic.feeds = wanted.remove(name).unwrap_or_default();
+        }
         self.waiting.retain(|name, _| wanted.contains_key(name));
         for (name, feeds) in wanted {
             self.waiting.entry(name).or_insert_with(Waiting::new).feeds = feeds;
@@ -95,7 +104,17 @@ impl Topics {
 
     /// The name of any topic that is wanted.
     pub(super) fn any(&self) -> Option<&Arc<str>> {
-        self.read.keys().chain(self.waiting.keys()).next()
+        self.read.keys().chain(self.filling.keys()).chain(self.waiting.keys()).next()
+    }
+
+    /// Whether logs are being filled.
+    pub(super) fn are_filling(&self) -> bool {
+        !self.filling.is_empty()
+    }
+
+    /// Lets go of what reading history no longer needs.
+    pub(super) fn let_go(&self) {
+        self.past.slots.let_go();
     }
 
     /// Notes that a record was handed over.
@@ -109,7 +128,11 @@ impl Topics {
     pub(super) fn open_joined(&self) {
         for (name, topic) in &self.read {
             for feed in topic.feeds.iter().filter(|feed| feed.log.position().is_none()) {
-                feed.log.open(self.codec(name), topic.next.clone());
+                let codec: Arc<dyn IdCodec> = self.codec(name);
+                let reader = TopicReader::new(&self.past.slots, name, &topic.partitions);
+                let history = self.past.pool.shelf(reader, &feed.key.shape, &codec);
+                let (start, end) = (topic.next.clone(), topic.next.clone());
+                feed.log.open_filled(Opening { codec, history, segments: &[], start, end });
             }
         }
     }
@@ -120,48 +143,76 @@ impl Topics {
     }
 
     /// Tries to begin the topics whose turn it is, a few at a time, since reading waits meanwhile. Returns what is
-    /// newly in the way, in words, and the gaps that were told.
-    pub(super) fn begin_waiting(&mut self, consumer: &Consumer) -> (Vec<String>, Vec<Told>) {
+    /// newly in the way, in words.
+    pub(super) fn begin_waiting(&mut self) -> Vec<String> {
         let now = Instant::now();
         let due = self.waiting.iter().filter(|(_, waiting)| waiting.again <= now);
         let due: Vec<_> = due.map(|(name, _)| Arc::clone(name)).take(BEGIN_AT_ONCE).collect();
-        let (mut troubles, mut told) = (Vec::new(), Vec::new());
+        let mut troubles = Vec::new();
         for name in due {
             let Some(mut waiting) = self.waiting.remove(&name) else { continue };
-            match self.begin(consumer, &name, &waiting) {
-                Ok(gaps) => told.extend(gaps),
-                Err(error) => {
-                    troubles.extend(waiting.put_off(format!("topic {name} cannot be read: {error}")));
-                    self.waiting.insert(name, waiting);
-                }
+            if let Err(error) = self.begin(&name, &waiting) {
+                troubles.extend(waiting.put_off(format!("topic {name} cannot be read: {error}")));
+                self.waiting.insert(name, waiting);
             }
         }
-        (troubles, told)
+        troubles
     }
 
-    /// Begins to read a topic: at the end where a log is new, and where a log stands that was fed by an earlier
-    /// session.
-    fn begin(
-        &mut self,
-        consumer: &Consumer,
-        name: &Arc<str>,
-        waiting: &Waiting,
-    ) -> Result<Vec<Told>, KafkaError> {
-        let count = count_partitions(&self.asker, name)?;
-        let watermarks = watermarks(&self.asker, name, count)?;
-        let ends = Position::new(watermarks.iter().map(|(_, high)| *high).collect());
-        let open: Vec<_> = waiting.feeds.iter().filter_map(|feed| feed.log.position()).collect();
-        let start = |partition: u32| {
-            open.iter().map(|position| position.next(partition)).min().unwrap_or(ends.next(partition))
-        };
-        let next = Position::new((0..count as u32).map(start).collect());
-        let mut topic = Topic { feeds: waiting.feeds.clone(), next, ends_again: Instant::now() };
-        let told = self.mend_topic(name, &mut topic, &watermarks, waiting.was_gone && !open.is_empty());
-        consumer.incremental_assign(&topic.partitions(name))?;
-        for feed in &topic.feeds {
-            feed.log.open(self.codec(name), ends.clone());
+    /// Begins with a topic: where a log is new, it is filled first.
+    fn begin(&mut self, name: &Arc<str>, waiting: &Waiting) -> Result<(), KafkaError> {
+        let partitions = count_partitions(&self.asker, name)?;
+        let bounds = offsets::bounds(&self.asker, name, partitions, ASK)?;
+        let new: Vec<_> =
+            waiting.feeds.iter().filter(|feed| feed.log.position().is_none()).cloned().collect();
+        let partitions = Arc::new(AtomicUsize::new(partitions));
+        let mut shelves = Vec::new();
+        for feed in new {
+            let codec: Arc<dyn IdCodec> = self.codec(name);
+            let reader = TopicReader::new(&self.past.slots, name, &partitions);
+            let shelf = self.past.pool.shelf(reader, &feed.key.shape, &codec);
+            shelves.push((feed, codec, shelf));
         }
-        self.read.insert(Arc::clone(name), topic);
+        let from = self.fill_from(name, &bounds, &shelves)?;
+        let (feeds, was_gone) = (waiting.feeds.clone(), waiting.was_gone);
+        let topic = Found { feeds, was_gone, bounds, partitions };
+        let filling = Filling::start(&self.past, shelves, from, topic);
+        self.filling.insert(Arc::clone(name), filling);
+        Ok(())
+    }
+
+    /// Where the history of new logs begins: the newest records that any of them keeps.
+    fn fill_from(&self, name: &str, bounds: &Bounds, shelves: &[Shelved]) -> Result<Position, KafkaError> {
+        let rooms: Vec<_> = shelves.iter().map(|(feed, ..)| feed.log.bounds()).collect();
+        let events = rooms.iter().map(|room| room.events).max().unwrap_or(0);
+        let mut from = bounds.low.newest(&bounds.high, events as u64);
+        let age = rooms.iter().map(|room| room.age).max().unwrap_or_default();
+        if let Some(oldest) = SystemTime::now().checked_sub(age).filter(|_| from != bounds.high) {
+            let partitions = bounds.high.as_slice().len();
+            from.merge(&offsets::at(&self.asker, name, partitions, oldest, &bounds.high, ASK)?);
+        }
+        Ok(from)
+    }
+
+    /// Reads the topics on whose logs are filled. Returns the gaps that were told.
+    pub(super) fn begin_filled(&mut self, consumer: &Consumer) -> Result<Vec<Told>, KafkaError> {
+        let mut told = Vec::new();
+        let filled: Vec<_> = self.filling.extract_if(|_, filling| filling.is_done()).collect();
+        for (name, filling) in filled {
+            // What stood open before was fed by an earlier session, and goes on where it stands.
+            let open: Vec<_> = filling.topic.feeds.iter().filter_map(|feed| feed.log.position()).collect();
+            let Found { feeds, was_gone, bounds, partitions } = filling.open_logs(&self.past);
+            let next = |partition: u32| {
+                let stands = open.iter().map(|position| position.next(partition)).min();
+                stands.unwrap_or(bounds.high.next(partition))
+            };
+            let next = Position::new((0..bounds.high.as_slice().len() as u32).map(next).collect());
+            let mut topic = Topic { feeds, next, partitions };
+            told.extend(self.mend_topic(&name, &mut topic, &bounds, was_gone && !open.is_empty()));
+            consumer.incremental_assign(&topic.partitions(&name))?;
+            self.read.insert(name, topic);
+        }
+        self.open_joined();
         Ok(told)
     }
 
@@ -185,29 +236,6 @@ impl Topics {
         Ok(troubles)
     }
 
-    /// Answers the logs that ask where their topic ends, each topic once a second at most. Returns what went
-    /// wrong, in words.
-    pub(super) fn tell_ends(&mut self) -> Vec<String> {
-        let mut troubles = Vec::new();
-        let now = Instant::now();
-        for (name, topic) in &mut self.read {
-            let asking: Vec<_> =
-                topic.feeds.iter().filter_map(|feed| Some((feed, feed.log.asks_ends()?))).collect();
-            if asking.is_empty() || now < topic.ends_again {
-                continue;
-            }
-            topic.ends_again = now + ENDS_AGAIN;
-            match watermarks(&self.asker, name, topic.next.as_slice().len()) {
-                Ok(watermarks) => {
-                    let ends = Position::new(watermarks.iter().map(|(_, high)| *high).collect());
-                    asking.iter().for_each(|(feed, question)| feed.log.tell_ends(*question, ends.clone()));
-                }
-                Err(error) => troubles.push(format!("asking for the ends of {name} failed: {error}")),
-            }
-        }
-        troubles
-    }
-
     /// An offset was refused, and librdkafka has stopped reading that partition: finds what is no longer there,
     /// tells the gap, and reads everything again from where it stands. What comes twice, the logs leave out.
     pub(super) fn mend(&mut self, consumer: &Consumer) -> Result<Vec<Told>, KafkaError> {
@@ -215,9 +243,9 @@ impl Topics {
         for (name, mut topic) in std::mem::take(&mut self.read) {
             consumer.incremental_unassign(&topic.partitions(&name))?;
             // A topic that does not answer is begun again when it does.
-            match watermarks(&self.asker, &name, topic.next.as_slice().len()) {
-                Ok(watermarks) => {
-                    told.extend(self.mend_topic(&name, &mut topic, &watermarks, false));
+            match offsets::bounds(&self.asker, &name, topic.next.as_slice().len(), ASK) {
+                Ok(bounds) => {
+                    told.extend(self.mend_topic(&name, &mut topic, &bounds, false));
                     consumer.incremental_assign(&topic.partitions(&name))?;
                     self.read.insert(name, topic);
                 }
@@ -236,13 +264,12 @@ impl Topics {
         &mut self,
         name: &Arc<str>,
         topic: &mut Topic,
-        watermarks: &[Watermarks],
+        bounds: &Bounds,
         recreated: bool,
     ) -> Vec<Told> {
         // Offsets never go back in a topic's life: if they do, it was deleted and created again.
-        let went_back = (0_u32..).zip(watermarks).any(|(p, (_, high))| topic.next.next(p) > *high);
-        if recreated || went_back {
-            topic.next = Position::new(watermarks.iter().map(|(low, _)| *low).collect());
+        if recreated || !bounds.high.covers_all(&topic.next) {
+            topic.next = bounds.low.clone();
             *self.generations.entry(Arc::clone(name)).or_default() += 1;
             let codec = self.codec(name);
             let restart = |feed: &&Arc<Feed>| feed.log.restart(Arc::clone(&codec) as _, topic.next.clone());
@@ -254,11 +281,8 @@ impl Topics {
                 .collect();
         }
         let mut told = Vec::new();
-        for (partition, (low, _)) in (0_u32..).zip(watermarks) {
-            if topic.next.next(partition) >= *low {
-                continue;
-            }
-            let mark = Mark { partition, next: *low };
+        for partition in topic.next.behind(&bounds.low).collect::<Vec<_>>() {
+            let mark = Mark::new(partition, bounds.low.next(partition));
             topic.next.advance(mark);
             for feed in &topic.feeds {
                 let gaps = feed.log.append_missing(Reason::Trimmed, mark).gaps;
@@ -313,6 +337,7 @@ impl Topic {
         }
         consumer.incremental_assign(&added)?;
         self.next = Position::new((0..now as u32).map(|partition| self.next.next(partition)).collect());
+        self.partitions.store(now, Ordering::Relaxed);
         tracing::info!(topic = %name, from = known, to = now, "partitions were added");
         Ok(())
     }
@@ -333,16 +358,7 @@ fn is_unknown(error: &KafkaError) -> bool {
     matches!(error.rdkafka_error_code(), Some(UnknownTopic | UnknownPartition | UnknownTopicOrPartition))
 }
 
-fn watermarks(consumer: &Consumer, name: &str, partitions: usize) -> Result<Vec<Watermarks>, KafkaError> {
-    (0..partitions as i32)
-        .map(|partition| consumer.fetch_watermarks(name, partition, ASK))
-        .map(|watermarks| watermarks.map(|(low, high)| (low.max(0) as u64, high.max(0) as u64)))
-        .collect()
-}
-
 /// The wait before a topic that could not be begun is tried again, and the longest one.
 const BEGIN_AGAIN: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
 /// The most topics that are begun between two polls.
 const BEGIN_AT_ONCE: usize = 8;
-/// How long a topic's ends are not asked for again.
-const ENDS_AGAIN: Duration = Duration::from_secs(1);

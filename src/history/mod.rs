@@ -1,0 +1,50 @@
+//! What upstreams still hold, read when a reader stands before what its log holds. Reads go through a bounded
+//! [`Pool`] for each upstream, whose slots are held for one read and never for a client's pace; what they bring lies
+//! on a [`Shelf`] for each log, where every reader finds it.
+
+mod fill;
+mod pool;
+mod shelf;
+mod wanted;
+
+use std::future::Future;
+
+pub use fill::{Fill, fill};
+pub use pool::Pool;
+pub use shelf::Shelf;
+
+use crate::hub::{Answer, Offset, Question, Segment, SegmentDraft};
+
+/// How the history of one source is read.
+pub trait Reader: Send + Sync + 'static {
+    /// Whether the difference of two offsets is a number of records, or close to it.
+    const COUNTS: bool;
+
+    /// The question whose answer answers `question`: several may come to the same.
+    fn question(question: &Question) -> Question {
+        question.clone()
+    }
+
+    /// Asks the upstream.
+    fn answer(&self, question: Question) -> impl Future<Output = Result<Answer, Unreadable>> + Send;
+
+    /// Reads into `draft` from where it stands, until it is full or has got to `until`.
+    fn read(
+        &self,
+        draft: SegmentDraft,
+        until: Offset,
+    ) -> impl Future<Output = Result<Part, Unreadable>> + Send;
+}
+
+/// What one read brought.
+pub enum Part {
+    /// A segment, which ends behind where it began.
+    Segment(Segment),
+    /// The upstream has let go of where it was to begin; this is where its oldest begins.
+    Trimmed(Offset),
+}
+
+/// Why history cannot be read at present, in words for the operator. It is tried again.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Unreadable(pub String);

@@ -1,0 +1,95 @@
+//! The pool: so many reads at a time for each upstream, shared fairly by the logs that want some.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::shelf::{Job, Shelf};
+use super::{Reader, Unreadable};
+use crate::hub::{IdCodec, Memory};
+use crate::shape::Shape;
+
+/// The wait before a read that failed is tried again.
+const AGAIN: Duration = Duration::from_millis(500);
+
+/// The slots of one upstream.
+pub struct Pool<R> {
+    memory: Arc<Memory>,
+    /// Shelves with something to do: one entry for each thing, in the order in which they came.
+    queue: Mutex<VecDeque<Arc<Shelf<R>>>>,
+    queued: Semaphore,
+    /// Since when reads succeed; `None` while they fail.
+    answers: Mutex<Option<Instant>>,
+    trouble: Box<dyn Fn(&str) + Send + Sync>,
+}
+
+impl<R: Reader> Pool<R> {
+    /// A pool whose shelves take their room from `memory`, and which says through `trouble` what is in the way.
+    pub fn new(memory: Arc<Memory>, trouble: impl Fn(&str) + Send + Sync + 'static) -> Arc<Self> {
+        Arc::new(Self {
+            memory,
+            queue: Mutex::default(),
+            queued: Semaphore::new(0),
+            answers: Mutex::new(Some(Instant::now())),
+            trouble: Box::new(trouble),
+        })
+    }
+
+    /// An empty shelf for the log of this shape and codec.
+    pub fn shelf(self: &Arc<Self>, reader: R, shape: &Shape, codec: &Arc<dyn IdCodec>) -> Arc<Shelf<R>> {
+        Shelf::new(reader, shape, codec, &self.memory, self)
+    }
+
+    /// Serves `slots` reads at a time. Ends only by being dropped.
+    pub async fn run(self: Arc<Self>, slots: usize) {
+        let mut workers = JoinSet::new();
+        for _ in 0..slots {
+            workers.spawn(Arc::clone(&self).work());
+        }
+        while workers.join_next().await.is_some() {}
+    }
+
+    async fn work(self: Arc<Self>) {
+        while let Ok(permit) = self.queued.acquire().await {
+            permit.forget();
+            let Some(shelf) = self.queue.lock().pop_front() else { continue };
+            let Some(job) = shelf.take_job() else { continue };
+            if let Err(error) = self.serve(&shelf, job).await {
+                *self.answers.lock() = None;
+                (self.trouble)(&error.0);
+                tokio::time::sleep(AGAIN).await;
+                self.queue(shelf);
+            } else {
+                self.answers.lock().get_or_insert_with(Instant::now);
+            }
+        }
+    }
+
+    /// A task of its own, so that a defect in one read costs that read alone.
+    async fn serve(&self, shelf: &Arc<Shelf<R>>, job: Job) -> Result<(), Unreadable> {
+        let mut task = JoinSet::new();
+        let own = Arc::clone(shelf);
+        task.spawn(async move { own.serve(job).await });
+        match task.join_next().await {
+            Some(Ok(result)) => result,
+            Some(Err(panic)) => Err(Unreadable(format!("a defect in ssegate: {panic}"))),
+            None => Ok(()),
+        }
+    }
+
+    /// A shelf has one more thing to do.
+    pub(super) fn queue(&self, shelf: Arc<Shelf<R>>) {
+        self.queue.lock().push_back(shelf);
+        self.queued.add_permits(1);
+    }
+
+    /// Since when reads succeed.
+    pub(super) fn answers_since(&self) -> Option<Instant> {
+        *self.answers.lock()
+    }
+}

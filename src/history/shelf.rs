@@ -1,0 +1,270 @@
+//! The shelf of one log: segments of its source's history, kept while there is room, and what is wanted of it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::pool::Pool;
+use super::wanted::{Places, Questions};
+use super::{Part, Reader, Unreadable};
+use crate::hub::{
+    Answer, Found, History, IdCodec, Memory, Offset, Question, Reclaim, Segment, SegmentDraft, Sought,
+};
+use crate::shape::Shape;
+
+/// The history of one log, as far as it has been read.
+pub struct Shelf<R> {
+    reader: R,
+    shape: Shape,
+    codec: Arc<dyn IdCodec>,
+    memory: Arc<Memory>,
+    pool: Weak<Pool<R>>,
+    own: Weak<Self>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// How often the source was created anew: what was asked for before is of no use.
+    generation: u64,
+    segments: BTreeMap<(u32, Offset), Kept>,
+    bytes: usize,
+    /// Where the upstream's oldest begins, as far as that was found out.
+    low: HashMap<u32, Offset>,
+    places: Places,
+    questions: Questions,
+    /// Counts the uses of segments.
+    uses: u64,
+}
+
+struct Kept {
+    segment: Arc<Segment>,
+    used: u64,
+}
+
+/// Something to do at the upstream.
+pub(super) struct Job {
+    generation: u64,
+    what: What,
+}
+
+enum What {
+    Ask(Question),
+    Read { partition: u32, from: Offset, until: Offset },
+}
+
+impl<R: Reader> Shelf<R> {
+    pub(super) fn new(
+        reader: R,
+        shape: &Shape,
+        codec: &Arc<dyn IdCodec>,
+        memory: &Arc<Memory>,
+        pool: &Arc<Pool<R>>,
+    ) -> Arc<Self> {
+        let shelf = Arc::new_cyclic(|own| Self {
+            reader,
+            shape: shape.clone(),
+            codec: Arc::clone(codec),
+            memory: Arc::clone(memory),
+            pool: Arc::downgrade(pool),
+            own: own.clone(),
+            state: Mutex::default(),
+        });
+        let holder: Arc<dyn Reclaim> = shelf.clone();
+        memory.register(Arc::downgrade(&holder));
+        shelf
+    }
+
+    /// How it is read.
+    pub fn reader(&self) -> &R {
+        &self.reader
+    }
+
+    /// A segment of its log, to be read.
+    pub(super) fn draft(&self, partition: u32, from: Offset) -> SegmentDraft {
+        SegmentDraft::new(&self.shape, &self.codec, &self.memory, partition, from)
+    }
+
+    /// Takes the next thing to do.
+    pub(super) fn take_job(&self) -> Option<Job> {
+        let mut state = self.state.lock();
+        let generation = state.generation;
+        if let Some(question) = state.questions.take() {
+            return Some(Job { generation, what: What::Ask(question) });
+        }
+        let (partition, from, until) = state.places.take()?;
+        // What is there already is not read again.
+        let next = state.segments.range((partition, from)..(partition + 1, Offset::default())).next();
+        let until = next.map_or(until, |(&(_, next), _)| until.min(next));
+        Some(Job { generation, what: What::Read { partition, from, until } })
+    }
+
+    pub(super) async fn serve(&self, job: Job) -> Result<(), Unreadable> {
+        match job.what {
+            What::Ask(question) => self.answer(job.generation, question).await,
+            What::Read { partition, from, until } => {
+                let reading = Reading { shelf: self, generation: job.generation, partition };
+                reading.read(from, until).await
+            }
+        }
+    }
+
+    async fn answer(&self, generation: u64, question: Question) -> Result<(), Unreadable> {
+        let at = Instant::now();
+        let answer = self.reader.answer(question.clone()).await;
+        let mut state = self.state.lock();
+        if state.generation != generation {
+            return Ok(());
+        }
+        match answer {
+            Ok(answer) => {
+                state.questions.told(&question, at, answer);
+                Ok(())
+            }
+            Err(error) => {
+                state.questions.put_back(&question);
+                Err(error)
+            }
+        }
+    }
+
+    fn queue(&self) {
+        if let (Some(pool), Some(own)) = (self.pool.upgrade(), self.own.upgrade()) {
+            pool.queue(own);
+        }
+    }
+}
+
+/// A read of one partition. However it ends, the partition can be read again.
+struct Reading<'s, R: Reader> {
+    shelf: &'s Shelf<R>,
+    generation: u64,
+    partition: u32,
+}
+
+impl<R: Reader> Reading<'_, R> {
+    async fn read(self, from: Offset, until: Offset) -> Result<(), Unreadable> {
+        let part = self.shelf.reader.read(self.shelf.draft(self.partition, from), until).await?;
+        {
+            let mut state = self.shelf.state.lock();
+            if state.generation != self.generation {
+                return Ok(());
+            }
+            match part {
+                Part::Segment(segment) => state.put(segment),
+                Part::Trimmed(low) => {
+                    state.low.insert(self.partition, low);
+                    state.places.arrived(self.partition, Offset::default(), low);
+                }
+            }
+        }
+        self.shelf.memory.settle();
+        Ok(())
+    }
+}
+
+impl<R: Reader> Drop for Reading<'_, R> {
+    fn drop(&mut self) {
+        let mut state = self.shelf.state.lock();
+        if state.generation == self.generation && state.places.done(self.partition) {
+            drop(state);
+            self.shelf.queue();
+        }
+    }
+}
+
+impl State {
+    fn put(&mut self, segment: Segment) {
+        self.uses += 1;
+        let (partition, from, to) = (segment.partition, segment.from, segment.to);
+        self.bytes += segment.size();
+        let kept = Kept { segment: Arc::new(segment), used: self.uses };
+        if let Some(old) = self.segments.insert((partition, from), kept) {
+            self.bytes -= old.segment.size();
+        }
+        self.places.arrived(partition, from, to);
+    }
+
+    /// The segment in which a reader at `from` reads on.
+    fn find(&mut self, partition: u32, from: Offset) -> Option<Arc<Segment>> {
+        self.uses += 1;
+        let uses = self.uses;
+        let (&(of, _), kept) = self.segments.range_mut(..=(partition, from)).next_back()?;
+        if of != partition || kept.segment.to <= from {
+            return None;
+        }
+        kept.used = uses;
+        Some(Arc::clone(&kept.segment))
+    }
+}
+
+impl<R: Reader> History for Shelf<R> {
+    fn segment(&self, partition: u32, from: Offset, until: Offset) -> Found<Sought> {
+        let mut state = self.state.lock();
+        if let Some(&low) = state.low.get(&partition)
+            && from < low
+        {
+            return Found::Here(Sought::Trimmed(low));
+        }
+        if let Some(segment) = state.find(partition, from) {
+            return Found::Here(Sought::Segment(segment));
+        }
+        let (wake, news) = state.places.want(partition, from, until);
+        drop(state);
+        if news {
+            self.queue();
+        }
+        Found::Wait(wake)
+    }
+
+    fn ask(&self, question: &Question, after: Instant) -> Found<Answer> {
+        let asked = self.state.lock().questions.ask(R::question(question), after);
+        match asked {
+            Ok(answer) => Found::Here(answer),
+            Err((wake, news)) => {
+                if news {
+                    self.queue();
+                }
+                Found::Wait(wake)
+            }
+        }
+    }
+
+    fn answers_since(&self) -> Option<Instant> {
+        self.pool.upgrade()?.answers_since()
+    }
+
+    fn counts(&self) -> bool {
+        R::COUNTS
+    }
+
+    fn reset(&self) {
+        let mut state = self.state.lock();
+        state.generation += 1;
+        state.segments.clear();
+        state.bytes = 0;
+        state.low.clear();
+        state.places.clear();
+        state.questions.clear();
+    }
+}
+
+impl<R: Reader> Reclaim for Shelf<R> {
+    fn held(&self) -> usize {
+        self.state.lock().bytes
+    }
+
+    fn reclaim(&self, bytes: usize) -> usize {
+        let mut state = self.state.lock();
+        let mut given = 0;
+        while given < bytes {
+            let oldest = state.segments.iter().min_by_key(|(_, kept)| kept.used).map(|(&place, _)| place);
+            let Some(kept) = oldest.and_then(|place| state.segments.remove(&place)) else { break };
+            given += kept.segment.size();
+            state.bytes -= kept.segment.size();
+        }
+        given
+    }
+}

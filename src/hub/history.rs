@@ -1,0 +1,68 @@
+//! What an upstream still holds of a log's source beyond what the log itself does, as cursors see it. Answers at
+//! once or names what to wait for: reading it is the business of `history`.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tokio::sync::futures::OwnedNotified;
+use tokio::time::Instant;
+
+use super::position::{Offset, Position};
+use super::segment::Segment;
+
+/// The history of one log's source.
+pub trait History: Send + Sync {
+    /// The segment of a partition that begins at `from`, or in which `from` lies. Where it has to be read, no more
+    /// of it is than up to `until`.
+    fn segment(&self, partition: u32, from: Offset, until: Offset) -> Found<Sought>;
+
+    /// Answers a question, with what was so at `after` or later.
+    fn ask(&self, question: &Question, after: Instant) -> Found<Answer>;
+
+    /// Since when the upstream has answered; `None` while it does not.
+    fn answers_since(&self) -> Option<Instant>;
+
+    /// Whether the difference of two offsets is a number of records, or close to it.
+    fn counts(&self) -> bool;
+
+    /// The source was created anew: forgets everything.
+    fn reset(&self);
+}
+
+/// Something that is there, or comes.
+#[derive(Debug)]
+pub enum Found<T> {
+    /// There it is.
+    Here(T),
+    /// Ends when it is worth asking again.
+    Wait(OwnedNotified),
+}
+
+/// What is there of a partition.
+#[derive(Debug)]
+pub enum Sought {
+    /// A segment.
+    Segment(Arc<Segment>),
+    /// The upstream has let go of it; this is where its oldest begins.
+    Trimmed(Offset),
+}
+
+/// A question to an upstream.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Question {
+    /// Where does the source begin, and where does it end?
+    Bounds,
+    /// Where does a reader at this position go on? There, but where something that followed was removed.
+    Resume(Position),
+    /// Where does what was published at this time or later begin?
+    At(SystemTime),
+}
+
+/// The answer to a question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// Where to begin.
+    pub from: Position,
+    /// Where the source ended when it was asked.
+    pub end: Position,
+}

@@ -1,0 +1,44 @@
+//! A gap as an entry of a log or of a segment: the gap, which has no id since it must not move the client's cursor,
+//! and the position after it, which has.
+
+use super::gap::{Gap, Reason};
+use super::id::IdCodec;
+use super::position::{Mark, Position};
+use crate::shape::{Record, Shape, Shaped};
+use crate::sse;
+
+/// Appends the body of such an entry; its id block is to follow.
+pub fn write(gap: &Gap, prefix: &str, codec: &dyn IdCodec, out: &mut Vec<u8>) {
+    gap.encode(prefix, codec, out);
+    out.push(b'\n');
+    sse::control_body(out, prefix, "position", "{}");
+}
+
+/// What a record came to.
+pub enum Body {
+    /// The body of an event was written.
+    Event,
+    /// The body of a note was written, since the record cannot be sent.
+    Note(Reason),
+    /// Nothing is to be sent.
+    None,
+}
+
+/// Appends the body of `record`'s entry. It takes a reader from `position` past `mark`.
+pub fn write_record(
+    record: &impl Record,
+    shape: &Shape,
+    codec: &dyn IdCodec,
+    position: &Position,
+    mark: Mark,
+    out: &mut Vec<u8>,
+) -> Body {
+    let reason = match shape.encode(record, out) {
+        Shaped::Event => return Body::Event,
+        Shaped::Skipped => return Body::None,
+        Shaped::Undecodable => Reason::Undecodable,
+        Shaped::TooLarge => Reason::TooLarge,
+    };
+    write(&Gap::up_to(reason, position, mark, Some(1)), &shape.control_prefix, codec, out);
+    Body::Note(reason)
+}

@@ -1,0 +1,175 @@
+//! A reader that stands before what its log holds: it walks segments of the upstream's history, partition by
+//! partition, until the log takes over. Its ids are its own. Nothing here looks at the log but through its floor,
+//! so that reading history never holds up appends.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::chunk::Seq;
+use super::cursor::{Read, View};
+use super::gap::{Gap, Reason};
+use super::history::{Found, History, Sought};
+use super::id::IdCodec;
+use super::position::{Mark, Position};
+use crate::config::Replay;
+use crate::sse;
+
+/// A reader that walks history.
+#[derive(Debug)]
+pub struct Replaying {
+    at: Position,
+    began: Instant,
+    /// The log's head at that time.
+    head: Seq,
+    /// How many events it may still be given, where offsets do not tell that.
+    left: Option<u64>,
+    /// For each partition when the newest event was published that it was given, in milliseconds since the epoch.
+    times: Vec<u64>,
+}
+
+/// What the log tells a reader of history.
+pub struct Floor {
+    /// Where what the log holds begins.
+    pub position: Arc<Position>,
+    /// The log's codec.
+    pub codec: Arc<dyn IdCodec>,
+    /// What lies before.
+    pub history: Arc<dyn History>,
+}
+
+impl Replaying {
+    /// A reader at a position that it was told.
+    pub fn new(at: Position, replay: &Replay, view: &View<'_>) -> Self {
+        let counts = view.history.is_none_or(|history| history.counts());
+        let left = (!counts).then_some(replay.max_events as u64);
+        Self { at, began: view.now, head: view.ring.head(), left, times: Vec::new() }
+    }
+
+    /// Where it stands.
+    pub fn position(&self) -> &Position {
+        &self.at
+    }
+
+    /// The log's head when it began.
+    pub fn began_at(&self) -> Seq {
+        self.head
+    }
+
+    /// Whether it has been given too much or for too long, and is to go on with what the log holds. Time in which
+    /// the upstream does not answer is not the reader's.
+    pub fn is_over(&self, history: &dyn History, replay: &Replay, now: Instant) -> bool {
+        let late = |since: Instant| now.duration_since(since.max(self.began)) > replay.timeout;
+        self.left == Some(0) || history.answers_since().is_some_and(late)
+    }
+
+    /// Reads on, at most `max` bytes unless a single event is larger. Gives empty pieces when it is for the log to
+    /// say how to go on.
+    pub fn read(&mut self, floor: &Floor, prefix: &str, max: usize) -> Read {
+        let mut walk = Walk { bytes: Vec::new(), events: 0, size: 0, max, id: String::new() };
+        for _ in 0..SEGMENTS {
+            let Some(partition) = self.turn(&floor.position) else { break };
+            let (from, until) = (self.at.at(partition), floor.position.at(partition));
+            match floor.history.segment(partition, from, until) {
+                Found::Here(Sought::Segment(segment)) => {
+                    if segment.to < until {
+                        // Asked for early: it is there, with luck, when this one is through.
+                        drop(floor.history.segment(partition, segment.to, until));
+                    }
+                    for entry in segment.after(from) {
+                        let mark = Mark { partition, next: entry.next };
+                        if self.left == Some(0)
+                            || !walk.take(&mut self.at, mark, segment.body(entry), &*floor.codec)
+                        {
+                            return walk.done();
+                        }
+                        self.left = self.left.map(|left| left - 1);
+                        self.note_time(partition, entry.time);
+                    }
+                    self.at.advance(Mark { partition, next: segment.to });
+                }
+                Found::Here(Sought::Trimmed(low)) if walk.events == 0 => {
+                    return self.trimmed(Mark { partition, next: low }, floor, prefix);
+                }
+                Found::Wait(wake) if walk.events == 0 => {
+                    // The others are read meanwhile.
+                    for other in self.at.behind(&floor.position).filter(|&p| p != partition).take(AHEAD) {
+                        drop(floor.history.segment(other, self.at.at(other), floor.position.at(other)));
+                    }
+                    return Read::Wait(wake);
+                }
+                Found::Here(Sought::Trimmed(_)) | Found::Wait(_) => break,
+            }
+        }
+        walk.done()
+    }
+
+    /// The partition to read on: of those that are behind, the one whose events are the oldest.
+    fn turn(&self, floor: &Position) -> Option<u32> {
+        self.at
+            .behind(floor)
+            .min_by_key(|&partition| self.times.get(partition as usize).copied().unwrap_or(0))
+    }
+
+    fn note_time(&mut self, partition: u32, time: u64) {
+        let at = partition as usize;
+        if self.times.len() <= at {
+            self.times.resize(at + 1, 0);
+        }
+        self.times[at] = self.times[at].max(time);
+    }
+
+    /// The upstream let go of what was to be read next.
+    fn trimmed(&mut self, to: Mark, floor: &Floor, prefix: &str) -> Read {
+        let mut bytes = Vec::new();
+        Gap::up_to(Reason::Trimmed, &self.at, to, None).encode(prefix, &*floor.codec, &mut bytes);
+        bytes.push(b'\n');
+        self.at.advance(to);
+        let mut id = String::new();
+        floor.codec.encode(&self.at, &mut id);
+        sse::control_body(&mut bytes, prefix, "position", "{}");
+        sse::id_block(&mut bytes, &id);
+        Read::Control { bytes: bytes.into(), gaps: vec![Reason::Trimmed] }
+    }
+}
+
+/// One read while it is made.
+struct Walk {
+    bytes: Vec<Bytes>,
+    events: usize,
+    size: usize,
+    max: usize,
+    id: String,
+}
+
+impl Walk {
+    /// Takes in an event, unless it is one too many. Moves `at` past it if so.
+    fn take(&mut self, at: &mut Position, mark: Mark, body: Bytes, codec: &dyn IdCodec) -> bool {
+        let before = Mark { partition: mark.partition, next: at.at(mark.partition) };
+        at.advance(mark);
+        self.id.clear();
+        codec.encode(at, &mut self.id);
+        let mut block = Vec::with_capacity(self.id.len() + 8);
+        sse::id_block(&mut block, &self.id);
+        let size = self.size + body.len() + block.len();
+        if size > self.max && self.events > 0 {
+            at.put(before);
+            return false;
+        }
+        self.size = size;
+        self.events += 1;
+        self.bytes.extend([body, block.into()]);
+        true
+    }
+
+    fn done(self) -> Read {
+        Read::Pieces { bytes: self.bytes, events: self.events }
+    }
+}
+
+/// The most segments that one read goes through, since most of a compacted topic may be holes.
+const SEGMENTS: usize = 16;
+
+/// How many other partitions are asked for while one is waited for.
+const AHEAD: usize = 3;

@@ -1,0 +1,171 @@
+//! Segments: records of one partition in a row, read from the upstream's history and encoded once for all readers.
+//! They hold bodies alone, since each reader's ids are its own.
+
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
+
+use bytes::Bytes;
+
+use super::id::IdCodec;
+use super::memory::Memory;
+use super::note::{self, Body};
+use super::position::{Mark, Offset, Position};
+use crate::shape::{Record, Shape};
+
+/// Records and bytes after which a segment is closed.
+const FULL: (usize, usize) = (4096, 512 * 1024);
+
+/// Bytes after which a block is closed: what a reader that stalls keeps from being freed.
+const BLOCK: usize = 32 * 1024;
+
+/// What the upstream holds of a partition between two offsets. A reader at `from` has, once it has read the
+/// entries, all up to `to`.
+#[derive(Debug)]
+pub struct Segment {
+    /// The partition.
+    pub partition: u32,
+    /// Where it begins.
+    pub from: Offset,
+    /// Where it ends.
+    pub to: Offset,
+    entries: Box<[Entry]>,
+    blocks: Box<[Bytes]>,
+    size: usize,
+}
+
+/// One event of a segment.
+#[derive(Debug, Clone, Copy)]
+pub struct Entry {
+    /// The step that reading it takes within the partition.
+    pub next: Offset,
+    /// When it was published, in milliseconds since the epoch; 0 where that is not known.
+    pub time: u64,
+    /// Whether it is a gap that happened to the source, and no record.
+    pub note: bool,
+    block: u32,
+    start: u32,
+    end: u32,
+}
+
+impl Segment {
+    /// All of its entries.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// Its entries that a reader at `from` has not read.
+    pub fn after(&self, from: Offset) -> &[Entry] {
+        &self.entries[self.entries.partition_point(|entry| entry.next <= from)..]
+    }
+
+    /// The body of one of its entries.
+    pub fn body(&self, entry: &Entry) -> Bytes {
+        self.blocks[entry.block as usize].slice(entry.start as usize..entry.end as usize)
+    }
+
+    /// Bytes that count against memory.
+    pub fn size(&self) -> usize {
+        self.size
+    }
+}
+
+/// A segment while it is read.
+pub struct SegmentDraft {
+    shape: Shape,
+    codec: Arc<dyn IdCodec>,
+    memory: Arc<Memory>,
+    partition: u32,
+    from: Offset,
+    at: Offset,
+    entries: Vec<Entry>,
+    blocks: Vec<Bytes>,
+    open: Vec<u8>,
+    /// Entries whose block is closed.
+    closed: usize,
+    records: usize,
+    bytes: usize,
+}
+
+impl SegmentDraft {
+    /// A segment of `partition` that begins at `from`.
+    pub fn new(
+        shape: &Shape,
+        codec: &Arc<dyn IdCodec>,
+        memory: &Arc<Memory>,
+        partition: u32,
+        from: Offset,
+    ) -> Self {
+        Self {
+            shape: shape.clone(),
+            codec: Arc::clone(codec),
+            memory: Arc::clone(memory),
+            partition,
+            from,
+            at: from,
+            entries: Vec::new(),
+            blocks: Vec::new(),
+            open: Vec::new(),
+            closed: 0,
+            records: 0,
+            bytes: 0,
+        }
+    }
+
+    /// The partition.
+    pub fn partition(&self) -> u32 {
+        self.partition
+    }
+
+    /// Where it has got to.
+    pub fn at(&self) -> Offset {
+        self.at
+    }
+
+    /// Whether it is to be closed.
+    pub fn is_full(&self) -> bool {
+        self.records >= FULL.0 || self.bytes + self.open.len() >= FULL.1
+    }
+
+    /// Takes in the next record, after which the partition stands at `next`.
+    pub fn push(&mut self, next: Offset, record: &impl Record) {
+        let mark = Mark { partition: self.partition, next };
+        let mut position = Position::default();
+        position.advance(Mark { partition: self.partition, next: self.at });
+        let start = self.open.len();
+        let body = note::write_record(record, &self.shape, &*self.codec, &position, mark, &mut self.open);
+        (self.at, self.records) = (next, self.records + 1);
+        if matches!(body, Body::None) {
+            return;
+        }
+        let time = record.timestamp().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        self.entries.push(Entry {
+            next,
+            time: time.map_or(0, |time| time.as_millis() as u64),
+            note: matches!(body, Body::Note(_)),
+            block: self.blocks.len() as u32,
+            start: start as u32,
+            end: self.open.len() as u32,
+        });
+        if self.open.len() >= BLOCK {
+            self.close_block();
+        }
+    }
+
+    fn close_block(&mut self) {
+        let index = size_of_val(&self.entries[self.closed..]) + size_of::<Bytes>();
+        self.closed = self.entries.len();
+        self.bytes += self.open.len() + index;
+        self.blocks.push(self.memory.charge(std::mem::take(&mut self.open), index));
+    }
+
+    /// Closes it: up to `to` the upstream holds nothing else.
+    pub fn finish(mut self, to: Offset) -> Segment {
+        if !self.open.is_empty() {
+            self.close_block();
+        }
+        let entries = self.entries.into_boxed_slice();
+        let size = size_of::<Segment>() + self.bytes;
+        let blocks = self.blocks.into_boxed_slice();
+        Segment { partition: self.partition, from: self.from, to: to.max(self.at), entries, blocks, size }
+    }
+}

@@ -1,0 +1,67 @@
+//! The history of a topic: what Kafka's retention still holds, read by the cluster's slots.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rdkafka::error::KafkaError;
+
+use super::client::ASK;
+use super::offsets;
+use super::slots::Slots;
+use crate::history::{Part, Reader, Unreadable};
+use crate::hub::{Answer, Offset, Question, SegmentDraft};
+
+/// Reads one topic.
+pub(super) struct TopicReader {
+    slots: Arc<Slots>,
+    topic: Arc<str>,
+    partitions: Arc<AtomicUsize>,
+}
+
+impl TopicReader {
+    /// For a topic that has so many partitions at present.
+    pub(super) fn new(slots: &Arc<Slots>, topic: &Arc<str>, partitions: &Arc<AtomicUsize>) -> Self {
+        Self { slots: Arc::clone(slots), topic: Arc::clone(topic), partitions: Arc::clone(partitions) }
+    }
+
+    fn partitions(&self) -> usize {
+        self.partitions.load(Ordering::Relaxed)
+    }
+}
+
+impl Reader for TopicReader {
+    const COUNTS: bool = true;
+
+    /// What was trimmed is told by where the topic begins, the same for everyone.
+    fn question(question: &Question) -> Question {
+        match question {
+            Question::Resume(_) => Question::Bounds,
+            other => other.clone(),
+        }
+    }
+
+    async fn answer(&self, question: Question) -> Result<Answer, Unreadable> {
+        let (topic, partitions) = (Arc::clone(&self.topic), self.partitions());
+        let ask = move |client: &_| -> Result<Answer, KafkaError> {
+            let bounds = offsets::bounds(client, &topic, partitions, ASK)?;
+            let from = match question {
+                Question::At(time) => offsets::at(client, &topic, partitions, time, &bounds.high, ASK)?,
+                Question::Bounds | Question::Resume(_) => bounds.low,
+            };
+            Ok(Answer { from, end: bounds.high })
+        };
+        let topic = Arc::clone(&self.topic);
+        let asked = self.slots.with(None, move |slot| {
+            ask(slot.client()).map_err(|error| {
+                Unreadable(format!("asking for the offsets of topic {topic} failed: {error}"))
+            })
+        });
+        asked.await
+    }
+
+    async fn read(&self, draft: SegmentDraft, until: Offset) -> Result<Part, Unreadable> {
+        let (topic, partitions) = (Arc::clone(&self.topic), self.partitions());
+        let place = (Arc::clone(&topic), draft.partition(), draft.at().major);
+        self.slots.with(Some(place), move |slot| slot.read(&topic, partitions, draft, until.major)).await
+    }
+}

@@ -1,0 +1,175 @@
+//! Consumers for reading history: as many as there are reads at a time, made when they are needed. Each goes on where
+//! it left off, if that is asked for, with what it has fetched ahead. Blocking; see [`super::history`].
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use rdkafka::consumer::Consumer as _;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::BorrowedMessage;
+use rdkafka::{Message as _, Offset, TopicPartitionList};
+
+use super::client::{self, ASK, Consumer};
+use super::offsets;
+use super::record::Message;
+use crate::config;
+use crate::history::{Part, Unreadable};
+use crate::hub::{Offset as Place, SegmentDraft};
+
+/// The idle consumers of one cluster.
+pub(super) struct Slots {
+    config: config::Kafka,
+    idle: Mutex<Vec<Slot>>,
+}
+
+/// A consumer, and where it would go on.
+pub(super) struct Slot {
+    consumer: Consumer,
+    at: Option<(Arc<str>, u32, u64)>,
+    used: Instant,
+}
+
+impl Slots {
+    /// None so far.
+    pub(super) fn new(config: &config::Kafka) -> Arc<Self> {
+        Arc::new(Self { config: config.clone(), idle: Mutex::default() })
+    }
+
+    /// Does something with a slot, on a thread that may block; with the one that stands at `place`, if there is one.
+    pub(super) async fn with<T: Send + 'static>(
+        self: &Arc<Self>,
+        place: Option<(Arc<str>, u32, u64)>,
+        job: impl FnOnce(&mut Slot) -> Result<T, Unreadable> + Send + 'static,
+    ) -> Result<T, Unreadable> {
+        let slots = Arc::clone(self);
+        let work = move || {
+            let mut slot = slots.take(place.as_ref())?;
+            let result = job(&mut slot);
+            slot.used = Instant::now();
+            slots.idle.lock().push(slot);
+            result
+        };
+        match tokio::task::spawn_blocking(work).await {
+            Ok(result) => result,
+            Err(panic) => Err(Unreadable(format!("a defect in ssegate: {panic}"))),
+        }
+    }
+
+    fn take(&self, place: Option<&(Arc<str>, u32, u64)>) -> Result<Slot, Unreadable> {
+        let mut idle = self.idle.lock();
+        let standing = idle.iter().position(|slot| slot.at.as_ref() == place);
+        if let Some(slot) = standing.map(|at| idle.swap_remove(at)).or_else(|| idle.pop()) {
+            return Ok(slot);
+        }
+        drop(idle);
+        let consumer =
+            client::history_consumer(&self.config).map_err(|broken| Unreadable(broken.to_string()))?;
+        Ok(Slot { consumer, at: None, used: Instant::now() })
+    }
+
+    /// Lets go of consumers that were not needed for a while.
+    pub(super) fn let_go(&self) {
+        let old: Vec<_> = self.idle.lock().extract_if(.., |slot| slot.used.elapsed() > UNUSED).collect();
+        if !old.is_empty() {
+            // Closing a consumer can take long.
+            drop(std::thread::Builder::new().name("kafka-let-go".to_owned()).spawn(move || drop(old)));
+        }
+    }
+}
+
+impl Slot {
+    /// Its client, for questions.
+    pub(super) fn client(&self) -> &Consumer {
+        &self.consumer
+    }
+
+    /// Reads into `draft` until it is full or has got to `until`.
+    pub(super) fn read(
+        &mut self,
+        topic: &Arc<str>,
+        partitions: usize,
+        mut draft: SegmentDraft,
+        until: u64,
+    ) -> Result<Part, Unreadable> {
+        let (partition, from) = (draft.partition(), draft.at().major);
+        let stands = self.at.take().is_some_and(|at| at == (Arc::clone(topic), partition, from));
+        if !stands {
+            self.seek(topic, partition, from)?;
+        }
+        let mut last = Instant::now();
+        loop {
+            match self.consumer.poll(POLL) {
+                Some(Ok(message)) if !is_of(&message, topic, partition, from) => {}
+                Some(Ok(message)) if message.offset() as u64 >= until => {
+                    return Ok(Part::Segment(draft.finish(until.into())));
+                }
+                Some(Ok(message)) => {
+                    last = Instant::now();
+                    let next = message.offset() as u64 + 1;
+                    draft.push(next.into(), &Message(&message));
+                    if draft.is_full() || next >= until {
+                        self.at = Some((Arc::clone(topic), partition, next));
+                        return Ok(Part::Segment(draft.finish(next.into())));
+                    }
+                }
+                // There is nothing but holes up to `until`: it lies within what consumers may see.
+                Some(Err(KafkaError::PartitionEOF(of))) if of == partition as i32 => {
+                    return Ok(Part::Segment(draft.finish(until.into())));
+                }
+                Some(Err(error)) if is_out_of_range(&error) => {
+                    return self.out_of_range(topic, partition, partitions, from);
+                }
+                Some(Err(KafkaError::PartitionEOF(_))) | None => {}
+                Some(Err(error)) => tracing::debug!(%error, "while reading history"),
+            }
+            if last.elapsed() > SLOW {
+                let why = self.consumer.context().news().error;
+                let why = why.unwrap_or_else(|| format!("nothing came within {SLOW:?}"));
+                return Err(Unreadable(format!("reading the history of topic {topic} failed: {why}")));
+            }
+        }
+    }
+
+    fn seek(&mut self, topic: &Arc<str>, partition: u32, from: u64) -> Result<(), Unreadable> {
+        self.consumer.context().clear();
+        let mut list = TopicPartitionList::new();
+        let added = list.add_partition_offset(topic, partition as i32, Offset::Offset(from as i64));
+        added
+            .and_then(|()| self.consumer.assign(&list))
+            .map_err(|error| Unreadable(format!("reading the history of topic {topic} failed: {error}")))
+    }
+
+    fn out_of_range(
+        &self,
+        topic: &str,
+        partition: u32,
+        partitions: usize,
+        from: u64,
+    ) -> Result<Part, Unreadable> {
+        let bounds = offsets::bounds(&self.consumer, topic, partitions, ASK);
+        let low = bounds
+            .map_err(|error| Unreadable(format!("asking for the ends of topic {topic} failed: {error}")))?
+            .low;
+        if low.next(partition) > from {
+            return Ok(Part::Trimmed(Place::from(low.next(partition))));
+        }
+        Err(Unreadable(format!("topic {topic} has no offset {from} in partition {partition}")))
+    }
+}
+
+fn is_of(message: &BorrowedMessage<'_>, topic: &str, partition: u32, from: u64) -> bool {
+    message.partition() == partition as i32 && message.offset() as u64 >= from && message.topic() == topic
+}
+
+fn is_out_of_range(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode::{AutoOffsetReset, OffsetOutOfRange};
+    matches!(error.rdkafka_error_code(), Some(AutoOffsetReset | OffsetOutOfRange))
+}
+
+/// How long a poll waits.
+const POLL: Duration = Duration::from_millis(100);
+/// How long a read may bring nothing.
+const SLOW: Duration = Duration::from_secs(10);
+/// How long a consumer is kept that nobody needs.
+const UNUSED: Duration = Duration::from_secs(60);
