@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::fields::{Bounds, Fields};
 use super::keys;
-use super::model::{Source, Start};
+use super::model::{Partitioner, Source, Start};
 use super::suggest;
 use super::template::{Part, Template};
 use super::templates;
@@ -59,6 +59,7 @@ pub(super) fn read(
         .filter_map(|entry| read_source(walk, fields.node(&entry.key.text)?, entry, params))
         .collect();
     let source = read.into_iter().next().or((kind == Some(Kind::Ticker)).then_some(Source::Ticker));
+    let source = read_key(walk, &fields, params, source);
     let start = read_start(walk, &fields, kind).unwrap_or(Start::Latest);
     Some(From { upstream, kind, source, start })
 }
@@ -155,6 +156,35 @@ fn read_source(walk: &Walk<'_>, node: &Node, entry: &Entry, params: Option<&[Str
     }
 }
 
+/// Makes a topic of which clients see all one of which they see a key, where `from` has one.
+fn read_key(
+    walk: &Walk<'_>,
+    fields: &Fields<'_>,
+    params: Option<&[String]>,
+    source: Option<Source>,
+) -> Option<Source> {
+    let partitioners =
+        [("murmur2", Partitioner::Murmur2), ("crc32", Partitioner::Crc32), ("any", Partitioner::Any)];
+    let partitioner = fields.entry("partitioner").and_then(|_| fields.choice("partitioner", &partitioners));
+    if let (Some(entry), None) = (fields.entry("partitioner"), fields.entry("key")) {
+        walk.problem(entry.key.span, "`partitioner` says where a `key` is; add `key`, or remove it");
+    }
+    let Some(entry) = fields.entry("key") else { return source };
+    if fields.entry("topic").is_none() {
+        walk.problem(entry.key.span, "a `key` is one of a `topic`; add `topic`, or remove it");
+    }
+    let scalar = walk.text(fields.node("key")?, "a key, as text")?;
+    let key = templates::read(walk, &scalar, params, |_| Some(UNKNOWN_YET.to_owned()))?;
+    if scalar.text.is_empty() {
+        walk.problem(scalar.span(), "`key` is empty; name the key, such as `{id}`");
+    }
+    let partitioner = partitioner.unwrap_or(Partitioner::Murmur2);
+    match source? {
+        Source::Topic(topic) => Some(Source::Keyed { topic, key, partitioner }),
+        other => Some(other),
+    }
+}
+
 const UNKNOWN_YET: &str =
     "comes with a record, which is not there yet when the source is chosen; use a parameter of the path";
 
@@ -218,6 +248,32 @@ mod tests {
             sound(&format!("{HEAD}  - {}\n", route("{ upstream: t }"))).routes[0].start,
             Start::Latest
         );
+    }
+
+    #[test]
+    fn keys() {
+        let template = |text: &str| Template::parse(text).unwrap();
+        let keyed = |partitioner| Source::Keyed { topic: template("o"), key: template("{p}"), partitioner };
+        assert_eq!(source("{ upstream: k, topic: o, key: '{p}' }"), keyed(Partitioner::Murmur2));
+        let crc32 = "{ upstream: k, topic: o, key: '{p}', partitioner: crc32 }";
+        assert_eq!(source(crc32), keyed(Partitioner::Crc32));
+        for (from, column, text) in [
+            ("{ upstream: k, topic: o, key: '{q}' }", 60, "the path has no parameter `q`; it has `p`"),
+            ("{ upstream: k, topic: o, key: '' }", 59, "`key` is empty"),
+            (
+                "{ upstream: k, topic: o, partitioner: any }",
+                54,
+                "`partitioner` says where a `key` is; add `key`",
+            ),
+            (
+                "{ upstream: k, topic: o, key: a, partitioner: sticky }",
+                75,
+                "`partitioner` cannot be `sticky`; write `murmur2`, `crc32` or `any`",
+            ),
+            ("{ upstream: r, channel: o, key: a }", 56, "a `key` is one of a `topic`"),
+        ] {
+            expect_route(&route(from), column, text);
+        }
     }
 
     #[test]

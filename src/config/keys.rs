@@ -55,7 +55,7 @@ sections! {
     PUSH = "`push`" at "upstreams.*.push": [];
     DEFAULTS = "`defaults`" at "defaults": [POLICIES];
     ROUTE = "a route" at "routes.[]": [&["path", "host", "from", "params", "event"], POLICIES];
-    FROM = "`from`" at "routes.[].from": [&["upstream", "channel", "pattern", "topic", "start"]];
+    FROM = "`from`" at "routes.[].from": [&["upstream", "channel", "pattern", "topic", "key", "partitioner", "start"]];
     START = "`start`" at "routes.[].from.start": [&["since"]];
     DEFAULT_HISTORY = "`history`" at "defaults.history": [HISTORY_KEYS];
     HISTORY = "`history`" at "routes.[].history": [HISTORY_KEYS];

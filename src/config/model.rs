@@ -202,8 +202,29 @@ pub enum Source {
     Pattern(Template),
     /// `topic`: of a `kafka` upstream; may hold path parameters.
     Topic(Template),
+    /// `topic` and `key`: of a `kafka` upstream; both may hold path parameters. Each client sees the records of one
+    /// key.
+    Keyed {
+        /// The topic.
+        topic: Template,
+        /// The key.
+        key: Template,
+        /// `partitioner`: which partition holds it.
+        partitioner: Partitioner,
+    },
     /// Nothing to name: a `ticker` upstream.
     Ticker,
+}
+
+/// `from.partitioner:`, what the topic's producers use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Partitioner {
+    /// `murmur2`: what Kafka's own clients do by default, librdkafka's `murmur2` and `murmur2_random` too.
+    Murmur2,
+    /// `crc32`: librdkafka's `consistent` and `consistent_random`, its default.
+    Crc32,
+    /// `any`: a key may be in any partition.
+    Any,
 }
 
 /// `from.start:`, of sources whose upstream keeps history.

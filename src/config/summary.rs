@@ -71,6 +71,7 @@ fn row(config: &Config, route: &Route) -> Vec<String> {
         Source::Channel(name) => format!("channel {}", quiet(name)),
         Source::Pattern(name) => format!("pattern {}", quiet(name)),
         Source::Topic(name) => format!("topic {}", quiet(name)),
+        Source::Keyed { topic, key, .. } => format!("topic {} key {}", quiet(topic), quiet(key)),
         Source::Ticker => String::new(),
     };
     let from = format!("{kind} {} {source}", route.upstream);

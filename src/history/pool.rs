@@ -11,8 +11,7 @@ use tokio::time::Instant;
 
 use super::shelf::{Job, Shelf};
 use super::{Reader, Unreadable};
-use crate::hub::{IdCodec, Memory};
-use crate::shape::Shape;
+use crate::hub::{FeedKey, IdCodec, Memory};
 
 /// The wait before a read that failed is tried again.
 const AGAIN: Duration = Duration::from_millis(500);
@@ -40,9 +39,9 @@ impl<R: Reader> Pool<R> {
         })
     }
 
-    /// An empty shelf for the log of this shape and codec.
-    pub fn shelf(self: &Arc<Self>, reader: R, shape: &Shape, codec: &Arc<dyn IdCodec>) -> Arc<Shelf<R>> {
-        Shelf::new(reader, shape, codec, &self.memory, self)
+    /// An empty shelf for the log of this feed, which has this codec.
+    pub fn shelf(self: &Arc<Self>, reader: R, feed: &FeedKey, codec: &Arc<dyn IdCodec>) -> Arc<Shelf<R>> {
+        Shelf::new(reader, &feed.shape, codec, feed.source.is_keyed(), &self.memory, self)
     }
 
     /// Serves `slots` reads at a time. Ends only by being dropped.

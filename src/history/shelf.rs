@@ -19,6 +19,7 @@ pub struct Shelf<R> {
     reader: R,
     shape: Shape,
     codec: Arc<dyn IdCodec>,
+    keyed: bool,
     memory: Arc<Memory>,
     pool: Weak<Pool<R>>,
     own: Weak<Self>,
@@ -60,6 +61,7 @@ impl<R: Reader> Shelf<R> {
         reader: R,
         shape: &Shape,
         codec: &Arc<dyn IdCodec>,
+        keyed: bool,
         memory: &Arc<Memory>,
         pool: &Arc<Pool<R>>,
     ) -> Arc<Self> {
@@ -67,6 +69,7 @@ impl<R: Reader> Shelf<R> {
             reader,
             shape: shape.clone(),
             codec: Arc::clone(codec),
+            keyed,
             memory: Arc::clone(memory),
             pool: Arc::downgrade(pool),
             own: own.clone(),
@@ -84,7 +87,7 @@ impl<R: Reader> Shelf<R> {
 
     /// A segment of its log, to be read.
     pub(super) fn draft(&self, partition: u32, from: Offset) -> SegmentDraft {
-        SegmentDraft::new(&self.shape, &self.codec, &self.memory, partition, from)
+        SegmentDraft::new(&self.shape, &self.codec, self.keyed, &self.memory, partition, from)
     }
 
     /// Takes the next thing to do.

@@ -22,7 +22,7 @@ use super::problem::Problem;
 use super::router::{Miss, Route};
 use super::stream::{self, EventStream};
 use super::supervise::Slot;
-use crate::hub::{FeedKey, Wish};
+use crate::hub::{Opens, Wish};
 
 /// Answers the requests of one connection.
 #[derive(Clone)]
@@ -62,7 +62,7 @@ impl Service {
         response
     }
 
-    fn answer_route(&self, route: &Arc<Route>, feed: FeedKey, request: &Request<Incoming>) -> Response<Body> {
+    fn answer_route(&self, route: &Arc<Route>, feed: Opens, request: &Request<Incoming>) -> Response<Body> {
         match *request.method() {
             Method::OPTIONS => options(),
             Method::GET | Method::HEAD if !accepts_events(request.headers()) => {
@@ -78,7 +78,7 @@ impl Service {
         self.edge.fallback.as_ref().and_then(|answer| answer(request, self.client))
     }
 
-    fn stream(&self, route: &Arc<Route>, feed: FeedKey, request: &Request<Incoming>) -> Response<Body> {
+    fn stream(&self, route: &Arc<Route>, feed: Opens, request: &Request<Incoming>) -> Response<Body> {
         if self.edge.streams.draining() {
             // An error status would end an EventSource for good; this one comes back, to another process.
             return head(stream::opening(route).into());

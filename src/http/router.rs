@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::config::{self, Config, Field, Template};
-use crate::hub::{Bounds, FeedKey, Policy, Source, Terms};
+use crate::hub::{Bounds, FeedKey, Opens, Policy, Source, Terms};
 use crate::metrics::{Metrics, RouteMetrics};
 use crate::shape::Shape;
 
@@ -63,7 +63,7 @@ impl Router {
 
     /// The route for a host (without port) and a path, if there is one, and the feed that it opens. A route that
     /// names the host goes before one that does not.
-    pub fn find(&self, host: &str, path: &str) -> Option<(&Arc<Route>, Result<FeedKey, Miss>)> {
+    pub fn find(&self, host: &str, path: &str) -> Option<(&Arc<Route>, Result<Opens, Miss>)> {
         let named = self.hosts.get(host.to_ascii_lowercase().as_str()).and_then(|paths| paths.at(path).ok());
         let found = named.or_else(|| self.any_host.at(path).ok())?;
         Some((found.value, found.value.checked_feed(found.params.iter())))
@@ -88,10 +88,11 @@ impl Route {
             config::Source::Channel(name) | config::Source::Pattern(name) | config::Source::Topic(name) => {
                 name.has_params()
             }
+            config::Source::Keyed { topic, .. } => topic.has_params(),
             config::Source::Ticker => false,
         };
         let in_event = self.config.event.as_ref().is_some_and(Template::has_params);
-        (!in_source && !in_event).then(|| self.feed(&HashMap::new()))
+        (!in_source && !in_event).then(|| self.feed(&HashMap::new()).feed)
     }
 
     /// How its feeds are kept.
@@ -107,7 +108,7 @@ impl Route {
     }
 
     /// The feed for these parameters as they stand in the path, unless one of them is not what it must be.
-    fn checked_feed<'p>(&self, raw: impl Iterator<Item = (&'p str, &'p str)>) -> Result<FeedKey, Miss> {
+    fn checked_feed<'p>(&self, raw: impl Iterator<Item = (&'p str, &'p str)>) -> Result<Opens, Miss> {
         let mut params = HashMap::new();
         for (name, value) in raw {
             let value = decode(value)?;
@@ -119,7 +120,7 @@ impl Route {
         Ok(self.feed(&params))
     }
 
-    fn feed(&self, params: &HashMap<&str, Cow<'_, str>>) -> FeedKey {
+    fn feed(&self, params: &HashMap<&str, Cow<'_, str>>) -> Opens {
         let param = |field: &Field| match field {
             Field::Param(name) => params.get(&**name).cloned(),
             _ => None,
@@ -127,18 +128,22 @@ impl Route {
         let source = match &self.config.source {
             config::Source::Channel(name) => Source::Channel(name.fill(param).into()),
             config::Source::Topic(name) => Source::Topic(name.fill(param).into()),
+            config::Source::Keyed { topic, partitioner, .. } => {
+                Source::Keyed(topic.fill(param).into(), *partitioner)
+            }
             config::Source::Pattern(name) => Source::Pattern(
                 name.fill(|field| param(field).map(|value| Cow::Owned(escape_glob(&value)))).into(),
             ),
             config::Source::Ticker => Source::Ticker,
         };
+        let key = match &self.config.source {
+            config::Source::Keyed { key, .. } => Some(key.fill(param).into_bytes().into()),
+            _ => None,
+        };
         let event = self.shape.event.as_ref();
         let event = event.map(|event| event.bind(|field| param(field).map(Cow::into_owned)));
-        FeedKey {
-            upstream: Arc::clone(&self.config.upstream),
-            source,
-            shape: Shape { event, ..self.shape.clone() },
-        }
+        let shape = Shape { event, ..self.shape.clone() };
+        Opens { feed: FeedKey { upstream: Arc::clone(&self.config.upstream), source, shape }, key }
     }
 }
 

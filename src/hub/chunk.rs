@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use super::key::{KeyHash, Keyed};
 use super::position::{Mark, Position};
 
 /// The number of an entry in its log, from 0 on. Unlike a position it means nothing outside this process.
@@ -18,6 +19,8 @@ pub struct Chunk {
     pub first: Seq,
     /// The entries in order; at least one.
     pub entries: Box<[Entry]>,
+    /// Their keys, in the log of a keyed source; else empty.
+    pub keys: Box<[Keyed]>,
     /// The events as they are sent, each its body and then its id block.
     pub bytes: Bytes,
     /// The log's position before the first entry.
@@ -53,12 +56,25 @@ impl Chunk {
 
     /// Bytes that count against history, buffer and memory: content, index and bookkeeping.
     pub fn size(&self) -> usize {
-        self.bytes.len() + overhead(&self.entries, &self.end)
+        self.bytes.len() + overhead(&self.entries, &self.keys, &self.end)
     }
 
     /// Where the entry at `place` begins.
     pub fn offset(&self, place: usize) -> usize {
         self.entries.get(place).map_or(self.bytes.len(), |entry| entry.body as usize)
+    }
+
+    /// The whole event at `place`, with the log's id.
+    pub fn event(&self, place: usize) -> Bytes {
+        self.bytes.slice(self.offset(place)..self.offset(place + 1))
+    }
+
+    /// Whether the entry at `place` is for readers of this key: it is the key's own, or a gap of everyone's.
+    pub fn concerns(&self, place: usize, key: KeyHash) -> bool {
+        self.keys.get(place).is_some_and(|keyed| match keyed.hash {
+            Some(hash) => hash == key,
+            None => self.entries[place].note,
+        })
     }
 
     /// The body of the entry at `place`.
@@ -94,6 +110,8 @@ impl Chunk {
 }
 
 /// What a chunk with these entries costs beside its bytes: the structs, their counters, the allocator's share.
-pub fn overhead(entries: &[Entry], end: &Position) -> usize {
-    size_of::<Chunk>() + 160 + size_of_val(entries) + size_of_val(end.as_slice())
+pub fn overhead(entries: &[Entry], keys: &[Keyed], end: &Position) -> usize {
+    // A key has its place in the index as well.
+    let keys = size_of_val(keys) + 64 * keys.len();
+    size_of::<Chunk>() + 160 + size_of_val(entries) + keys + size_of_val(end.as_slice())
 }

@@ -3,19 +3,22 @@
 //! mere number, from then on.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use tokio::sync::futures::OwnedNotified;
 use tokio::time::Instant;
 
 use super::chunk::Seq;
+use super::decide::{self, Begin, Undecided, floor, project};
 use super::gap::{Gap, Reason};
-use super::history::{Answer, Found, History, Question};
+use super::history::{Found, History};
 use super::id::{Decoded, IdCodec};
+use super::key::{KeyHash, Lens};
 use super::position::Position;
 use super::replay::{Floor, Replaying};
 use super::ring::Ring;
+use super::viewing::{self, Viewing};
 use crate::config::{OnLag, Replay, Start};
 use crate::sse;
 
@@ -24,6 +27,8 @@ use crate::sse;
 pub struct Cursor {
     state: State,
     terms: Terms,
+    /// What it sees of a keyed log.
+    lens: Option<Box<Lens>>,
 }
 
 /// What a route grants its subscribers.
@@ -59,14 +64,8 @@ enum State {
         next: Seq,
         at: Arc<Position>,
     },
-}
-
-#[derive(Debug)]
-struct Undecided {
-    wish: Wish,
-    came: Instant,
-    /// The same moment by the clock that publishers have.
-    came_at: SystemTime,
+    /// The same, of one key.
+    Viewing(Viewing),
 }
 
 /// Reads on a log whose partitions are interleaved otherwise than those of the log that gave the id.
@@ -132,45 +131,28 @@ pub enum Step {
     Replay(Floor),
 }
 
-/// Where a cursor begins once it is decided.
-enum Begin {
-    /// At the head.
-    Live,
-    /// Within what the log holds.
-    At { seq: Seq, position: Position },
-    /// Before that.
-    Past(Position),
-}
-
-/// Where to begin, and what is to be told before.
-type Decision = (Vec<Gap>, Begin);
-
-/// The value of a [`Found`], or returns what to wait for.
-macro_rules! here {
-    ($found:expr) => {
-        match $found {
-            Found::Here(value) => value,
-            Found::Wait(wake) => return Found::Wait(wake),
-        }
-    };
-}
-
 impl Cursor {
     /// A cursor that begins where `wish` and `terms` say.
     pub fn new(wish: Wish, terms: Terms) -> Self {
-        let undecided = Undecided { wish, came: Instant::now(), came_at: SystemTime::now() };
-        Self { state: State::Undecided(Box::new(undecided)), terms }
+        Self::of_key(None, wish, terms)
+    }
+
+    /// The same, of a keyed log: sees the records of this key.
+    pub fn of_key(key: Option<Arc<[u8]>>, wish: Wish, terms: Terms) -> Self {
+        let lens = key.map(|key| Box::new(Lens::new(key)));
+        Self { state: State::Undecided(Box::new(Undecided::new(wish))), terms, lens }
     }
 
     /// Reads on, at most `max` bytes unless a single event is larger.
     pub fn read(&mut self, view: &mut View<'_>, max: usize) -> Step {
+        self.widen(view);
         if let State::Replaying(replaying) = &self.state
             && let Some(history) = view.history
             && !view.ring.restarted_since(replaying.began_at())
-            && !replaying.position().covers_all(view.ring.floor_position())
+            && !replaying.position().covers_all(&floor(view, self.lens.as_deref()))
             && !replaying.is_over(&**history, &self.terms.replay, view.now)
         {
-            let (position, codec) = (Arc::clone(view.ring.floor_position()), Arc::clone(view.codec));
+            let (position, codec) = (floor(view, self.lens.as_deref()), Arc::clone(view.codec));
             return Step::Replay(Floor { position, codec, history: Arc::clone(history) });
         }
         Step::Read(self.read_log(view, max))
@@ -179,50 +161,70 @@ impl Cursor {
     /// Reads on before what the log holds; see `Step::Replay`.
     pub fn replay(&mut self, floor: &Floor, prefix: &str, max: usize) -> Read {
         match &mut self.state {
-            State::Replaying(replaying) => replaying.read(floor, prefix, max),
+            State::Replaying(replaying) => replaying.read(floor, self.lens.as_deref(), prefix, max),
             _ => Read::Pending,
         }
     }
 
     fn read_log(&mut self, view: &mut View<'_>, max: usize) -> Read {
         match &mut self.state {
-            State::Undecided(undecided) => match undecided.decide(&self.terms, view) {
-                Found::Here((gaps, begin)) => self.begin(view, &gaps, begin),
-                Found::Wait(wake) => Read::Wait(wake),
-            },
+            State::Undecided(undecided) => {
+                match undecided.decide(&self.terms, view, self.lens.as_deref_mut()) {
+                    Found::Here((gaps, begin)) => self.begin(view, &gaps, begin),
+                    Found::Wait(wake) => Read::Wait(wake),
+                }
+            }
             State::Joined { next, .. } if *next < view.ring.floor() => self.lagged(view),
             State::Joined { next, at } => read_joined(next, at, view.ring, max),
             State::CatchingUp(catching) => {
                 if catching.lags(view.ring) {
                     return self.lagged(view);
                 }
-                let read = catching.read(view, max);
+                let read = catching.read(view, self.lens.as_deref(), max);
                 if catching.has_caught_up() {
-                    let at = Arc::new(std::mem::take(&mut catching.at));
-                    self.state = State::Joined { next: catching.next, at };
+                    let (next, at) = (catching.next, std::mem::take(&mut catching.at));
+                    self.join(view, next, at);
                 }
                 read
+            }
+            State::Viewing(viewing) => {
+                if view.ring.restarted_since(viewing.next()) {
+                    return self.restarted(view);
+                }
+                let read = self.lens.as_deref().and_then(|lens| viewing.read(lens, view, max));
+                read.unwrap_or_else(|| self.lagged(view))
             }
             State::Replaying(replaying) => {
                 if view.ring.restarted_since(replaying.began_at()) {
                     return self.restarted(view);
                 }
-                let from = replaying.position().clone();
-                if from.covers_all(view.ring.floor_position()) {
-                    self.join(view, view.ring.first_uncovered(&from), from);
+                let (from, floor) = (replaying.position().clone(), floor(view, self.lens.as_deref()));
+                if from.covers_all(&floor) {
+                    // What a key's home does not say is looked at once more.
+                    let homed = self.lens.as_ref().is_some_and(|lens| lens.home.is_some());
+                    let seq = if homed { view.ring.floor() } else { view.ring.first_uncovered(&from) };
+                    self.join(view, seq, from);
                     return self.read_log(view, max);
                 }
                 let mut position = from.clone();
-                position.merge(view.ring.floor_position());
+                position.merge(&floor);
                 let gap = Gap { range: Some((from, position.clone())), ..Gap::of(Reason::ReplayLimit) };
                 self.begin(view, &[gap], Begin::At { seq: view.ring.floor(), position })
             }
         }
     }
 
+    /// The key whose readers are woken for it.
+    pub fn watched(&self) -> Option<KeyHash> {
+        self.lens.as_ref().filter(|lens| lens.wake.is_some()).map(|lens| lens.hash)
+    }
+
     /// The control event that tells the log's position, where records that made no event have moved it on, and
     /// this reader has read all there is.
     pub fn moved_on(&mut self, view: &View<'_>) -> Option<Bytes> {
+        if let (State::Viewing(viewing), Some(lens)) = (&mut self.state, &self.lens) {
+            return viewing.moved_on(lens, view);
+        }
         let State::Joined { next, at } = &mut self.state else { return None };
         let position = view.ring.position();
         if *next != view.ring.head() || Arc::ptr_eq(at, position) || at == position {
@@ -230,7 +232,7 @@ impl Cursor {
         }
         *at = Arc::clone(position);
         let mut bytes = Vec::new();
-        write_position(view, position, &mut bytes);
+        write_position(view, None, position, &mut bytes);
         Some(bytes.into())
     }
 
@@ -241,6 +243,7 @@ impl Cursor {
         let (next, from, in_order) = match &self.state {
             State::Joined { next, at } => (*next, Position::clone(at), true),
             State::CatchingUp(catching) => (catching.next, catching.at.clone(), false),
+            State::Viewing(viewing) => (viewing.next(), viewing.position(), false),
             State::Undecided(_) | State::Replaying(_) => return Read::Pending,
         };
         if view.ring.restarted_since(next) {
@@ -253,7 +256,7 @@ impl Cursor {
         let known = in_order && !view.ring.evicted_note_since(next);
         let missed = known.then(|| floor - next);
         let mut position = from.clone();
-        position.merge(view.ring.floor_position());
+        position.merge(&decide::floor(view, self.lens.as_deref()));
         let range = Some((from, position.clone()));
         let gap = Gap { missed, range, ..Gap::of(Reason::Lagged) };
         self.begin(view, &[gap], Begin::At { seq: floor, position })
@@ -275,20 +278,36 @@ impl Cursor {
         }
         match begin {
             Begin::Live => {
-                let position = Arc::clone(view.ring.position());
-                write_position(view, &position, &mut bytes);
-                self.join(view, view.ring.head(), Position::clone(&position));
+                let position = project(view.ring.position(), self.lens.as_deref());
+                write_position(view, self.lens.as_deref(), &position, &mut bytes);
+                self.join(view, view.ring.head(), Arc::unwrap_or_clone(position));
             }
             Begin::At { seq, position } => {
-                write_position(view, &position, &mut bytes);
+                write_position(view, self.lens.as_deref(), &position, &mut bytes);
                 self.join(view, seq, position);
             }
             Begin::Past(position) => {
-                write_position(view, &position, &mut bytes);
+                write_position(view, self.lens.as_deref(), &position, &mut bytes);
                 self.state = State::Replaying(Box::new(Replaying::new(position, &self.terms.replay, view)));
             }
         }
         Read::Control { bytes: bytes.into(), gaps: gaps.iter().map(|gap| gap.reason).collect() }
+    }
+
+    /// A key that has lost its home while its reader read history: the reader stands in all partitions from then on.
+    fn widen(&mut self, view: &View<'_>) {
+        if let (State::Replaying(replaying), Some(lens)) = (&mut self.state, &mut self.lens)
+            && lens.home.is_some()
+            && view.codec.home(lens.key()).is_none()
+        {
+            let mut id = String::new();
+            lens.encode(&**view.codec, replaying.position(), &mut id);
+            if let Decoded::Position(position) = view.codec.decode_for(&id, lens.key(), view.ring.position())
+            {
+                lens.home = None;
+                replaying.put(position);
+            }
+        }
     }
 
     /// Goes on with entry `seq` of the log, at a position that the reader was told.
@@ -296,8 +315,18 @@ impl Cursor {
         if seq == view.ring.head() {
             view.ring.passed_all();
         }
+        if let Some(lens) = &mut self.lens {
+            lens.watch(view.ring);
+            if lens.home.is_some() {
+                self.state = State::Viewing(Viewing::new(seq, position, lens));
+                return;
+            }
+        }
         let walked = view.ring.position_before(seq);
-        self.state = if walked.covers_all(&position) {
+        self.state = if let Some(lens) = self.lens.as_mut().filter(|_| walked.covers_all(&position)) {
+            lens.home = view.codec.home(lens.key());
+            State::Viewing(Viewing::new(seq, position, lens))
+        } else if walked.covers_all(&position) {
             State::Joined { next: seq, at: position.into() }
         } else {
             let walked = Arc::unwrap_or_clone(walked);
@@ -306,130 +335,13 @@ impl Cursor {
     }
 }
 
-impl Undecided {
-    /// Where the reader begins, and what it is told before.
-    fn decide(&self, terms: &Terms, view: &View<'_>) -> Found<Decision> {
-        let Some(id) = &self.wish.id else { return self.start(terms, view, None) };
-        let wanted = match view.codec.decode(id) {
-            Decoded::Position(position) => position,
-            Decoded::Idle => return self.start(terms, view, Some(Reason::FeedIdle)),
-            Decoded::Unknown => return self.start(terms, view, Some(Reason::UnknownId)),
-            Decoded::Recreated => {
-                let gaps = vec![Gap::of(Reason::Recreated)];
-                return self.resume(terms, view, gaps, Position::default(), None);
-            }
-        };
-        if !view.ring.position().covers_all(&wanted) {
-            // Of a replica that is further on, perhaps; then it waits until this log has got there.
-            let mut end = Position::clone(view.ring.position());
-            if let Some(history) = view.history {
-                end.merge(&here!(history.ask(&Question::Bounds, self.came)).end);
-            }
-            if !end.covers_all(&wanted) {
-                return self.start(terms, view, Some(Reason::UnknownId));
-            }
-        }
-        self.resume(terms, view, Vec::new(), wanted, None)
-    }
-
-    /// Without an id, or with one that means nothing.
-    fn start(&self, terms: &Terms, view: &View<'_>, reason: Option<Reason>) -> Found<Decision> {
-        let gaps = reason.map(Gap::of).into_iter().collect();
-        let since = match (self.wish.since, terms.start) {
-            (Some(since), _) => Some(since),
-            (None, Start::Since(age)) => self.came_at.checked_sub(age),
-            (None, Start::Earliest | Start::Latest) => None,
-        };
-        let question = match since {
-            Some(since) => Question::At(since),
-            None if terms.start == Start::Earliest => Question::Bounds,
-            None => return Found::Here((gaps, Begin::Live)),
-        };
-        let Some(history) = view.history else { return Found::Here((gaps, Begin::Live)) };
-        let answer = here!(history.ask(&question, self.came));
-        self.resume(terms, view, gaps, answer.from.clone(), Some(answer))
-    }
-
-    /// Where a reader at `wanted` goes on, and what it cannot be given. `known` is what the upstream said if it was
-    /// the upstream that said to begin there.
-    fn resume(
-        &self,
-        terms: &Terms,
-        view: &View<'_>,
-        mut gaps: Vec<Gap>,
-        wanted: Position,
-        known: Option<Answer>,
-    ) -> Found<Decision> {
-        let ring = &view.ring;
-        let Some(history) = view.history.filter(|_| !wanted.covers_all(ring.floor_position())) else {
-            let (gap, begin) = within(view, &terms.replay, wanted);
-            gaps.extend(gap);
-            return Found::Here((gaps, begin));
-        };
-        // What was trimmed since is found out while reading.
-        let lately = self.came.checked_sub(LATELY).unwrap_or(self.came);
-        let answer = match known {
-            Some(answer) => answer,
-            None => here!(history.ask(&Question::Resume(wanted.clone()), lately)),
-        };
-        let mut position = wanted.clone();
-        position.merge(&answer.from);
-        let trimmed = position != wanted;
-        let mut limit = position.clone();
-        if history.counts() {
-            let mut end = answer.end;
-            end.merge(ring.position());
-            limit = position.newest(&end, terms.replay.max_events as u64);
-        }
-        if let Some(oldest) = self.oldest(terms.replay.max_age) {
-            limit.merge(&here!(history.ask(&Question::At(oldest), lately)).from);
-        }
-        let limited = limit != position;
-        position = limit;
-        if limited || trimmed {
-            let reason = if limited { Reason::ReplayLimit } else { Reason::Trimmed };
-            gaps.push(Gap { range: Some((wanted, position.clone())), ..Gap::of(reason) });
-        }
-        let begin = if position.covers_all(ring.floor_position()) {
-            Begin::At { seq: ring.first_uncovered(&position), position }
-        } else {
-            Begin::Past(position)
-        };
-        Found::Here((gaps, begin))
-    }
-
-    /// The oldest that may be replayed. Rounded, so that clients who come at about the same time ask the same.
-    fn oldest(&self, max_age: Duration) -> Option<SystemTime> {
-        let step = (max_age / 100).as_secs().clamp(1, 60);
-        let oldest = self.came_at.checked_sub(max_age)?.duration_since(SystemTime::UNIX_EPOCH).ok()?;
-        Some(SystemTime::UNIX_EPOCH + Duration::from_secs(oldest.as_secs() / step * step))
-    }
-}
-
-/// Where a reader at `wanted` goes on within what the log holds, and what it cannot be given.
-fn within(view: &View<'_>, replay: &Replay, wanted: Position) -> (Option<Gap>, Begin) {
-    let (ring, single) = (&view.ring, view.codec.single_order());
-    let evicted = !wanted.covers_all(ring.floor_position());
-    let first = if evicted { ring.floor() } else { ring.first_uncovered(&wanted) };
-    let by_count = ring.head().saturating_sub(replay.max_events as Seq);
-    let seq = first.max(by_count).max(ring.first_younger(replay.max_age, view.now));
-    let reason = match (seq > first, evicted) {
-        (true, _) => Reason::ReplayLimit,
-        (false, true) => Reason::Evicted,
-        (false, false) => return (None, Begin::At { seq, position: wanted }),
-    };
-    let mut position = wanted.clone();
-    position.merge(&ring.position_before(seq));
-    let noted = || ring.evicted_note_beyond(&wanted) || ring.note_within(first, seq);
-    let missed = (single && !noted()).then(|| position.next(0) - wanted.next(0));
-    let range = Some((wanted, position.clone()));
-    (Some(Gap { missed, range, ..Gap::of(reason) }), Begin::At { seq, position })
-}
-
 /// Appends the control event that tells where the reader stands.
-fn write_position(view: &View<'_>, position: &Position, out: &mut Vec<u8>) {
+fn write_position(view: &View<'_>, lens: Option<&Lens>, position: &Position, out: &mut Vec<u8>) {
     let mut id = String::new();
-    view.codec.encode(position, &mut id);
+    match lens {
+        Some(lens) => lens.encode(&**view.codec, position, &mut id),
+        None => view.codec.encode(position, &mut id),
+    }
     sse::control_body(out, view.prefix, "position", "{}");
     sse::id_block(out, &id);
 }
@@ -452,7 +364,7 @@ impl CatchingUp {
         self.walked.covers_all(&self.at)
     }
 
-    fn read(&mut self, view: &mut View<'_>, max: usize) -> Read {
+    fn read(&mut self, view: &mut View<'_>, lens: Option<&Lens>, max: usize) -> Read {
         let (mut pieces, mut events, mut size) = (Vec::new(), 0, 0);
         let mut id = String::new();
         for _ in 0..STEPS {
@@ -463,12 +375,13 @@ impl CatchingUp {
                 // What made no event has been walked as well.
                 self.walked.merge(view.ring.position());
                 if pieces.is_empty() && !self.has_caught_up() {
-                    return Read::Pending;
+                    return lens.map_or(Read::Pending, viewing::wait);
                 }
                 break;
             };
             let mark = chunk.entries[at].mark;
-            if !self.at.covers(mark) {
+            let concerned = lens.is_none_or(|lens| chunk.concerns(at, lens.hash));
+            if concerned && !self.at.covers(mark) {
                 let mut told = self.at.clone();
                 chunk.step(&mut told, at);
                 id.clear();
@@ -509,67 +422,5 @@ fn read_joined(next: &mut Seq, at: &mut Arc<Position>, ring: &mut Ring, max: usi
     Read::Slice { bytes, events: to - from }
 }
 
-/// How old an answer may be that says what the upstream still holds.
-const LATELY: Duration = Duration::from_secs(5);
-
 /// Entries that a reader who catches up walks at a time: as long as it does, nothing can be appended.
 const STEPS: usize = 1_000;
-
-#[cfg(test)]
-mod tests {
-    use super::super::id::{Epoch, EpochCodec};
-    use super::super::log::Log;
-    use super::super::testing::{ANY_AGE, ROOM, TERMS, Text, log};
-    use super::*;
-
-    /// A log with five events, the last two of them ten seconds younger, and the id after the first.
-    async fn five_events(events_kept: usize) -> (Arc<Log>, String) {
-        let log = log(super::super::Bounds { events: events_kept, ..ROOM });
-        let codec = Arc::new(EpochCodec::new(Epoch::random(), None));
-        let mut id = String::new();
-        codec.encode(&Position::new(vec![1]), &mut id);
-        log.open(codec, Position::default());
-        (0..3).for_each(|_| drop(log.append([(None, Text("old"))])));
-        tokio::time::advance(Duration::from_secs(10)).await;
-        (0..2).for_each(|_| drop(log.append([(None, Text("new"))])));
-        (log, id)
-    }
-
-    /// What a reader with `id` misses, and how many events it is given.
-    fn resume(log: &Log, id: &str, replay: Replay) -> (Option<Reason>, Option<u64>, usize) {
-        let wish = Wish { id: Some(id.to_owned()), since: None };
-        let mut cursor = Cursor::new(wish, Terms { replay, ..TERMS });
-        let Read::Control { bytes, gaps } = log.read(&mut cursor, 1_000) else { panic!("its start is told") };
-        let text = str::from_utf8(&bytes).unwrap();
-        let data = text.lines().find_map(|line| line.strip_prefix("data: ")).unwrap();
-        let missed = serde_json::from_str::<serde_json::Value>(data).unwrap()["missed"].as_u64();
-        let mut given = 0;
-        while let Read::Slice { events, .. } = log.read(&mut cursor, 1_000) {
-            given += events;
-        }
-        (gaps.first().copied(), missed, given)
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn replay_limits_how_far_an_id_goes_back() {
-        let (log, id) = five_events(5).await;
-        let limit = |max_events, secs| Replay { max_events, max_age: Duration::from_secs(secs), ..ANY_AGE };
-        let limited = Some(Reason::ReplayLimit);
-        assert_eq!(resume(&log, &id, ANY_AGE), (None, None, 4));
-        assert_eq!(resume(&log, &id, limit(4, 10)), (None, None, 4));
-        assert_eq!(resume(&log, &id, limit(3, 10)), (limited, Some(1), 3));
-        assert_eq!(resume(&log, &id, limit(0, 10)), (limited, Some(4), 0));
-        assert_eq!(resume(&log, &id, limit(4, 9)), (limited, Some(2), 2));
-        assert_eq!(resume(&log, &id, limit(1, 9)), (limited, Some(3), 1));
-        tokio::time::advance(Duration::from_secs(10)).await;
-        assert_eq!(resume(&log, &id, limit(4, 9)), (limited, Some(4), 0));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_was_let_go_within_the_limit_is_evicted() {
-        let (log, id) = five_events(3).await;
-        assert_eq!(resume(&log, &id, ANY_AGE), (Some(Reason::Evicted), Some(1), 3));
-        let limit = Replay { max_events: 2, ..ANY_AGE };
-        assert_eq!(resume(&log, &id, limit), (Some(Reason::ReplayLimit), Some(2), 2));
-    }
-}

@@ -11,6 +11,7 @@ use super::id::{Epoch, EpochCodec};
 use super::log::{Appended, Log};
 use super::position::Position;
 use super::ring::Bounds;
+use crate::config::Partitioner;
 use crate::shape::Shape;
 
 /// What a feed reads, path parameters filled in.
@@ -22,6 +23,8 @@ pub enum Source {
     Pattern(Arc<str>),
     /// A Kafka topic.
     Topic(Arc<str>),
+    /// A Kafka topic of which each reader sees one key.
+    Keyed(Arc<str>, Partitioner),
     /// The ticker's only source.
     Ticker,
 }
@@ -30,9 +33,14 @@ impl Source {
     /// Its name, as operators know it.
     pub fn name(&self) -> &str {
         match self {
-            Self::Channel(name) | Self::Pattern(name) | Self::Topic(name) => name,
+            Self::Channel(name) | Self::Pattern(name) | Self::Topic(name) | Self::Keyed(name, _) => name,
             Self::Ticker => "ticker",
         }
+    }
+
+    /// Whether each reader sees one key of it.
+    pub fn is_keyed(&self) -> bool {
+        matches!(self, Self::Keyed(..))
     }
 }
 
@@ -45,6 +53,15 @@ pub struct FeedKey {
     pub source: Source,
     /// How records become events.
     pub shape: Shape,
+}
+
+/// What a subscriber opens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opens {
+    /// The feed.
+    pub feed: FeedKey,
+    /// The key of which it sees the records, where the source is keyed.
+    pub key: Option<Arc<[u8]>>,
 }
 
 /// How a feed is kept. Where routes share a feed and differ, the more generous holds.
@@ -148,8 +165,8 @@ pub struct Subscription {
 }
 
 impl Subscription {
-    pub(super) fn new(feed: Arc<Feed>, wish: Wish, terms: Terms) -> Self {
-        Self { feed, cursor: Cursor::new(wish, terms) }
+    pub(super) fn new(feed: Arc<Feed>, key: Option<Arc<[u8]>>, wish: Wish, terms: Terms) -> Self {
+        Self { feed, cursor: Cursor::of_key(key, wish, terms) }
     }
 
     /// Reads on, at most `max` bytes unless a single event is larger.
@@ -170,6 +187,7 @@ impl Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
+        self.feed.log.unwatch(&self.cursor);
         self.feed.leave();
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::position::Position;
+use super::position::{Mark, Offset, Position};
 
 /// Turns positions into ids and back. One for each log, given when the log opens.
 pub trait IdCodec: Send + Sync + std::fmt::Debug {
@@ -14,6 +14,27 @@ pub trait IdCodec: Send + Sync + std::fmt::Debug {
 
     /// Whether the source has a single order, so that positions are numbers and count events.
     fn single_order(&self) -> bool;
+
+    /// What `id` says to a reader of this key, where the log stands at `position`.
+    fn decode_for(&self, id: &str, _key: &[u8], _position: &Position) -> Decoded {
+        self.decode(id)
+    }
+
+    /// The only partition in which records of `key` are, as far as is known; `None` where they may be in any.
+    fn home(&self, _key: &[u8]) -> Option<u32> {
+        None
+    }
+
+    /// Appends the id of a place in the only partition of a key.
+    fn encode_home(&self, partition: u32, next: Offset, out: &mut String) {
+        let mut position = Position::default();
+        position.advance(Mark { partition, next });
+        self.encode(&position, out);
+    }
+
+    /// Records of some key were found elsewhere than at its home, or may be from now on: no key has a home any more.
+    /// The log stands at `position`.
+    fn scatter(&self, _position: &Position) {}
 
     /// One end of a gap's range, as it stands in `data:`.
     fn bound(&self, position: &Position, other: &Position) -> Value {
@@ -31,6 +52,8 @@ pub trait IdCodec: Send + Sync + std::fmt::Debug {
 pub enum Decoded {
     /// A position of this source.
     Position(Position),
+    /// A position in all partitions, though the reader's key has a home: it was another once.
+    Wide(Position),
     /// An id that this source gave before it was let go for want of clients.
     Idle,
     /// An id of a source of the same name that was deleted since.

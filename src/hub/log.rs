@@ -24,6 +24,7 @@ use crate::shape::{Record, Shape};
 /// Bounded, append-only, in memory; one upstream session writes, any number of cursors read.
 pub struct Log {
     shape: Shape,
+    keyed: bool,
     memory: Arc<Memory>,
     wake: Arc<Wake>,
     bounds: Mutex<Bounds>,
@@ -71,10 +72,17 @@ pub struct Held {
 }
 
 impl Log {
-    /// A log that holds nothing and is not open: readers wait.
-    pub fn new(shape: Shape, bounds: Bounds, memory: &Arc<Memory>, wake: Arc<Wake>) -> Arc<Self> {
+    /// A log that holds nothing and is not open: readers wait. In a keyed one each reader sees one key.
+    pub fn new(
+        shape: Shape,
+        keyed: bool,
+        bounds: Bounds,
+        memory: &Arc<Memory>,
+        wake: Arc<Wake>,
+    ) -> Arc<Self> {
         let log = Arc::new(Self {
             shape,
+            keyed,
             memory: Arc::clone(memory),
             wake,
             bounds: Mutex::new(bounds),
@@ -112,11 +120,12 @@ impl Log {
             if slot.is_some() {
                 return;
             }
-            let mut ring = Ring::new(position.clone());
+            let mut ring = Ring::new(position.clone(), self.keyed);
             let (shape, memory) = (self.shape.clone(), Arc::clone(&self.memory));
-            let mut writer = Writer::new(Arc::clone(&codec), shape, memory, position);
+            let mut writer = Writer::new(Arc::clone(&codec), shape, self.keyed, memory, position);
             if let Some(batch) = fill(&mut writer) {
-                ring.push(batch);
+                // Nobody reads yet.
+                drop(ring.push(batch));
                 ring.evict(&self.bounds.lock(), self.attended(), Instant::now());
             }
             *slot = Some(writer);
@@ -149,23 +158,27 @@ impl Log {
     /// The source was created anew: forgets everything and goes on at `position`, with a codec that does not
     /// know the ids given before. Readers are told. Returns whether the log was open.
     pub fn restart(&self, codec: Arc<dyn IdCodec>, position: Position) -> bool {
+        let mut wakes = Vec::new();
         {
             let mut writer = self.writer.lock();
             let Some(writer) = writer.as_mut() else { return false };
             writer.restart(Arc::clone(&codec), position.clone());
             if let Some(open) = self.open.lock().as_mut() {
                 open.ring.restart(position);
+                wakes = open.ring.index().map(|(index, _)| index.all_wakes()).unwrap_or_default();
                 open.codec = codec;
                 if let Some(history) = &open.history {
                     history.reset();
                 }
             }
         }
+        wakes.iter().for_each(|wake| wake.notify_waiters());
         self.wake.ring_now();
         true
     }
 
     fn take_in(&self, encode: impl FnOnce(&mut Writer) -> Batch) -> Appended {
+        let mut wakes = Vec::new();
         let appended = {
             let mut writer = self.writer.lock();
             let Some(writer) = writer.as_mut() else { return Appended::default() };
@@ -174,14 +187,14 @@ impl Log {
             let appended = Appended { events, gaps: std::mem::take(&mut batch.notes) };
             let bounds = *self.bounds.lock();
             if let Some(open) = self.open.lock().as_mut() {
-                open.ring.push(batch);
+                wakes = open.ring.push(batch);
                 open.ring.evict(&bounds, self.attended(), Instant::now());
             }
             appended
         };
         self.memory.settle();
         if appended.events > 0 {
-            self.wake.ring();
+            self.wake.ring(wakes);
         }
         appended
     }
@@ -207,6 +220,16 @@ impl Log {
         Some(read(&mut View { ring, codec, prefix, history: history.as_ref(), now: Instant::now() }))
     }
 
+    /// A reader leaves: nobody is to be woken for it.
+    pub fn unwatch(&self, cursor: &Cursor) {
+        let Some(key) = cursor.watched() else { return };
+        if let Some(open) = self.open.lock().as_mut()
+            && let Some((index, floor)) = open.ring.index()
+        {
+            index.unwatch(key, floor);
+        }
+    }
+
     /// What ends the wait of a reader that found nothing.
     pub fn wake(&self) -> &Arc<Wake> {
         &self.wake
@@ -216,6 +239,13 @@ impl Log {
     pub fn congested(&self) -> bool {
         let buffer = self.bounds.lock().buffer as u64;
         self.attended() && self.open.lock().as_ref().is_some_and(|open| open.ring.unread() > buffer / 2)
+    }
+
+    /// From now on records of a key may be in other partitions than before.
+    pub fn scatter(&self) {
+        if let Some(open) = self.open.lock().as_ref() {
+            open.codec.scatter(open.ring.position());
+        }
     }
 
     /// Counts a reader in.

@@ -6,10 +6,12 @@
 
 mod chunk;
 mod cursor;
+mod decide;
 mod feed;
 mod gap;
 mod history;
 mod id;
+mod key;
 mod log;
 mod memory;
 mod note;
@@ -19,6 +21,7 @@ mod ring;
 mod segment;
 #[cfg(test)]
 mod testing;
+mod viewing;
 mod wake;
 mod wanted;
 mod writer;
@@ -30,7 +33,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 pub use cursor::{Cursor, Read, Terms, Wish};
-pub use feed::{Feed, FeedKey, Policy, Source, Subscription};
+pub use feed::{Feed, FeedKey, Opens, Policy, Source, Subscription};
 pub use gap::{Gap, Reason};
 pub use history::{Answer, Found, History, Question, Sought};
 pub use id::{Decoded, Epoch, EpochCodec, IdCodec};
@@ -85,11 +88,12 @@ impl Hub {
     }
 
     /// Subscribes to a feed, which begins with its first subscriber.
-    pub fn subscribe(&self, key: FeedKey, policy: &Policy, wish: Wish, terms: Terms) -> Subscription {
+    pub fn subscribe(&self, feed: Opens, policy: &Policy, wish: Wish, terms: Terms) -> Subscription {
         let mut feeds = self.feeds.lock();
-        let feed = self.feed(&mut feeds, key, policy);
+        let Opens { feed, key } = feed;
+        let feed = self.feed(&mut feeds, feed, policy);
         feed.join();
-        Subscription::new(feed, wish, terms)
+        Subscription::new(feed, key, wish, terms)
     }
 
     fn feed(&self, feeds: &mut HashMap<FeedKey, Arc<Feed>>, key: FeedKey, policy: &Policy) -> Arc<Feed> {
@@ -99,7 +103,7 @@ impl Hub {
         }
         let previous = self.let_go.lock().remove(&key);
         let wake = Wake::new(policy.linger, Arc::clone(&self.linger));
-        let log = Log::new(key.shape.clone(), policy.bounds, &self.memory, wake);
+        let log = Log::new(key.shape.clone(), key.source.is_keyed(), policy.bounds, &self.memory, wake);
         let feed = Feed::new(key.clone(), policy, log, previous);
         feeds.insert(key, Arc::clone(&feed));
         if let Some(wanted) = self.wanted.get(&feed.key.upstream) {
@@ -146,12 +150,16 @@ mod tests {
         FeedKey { upstream: "cache".into(), source: Source::Channel(channel.into()), shape: shape() }
     }
 
+    fn opens(channel: &str) -> Opens {
+        Opens { feed: key(channel), key: None }
+    }
+
     fn policy(idle_secs: u64) -> Policy {
         Policy { bounds: ROOM, linger: Duration::ZERO, idle_timeout: Duration::from_secs(idle_secs) }
     }
 
     fn subscribe(hub: &Hub, id: Option<&str>) -> Subscription {
-        hub.subscribe(key("news"), &policy(60), Wish { id: id.map(str::to_owned), since: None }, TERMS)
+        hub.subscribe(opens("news"), &policy(60), Wish { id: id.map(str::to_owned), since: None }, TERMS)
     }
 
     /// What the subscription begins with: the gap, and the last id told.
@@ -194,9 +202,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_longer_of_two_times_holds_and_a_held_feed_stays() {
         let hub = hub();
-        drop(hub.subscribe(key("rooms"), &policy(60), Wish::default(), TERMS));
-        drop(hub.subscribe(key("rooms"), &policy(90), Wish::default(), TERMS));
-        drop(hub.subscribe(key("rooms"), &policy(10), Wish::default(), TERMS));
+        drop(hub.subscribe(opens("rooms"), &policy(60), Wish::default(), TERMS));
+        drop(hub.subscribe(opens("rooms"), &policy(90), Wish::default(), TERMS));
+        drop(hub.subscribe(opens("rooms"), &policy(10), Wish::default(), TERMS));
         hub.hold(key("news"), &policy(0));
         drop(subscribe(&hub, None));
         sweep_after(&hub, 89).await;
@@ -228,7 +236,7 @@ mod tests {
         let (gap, _) = begin(&mut subscribe(&hub, Some("0123456789abcdef-0")));
         assert_eq!(gap, Some(Reason::UnknownId));
         let mut other =
-            hub.subscribe(key("sports"), &policy(60), Wish { id: Some(new_id), since: None }, TERMS);
+            hub.subscribe(opens("sports"), &policy(60), Wish { id: Some(new_id), since: None }, TERMS);
         other.feed().confirm();
         assert_eq!(begin(&mut other).0, Some(Reason::UnknownId), "an id of another feed");
     }

@@ -12,6 +12,7 @@ use super::cursor::{Read, View};
 use super::gap::{Gap, Reason};
 use super::history::{Found, History, Sought};
 use super::id::IdCodec;
+use super::key::Lens;
 use super::position::{Mark, Position};
 use crate::config::Replay;
 use crate::sse;
@@ -47,6 +48,11 @@ impl Replaying {
         Self { at, began: view.now, head: view.ring.head(), left, times: Vec::new() }
     }
 
+    /// Stands elsewhere from now on.
+    pub fn put(&mut self, at: Position) {
+        self.at = at;
+    }
+
     /// Where it stands.
     pub fn position(&self) -> &Position {
         &self.at
@@ -66,8 +72,10 @@ impl Replaying {
 
     /// Reads on, at most `max` bytes unless a single event is larger. Gives empty pieces when it is for the log to
     /// say how to go on.
-    pub fn read(&mut self, floor: &Floor, prefix: &str, max: usize) -> Read {
-        let mut walk = Walk { bytes: Vec::new(), events: 0, size: 0, max, id: String::new() };
+    pub fn read(&mut self, floor: &Floor, lens: Option<&Lens>, prefix: &str, max: usize) -> Read {
+        let ids = Ids { codec: &*floor.codec, lens };
+        let key = lens.map(|lens| lens.hash);
+        let mut walk = Walk { ids: &ids, bytes: Vec::new(), events: 0, size: 0, max, id: String::new() };
         for _ in 0..SEGMENTS {
             let Some(partition) = self.turn(&floor.position) else { break };
             let (from, until) = (self.at.at(partition), floor.position.at(partition));
@@ -77,11 +85,9 @@ impl Replaying {
                         // Asked for early: it is there, with luck, when this one is through.
                         drop(floor.history.segment(partition, segment.to, until));
                     }
-                    for entry in segment.after(from) {
+                    for entry in segment.after(from, key) {
                         let mark = Mark { partition, next: entry.next };
-                        if self.left == Some(0)
-                            || !walk.take(&mut self.at, mark, segment.body(entry), &*floor.codec)
-                        {
+                        if self.left == Some(0) || !walk.take(&mut self.at, mark, segment.body(entry)) {
                             return walk.done();
                         }
                         self.left = self.left.map(|left| left - 1);
@@ -90,7 +96,7 @@ impl Replaying {
                     self.at.advance(Mark { partition, next: segment.to });
                 }
                 Found::Here(Sought::Trimmed(low)) if walk.events == 0 => {
-                    return self.trimmed(Mark { partition, next: low }, floor, prefix);
+                    return self.trimmed(Mark { partition, next: low }, &ids, prefix);
                 }
                 Found::Wait(wake) if walk.events == 0 => {
                     // The others are read meanwhile.
@@ -121,21 +127,37 @@ impl Replaying {
     }
 
     /// The upstream let go of what was to be read next.
-    fn trimmed(&mut self, to: Mark, floor: &Floor, prefix: &str) -> Read {
+    fn trimmed(&mut self, to: Mark, ids: &Ids<'_>, prefix: &str) -> Read {
         let mut bytes = Vec::new();
-        Gap::up_to(Reason::Trimmed, &self.at, to, None).encode(prefix, &*floor.codec, &mut bytes);
+        Gap::up_to(Reason::Trimmed, &self.at, to, None).encode(prefix, ids.codec, &mut bytes);
         bytes.push(b'\n');
         self.at.advance(to);
         let mut id = String::new();
-        floor.codec.encode(&self.at, &mut id);
+        ids.encode(&self.at, &mut id);
         sse::control_body(&mut bytes, prefix, "position", "{}");
         sse::id_block(&mut bytes, &id);
         Read::Control { bytes: bytes.into(), gaps: vec![Reason::Trimmed] }
     }
 }
 
+/// How a reader's positions are written.
+struct Ids<'r> {
+    codec: &'r dyn IdCodec,
+    lens: Option<&'r Lens>,
+}
+
+impl Ids<'_> {
+    fn encode(&self, position: &Position, out: &mut String) {
+        match self.lens {
+            Some(lens) => lens.encode(self.codec, position, out),
+            None => self.codec.encode(position, out),
+        }
+    }
+}
+
 /// One read while it is made.
-struct Walk {
+struct Walk<'r> {
+    ids: &'r Ids<'r>,
     bytes: Vec<Bytes>,
     events: usize,
     size: usize,
@@ -143,13 +165,13 @@ struct Walk {
     id: String,
 }
 
-impl Walk {
+impl Walk<'_> {
     /// Takes in an event, unless it is one too many. Moves `at` past it if so.
-    fn take(&mut self, at: &mut Position, mark: Mark, body: Bytes, codec: &dyn IdCodec) -> bool {
+    fn take(&mut self, at: &mut Position, mark: Mark, body: Bytes) -> bool {
         let before = Mark { partition: mark.partition, next: at.at(mark.partition) };
         at.advance(mark);
         self.id.clear();
-        codec.encode(at, &mut self.id);
+        self.ids.encode(at, &mut self.id);
         let mut block = Vec::with_capacity(self.id.len() + 8);
         sse::id_block(&mut block, &self.id);
         let size = self.size + body.len() + block.len();

@@ -5,10 +5,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::chunk::{Chunk, Seq};
-use super::position::{Mark, Position};
+use super::key::{Index, KeyHash};
+use super::position::{Mark, Offset, Position};
 use super::writer::Batch;
 
 /// How much a log holds.
@@ -40,6 +42,8 @@ impl Bounds {
 #[derive(Debug)]
 pub struct Ring {
     chunks: VecDeque<Chunk>,
+    /// The entries of each key, if the source is keyed.
+    index: Option<Index>,
     bytes: usize,
     /// The number after the newest entry.
     head: Seq,
@@ -58,10 +62,11 @@ pub struct Ring {
 
 impl Ring {
     /// An empty ring whose first entry will be number 0.
-    pub fn new(position: Position) -> Self {
+    pub fn new(position: Position, keyed: bool) -> Self {
         let position = Arc::new(position);
         Self {
             chunks: VecDeque::new(),
+            index: keyed.then(Index::default),
             bytes: 0,
             head: 0,
             floor: (0, Arc::clone(&position)),
@@ -73,15 +78,52 @@ impl Ring {
         }
     }
 
-    /// Takes in what one append made.
-    pub fn push(&mut self, batch: Batch) {
-        for chunk in batch.chunks {
+    /// Takes in what one append made. Returns what wakes the readers of its keys.
+    pub fn push(&mut self, batch: Batch) -> Vec<Arc<Notify>> {
+        let mut wakes = Vec::new();
+        for mut chunk in batch.chunks {
+            if let Some(index) = &mut self.index {
+                index_chunk(index, &mut chunk, &mut wakes);
+            }
             self.bytes += chunk.size();
             self.taken = chunk.taken_before(chunk.entries.len());
             self.head = chunk.next();
             self.chunks.push_back(chunk);
         }
         self.position = batch.position;
+        if self.index.is_some() {
+            // Each reader looks at few of the entries: none of them is foremost.
+            self.passed_all();
+        }
+        wakes
+    }
+
+    /// The entries from `from` on that are for readers of a key, in order; `None` if one of them was let go.
+    pub fn of_key(&self, key: KeyHash, from: Seq) -> Option<Vec<Seq>> {
+        let index = self.index.as_ref()?;
+        let mut seqs = Vec::new();
+        let mut at = index.latest(key);
+        while let Some(seq) = at.filter(|&seq| seq >= from) {
+            let (chunk, place) = self.find(seq)?;
+            seqs.push(seq);
+            at = chunk.keys[place].before;
+        }
+        seqs.reverse();
+        let own = seqs.len();
+        for seq in index.to_all_from(from) {
+            self.find(seq)?;
+            seqs.push(seq);
+        }
+        if seqs.len() > own {
+            seqs.sort_unstable();
+        }
+        Some(seqs)
+    }
+
+    /// The index of a keyed source, and the number of the oldest entry held.
+    pub fn index(&mut self) -> Option<(&mut Index, Seq)> {
+        let floor = self.floor.0;
+        self.index.as_mut().map(|index| (index, floor))
     }
 
     /// Lets go of chunks beyond the history, except those that are lag room for readers.
@@ -105,6 +147,11 @@ impl Ring {
         if let Some(at) = oldest.entries.iter().rposition(|entry| entry.note) {
             self.evicted_note = Some((oldest.first + at as Seq, oldest.entries[at].mark));
         }
+        if let Some(index) = &mut self.index {
+            for (keyed, seq) in oldest.keys.iter().zip(oldest.first..) {
+                keyed.hash.into_iter().for_each(|hash| index.evicted(hash, seq));
+            }
+        }
         self.floor = (oldest.next(), Arc::clone(&oldest.end));
         self.bytes -= oldest.size();
         oldest.size()
@@ -116,6 +163,7 @@ impl Ring {
         let position = Arc::new(position);
         self.head += 1;
         self.chunks.clear();
+        self.index.iter_mut().for_each(Index::restart);
         self.bytes = 0;
         self.floor = (self.head, Arc::clone(&position));
         self.position = position;
@@ -189,6 +237,12 @@ impl Ring {
         })
     }
 
+    /// The number of an entry before which all is covered by a reader that stands at `next` in this partition.
+    pub fn covered_before(&self, partition: u32, next: Offset) -> Seq {
+        let at = self.chunks.partition_point(|chunk| chunk.end.at(partition) <= next);
+        self.chunks.get(at).map_or(self.head(), |chunk| chunk.first)
+    }
+
     /// The number of the first entry that is younger than `age`.
     pub fn first_younger(&self, age: Duration, now: Instant) -> Seq {
         let at = self.chunks.partition_point(|chunk| now.duration_since(chunk.at) > age);
@@ -227,6 +281,25 @@ impl Ring {
     }
 }
 
+/// Links the entries of a chunk to those of the same key before them.
+fn index_chunk(index: &mut Index, chunk: &mut Chunk, wakes: &mut Vec<Arc<Notify>>) {
+    for (place, keyed) in chunk.keys.iter_mut().enumerate() {
+        let seq = chunk.first + place as Seq;
+        match keyed.hash {
+            Some(hash) => {
+                let (before, wake) = index.appended(hash, seq);
+                keyed.before = before;
+                wakes.extend(wake);
+            }
+            None if chunk.entries[place].note => {
+                index.appended_to_all(seq);
+                wakes.extend(index.all_wakes());
+            }
+            None => {}
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::chunk::Entry;
@@ -243,6 +316,7 @@ mod tests {
         let chunk = Chunk {
             first,
             entries: (1..=entries).map(entry).collect(),
+            keys: Box::default(),
             bytes: vec![0; bytes].into(),
             start,
             end: Arc::clone(&end),
@@ -253,7 +327,7 @@ mod tests {
     }
 
     fn ring(chunks: &[(u64, usize)]) -> Ring {
-        let mut ring = Ring::new(Position::default());
+        let mut ring = Ring::new(Position::default(), false);
         chunks.iter().for_each(|&(entries, bytes)| push(&mut ring, entries, bytes, false));
         ring
     }
@@ -329,7 +403,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_newest_note_let_go_is_remembered() {
-        let mut ring = Ring::new(Position::default());
+        let mut ring = Ring::new(Position::default(), false);
         push(&mut ring, 1, 1, false);
         push(&mut ring, 2, 1, true);
         push(&mut ring, 1, 1, false);

@@ -1,12 +1,14 @@
 //! Segments: records of one partition in a row, read from the upstream's history and encoded once for all readers.
 //! They hold bodies alone, since each reader's ids are its own.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 use bytes::Bytes;
 
 use super::id::IdCodec;
+use super::key::{KeyHash, Lies};
 use super::memory::Memory;
 use super::note::{self, Body};
 use super::position::{Mark, Offset, Position};
@@ -30,6 +32,8 @@ pub struct Segment {
     pub to: Offset,
     entries: Box<[Entry]>,
     blocks: Box<[Bytes]>,
+    /// The entries of each key in order, if the source is keyed.
+    keys: Option<HashMap<KeyHash, Vec<u32>>>,
     size: usize,
 }
 
@@ -42,6 +46,10 @@ pub struct Entry {
     pub time: u64,
     /// Whether it is a gap that happened to the source, and no record.
     pub note: bool,
+    /// Stands for its key, where there is one.
+    pub key: Option<KeyHash>,
+    /// Where it is, by its key.
+    pub lies: Lies,
     block: u32,
     start: u32,
     end: u32,
@@ -53,9 +61,14 @@ impl Segment {
         &self.entries
     }
 
-    /// Its entries that a reader at `from` has not read.
-    pub fn after(&self, from: Offset) -> &[Entry] {
-        &self.entries[self.entries.partition_point(|entry| entry.next <= from)..]
+    /// Its entries that a reader at `from` has not read, all of them or those of one key.
+    pub fn after(&self, from: Offset, key: Option<KeyHash>) -> impl Iterator<Item = &Entry> {
+        let (all, own) = match (key, &self.keys) {
+            (Some(key), Some(keys)) => (&[][..], keys.get(&key).map_or(&[][..], Vec::as_slice)),
+            _ => (&self.entries[self.entries.partition_point(|entry| entry.next <= from)..], &[][..]),
+        };
+        let own = own.iter().map(|&at| &self.entries[at as usize]).filter(move |entry| entry.next > from);
+        all.iter().chain(own)
     }
 
     /// The body of one of its entries.
@@ -73,6 +86,7 @@ impl Segment {
 pub struct SegmentDraft {
     shape: Shape,
     codec: Arc<dyn IdCodec>,
+    keyed: bool,
     memory: Arc<Memory>,
     partition: u32,
     from: Offset,
@@ -91,6 +105,7 @@ impl SegmentDraft {
     pub fn new(
         shape: &Shape,
         codec: &Arc<dyn IdCodec>,
+        keyed: bool,
         memory: &Arc<Memory>,
         partition: u32,
         from: Offset,
@@ -98,6 +113,7 @@ impl SegmentDraft {
         Self {
             shape: shape.clone(),
             codec: Arc::clone(codec),
+            keyed,
             memory: Arc::clone(memory),
             partition,
             from,
@@ -137,10 +153,13 @@ impl SegmentDraft {
         if matches!(body, Body::None) {
             return;
         }
+        let key = record.key().filter(|_| self.keyed);
         let time = record.timestamp().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
         self.entries.push(Entry {
             next,
             time: time.map_or(0, |time| time.as_millis() as u64),
+            key: key.map(KeyHash::of),
+            lies: Lies::of(&*self.codec, key, self.partition),
             note: matches!(body, Body::Note(_)),
             block: self.blocks.len() as u32,
             start: start as u32,
@@ -164,8 +183,23 @@ impl SegmentDraft {
             self.close_block();
         }
         let entries = self.entries.into_boxed_slice();
+        let keys = self.keyed.then(|| {
+            let mut keys = HashMap::<_, Vec<u32>>::new();
+            for (at, key) in (0..).zip(&entries).filter_map(|(at, entry)| Some((at, entry.key?))) {
+                keys.entry(key).or_default().push(at);
+            }
+            keys
+        });
         let size = size_of::<Segment>() + self.bytes;
         let blocks = self.blocks.into_boxed_slice();
-        Segment { partition: self.partition, from: self.from, to: to.max(self.at), entries, blocks, size }
+        Segment {
+            partition: self.partition,
+            from: self.from,
+            to: to.max(self.at),
+            entries,
+            blocks,
+            keys,
+            size,
+        }
     }
 }

@@ -35,5 +35,5 @@ pub fn shape() -> Shape {
 }
 
 pub fn log(bounds: Bounds) -> Arc<Log> {
-    Log::new(shape(), bounds, &Memory::new(usize::MAX), Wake::new(Duration::ZERO, Linger::new()))
+    Log::new(shape(), false, bounds, &Memory::new(usize::MAX), Wake::new(Duration::ZERO, Linger::new()))
 }

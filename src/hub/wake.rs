@@ -23,12 +23,14 @@ struct Window {
     length: Duration,
     woken: Option<Instant>,
     pending: bool,
+    /// Readers of single keys that are to be woken with the others.
+    keys: Vec<Arc<Notify>>,
 }
 
 impl Wake {
     /// Readers are woken at most once in `length`.
     pub fn new(length: Duration, linger: Arc<Linger>) -> Arc<Self> {
-        let window = Mutex::new(Window { length, woken: None, pending: false });
+        let window = Mutex::new(Window { length, woken: None, pending: false, keys: Vec::new() });
         Arc::new(Self { readers: Arc::new(Notify::new()), window, linger })
     }
 
@@ -43,33 +45,38 @@ impl Wake {
         window.length = window.length.min(length);
     }
 
-    /// Something was appended.
-    pub fn ring(self: &Arc<Self>) {
+    /// Something was appended, for all readers and, in a keyed log, for those whom `keys` wake.
+    pub fn ring(self: &Arc<Self>, keys: Vec<Arc<Notify>>) {
         let now = Instant::now();
         {
             let mut window = self.window.lock();
             if window.pending {
+                window.keys.extend(keys);
                 return;
             }
             let due = window.woken.map_or(now, |woken| woken + window.length);
             if due > now {
                 window.pending = true;
+                window.keys.extend(keys);
                 self.linger.schedule(due, Arc::clone(self));
                 return;
             }
             window.woken = Some(now);
         }
         self.readers.notify_waiters();
+        keys.iter().for_each(|wake| wake.notify_waiters());
     }
 
     /// Wakes now, whatever the window says.
     pub fn ring_now(&self) {
-        {
+        let keys = {
             let mut window = self.window.lock();
             window.pending = false;
             window.woken = Some(Instant::now());
-        }
+            std::mem::take(&mut window.keys)
+        };
         self.readers.notify_waiters();
+        keys.iter().for_each(|wake| wake.notify_waiters());
     }
 }
 
@@ -143,15 +150,15 @@ mod tests {
     async fn the_first_wakes_at_once_and_the_rest_share_one_wake() {
         let wake = Wake::new(Duration::from_millis(20), ticking());
         let first = wake.next();
-        wake.ring();
+        wake.ring(Vec::new());
         assert_eq!(until(first).await, Duration::ZERO);
         let second = wake.next();
-        wake.ring();
-        wake.ring();
+        wake.ring(Vec::new());
+        wake.ring(Vec::new());
         assert_eq!(until(second).await, Duration::from_millis(20));
         tokio::time::sleep(Duration::from_millis(50)).await;
         let third = wake.next();
-        wake.ring();
+        wake.ring(Vec::new());
         assert_eq!(until(third).await, Duration::ZERO);
     }
 
@@ -159,12 +166,12 @@ mod tests {
     async fn windows_of_several_logs_end_each_in_its_time() {
         let linger = ticking();
         let wakes = [50, 20, 20, 70].map(|millis| Wake::new(Duration::from_millis(millis), linger.clone()));
-        wakes.iter().for_each(Wake::ring);
+        wakes.iter().for_each(|wake| wake.ring(Vec::new()));
         // The ticker waits for the first of them when a shorter window opens.
         tokio::task::yield_now().await;
         let nexts = wakes.each_ref().map(|wake| {
             let next = wake.next();
-            wake.ring();
+            wake.ring(Vec::new());
             tokio::spawn(until(next))
         });
         let mut lengths = Vec::new();
@@ -179,9 +186,9 @@ mod tests {
         let wake = Wake::new(Duration::from_millis(50), ticking());
         wake.shorten(Duration::from_millis(10));
         wake.shorten(Duration::from_millis(90));
-        wake.ring();
+        wake.ring(Vec::new());
         let next = wake.next();
-        wake.ring();
+        wake.ring(Vec::new());
         assert_eq!(until(next).await, Duration::from_millis(10));
     }
 }

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::chunk::{Chunk, Entry, Seq, overhead};
 use super::gap::{Gap, Reason};
 use super::id::IdCodec;
+use super::key::{KeyHash, Keyed, Lies};
 use super::memory::Memory;
 use super::note::{self, Body};
 use super::position::{Mark, Position};
@@ -27,6 +28,7 @@ const CHUNK: usize = 24 * 1024;
 pub struct Writer {
     codec: Arc<dyn IdCodec>,
     shape: Shape,
+    keyed: bool,
     memory: Arc<Memory>,
     position: Arc<Position>,
     next: Seq,
@@ -47,8 +49,15 @@ pub struct Batch {
 
 impl Writer {
     /// A writer whose first entry is number 0 and follows `position`.
-    pub fn new(codec: Arc<dyn IdCodec>, shape: Shape, memory: Arc<Memory>, position: Position) -> Self {
-        Self { codec, shape, memory, position: Arc::new(position), next: 0, total: 0, id: String::new() }
+    pub fn new(
+        codec: Arc<dyn IdCodec>,
+        shape: Shape,
+        keyed: bool,
+        memory: Arc<Memory>,
+        position: Position,
+    ) -> Self {
+        let position = Arc::new(position);
+        Self { codec, shape, keyed, memory, position, next: 0, total: 0, id: String::new() }
     }
 
     /// Where the next record is expected.
@@ -73,13 +82,15 @@ impl Writer {
     /// Takes in what the log begins with, merged by time, and goes on at `end`. Events are as old as they say.
     pub fn fill(&mut self, segments: &[Segment], end: &Position) -> Batch {
         let (now, mut draft) = (SystemTime::now(), Draft::new(self));
-        let (at, mut newest) = (draft.at, None);
+        let (at, mut newest, mut scattered) = (draft.at, None, false);
         for (partition, segment, entry) in merged(segments) {
             let age = now.duration_since(UNIX_EPOCH + Duration::from_millis(entry.time)).unwrap_or_default();
             newest = newest.max(at.checked_sub(age));
             draft.at = newest.unwrap_or(at);
             draft.bytes.extend_from_slice(&segment.body(entry));
-            draft.entry(Mark { partition, next: entry.next }, entry.note);
+            let lies = if scattered { Lies::Anywhere } else { entry.lies };
+            scattered |= lies == Lies::Astray;
+            draft.entry(Mark { partition, next: entry.next }, entry.note, (entry.key, lies));
         }
         let mut batch = draft.finish();
         let mut position = Position::clone(&self.position);
@@ -95,7 +106,7 @@ impl Writer {
         let mut draft = Draft::new(self);
         let mark = draft.own_mark();
         draft.note(&Gap { span: Some(span), ..Gap::of(Reason::UpstreamLost) });
-        draft.entry(mark, true);
+        draft.entry(mark, true, (None, Lies::Anywhere));
         draft.finish()
     }
 
@@ -104,7 +115,7 @@ impl Writer {
         let mut draft = Draft::new(self);
         if !draft.position.covers(mark) {
             draft.note(&Gap::up_to(reason, &draft.position, mark, None));
-            draft.entry(mark, true);
+            draft.entry(mark, true, (None, Lies::Anywhere));
         }
         draft.finish()
     }
@@ -155,6 +166,7 @@ struct Draft<'w> {
     /// The open chunk's content, the body of the next entry at its end.
     bytes: Vec<u8>,
     entries: Vec<Entry>,
+    keys: Vec<Keyed>,
     /// Where the next entry's body begins.
     open: usize,
 }
@@ -172,6 +184,7 @@ impl<'w> Draft<'w> {
             total: writer.total,
             bytes: Vec::new(),
             entries: Vec::new(),
+            keys: Vec::new(),
             open: 0,
             writer,
         }
@@ -190,15 +203,20 @@ impl<'w> Draft<'w> {
     fn record(&mut self, record: &impl Record, mark: Mark, numbered_upstream: bool) {
         let Writer { shape, codec, .. } = &*self.writer;
         match note::write_record(record, shape, &**codec, &self.position, mark, &mut self.bytes) {
-            Body::Event => self.entry(mark, false),
+            Body::Event => self.entry(mark, false, self.whose(record, mark)),
             Body::Note(reason) => {
                 self.notes.push(reason);
-                self.entry(mark, true);
+                self.entry(mark, true, self.whose(record, mark));
             }
             // Numbers of the log's own count events, so that what makes none takes none.
             Body::None if numbered_upstream => self.skip(mark),
             Body::None => {}
         }
+    }
+
+    fn whose(&self, record: &impl Record, mark: Mark) -> (Option<KeyHash>, Lies) {
+        let key = record.key().filter(|_| self.writer.keyed);
+        (key.map(KeyHash::of), Lies::of(&*self.writer.codec, key, mark.partition))
     }
 
     fn note(&mut self, gap: &Gap) {
@@ -207,12 +225,22 @@ impl<'w> Draft<'w> {
     }
 
     /// Closes the entry whose body has just been written.
-    fn entry(&mut self, mark: Mark, note: bool) {
+    fn entry(&mut self, mark: Mark, note: bool, (key, lies): (Option<KeyHash>, Lies)) {
         let id = self.bytes.len();
+        self.writer.id.clear();
+        if lies == Lies::Astray {
+            self.writer.codec.scatter(&self.position);
+        }
         self.position.advance(mark);
         self.end = None;
-        self.writer.id.clear();
-        self.writer.codec.encode(&self.position, &mut self.writer.id);
+        if lies == Lies::AtHome {
+            self.writer.codec.encode_home(mark.partition, mark.next, &mut self.writer.id);
+        } else {
+            self.writer.codec.encode(&self.position, &mut self.writer.id);
+        }
+        if self.writer.keyed {
+            self.keys.push(Keyed { hash: key, before: None });
+        }
         sse::id_block(&mut self.bytes, &self.writer.id);
         self.entries.push(Entry { body: self.open as u32, id: id as u32, mark, note });
         self.open = self.bytes.len();
@@ -225,10 +253,12 @@ impl<'w> Draft<'w> {
         let entries = std::mem::take(&mut self.entries).into_boxed_slice();
         let end = Arc::new(self.end.take().unwrap_or_else(|| self.position.clone()));
         let start = std::mem::replace(&mut self.start, Arc::clone(&end));
-        let overhead = overhead(&entries, &end);
+        let keys = std::mem::take(&mut self.keys).into_boxed_slice();
+        let overhead = overhead(&entries, &keys, &end);
         let bytes = self.writer.memory.charge(std::mem::take(&mut self.bytes), overhead);
         self.open = 0;
-        let chunk = Chunk { first: self.next, entries, bytes, start, end, at: self.at, before: self.total };
+        let chunk =
+            Chunk { first: self.next, entries, keys, bytes, start, end, at: self.at, before: self.total };
         self.next = chunk.next();
         self.total += chunk.size() as u64;
         self.chunks.push(chunk);

@@ -203,7 +203,8 @@ async fn a_topic_made_anew_is_told_and_read_from_its_first_record_on() {
         assert_eq!(stream.next_data(new).await, numbers);
         // An offset of before means nothing now, whether or not there is such a one again.
         let mut back = EventSource::connect(ssegate.url("/t"), Options::http1().resume(&old)).await;
-        assert_eq!(back.next_gap().await["reason"], "unknown_id");
+        assert_eq!(back.next_gap().await["reason"], "recreated");
+        assert_eq!(back.next_data(new).await, numbers);
         let counted = ssegate.metrics().await.sum("ssegate_source_gaps_total", &[("reason", "recreated")]);
         assert_eq!(counted, 2.0, "one for each feed");
     }

@@ -81,7 +81,7 @@ impl Past {
         most: usize,
     ) -> Segment {
         let codec: Arc<dyn IdCodec> = Arc::new(VectorCodec);
-        let mut draft = SegmentDraft::new(&record::shape(), &codec, &self.memory, partition, from);
+        let mut draft = SegmentDraft::new(&record::shape(), &codec, false, &self.memory, partition, from);
         let records = records(partition as usize);
         let mut within = records.iter().filter(|(at, _)| (from.major..until.major).contains(at)).peekable();
         for (offset, record) in within.by_ref().take(most) {

@@ -94,7 +94,7 @@ pub fn shape() -> Shape {
 
 /// A log that is not open yet, whose wakes do not linger.
 pub fn log(bounds: Bounds, memory: &Arc<Memory>) -> Arc<Log> {
-    Log::new(shape(), bounds, memory, Wake::new(std::time::Duration::ZERO, Linger::new()))
+    Log::new(shape(), false, bounds, memory, Wake::new(std::time::Duration::ZERO, Linger::new()))
 }
 
 /// More than one of these fits a chunk, and a batch of them does not.

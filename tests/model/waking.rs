@@ -33,7 +33,7 @@ async fn follow(linger: Duration, together: u64) {
         async move { ticker.run().await }
     });
     let wake = Wake::new(linger, ticker);
-    let log = Log::new(record::shape(), ROOM, &Memory::new(usize::MAX), wake);
+    let log = Log::new(record::shape(), false, ROOM, &Memory::new(usize::MAX), wake);
     let seen: Arc<Vec<AtomicU64>> = Arc::new((0..READERS).map(|_| AtomicU64::new(0)).collect());
     let begun = Arc::new(Barrier::new(READERS as usize + 1));
     log.open(Arc::new(EpochCodec::new(Epoch::random(), None)), Position::default());

@@ -6,51 +6,89 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 
 use crate::hub::{Decoded, IdCodec, Position};
 
-/// Base64url of: version, four bytes of hash, the number of partitions up to the last that is not at
+/// Base64url of: version, four bytes of hash, two of another, the number of partitions up to the last that is not at
 /// offset 0, and the next offset of each; numbers as LEB128.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct TopicCodec {
+    /// Of cluster and topic.
     scope: [u8; 4],
+    /// Of what tells the topic from others that had its name.
+    incarnation: [u8; 2],
+}
+
+/// What tells a topic from others that had its name: offsets of one mean nothing in another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Incarnation {
+    /// How often it was seen to be created anew, where the broker says no more.
+    Count(u32),
+}
+
+/// Whose an id is.
+pub(super) enum Scope {
+    /// This topic's; the rest of it.
+    Own(Vec<u8>),
+    /// That of a topic that had its name.
+    Recreated,
+    /// Malformed, or another topic's.
+    Foreign,
 }
 
 impl TopicCodec {
-    /// The codec of a topic. Some brokers tell no cluster id; then the topic alone is told apart. `generation`
-    /// counts how often the topic was seen to be created anew: offsets of before mean nothing after.
-    pub(super) fn new(cluster: Option<&str>, topic: &str, generation: u32) -> Self {
-        let mut hash = FNV_OFFSET;
-        let generation = generation.to_be_bytes().into_iter().filter(|_| generation > 0);
-        for byte in cluster.unwrap_or_default().bytes().chain([0]).chain(topic.bytes()).chain(generation) {
-            hash = (hash ^ u32::from(byte)).wrapping_mul(FNV_PRIME);
-        }
-        Self { scope: hash.to_be_bytes() }
+    /// The codec of a topic. Some brokers tell no cluster id; then the topic alone is told apart.
+    pub(super) fn new(cluster: Option<&str>, topic: &str, incarnation: Incarnation) -> Self {
+        let named = cluster.unwrap_or_default().bytes().chain([0]).chain(topic.bytes());
+        let Incarnation::Count(count) = incarnation;
+        let [a, b, ..] = hash(count.to_be_bytes().into_iter());
+        Self { scope: hash(named), incarnation: [a, b] }
     }
 
-    fn parse(&self, id: &str) -> Option<Position> {
-        let bytes = BASE64.decode(id).ok()?;
-        let mut rest = bytes.strip_prefix(&[VERSION])?.strip_prefix(&self.scope)?;
-        let partitions = take_number(&mut rest)?;
-        let next: Vec<u64> = (0..partitions).map_while(|_| take_number(&mut rest)).collect();
-        // Librdkafka's offsets are signed: what does not fit was never given by Kafka.
-        let sound =
-            next.len() as u64 == partitions && rest.is_empty() && next.iter().all(|&n| n <= MAX_OFFSET);
-        // A forged id could hold many zeros, each of them a step for whoever compares positions.
-        sound.then(|| Position::new(without_end_zeros(&next).to_vec()))
+    /// Takes an id of a version apart.
+    pub(super) fn open(&self, id: &str, version: u8) -> Scope {
+        let Ok(bytes) = BASE64.decode(id) else { return Scope::Foreign };
+        let rest = bytes.strip_prefix(&[version]).and_then(|rest| rest.strip_prefix(&self.scope));
+        match rest.and_then(|rest| rest.split_first_chunk()) {
+            Some((incarnation, rest)) if *incarnation == self.incarnation => Scope::Own(rest.to_vec()),
+            Some(_) => Scope::Recreated,
+            None => Scope::Foreign,
+        }
     }
+
+    /// Appends an id of a version.
+    pub(super) fn seal(&self, version: u8, out: &mut String, rest: impl FnOnce(&mut Vec<u8>)) {
+        let mut bytes = Vec::with_capacity(32);
+        bytes.push(version);
+        bytes.extend_from_slice(&self.scope);
+        bytes.extend_from_slice(&self.incarnation);
+        rest(&mut bytes);
+        BASE64.encode_string(&bytes, out);
+    }
+}
+
+/// The offsets in the rest of an id.
+fn read(mut rest: &[u8]) -> Option<Position> {
+    let partitions = take_number(&mut rest)?;
+    let next: Vec<u64> = (0..partitions).map_while(|_| take_number(&mut rest)).collect();
+    // Librdkafka's offsets are signed: what does not fit was never given by Kafka.
+    let sound = next.len() as u64 == partitions && rest.is_empty() && next.iter().all(|&n| n <= MAX_OFFSET);
+    // A forged id could hold many zeros, each of them a step for whoever compares positions.
+    sound.then(|| Position::new(without_end_zeros(&next).to_vec()))
 }
 
 impl IdCodec for TopicCodec {
     fn encode(&self, position: &Position, out: &mut String) {
         let next = without_end_zeros(position.as_slice());
-        let mut bytes = Vec::with_capacity(8 + next.len() * 5);
-        bytes.push(VERSION);
-        bytes.extend_from_slice(&self.scope);
-        put_number(next.len() as u64, &mut bytes);
-        next.iter().for_each(|&offset| put_number(offset, &mut bytes));
-        BASE64.encode_string(&bytes, out);
+        self.seal(VERSION, out, |bytes| {
+            put_number(next.len() as u64, bytes);
+            next.iter().for_each(|&offset| put_number(offset, bytes));
+        });
     }
 
     fn decode(&self, id: &str) -> Decoded {
-        self.parse(id).map_or(Decoded::Unknown, Decoded::Position)
+        match self.open(id, VERSION) {
+            Scope::Own(rest) => read(&rest).map_or(Decoded::Unknown, Decoded::Position),
+            Scope::Recreated => Decoded::Recreated,
+            Scope::Foreign => Decoded::Unknown,
+        }
     }
 
     fn single_order(&self) -> bool {
@@ -58,12 +96,17 @@ impl IdCodec for TopicCodec {
     }
 }
 
+/// FNV-1a of 32 bits.
+fn hash(bytes: impl Iterator<Item = u8>) -> [u8; 4] {
+    bytes.fold(FNV_OFFSET, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(FNV_PRIME)).to_be_bytes()
+}
+
 /// Partitions at offset 0 say nothing where no other follows.
 fn without_end_zeros(next: &[u64]) -> &[u64] {
     &next[..next.iter().rposition(|&offset| offset > 0).map_or(0, |last| last + 1)]
 }
 
-fn put_number(mut number: u64, out: &mut Vec<u8>) {
+pub(super) fn put_number(mut number: u64, out: &mut Vec<u8>) {
     while number >= 0x80 {
         out.push(number as u8 | 0x80);
         number >>= 7;
@@ -71,7 +114,7 @@ fn put_number(mut number: u64, out: &mut Vec<u8>) {
     out.push(number as u8);
 }
 
-fn take_number(rest: &mut &[u8]) -> Option<u64> {
+pub(super) fn take_number(rest: &mut &[u8]) -> Option<u64> {
     let mut number = 0_u64;
     for shift in (0..64).step_by(7) {
         let (&byte, after) = rest.split_first()?;
@@ -96,6 +139,10 @@ mod tests {
 
     use super::*;
 
+    fn codec_of(cluster: &str, topic: &str, count: u32) -> TopicCodec {
+        TopicCodec::new(Some(cluster), topic, Incarnation::Count(count))
+    }
+
     fn encoded(codec: &TopicCodec, position: &Position) -> String {
         let mut id = String::new();
         codec.encode(position, &mut id);
@@ -104,16 +151,13 @@ mod tests {
 
     #[test]
     fn ids_of_other_topics_and_cut_ids_are_unknown() {
-        let codec = TopicCodec::new(Some("c1"), "orders", 0);
+        let codec = codec_of("c1", "orders", 0);
         let id = encoded(&codec, &Position::new(vec![5, 1_000_000_000, 0]));
         assert_eq!(codec.decode(&id), Decoded::Position(Position::new(vec![5, 1_000_000_000])));
-        for other in [
-            TopicCodec::new(Some("c1"), "audit", 0),
-            TopicCodec::new(Some("c2"), "orders", 0),
-            TopicCodec::new(Some("c1"), "orders", 1),
-        ] {
+        for other in [codec_of("c1", "audit", 0), codec_of("c2", "orders", 0)] {
             assert_eq!(other.decode(&id), Decoded::Unknown);
         }
+        assert_eq!(codec_of("c1", "orders", 1).decode(&id), Decoded::Recreated);
         for end in 0..id.len() {
             assert_eq!(codec.decode(&id[..end]), Decoded::Unknown, "{end}");
         }
@@ -122,7 +166,7 @@ mod tests {
 
     #[test]
     fn five_hundred_partitions_take_at_most_eight_characters_each() {
-        let codec = TopicCodec::new(None, "wide", 0);
+        let codec = TopicCodec::new(None, "wide", Incarnation::Count(0));
         let id = encoded(&codec, &Position::new((0..500).map(|n| 1_000_000_000 + n).collect()));
         assert!(id.len() <= 500 * 8, "{}", id.len());
     }
@@ -130,17 +174,18 @@ mod tests {
     proptest! {
         #[test]
         fn every_position_comes_back(next in proptest::collection::vec(0..=MAX_OFFSET, 0..40)) {
-            let codec = TopicCodec::new(Some("c"), "t", 0);
+            let codec = codec_of("c", "t", 0);
             let position = Position::new(next);
             prop_assert_eq!(codec.decode(&encoded(&codec, &position)), Decoded::Position(position));
         }
 
         #[test]
         fn no_text_is_a_crash(id in ".{0,80}", bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
-            let codec = TopicCodec::new(Some("c"), "t", 0);
+            let codec = codec_of("c", "t", 0);
             codec.decode(&id);
             let mut own = vec![VERSION];
             own.extend(codec.scope);
+            own.extend(codec.incarnation);
             own.extend(bytes);
             codec.decode(&BASE64.encode(own));
         }

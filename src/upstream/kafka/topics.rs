@@ -12,7 +12,8 @@ use rdkafka::{Offset, TopicPartitionList};
 use super::client::{ASK, Consumer};
 use super::fill::{Filling, Found, Past, Shelved};
 use super::history::TopicReader;
-use super::id::TopicCodec;
+use super::id::{Incarnation, TopicCodec};
+use super::keyed::KeyedCodec;
 use super::offsets::{self, Bounds};
 use crate::hub::{Feed, Feeds, IdCodec, Mark, Opening, Position, Reason, Source};
 
@@ -68,13 +69,15 @@ impl Topics {
 
     /// Follows the wanted set: forgets what is no longer wanted, and notes what is to be begun.
     pub(super) fn follow(&mut self, consumer: &Consumer, wanted: Feeds) -> Result<(), KafkaError> {
-        let mut wanted: HashMap<Arc<str>, Vec<Arc<Feed>>> = wanted
-            .into_iter()
-            .filter_map(|(source, feeds)| match source {
-                Source::Topic(topic) => Some((topic, feeds)),
-                _ => None,
-            })
-            .collect();
+        let wanted = by_topic(wanted);
+        self.follow_topics(consumer, wanted)
+    }
+
+    fn follow_topics(
+        &mut self,
+        consumer: &Consumer,
+        mut wanted: HashMap<Arc<str>, Vec<Arc<Feed>>>,
+    ) -> Result<(), KafkaError> {
         for (name, topic) in self.read.extract_if(|name, _| !wanted.contains_key(name)) {
             consumer.incremental_unassign(&topic.partitions(&name))?;
         }
@@ -128,18 +131,29 @@ impl Topics {
     pub(super) fn open_joined(&self) {
         for (name, topic) in &self.read {
             for feed in topic.feeds.iter().filter(|feed| feed.log.position().is_none()) {
-                let codec: Arc<dyn IdCodec> = self.codec(name);
-                let reader = TopicReader::new(&self.past.slots, name, &topic.partitions);
-                let history = self.past.pool.shelf(reader, &feed.key.shape, &codec);
+                let (_, codec, history) = self.shelve(name, feed, &topic.partitions);
                 let (start, end) = (topic.next.clone(), topic.next.clone());
                 feed.log.open_filled(Opening { codec, history, segments: &[], start, end });
             }
         }
     }
 
-    fn codec(&self, topic: &Arc<str>) -> Arc<TopicCodec> {
-        let generation = self.generations.get(topic).copied().unwrap_or(0);
-        Arc::new(TopicCodec::new(self.cluster.as_deref(), topic, generation))
+    /// The codec of a feed's log, where its topic has so many partitions.
+    fn codec(&self, topic: &Arc<str>, feed: &Feed, partitions: usize) -> Arc<dyn IdCodec> {
+        let count = self.generations.get(topic).copied().unwrap_or(0);
+        let whole = TopicCodec::new(self.cluster.as_deref(), topic, Incarnation::Count(count));
+        match feed.key.source {
+            Source::Keyed(_, partitioner) => Arc::new(KeyedCodec::new(whole, partitioner, partitions)),
+            _ => Arc::new(whole),
+        }
+    }
+
+    /// A feed whose log is to be opened.
+    fn shelve(&self, topic: &Arc<str>, feed: &Arc<Feed>, partitions: &Arc<AtomicUsize>) -> Shelved {
+        let codec = self.codec(topic, feed, partitions.load(Ordering::Relaxed));
+        let reader = TopicReader::new(&self.past.slots, topic, partitions);
+        let shelf = self.past.pool.shelf(reader, &feed.key, &codec);
+        (Arc::clone(feed), codec, shelf)
     }
 
     /// Tries to begin the topics whose turn it is, a few at a time, since reading waits meanwhile. Returns what is
@@ -166,13 +180,7 @@ impl Topics {
         let new: Vec<_> =
             waiting.feeds.iter().filter(|feed| feed.log.position().is_none()).cloned().collect();
         let partitions = Arc::new(AtomicUsize::new(partitions));
-        let mut shelves = Vec::new();
-        for feed in new {
-            let codec: Arc<dyn IdCodec> = self.codec(name);
-            let reader = TopicReader::new(&self.past.slots, name, &partitions);
-            let shelf = self.past.pool.shelf(reader, &feed.key.shape, &codec);
-            shelves.push((feed, codec, shelf));
-        }
+        let shelves: Vec<_> = new.iter().map(|feed| self.shelve(name, feed, &partitions)).collect();
         let from = self.fill_from(name, &bounds, &shelves)?;
         let (feeds, was_gone) = (waiting.feeds.clone(), waiting.was_gone);
         let topic = Found { feeds, was_gone, bounds, partitions };
@@ -271,8 +279,9 @@ impl Topics {
         if recreated || !bounds.high.covers_all(&topic.next) {
             topic.next = bounds.low.clone();
             *self.generations.entry(Arc::clone(name)).or_default() += 1;
-            let codec = self.codec(name);
-            let restart = |feed: &&Arc<Feed>| feed.log.restart(Arc::clone(&codec) as _, topic.next.clone());
+            let partitions = topic.next.as_slice().len();
+            let restart =
+                |feed: &&Arc<Feed>| feed.log.restart(self.codec(name, feed, partitions), topic.next.clone());
             return topic
                 .feeds
                 .iter()
@@ -291,6 +300,17 @@ impl Topics {
         }
         told
     }
+}
+
+/// The feeds of each topic, whether they read all of it or a key.
+fn by_topic(wanted: Feeds) -> HashMap<Arc<str>, Vec<Arc<Feed>>> {
+    let mut topics = HashMap::<_, Vec<_>>::new();
+    for (source, feeds) in wanted {
+        if let Source::Topic(topic) | Source::Keyed(topic, _) = source {
+            topics.entry(topic).or_default().extend(feeds);
+        }
+    }
+    topics
 }
 
 impl Waiting {
@@ -335,6 +355,8 @@ impl Topic {
         for partition in known..now {
             added.add_partition_offset(name, partition as i32, Offset::Offset(0))?;
         }
+        // Keys move with the number of partitions.
+        self.feeds.iter().for_each(|feed| feed.log.scatter());
         consumer.incremental_assign(&added)?;
         self.next = Position::new((0..now as u32).map(|partition| self.next.next(partition)).collect());
         self.partitions.store(now, Ordering::Relaxed);

@@ -1,0 +1,291 @@
+//! Where a reader begins: what its id means, what the upstream has to say to that, and what it cannot be given.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
+
+use super::chunk::Seq;
+use super::cursor::{Terms, View, Wish};
+use super::gap::{Gap, Reason};
+use super::history::{Answer, Found, Question};
+use super::id::Decoded;
+use super::key::Lens;
+use super::position::Position;
+use crate::config::Start;
+
+/// A reader that has come, and does not know yet where it begins.
+#[derive(Debug)]
+pub struct Undecided {
+    wish: Wish,
+    came: Instant,
+    /// The same moment by the clock that publishers have.
+    came_at: SystemTime,
+}
+
+/// Where a reader begins once it is decided.
+pub enum Begin {
+    /// At the head.
+    Live,
+    /// Within what the log holds.
+    At {
+        /// The entry to go on with.
+        seq: Seq,
+        /// The position to tell.
+        position: Position,
+    },
+    /// Before that.
+    Past(Position),
+}
+
+/// Where to begin, and what is to be told before.
+pub type Decision = (Vec<Gap>, Begin);
+
+/// The value of a [`Found`], or returns what to wait for.
+macro_rules! here {
+    ($found:expr) => {
+        match $found {
+            Found::Here(value) => value,
+            Found::Wait(wake) => return Found::Wait(wake),
+        }
+    };
+}
+
+impl Undecided {
+    /// A reader that comes now.
+    pub fn new(wish: Wish) -> Self {
+        Self { wish, came: Instant::now(), came_at: SystemTime::now() }
+    }
+
+    /// Where the reader begins, and what it is told before. Says in `lens` in which partitions it stands.
+    pub fn decide(&self, terms: &Terms, view: &View<'_>, mut lens: Option<&mut Lens>) -> Found<Decision> {
+        if let Some(lens) = &mut lens {
+            lens.home = view.codec.home(lens.key());
+        }
+        let decoded = match (&self.wish.id, &lens) {
+            (None, _) => None,
+            (Some(id), None) => Some(view.codec.decode(id)),
+            (Some(id), Some(lens)) => Some(view.codec.decode_for(id, lens.key(), view.ring.position())),
+        };
+        if let (Some(Decoded::Wide(_)), Some(lens)) = (&decoded, &mut lens) {
+            lens.home = None;
+        }
+        Asking { reader: self, terms, view, lens: lens.as_deref() }.place(decoded)
+    }
+
+    /// The oldest that may be replayed. Rounded, so that clients who come at about the same time ask the same.
+    fn oldest(&self, max_age: Duration) -> Option<SystemTime> {
+        let step = (max_age / 100).as_secs().clamp(1, 60);
+        let oldest = self.came_at.checked_sub(max_age)?.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+        Some(SystemTime::UNIX_EPOCH + Duration::from_secs(oldest.as_secs() / step * step))
+    }
+}
+
+/// One try to decide.
+struct Asking<'r> {
+    reader: &'r Undecided,
+    terms: &'r Terms,
+    view: &'r View<'r>,
+    lens: Option<&'r Lens>,
+}
+
+impl Asking<'_> {
+    fn place(&self, decoded: Option<Decoded>) -> Found<Decision> {
+        let wanted = match decoded {
+            None => return self.start(None),
+            Some(Decoded::Position(position) | Decoded::Wide(position)) => position,
+            Some(Decoded::Idle) => return self.start(Some(Reason::FeedIdle)),
+            Some(Decoded::Unknown) => return self.start(Some(Reason::UnknownId)),
+            Some(Decoded::Recreated) => {
+                return self.resume(vec![Gap::of(Reason::Recreated)], Position::default(), None);
+            }
+        };
+        let wanted = self.project(wanted);
+        let mut end = Arc::clone(self.view.ring.position());
+        if !end.covers_all(&wanted) {
+            // Of a replica that is further on, perhaps; then it waits until this log has got there.
+            if let Some(history) = self.view.history {
+                let answer = here!(history.ask(&Question::Bounds, self.reader.came));
+                Arc::make_mut(&mut end).merge(&answer.end);
+            }
+            if !end.covers_all(&wanted) {
+                return self.start(Some(Reason::UnknownId));
+            }
+        }
+        self.resume(Vec::new(), wanted, None)
+    }
+
+    /// Without an id, or with one that means nothing.
+    fn start(&self, reason: Option<Reason>) -> Found<Decision> {
+        let gaps = reason.map(Gap::of).into_iter().collect();
+        let since = match (self.reader.wish.since, self.terms.start) {
+            (Some(since), _) => Some(since),
+            (None, Start::Since(age)) => self.reader.came_at.checked_sub(age),
+            (None, Start::Earliest | Start::Latest) => None,
+        };
+        let question = match since {
+            Some(since) => Question::At(since),
+            None if self.terms.start == Start::Earliest => Question::Bounds,
+            None => return Found::Here((gaps, Begin::Live)),
+        };
+        let Some(history) = self.view.history else { return Found::Here((gaps, Begin::Live)) };
+        let answer = here!(history.ask(&question, self.reader.came));
+        self.resume(gaps, self.project(answer.from.clone()), Some(answer))
+    }
+
+    /// Where a reader at `wanted` goes on, and what it cannot be given. `known` is what the upstream said if it was
+    /// the upstream that said to begin there.
+    fn resume(&self, mut gaps: Vec<Gap>, wanted: Position, known: Option<Answer>) -> Found<Decision> {
+        let (ring, floor) = (&self.view.ring, floor(self.view, self.lens));
+        let Some(history) = self.view.history.filter(|_| !wanted.covers_all(&floor)) else {
+            let (gap, begin) = self.within(wanted, &floor);
+            gaps.extend(gap);
+            return Found::Here((gaps, begin));
+        };
+        // What was trimmed since is found out while reading.
+        let lately = self.reader.came.checked_sub(LATELY).unwrap_or(self.reader.came);
+        let answer = match known {
+            Some(answer) => answer,
+            None => here!(history.ask(&Question::Resume(wanted.clone()), lately)),
+        };
+        let mut position = wanted.clone();
+        position.merge(&self.project(answer.from));
+        let trimmed = position != wanted;
+        let mut limit = position.clone();
+        if history.counts() {
+            let mut end = answer.end;
+            end.merge(ring.position());
+            limit = position.newest(&self.project(end), self.terms.replay.max_events as u64);
+        }
+        if let Some(oldest) = self.reader.oldest(self.terms.replay.max_age) {
+            limit.merge(&self.project(here!(history.ask(&Question::At(oldest), lately)).from));
+        }
+        let limited = limit != position;
+        position = limit;
+        if limited || trimmed {
+            let reason = if limited { Reason::ReplayLimit } else { Reason::Trimmed };
+            gaps.push(Gap { range: Some((wanted, position.clone())), ..Gap::of(reason) });
+        }
+        let begin = if position.covers_all(&floor) {
+            Begin::At { seq: self.first_uncovered(&position), position }
+        } else {
+            Begin::Past(position)
+        };
+        Found::Here((gaps, begin))
+    }
+
+    /// Where a reader at `wanted` goes on within what the log holds, and what it cannot be given.
+    fn within(&self, wanted: Position, floor: &Position) -> (Option<Gap>, Begin) {
+        let (ring, replay) = (&self.view.ring, &self.terms.replay);
+        let evicted = !wanted.covers_all(floor);
+        let first = if evicted { ring.floor() } else { self.first_uncovered(&wanted) };
+        // The events of one key are not counted.
+        let by_count = match self.lens {
+            None => ring.head().saturating_sub(replay.max_events as Seq),
+            Some(_) => 0,
+        };
+        let seq = first.max(by_count).max(ring.first_younger(replay.max_age, self.view.now));
+        let reason = match (seq > first, evicted) {
+            (true, _) => Reason::ReplayLimit,
+            (false, true) => Reason::Evicted,
+            (false, false) => return (None, Begin::At { seq, position: wanted }),
+        };
+        let mut position = wanted.clone();
+        position.merge(&project(&ring.position_before(seq), self.lens));
+        let noted = || ring.evicted_note_beyond(&wanted) || ring.note_within(first, seq);
+        let missed = (self.view.codec.single_order() && !noted()).then(|| position.next(0) - wanted.next(0));
+        let range = Some((wanted, position.clone()));
+        (Some(Gap { missed, range, ..Gap::of(reason) }), Begin::At { seq, position })
+    }
+
+    fn first_uncovered(&self, position: &Position) -> Seq {
+        match self.lens.and_then(|lens| lens.home) {
+            Some(home) => self.view.ring.covered_before(home, position.at(home)),
+            None => self.view.ring.first_uncovered(position),
+        }
+    }
+
+    fn project(&self, position: Position) -> Position {
+        match self.lens {
+            Some(lens) => lens.project(&position),
+            None => position,
+        }
+    }
+}
+
+/// What of the log's floor concerns a reader.
+pub fn floor(view: &View<'_>, lens: Option<&Lens>) -> Arc<Position> {
+    project(view.ring.floor_position(), lens)
+}
+
+/// What of a position concerns a reader.
+pub fn project(position: &Arc<Position>, lens: Option<&Lens>) -> Arc<Position> {
+    match lens {
+        Some(lens) if lens.home.is_some() => lens.project(position).into(),
+        _ => Arc::clone(position),
+    }
+}
+
+/// How old an answer may be that says what the upstream still holds.
+const LATELY: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::super::cursor::{Cursor, Read};
+    use super::super::id::{Epoch, EpochCodec, IdCodec as _};
+    use super::super::log::Log;
+    use super::super::testing::{ANY_AGE, ROOM, TERMS, Text, log};
+    use super::*;
+    use crate::config::Replay;
+
+    /// A log with five events, the last two of them ten seconds younger, and the id after the first.
+    async fn five_events(events_kept: usize) -> (Arc<Log>, String) {
+        let log = log(super::super::Bounds { events: events_kept, ..ROOM });
+        let codec = Arc::new(EpochCodec::new(Epoch::random(), None));
+        let mut id = String::new();
+        codec.encode(&Position::new(vec![1]), &mut id);
+        log.open(codec, Position::default());
+        (0..3).for_each(|_| drop(log.append([(None, Text("old"))])));
+        tokio::time::advance(Duration::from_secs(10)).await;
+        (0..2).for_each(|_| drop(log.append([(None, Text("new"))])));
+        (log, id)
+    }
+
+    /// What a reader with `id` misses, and how many events it is given.
+    fn resume(log: &Log, id: &str, replay: Replay) -> (Option<Reason>, Option<u64>, usize) {
+        let wish = Wish { id: Some(id.to_owned()), since: None };
+        let mut cursor = Cursor::new(wish, Terms { replay, ..TERMS });
+        let Read::Control { bytes, gaps } = log.read(&mut cursor, 1_000) else { panic!("its start is told") };
+        let text = str::from_utf8(&bytes).unwrap();
+        let data = text.lines().find_map(|line| line.strip_prefix("data: ")).unwrap();
+        let missed = serde_json::from_str::<serde_json::Value>(data).unwrap()["missed"].as_u64();
+        let mut given = 0;
+        while let Read::Slice { events, .. } = log.read(&mut cursor, 1_000) {
+            given += events;
+        }
+        (gaps.first().copied(), missed, given)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn replay_limits_how_far_an_id_goes_back() {
+        let (log, id) = five_events(5).await;
+        let limit = |max_events, secs| Replay { max_events, max_age: Duration::from_secs(secs), ..ANY_AGE };
+        let limited = Some(Reason::ReplayLimit);
+        assert_eq!(resume(&log, &id, ANY_AGE), (None, None, 4));
+        assert_eq!(resume(&log, &id, limit(4, 10)), (None, None, 4));
+        assert_eq!(resume(&log, &id, limit(3, 10)), (limited, Some(1), 3));
+        assert_eq!(resume(&log, &id, limit(0, 10)), (limited, Some(4), 0));
+        assert_eq!(resume(&log, &id, limit(4, 9)), (limited, Some(2), 2));
+        assert_eq!(resume(&log, &id, limit(1, 9)), (limited, Some(3), 1));
+        tokio::time::advance(Duration::from_secs(10)).await;
+        assert_eq!(resume(&log, &id, limit(4, 9)), (limited, Some(4), 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_let_go_within_the_limit_is_evicted() {
+        let (log, id) = five_events(3).await;
+        assert_eq!(resume(&log, &id, ANY_AGE), (Some(Reason::Evicted), Some(1), 3));
+        let limit = Replay { max_events: 2, ..ANY_AGE };
+        assert_eq!(resume(&log, &id, limit), (Some(Reason::ReplayLimit), Some(2), 2));
+    }
+}

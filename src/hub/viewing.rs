@@ -1,0 +1,150 @@
+//! A reader of a keyed log that has joined: it stands before an entry, and reads those of its key, by the index. What it
+//! is given is shared with every other reader of the key.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::chunk::{Chunk, Seq};
+use super::cursor::{Read, View};
+use super::key::Lens;
+use super::position::{Mark, Offset, Position};
+use crate::sse;
+
+/// A joined reader of one key.
+#[derive(Debug)]
+pub struct Viewing {
+    next: Seq,
+    told: Told,
+}
+
+/// The position that it was told.
+#[derive(Debug)]
+enum Told {
+    /// In the only partition of its key.
+    Home(u32, Offset),
+    /// In all partitions.
+    All(Arc<Position>),
+}
+
+impl Viewing {
+    /// Before entry `next`, at this position. One with a home may be ahead of the log.
+    pub fn new(next: Seq, position: Position, lens: &Lens) -> Self {
+        let told = match lens.home {
+            Some(home) => Told::Home(home, position.at(home)),
+            None => Told::All(position.into()),
+        };
+        Self { next, told }
+    }
+
+    /// The number of the next entry to look at.
+    pub fn next(&self) -> Seq {
+        self.next
+    }
+
+    /// Where the reader stands.
+    pub fn position(&self) -> Position {
+        match &self.told {
+            Told::Home(partition, next) => {
+                let mut position = Position::default();
+                position.advance(Mark { partition: *partition, next: *next });
+                position
+            }
+            Told::All(position) => Position::clone(position),
+        }
+    }
+
+    /// Reads on; `None` if the log has let go of something that was to be read.
+    pub fn read(&mut self, lens: &Lens, view: &View<'_>, max: usize) -> Option<Read> {
+        let seqs = view.ring.of_key(lens.hash, self.next)?;
+        let (mut bytes, mut events, mut size) = (Vec::<Bytes>::new(), 0, 0);
+        for seq in seqs {
+            let (chunk, place) = view.ring.find(seq)?;
+            let mark = chunk.entries[place].mark;
+            let of_all = chunk.keys[place].hash.is_none();
+            if !self.skips(mark, of_all) {
+                let pieces = self.pieces(chunk, place, mark, of_all, view);
+                size += pieces.iter().map(Bytes::len).sum::<usize>();
+                if size > max && events > 0 {
+                    return Some(Read::Pieces { bytes, events });
+                }
+                bytes.extend(pieces);
+                events += 1;
+                self.pass(chunk, place, mark, lens, view);
+            }
+            self.next = seq + 1;
+        }
+        self.next = view.ring.head();
+        Some(if events > 0 { Read::Pieces { bytes, events } } else { wait(lens) })
+    }
+
+    /// Whether the reader has the entry, or is not concerned.
+    fn skips(&self, mark: Mark, of_all: bool) -> bool {
+        match self.told {
+            Told::Home(partition, next) if partition == mark.partition => mark.next <= next,
+            Told::Home(..) => of_all,
+            Told::All(_) => false,
+        }
+    }
+
+    /// The event. What concerns every key has the log's id, which is of all partitions.
+    fn pieces(&self, chunk: &Chunk, place: usize, mark: Mark, of_all: bool, view: &View<'_>) -> Vec<Bytes> {
+        match self.told {
+            Told::Home(partition, _) if of_all => {
+                let (mut id, mut block) = (String::new(), Vec::new());
+                view.codec.encode_home(partition, mark.next, &mut id);
+                sse::id_block(&mut block, &id);
+                vec![chunk.body(place), block.into()]
+            }
+            Told::Home(..) | Told::All(_) => vec![chunk.event(place)],
+        }
+    }
+
+    fn pass(&mut self, chunk: &Chunk, place: usize, mark: Mark, lens: &Lens, view: &View<'_>) {
+        match &mut self.told {
+            Told::Home(partition, next)
+                if *partition == mark.partition && view.codec.home(lens.key()).is_some() =>
+            {
+                *next = mark.next;
+            }
+            // The key has no home any more: the log's ids are of all partitions from then on.
+            told => *told = Told::All(chunk.position_before(place + 1)),
+        }
+    }
+
+    /// The control event that tells how far the log has got, if that is news and there is nothing to read.
+    pub fn moved_on(&mut self, lens: &Lens, view: &View<'_>) -> Option<Bytes> {
+        if !view.ring.of_key(lens.hash, self.next)?.is_empty() {
+            return None;
+        }
+        let position = view.ring.position();
+        let mut id = String::new();
+        if let Told::Home(partition, next) = self.told
+            && position.at(partition) >= next
+            && view.codec.home(lens.key()).is_none()
+        {
+            self.told = Told::All(Arc::default());
+        }
+        match &mut self.told {
+            Told::Home(partition, next) if position.at(*partition) > *next => {
+                *next = position.at(*partition);
+                view.codec.encode_home(*partition, *next, &mut id);
+            }
+            Told::All(told) if !Arc::ptr_eq(told, position) && told != position => {
+                *told = Arc::clone(position);
+                view.codec.encode(position, &mut id);
+            }
+            Told::Home(..) | Told::All(_) => return None,
+        }
+        self.next = view.ring.head();
+        let mut bytes = Vec::new();
+        sse::control_body(&mut bytes, view.prefix, "position", "{}");
+        sse::id_block(&mut bytes, &id);
+        Some(bytes.into())
+    }
+}
+
+/// What a reader of one key waits for, once its log is open.
+pub fn wait(lens: &Lens) -> Read {
+    lens.wake.as_ref().map_or(Read::Pending, |wake| Read::Wait(Arc::clone(wake).notified_owned()))
+}

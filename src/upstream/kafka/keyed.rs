@@ -1,0 +1,168 @@
+//! Event ids of a topic whose readers see one key each: the next offset in the only partition that holds the key, as
+//! long as all keys are where the partitioner puts them, else those of all partitions, as for the whole topic.
+
+use std::sync::OnceLock;
+
+use super::id::{Scope, TopicCodec, put_number, take_number};
+use super::partitioner::partition_of;
+use crate::config::Partitioner;
+use crate::hub::{Decoded, IdCodec, Mark, Offset, Position};
+
+/// Base64url of: version, hashes as in the ids of a whole topic, the number of partitions, the partition, and the next
+/// offset there; numbers as LEB128. The number tells ids from before partitions were added, when keys lived elsewhere.
+#[derive(Debug)]
+pub(super) struct KeyedCodec {
+    whole: TopicCodec,
+    partitioner: Partitioner,
+    partitions: u32,
+    /// Where the log stood when keys ceased to have a home.
+    scattered: OnceLock<Position>,
+}
+
+impl KeyedCodec {
+    /// The codec of a topic with so many partitions.
+    pub(super) fn new(whole: TopicCodec, partitioner: Partitioner, partitions: usize) -> Self {
+        Self { whole, partitioner, partitions: partitions as u32, scattered: OnceLock::new() }
+    }
+
+    fn read(&self, mut rest: &[u8], key: &[u8], position: &Position) -> Option<Decoded> {
+        let partitions = u32::try_from(take_number(&mut rest)?).ok()?;
+        let partition = u32::try_from(take_number(&mut rest)?).ok()?;
+        let next = take_number(&mut rest).filter(|&next| next <= i64::MAX as u64)?;
+        // An id of another key means something only if that lives in the same partition.
+        let fits = rest.is_empty() && partition_of(self.partitioner, key, partitions) == Some(partition);
+        if !fits || partition as usize >= position.as_slice().len().max(self.partitions as usize) {
+            return None;
+        }
+        let mark = Mark::new(partition, next);
+        if let Some(scattered) = self.scattered.get() {
+            let mut position = scattered.clone();
+            position.put(mark);
+            return Some(Decoded::Position(position));
+        }
+        if partitions == self.partitions {
+            let mut position = Position::default();
+            position.advance(mark);
+            return Some(Decoded::Position(position));
+        }
+        // Since then the key has another home, of which nothing has been read.
+        let mut position = position.clone();
+        self.home(key).into_iter().for_each(|home| position.put(Mark::new(home, 0)));
+        position.put(mark);
+        Some(Decoded::Wide(position))
+    }
+}
+
+impl IdCodec for KeyedCodec {
+    fn encode(&self, position: &Position, out: &mut String) {
+        self.whole.encode(position, out);
+    }
+
+    fn decode(&self, id: &str) -> Decoded {
+        self.whole.decode(id)
+    }
+
+    fn decode_for(&self, id: &str, key: &[u8], position: &Position) -> Decoded {
+        match self.whole.open(id, VERSION) {
+            Scope::Own(rest) => self.read(&rest, key, position).unwrap_or(Decoded::Unknown),
+            Scope::Recreated => Decoded::Recreated,
+            Scope::Foreign => self.whole.decode(id),
+        }
+    }
+
+    fn home(&self, key: &[u8]) -> Option<u32> {
+        match self.scattered.get() {
+            None => partition_of(self.partitioner, key, self.partitions),
+            Some(_) => None,
+        }
+    }
+
+    fn encode_home(&self, partition: u32, next: Offset, out: &mut String) {
+        self.whole.seal(VERSION, out, |bytes| {
+            put_number(self.partitions.into(), bytes);
+            put_number(partition.into(), bytes);
+            put_number(next.major, bytes);
+        });
+    }
+
+    fn scatter(&self, position: &Position) {
+        if self.scattered.set(position.clone()).is_ok() {
+            let partitioner = self.partitioner;
+            tracing::warn!(
+                ?partitioner,
+                "keys are not where the partitioner puts them; ids name all partitions from now on"
+            );
+        }
+    }
+
+    fn single_order(&self) -> bool {
+        false
+    }
+}
+
+const VERSION: u8 = 2;
+
+#[cfg(test)]
+mod tests {
+    use super::super::id::Incarnation;
+    use super::*;
+
+    fn codec(partitions: usize) -> KeyedCodec {
+        let topic = TopicCodec::new(Some("c"), "orders", Incarnation::Count(0));
+        KeyedCodec::new(topic, Partitioner::Murmur2, partitions)
+    }
+
+    fn id(codec: &KeyedCodec, key: &[u8], next: u64) -> String {
+        let mut id = String::new();
+        codec.encode_home(codec.home(key).unwrap(), next.into(), &mut id);
+        id
+    }
+
+    fn at(next: &[u64]) -> Position {
+        Position::new(next.to_vec())
+    }
+
+    #[test]
+    fn an_id_names_the_partition_of_its_key_alone() {
+        let (codec, log) = (codec(6), at(&[10; 6]));
+        let home = codec.home(b"21").unwrap();
+        let id = id(&codec, b"21", 1_000_000_000);
+        assert!(id.len() <= 20, "{id}");
+        let mut expected = Position::default();
+        expected.advance(Mark::new(home, 1_000_000_000));
+        assert_eq!(codec.decode_for(&id, b"21", &log), Decoded::Position(expected));
+        let stranger = (0..100).map(|n| n.to_string()).find(|key| codec.home(key.as_bytes()) != Some(home));
+        assert_eq!(codec.decode_for(&id, stranger.unwrap().as_bytes(), &log), Decoded::Unknown);
+        assert_eq!(codec.decode(&id), Decoded::Unknown, "it is none of the whole topic");
+        for end in 0..id.len() {
+            assert_eq!(codec.decode_for(&id[..end], b"21", &log), Decoded::Unknown, "{end}");
+        }
+        // One of the whole topic is one of each key.
+        let mut whole = String::new();
+        codec.encode(&at(&[1, 2, 3, 4, 5, 6]), &mut whole);
+        assert_eq!(codec.decode_for(&whole, b"21", &log), Decoded::Position(at(&[1, 2, 3, 4, 5, 6])));
+    }
+
+    #[test]
+    fn partitions_that_were_added_give_a_key_a_second_home() {
+        let (old, new) = (codec(3), codec(7));
+        let key = (0..100).map(|n| n.to_string()).find(|key| new.home(key.as_bytes()).unwrap() > 2).unwrap();
+        let (was, home) = (old.home(key.as_bytes()).unwrap(), new.home(key.as_bytes()).unwrap());
+        let mut expected = at(&[10; 7]);
+        expected.put(Mark::new(was, 4));
+        expected.put(Mark::new(home, 0));
+        let decoded = new.decode_for(&id(&old, key.as_bytes(), 4), key.as_bytes(), &at(&[10; 7]));
+        assert_eq!(decoded, Decoded::Wide(expected));
+    }
+
+    #[test]
+    fn keys_that_are_elsewhere_make_ids_of_all_partitions() {
+        let codec = codec(3);
+        let (home, before) = (codec.home(b"21").unwrap(), id(&codec, b"21", 4));
+        codec.scatter(&at(&[7, 8, 9]));
+        assert_eq!(codec.home(b"21"), None);
+        let mut expected = at(&[7, 8, 9]);
+        expected.put(Mark::new(home, 4));
+        assert_eq!(codec.decode_for(&before, b"21", &at(&[20, 20, 20])), Decoded::Position(expected));
+    }
+}
