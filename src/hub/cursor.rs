@@ -13,7 +13,7 @@ use super::chunk::Seq;
 use super::decide::{self, Begin, Undecided, floor, project};
 use super::gap::{Gap, Reason};
 use super::history::{Found, History};
-use super::id::{Decoded, IdCodec};
+use super::id::IdCodec;
 use super::key::{KeyHash, Lens};
 use super::position::Position;
 use super::replay::{Floor, Replaying};
@@ -243,7 +243,14 @@ impl Cursor {
         let (next, from, in_order) = match &self.state {
             State::Joined { next, at } => (*next, Position::clone(at), true),
             State::CatchingUp(catching) => (catching.next, catching.at.clone(), false),
-            State::Viewing(viewing) => (viewing.next(), viewing.position(), false),
+            State::Viewing(viewing) => {
+                let (from, mut wide) = (viewing.position(), None);
+                if let Some(lens) = &mut self.lens {
+                    lens.home = viewing.home();
+                    wide = lens.widen(&**view.codec, &from, view.ring.position());
+                }
+                (viewing.next(), wide.unwrap_or(from), false)
+            }
             State::Undecided(_) | State::Replaying(_) => return Read::Pending,
         };
         if view.ring.restarted_since(next) {
@@ -297,16 +304,9 @@ impl Cursor {
     /// A key that has lost its home while its reader read history: the reader stands in all partitions from then on.
     fn widen(&mut self, view: &View<'_>) {
         if let (State::Replaying(replaying), Some(lens)) = (&mut self.state, &mut self.lens)
-            && lens.home.is_some()
-            && view.codec.home(lens.key()).is_none()
+            && let Some(position) = lens.widen(&**view.codec, replaying.position(), view.ring.position())
         {
-            let mut id = String::new();
-            lens.encode(&**view.codec, replaying.position(), &mut id);
-            if let Decoded::Position(position) = view.codec.decode_for(&id, lens.key(), view.ring.position())
-            {
-                lens.home = None;
-                replaying.put(position);
-            }
+            replaying.put(position);
         }
     }
 

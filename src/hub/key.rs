@@ -8,7 +8,7 @@ use std::sync::{Arc, LazyLock};
 use tokio::sync::Notify;
 
 use super::chunk::Seq;
-use super::id::IdCodec;
+use super::id::{Decoded, IdCodec};
 use super::position::{Mark, Position};
 use super::ring::Ring;
 
@@ -62,6 +62,19 @@ impl Lens {
         let mut only = Position::default();
         only.advance(Mark { partition, next: position.at(partition) });
         only
+    }
+
+    /// Where a reader at `position` stands in all partitions, if its key has lost its home since it stood at home. From
+    /// then on it does so.
+    pub fn widen(&mut self, codec: &dyn IdCodec, position: &Position, log: &Position) -> Option<Position> {
+        self.home.filter(|_| codec.home(&self.key).is_none())?;
+        let mut id = String::new();
+        self.encode(codec, position, &mut id);
+        self.home = None;
+        match codec.decode_for(&id, &self.key, log) {
+            Decoded::Position(position) => Some(position),
+            _ => None,
+        }
     }
 
     /// Appends the id of a position.

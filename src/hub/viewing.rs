@@ -42,6 +42,14 @@ impl Viewing {
         self.next
     }
 
+    /// The only partition in which the reader stands, if it is one.
+    pub fn home(&self) -> Option<u32> {
+        match self.told {
+            Told::Home(partition, _) => Some(partition),
+            Told::All(_) => None,
+        }
+    }
+
     /// Where the reader stands.
     pub fn position(&self) -> Position {
         match &self.told {

@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use ssegate::hub::{
     Answer, Found, History, IdCodec, Memory, Offset, Position, Question, Segment, SegmentDraft, Sought,
 };
+use ssegate::shape::Record;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -30,7 +31,7 @@ struct State {
 }
 
 /// The records of each partition, with their offsets.
-pub type Records<'r> = &'r dyn Fn(usize) -> Vec<(u64, Message)>;
+pub type Records<'r, R = Message> = &'r dyn Fn(usize) -> Vec<(u64, R)>;
 
 impl Past {
     pub fn new(partitions: usize) -> Arc<Self> {
@@ -53,6 +54,15 @@ impl Past {
 
     /// Answers all questions, and reads of each place that is wanted so many records at most.
     pub fn serve(&self, end: &[u64], records: Records<'_>, most: usize) {
+        self.serve_with(end, |partition, from, until| self.segment(partition, from, until, records, most));
+    }
+
+    /// The same, of a keyed source.
+    pub fn serve_keyed<R: Record>(&self, end: &[u64], records: Records<'_, R>, most: usize) {
+        self.serve_with(end, |partition, from, until| self.read(true, partition, from, until, records, most));
+    }
+
+    fn serve_with(&self, end: &[u64], segment: impl Fn(u32, Offset, Offset) -> Segment) {
         let mut state = self.state.lock();
         let low = Position::new(state.low.clone());
         for question in std::mem::take(&mut state.asked) {
@@ -64,8 +74,7 @@ impl Past {
         }
         for ((partition, from), until) in std::mem::take(&mut state.wanted) {
             if from.major >= low.next(partition) {
-                let segment = self.segment(partition, from, until, records, most);
-                state.segments.push(Arc::new(segment));
+                state.segments.push(Arc::new(segment(partition, from, until)));
             }
         }
         self.arrived.notify_waiters();
@@ -80,8 +89,20 @@ impl Past {
         records: Records<'_>,
         most: usize,
     ) -> Segment {
+        self.read(false, partition, from, until, records, most)
+    }
+
+    fn read<R: Record>(
+        &self,
+        keyed: bool,
+        partition: u32,
+        from: Offset,
+        until: Offset,
+        records: Records<'_, R>,
+        most: usize,
+    ) -> Segment {
         let codec: Arc<dyn IdCodec> = Arc::new(VectorCodec);
-        let mut draft = SegmentDraft::new(&record::shape(), &codec, false, &self.memory, partition, from);
+        let mut draft = SegmentDraft::new(&record::shape(), &codec, keyed, &self.memory, partition, from);
         let records = records(partition as usize);
         let mut within = records.iter().filter(|(at, _)| (from.major..until.major).contains(at)).peekable();
         for (offset, record) in within.by_ref().take(most) {
