@@ -16,11 +16,23 @@ pub(super) fn read(
     params: Option<&[String]>,
     prefix: &str,
 ) -> Option<Template> {
+    name(walk, node, kind, params, prefix, "remove `event` for events without a name")
+}
+
+/// The same for the name of any event; `empty` is what to do where it is empty.
+pub(super) fn name(
+    walk: &Walk<'_>,
+    node: &Node,
+    kind: Option<Kind>,
+    params: Option<&[String]>,
+    prefix: &str,
+    empty: &str,
+) -> Option<Template> {
     let scalar = walk.text(node, "the name of an event, as text")?;
     let template = templates::read(walk, &scalar, params, |field| refusal(field, kind?))?;
     let span = scalar.span();
     if scalar.text.is_empty() {
-        walk.problem(span, "an event name cannot be empty; remove `event` for events without a name");
+        walk.problem(span, format!("an event name cannot be empty; {empty}"));
     }
     if scalar.text.contains(['\r', '\n', '\0']) {
         walk.problem(span, "an event name cannot hold a line break or a NUL; remove it");

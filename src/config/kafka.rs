@@ -4,11 +4,14 @@
 use std::collections::BTreeMap;
 
 use rdkafka::ClientConfig;
+use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaConfRes;
 
 use super::fields::Fields;
 use super::hosts;
+use super::interpolate;
+use super::kafka_files;
 use super::keys;
 use super::mask;
 use super::model::{Kafka, Secret};
@@ -45,7 +48,11 @@ fn read_broker(walk: &Walk<'_>, node: &Node) -> Option<String> {
 
 fn read_properties(walk: &Walk<'_>, node: &Node) -> BTreeMap<String, Secret> {
     let entries = walk.entries(node, "a mapping of librdkafka's properties").unwrap_or_default();
-    entries.into_iter().filter_map(|entry| read_property(walk, entry)).collect()
+    let properties: BTreeMap<_, _> = entries.iter().filter_map(|entry| read_property(walk, entry)).collect();
+    if properties.len() == entries.len() {
+        judge(walk, node, &entries, &properties);
+    }
+    properties
 }
 
 fn read_property(walk: &Walk<'_>, entry: &Entry) -> Option<(String, Secret)> {
@@ -66,32 +73,95 @@ fn read_property(walk: &Walk<'_>, entry: &Entry) -> Option<(String, Secret)> {
         walk.problem(entry.key.span, format!("`{name}` has no value; give it one or remove the property"));
         return None;
     }
-    let value = walk.scalar(&entry.value, "a value: text, a number, `true` or `false`")?;
-    match ClientConfig::new().set(name, &*value.text).create_native_config() {
-        Err(KafkaError::ClientConfig(RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN, ..)) => {
-            let advice = "is no property of librdkafka; its CONFIGURATION.md lists them all";
-            walk.problem(entry.key.span, format!("{} {advice}", mask::quotable(name)));
-            None
-        }
-        Err(_) => {
-            let advice = "librdkafka's CONFIGURATION.md tells which values it takes";
-            walk.problem(value.span(), format!("{} is no value of `{name}`; {advice}", value.shown()));
-            None
-        }
-        Ok(_) => Some((name.to_owned(), Secret::new(value.text))),
+    if kafka_files::is_path(name) {
+        return Some((name.to_owned(), Secret::new(kafka_files::read(walk, &entry.value, name)?)));
     }
+    let value = walk.scalar(&entry.value, "a value: text, a number, `true` or `false`")?;
+    if !is_known(name) {
+        let advice = "is no property of librdkafka; its CONFIGURATION.md lists them all";
+        walk.problem(entry.key.span, format!("{} {advice}", mask::quotable(name)));
+        return None;
+    }
+    if name == "group.id" && value.text.is_empty() {
+        walk.problem(
+            value.span(),
+            "`group.id` cannot be empty: librdkafka reads nothing without one; remove it for `ssegate`",
+        );
+        return None;
+    }
+    if ClientConfig::new().set(name, &*value.text).create_native_config().is_err() {
+        let shown = if mask::names_secret(name) { "this value".to_owned() } else { value.shown() };
+        let advice = "librdkafka's CONFIGURATION.md tells which values it takes";
+        walk.problem(value.span(), format!("{shown} is no value of `{name}`; {advice}"));
+        return None;
+    }
+    Some((name.to_owned(), Secret::new(value.text)))
+}
+
+/// Whether librdkafka has a property of this name.
+pub(super) fn is_known(name: &str) -> bool {
+    let made = ClientConfig::new().set(name, "").create_native_config();
+    !matches!(made, Err(KafkaError::ClientConfig(RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN, ..)))
+}
+
+/// Properties that are sound one by one can make no sense together, and what files hold is seen only now.
+fn judge(walk: &Walk<'_>, node: &Node, entries: &[&Entry], properties: &BTreeMap<String, Secret>) {
+    let mut config = ClientConfig::new();
+    for (name, value) in properties {
+        config.set(name, value.expose());
+    }
+    // Without brokers it connects to nobody.
+    if let Err(error) = config.create::<BaseConsumer>() {
+        let mut why = match error {
+            KafkaError::ClientCreation(why) => why,
+            other => other.to_string(),
+        };
+        if why.contains("GSSAPI") {
+            why = "Kerberos is not built in; set `sasl.mechanism` to SCRAM-SHA-512, SCRAM-SHA-256 or PLAIN"
+                .to_owned();
+        }
+        for entry in entries.iter().filter(|entry| is_hidden(entry)) {
+            let value = properties.get(&entry.key.text).map_or("", Secret::expose);
+            why = if value.is_empty() { why } else { why.replace(value, "…") };
+        }
+        walk.problem(node.span, format!("librdkafka does not take these properties: {why}"));
+    }
+}
+
+/// Whether a value is never quoted.
+fn is_hidden(entry: &Entry) -> bool {
+    let indirect = matches!(&entry.value.value, Value::Scalar { text, .. } if interpolate::is_indirect(text));
+    indirect || mask::names_secret(&entry.key.text)
 }
 
 /// Why a property cannot be set, to follow its name.
 fn refusal(name: &str) -> Option<&'static str> {
     let owned = OWNED.iter().find(|(names, _)| names.contains(&name));
-    let callback = name.ends_with("_cb") || matches!(name, "opaque" | "default_topic_conf");
-    owned.map(|(_, why)| *why).or(callback.then_some("is set by programs only; remove it"))
+    owned.map(|(_, why)| *why).or(is_callback(name).then_some("is set by programs only; remove it"))
 }
+
+/// Properties whose values are no text.
+fn is_callback(name: &str) -> bool {
+    name.ends_with("_cb") || OBJECTS.contains(&name)
+}
+
+const OBJECTS: &[&str] = &[
+    "opaque",
+    "default_topic_conf",
+    "interceptors",
+    "msg_order_cmp",
+    "ssl_ca",
+    "ssl_certificate",
+    "ssl_engine_callback_data",
+    "ssl_key",
+];
 
 /// Properties that ssegate sets itself, or that would break what it promises.
 const OWNED: &[(&[&str], &str)] = &[
-    (&["bootstrap.servers", "metadata.broker.list"], "is not set here; use `brokers`"),
+    (
+        &["bootstrap.servers", "metadata.broker.list", "test.mock.num.brokers"],
+        "is not set here; use `brokers`",
+    ),
     (
         &[
             "enable.auto.commit",
@@ -127,7 +197,7 @@ const OWNED: &[(&[&str], &str)] = &[
         "cannot be set: a client could then create topics by asking for them; create topics at the broker and remove it",
     ),
     (
-        &["plugin.library.paths", "log.queue", "enabled_events"],
+        &["plugin.library.paths", "log.queue", "enabled_events", "internal.termination.signal"],
         "cannot be set: it changes how ssegate itself works with librdkafka; remove it",
     ),
 ];
@@ -200,7 +270,9 @@ mod tests {
             ("group.protocol", "cannot be set: ssegate reads every partition by itself"),
             ("allow.auto.create.topics", "cannot be set: a client could then create topics"),
             ("plugin.library.paths", "cannot be set: it changes how ssegate itself works"),
+            ("test.mock.num.brokers", "is not set here; use `brokers`"),
             ("rebalance_cb", "is set by programs only"),
+            ("ssl_key", "is set by programs only"),
             ("opaque", "is set by programs only"),
             ("Security Protocol", "is not the name of a property"),
         ] {
@@ -218,6 +290,35 @@ mod tests {
                 (8, 28, "`soon` is no value of `fetch.wait.max.ms`"),
             ],
         );
+        expect(&properties("        group.id: ''\n"), &[(7, 19, "`group.id` cannot be empty")]);
+    }
+
+    #[test]
+    fn what_makes_no_sense_together() {
+        for (lines, text) in [
+            ("        security.protocol: SASL_SSL\n", "Kerberos is not built in; set `sasl.mechanism` to"),
+            (
+                "        security.protocol: SASL_SSL\n        sasl.mechanism: ${HIDDEN}\n",
+                "take these properties: Unsupported SASL mechanism: …",
+            ),
+            (
+                "        security.protocol: SSL\n        ssl.ca.pem: hunter2\n",
+                "failed to read certificate #0 from ssl.ca.pem",
+            ),
+        ] {
+            expect(&properties(lines), &[(7, 9, text)]);
+        }
+    }
+
+    #[test]
+    fn secrets_are_not_shown_however_they_are_written() {
+        // A NUL is what librdkafka takes nowhere.
+        let text = properties("        sasl.password: \"hunter2\\0\"\n");
+        expect(&text, &[(7, 24, "this value is no value of `sasl.password`")]);
+        for name in ["sasl.pasword", "sasl.psswd", "saslpassword", "ssl.key.pwd", "sasl.credentials"] {
+            let text = properties(&format!("        {name}: hunter2\n"));
+            expect(&text, &[(7, 9, &format!("`{name}` is no property of librdkafka"))]);
+        }
     }
 
     #[test]

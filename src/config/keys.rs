@@ -54,7 +54,8 @@ sections! {
     TICKER = "`ticker`" at "upstreams.*.ticker": [&["every", "data"]];
     PUSH = "`push`" at "upstreams.*.push": [];
     DEFAULTS = "`defaults`" at "defaults": [POLICIES];
-    ROUTE = "a route" at "routes.[]": [&["path", "host", "from", "params", "event"], POLICIES];
+    ROUTE = "a route" at "routes.[]": [&["path", "host", "from", "params", "event", "tombstone"], POLICIES];
+    TOMBSTONE = "`tombstone`" at "routes.[].tombstone": [&["event"]];
     FROM = "`from`" at "routes.[].from": [&["upstream", "channel", "pattern", "topic", "key", "partitioner", "start"]];
     START = "`start`" at "routes.[].from.start": [&["since"]];
     DEFAULT_HISTORY = "`history`" at "defaults.history": [HISTORY_KEYS];

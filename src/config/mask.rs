@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
+use super::kafka;
 use super::place::{Span, Text};
 use super::redis;
 use super::tree::{Node, Value};
@@ -60,12 +61,24 @@ impl Masks {
             Value::List(items) => items.iter().for_each(|item| self.add_tree(text, item, secret)),
             Value::Map(entries) => {
                 for entry in entries {
-                    let odd_url = is_url_key(&entry.key.text) && !shows_safely(&entry.value);
-                    self.add_tree(text, &entry.value, secret || odd_url || names_secret(&entry.key.text));
+                    let key = entry.key.text.as_str();
+                    let odd_url = is_url_key(key) && !shows_safely(&entry.value);
+                    self.add_tree(text, &entry.value, secret || odd_url || names_secret(key));
+                    if key == "properties" {
+                        self.add_misspelt(text, &entry.value);
+                    }
                 }
             }
             Value::Broken if secret => self.add(text, node.span),
             Value::Scalar { .. } | Value::Null | Value::Broken => {}
+        }
+    }
+
+    /// Values of properties that librdkafka does not have: their names may be misspelt names of secrets.
+    fn add_misspelt(&mut self, text: &Text<'_>, properties: &Node) {
+        let Value::Map(entries) = &properties.value else { return };
+        for entry in entries.iter().filter(|entry| !kafka::is_known(&entry.key.text)) {
+            self.add_tree(text, &entry.value, true);
         }
     }
 
@@ -203,11 +216,11 @@ macro_rules! pattern {
 pattern!(USERINFO, r#"(?P<scheme>(?:[A-Za-z][A-Za-z0-9+.-]*://)?)(?P<secret>[^\s"'{}\[\],]*:[^\s"']*)@"#);
 pattern!(
     SECRET_WORD,
-    r"(?i)passw|passphrase|secret|token|jaas|private.?key|key\.pem|ssl_key|oauthbearer\.config"
+    r"(?i)pas+w|pass?phrase|pwd|secret|token|jaas|private.?key|key\.pem|ssl_key|oauthbearer\.config"
 );
 pattern!(
     SECRET_KEY,
-    r#"(?i)[\w.\-]*(?:passw|passphrase|secret|token|jaas|private.?key|key\.pem|ssl_key|oauthbearer\.config)[\w.\-]*["']?\s*[:=]"#
+    r#"(?i)[\w.\-]*(?:pas+w|pass?phrase|pwd|secret|token|jaas|private.?key|key\.pem|ssl_key|oauthbearer\.config)[\w.\-]*["']?\s*[:=]"#
 );
 pattern!(URL_KEY, r#"(?i)\burl["']?\s*:"#);
 pattern!(REFERENCE, r"^[A-Za-z0-9_.-]*:?\$\{[A-Za-z_][A-Za-z0-9_]*\}@?$");

@@ -171,6 +171,8 @@ pub struct Route {
     pub params: BTreeMap<Arc<str>, Pattern>,
     /// `event`: the event name; without it there is no `event:` line and `onmessage` fires.
     pub event: Option<Template>,
+    /// `tombstone`: what the events of records without a payload are called; `None`, or `skip`, makes none of them.
+    pub tombstone: Option<Template>,
     /// `binary`: what becomes of a payload that is not UTF-8.
     pub binary: Binary,
     /// `cors`: which pages of other origins may read it; without it, or with `none`, none.

@@ -15,6 +15,7 @@ use super::model::{Pattern, Route, Source};
 use super::paths::{self, RoutePath, Table};
 use super::policies::{self, Policies};
 use super::suggest;
+use super::tombstone;
 use super::tree::{Node, Value};
 use super::upstreams::Upstreams;
 use super::walk::Walk;
@@ -55,13 +56,18 @@ fn read_route(walk: &Walk<'_>, node: &Node, given: &Given<'_>, table: &mut Table
     let from = from.and_then(|node| from::read(walk, node, names, given.upstreams));
     let kind = from.as_ref().and_then(|from| from.kind);
     let event = fields.node("event").and_then(|node| event::read(walk, node, kind, names, given.prefix));
-    if let (Some(Source::Keyed { .. }), Some(template)) =
-        (from.as_ref().and_then(|from| from.source.as_ref()), &event)
-        && template.has_params()
-        && let Some(node) = fields.node("event")
-    {
-        let text = "the routes of a topic's keys share its events, so that their names cannot hold parameters of the path; `{key}` is the record's own";
-        walk.problem(node.span, text);
+    let tombstone = fields
+        .entry("tombstone")
+        .and_then(|entry| tombstone::read(walk, &fields, entry, kind, names, given.prefix));
+    if let Some(Source::Keyed { .. }) = from.as_ref().and_then(|from| from.source.as_ref()) {
+        for (key, name) in [("event", &event), ("tombstone", &tombstone)] {
+            if let (Some(entry), Some(name)) = (fields.entry(key), name)
+                && name.has_params()
+            {
+                let text = "the routes of a topic's keys share its events, so that their names cannot hold parameters of the path; `{key}` is the record's own";
+                walk.problem(entry.value.span, text);
+            }
+        }
     }
     let params = fields.node("params").map(|node| read_params(walk, node, path.as_ref())).unwrap_or_default();
     let policies = policies::read(walk, &fields, given.defaults, &policies::IN_ROUTE);
@@ -74,6 +80,7 @@ fn read_route(walk: &Walk<'_>, node: &Node, given: &Given<'_>, table: &mut Table
         start: from.start,
         params,
         event,
+        tombstone,
         binary: policies.binary,
         cors: policies.cors,
         keepalive: policies.keepalive,

@@ -79,6 +79,8 @@ fn row(config: &Config, route: &Route) -> Vec<String> {
         .event
         .as_ref()
         .map_or_else(|| "no event name".to_owned(), |name| format!("event {}", quiet(name)));
+    let tombstone = route.tombstone.as_ref().map(|name| format!(", tombstones {}", quiet(name)));
+    let event = event + &tombstone.unwrap_or_default();
     vec![
         format!("{}{}", route.host.as_deref().unwrap_or_default(), route.path),
         "<-".to_owned(),
@@ -118,7 +120,7 @@ upstreams:
   p: { push: }
 routes:
   - { path: '/a/{x}', from: { upstream: cache, channel: 'c:{x}' } }
-  - { path: /b, host: shop.example, from: { upstream: bus, topic: o }, event: '{key}', cors: { origins: '*' } }
+  - { path: /b, host: shop.example, from: { upstream: bus, topic: o }, event: '{key}', tombstone: { event: gone }, cors: { origins: '*' } }
   - { path: /t, from: { upstream: t }, event: \"a\", cors: { origins: https://a, credentials: true } }
   - { path: /p, from: { upstream: p, channel: \"c\\nd\" } }
 ";
@@ -136,10 +138,10 @@ upstreams
   t      ticker  every 1m30s
   p      push    POST /publish/<channel> on the admin listener
 routes
-  /a/{x}          <-  redis cache channel c:{x}  no event name  no cors
-  shop.example/b  <-  kafka bus topic o          event {key}    cors *
-  /t              <-  ticker t                   event a        cors https://a, with credentials
-  /p              <-  push p channel c\u{fffd}d         no event name  no cors
+  /a/{x}          <-  redis cache channel c:{x}  no event name                 no cors
+  shop.example/b  <-  kafka bus topic o          event {key}, tombstones gone  cors *
+  /t              <-  ticker t                   event a                       cors https://a, with credentials
+  /p              <-  push p channel c\u{fffd}d         no event name                 no cors
 "
         );
     }

@@ -119,9 +119,15 @@ impl<'w> Walk<'w> {
         }
     }
 
-    /// The content of a file whose path, from the configuration file's folder on, is the value;
-    /// `file:` has no meaning in it.
+    /// The content of a file whose path is the value.
     pub fn file(&self, node: &Node, expected: &str) -> Option<Vec<u8>> {
+        let (scalar, _) = self.path(node, expected)?;
+        self.read(&scalar, &scalar.text)
+    }
+
+    /// The path that is the value, as it stands and from the configuration file's folder on; `file:` has no meaning
+    /// in it.
+    pub fn path<'n>(&self, node: &'n Node, expected: &str) -> Option<(Scalar<'n>, PathBuf)> {
         let scalar = self.expanded(node, expected)?;
         if interpolate::file_of(scalar.raw).is_some() {
             self.problem(scalar.span, "this is the path of a file already; remove `file:`");
@@ -131,19 +137,25 @@ impl<'w> Walk<'w> {
             self.problem(scalar.span, format!("this is not a path; write {expected}"));
             return None;
         }
-        self.read(&scalar, &scalar.text)
+        let path = self.folder.join(&*scalar.text);
+        Some((scalar, path))
     }
 
     fn read(&self, scalar: &Scalar<'_>, path: &str) -> Option<Vec<u8>> {
         let path = self.folder.join(path);
+        let content = interpolate::read_bounded(&path);
+        content.map_err(|why| self.unreadable(scalar, &path, &why)).ok()
+    }
+
+    /// Reports that the file at `path`, named by `scalar`, cannot be read.
+    pub fn unreadable(&self, scalar: &Scalar<'_>, path: &Path, why: &str) {
         // What a variable holds is a secret perhaps, even where a path is meant.
         let shown = if scalar.raw.contains("${") {
             mask::quotable(scalar.raw)
         } else {
             format!("`{}`", path.display())
         };
-        let content = interpolate::read_bounded(&path);
-        content.map_err(|why| self.problem(scalar.span, format!("cannot read {shown}: {why}"))).ok()
+        self.problem(scalar.span, format!("cannot read {shown}: {why}"));
     }
 
     /// Text in the sense of YAML: `true` and `false` must be quoted to be text.

@@ -75,6 +75,7 @@ impl Route {
         let name = format!("{}{}", route.host.as_deref().unwrap_or_default(), route.path);
         let shape = Shape {
             event: route.event.clone(),
+            tombstone: route.tombstone.clone(),
             binary: route.binary,
             max_event: config.limits.max_event,
             control_prefix: Arc::clone(&config.server.control_prefix),
@@ -91,7 +92,8 @@ impl Route {
             config::Source::Keyed { topic, .. } => topic.has_params(),
             config::Source::Ticker => false,
         };
-        let in_event = self.config.event.as_ref().is_some_and(Template::has_params);
+        let names = [&self.config.event, &self.config.tombstone];
+        let in_event = names.into_iter().flatten().any(Template::has_params);
         (!in_source && !in_event).then(|| self.feed(&HashMap::new()).feed)
     }
 
@@ -140,9 +142,11 @@ impl Route {
             config::Source::Keyed { key, .. } => Some(key.fill(param).into_bytes().into()),
             _ => None,
         };
-        let event = self.shape.event.as_ref();
-        let event = event.map(|event| event.bind(|field| param(field).map(Cow::into_owned)));
-        let shape = Shape { event, ..self.shape.clone() };
+        let bound = |name: &Option<Template>| {
+            name.as_ref().map(|name| name.bind(|field| param(field).map(Cow::into_owned)))
+        };
+        let (event, tombstone) = (bound(&self.shape.event), bound(&self.shape.tombstone));
+        let shape = Shape { event, tombstone, ..self.shape.clone() };
         Opens { feed: FeedKey { upstream: Arc::clone(&self.config.upstream), source, shape }, key }
     }
 }

@@ -31,7 +31,13 @@ pub const ANY_AGE: Replay =
 pub const TERMS: Terms = Terms { start: Start::Latest, replay: ANY_AGE, on_lag: OnLag::Gap };
 
 pub fn shape() -> Shape {
-    Shape { event: None, binary: Binary::Gap, max_event: 1 << 20, control_prefix: "stream.".into() }
+    Shape {
+        event: None,
+        tombstone: None,
+        binary: Binary::Gap,
+        max_event: 1 << 20,
+        control_prefix: "stream.".into(),
+    }
 }
 
 pub fn log(bounds: Bounds) -> Arc<Log> {

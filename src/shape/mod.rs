@@ -13,7 +13,7 @@ use crate::sse::{self, EventName};
 
 /// What an upstream hands over: one message, borrowed from the client library.
 pub trait Record {
-    /// The payload; `None` is a Kafka tombstone, which makes no event.
+    /// The payload; `None` is a Kafka tombstone.
     fn payload(&self) -> Option<&[u8]>;
     /// The channel or topic that it came on.
     fn name(&self) -> &str;
@@ -40,9 +40,11 @@ pub trait Record {
 pub struct Shape {
     /// The event name, path parameters already filled in.
     pub event: Option<Template>,
+    /// The event name of tombstones, path parameters already filled in; without it they make no event.
+    pub tombstone: Option<Template>,
     /// What becomes of a payload that is not UTF-8.
     pub binary: Binary,
-    /// Bytes of payload and event name above which a record is refused.
+    /// Bytes of data and event name above which a record is refused.
     pub max_event: usize,
     /// What the names of control events begin with; no record may use it.
     pub control_prefix: Arc<str>,
@@ -53,7 +55,7 @@ pub struct Shape {
 pub enum Shaped {
     /// The body of an event was written.
     Event,
-    /// Nothing is to be sent: a tombstone.
+    /// Nothing is to be sent: a tombstone, on a route without a name for them.
     Skipped,
     /// The payload is not UTF-8, and the route sends text.
     Undecodable,
@@ -64,15 +66,20 @@ pub enum Shaped {
 impl Shape {
     /// Appends the body of `record`'s event to `out`, or nothing where it says why.
     pub fn encode(&self, record: &impl Record, out: &mut Vec<u8>) -> Shaped {
-        let Some(payload) = record.payload() else { return Shaped::Skipped };
-        let name = self.name(record);
+        let (name, data) = match (record.payload(), &self.tombstone) {
+            (Some(payload), _) => (self.name(record), payload),
+            // What it deletes is all that it says. Data may be empty: WHATWG HTML 9.2.6 drops an event without a
+            // `data:` line, and not one whose line is empty.
+            (None, Some(name)) => (self.filled(name, record), record.key().unwrap_or_default()),
+            (None, None) => return Shaped::Skipped,
+        };
         let name_len = name.as_ref().map_or(0, |name| name.as_str().len());
-        if payload.len() + name_len > self.max_event {
+        if data.len() + name_len > self.max_event {
             return Shaped::TooLarge;
         }
         match self.binary {
-            Binary::Base64 => sse::body(out, name.as_ref(), &BASE64.encode(payload)),
-            Binary::Gap => match std::str::from_utf8(payload) {
+            Binary::Base64 => sse::body(out, name.as_ref(), &BASE64.encode(data)),
+            Binary::Gap => match std::str::from_utf8(data) {
                 Ok(text) => sse::body(out, name.as_ref(), text),
                 Err(_) => return Shaped::Undecodable,
             },
@@ -81,12 +88,15 @@ impl Shape {
     }
 
     fn name<'r>(&'r self, record: &'r impl Record) -> Option<EventName<'r>> {
-        let text = match (record.event(), &self.event) {
-            (Some(event), _) => Cow::Borrowed(event),
-            (None, Some(template)) => Cow::Owned(template.fill(|field| value(field, record))),
-            (None, None) => return None,
-        };
-        EventName::new(text).map(|name| name.outside(&self.control_prefix))
+        match record.event() {
+            Some(event) => EventName::new(event).map(|name| name.outside(&self.control_prefix)),
+            None => self.filled(self.event.as_ref()?, record),
+        }
+    }
+
+    fn filled<'r>(&self, template: &Template, record: &'r impl Record) -> Option<EventName<'r>> {
+        EventName::new(template.fill(|field| value(field, record)))
+            .map(|name| name.outside(&self.control_prefix))
     }
 }
 
@@ -121,10 +131,24 @@ mod tests {
 
     fn shape(event: Option<&str>, binary: Binary) -> Shape {
         let event = event.map(|text| Template::parse(text).unwrap());
-        Shape { event, binary, max_event: 16, control_prefix: "stream.".into() }
+        Shape { event, tombstone: None, binary, max_event: 16, control_prefix: "stream.".into() }
     }
 
-    fn encoded(shape: &Shape, message: &Message<'_>) -> Result<String, Shaped> {
+    /// A tombstone with this key.
+    struct Deleted<'a>(Option<&'a [u8]>);
+    impl Record for Deleted<'_> {
+        fn payload(&self) -> Option<&[u8]> {
+            None
+        }
+        fn name(&self) -> &str {
+            "orders"
+        }
+        fn key(&self) -> Option<&[u8]> {
+            self.0
+        }
+    }
+
+    fn encoded(shape: &Shape, message: &impl Record) -> Result<String, Shaped> {
         let mut out = Vec::new();
         match shape.encode(message, &mut out) {
             Shaped::Event => Ok(String::from_utf8(out).unwrap()),
@@ -160,5 +184,25 @@ mod tests {
             encoded(&shape(None, Binary::Gap), &Message(b"12345678901234567", None)),
             Err(Shaped::TooLarge)
         );
+    }
+
+    #[test]
+    fn tombstones_are_skipped_or_say_what_is_deleted() {
+        let key = Deleted(Some(b"7"));
+        assert_eq!(encoded(&shape(Some("e"), Binary::Gap), &key), Err(Shaped::Skipped));
+        let named = |name: &str, binary| Shape {
+            tombstone: Some(Template::parse(name).unwrap()),
+            ..shape(Some("e"), binary)
+        };
+        let delete = named("delete", Binary::Gap);
+        assert_eq!(encoded(&delete, &key).unwrap(), "event: delete\ndata: 7\n");
+        assert_eq!(encoded(&delete, &Deleted(None)).unwrap(), "event: delete\ndata: \n");
+        assert_eq!(encoded(&delete, &Deleted(Some(b"\xff"))), Err(Shaped::Undecodable));
+        assert_eq!(encoded(&delete, &Deleted(Some(b"12345678901"))), Err(Shaped::TooLarge));
+        assert_eq!(encoded(&delete, &Message(b"", None)).unwrap(), "event: e\ndata: \n", "is no tombstone");
+        let base64 = named("-{topic}-{key}", Binary::Base64);
+        assert_eq!(encoded(&base64, &key).unwrap(), "event: -orders-7\ndata: Nw==\n");
+        let forged = named("{key}", Binary::Gap);
+        assert_eq!(encoded(&forged, &Deleted(Some(b"stream."))).unwrap(), "event: _stream.\ndata: stream.\n");
     }
 }

@@ -26,6 +26,7 @@ pub struct Link {
     /// Whether this session has been up.
     was_up: AtomicBool,
     said: Mutex<Said>,
+    causes: Mutex<Causes>,
 }
 
 /// How an upstream is.
@@ -54,6 +55,7 @@ impl Link {
             alive: AtomicU64::new(0),
             was_up: AtomicBool::new(false),
             said: Mutex::default(),
+            causes: Mutex::default(),
         })
     }
 
@@ -107,8 +109,8 @@ impl Link {
         self.metrics.up.set(0);
         self.settled();
         let mut health = self.health.lock();
-        let news = health.up || health.last_error.as_ref().is_none_or(|(last, _)| last != cause);
-        if news {
+        let news = self.causes.lock().is_news(cause, Instant::now());
+        if health.up || news {
             tracing::warn!(upstream = %self.name, cause, "upstream is down; trying again until it is back");
         } else {
             tracing::debug!(upstream = %self.name, cause, "upstream is still down");
@@ -123,9 +125,13 @@ impl Link {
     /// Something about one source went wrong that leaves the link up. Shown, and logged once for each cause.
     pub(super) fn trouble(&self, cause: &str) {
         let mut health = self.health.lock();
-        let news = health.last_error.as_ref().is_none_or(|(last, _)| last != cause);
-        if news && let Some(unsaid) = self.said.lock().pass(None) {
-            tracing::warn!(upstream = %self.name, cause, unsaid, "trouble with an upstream");
+        if self.causes.lock().is_news(cause, Instant::now()) {
+            match self.said.lock().pass(None) {
+                Some(unsaid) => {
+                    tracing::warn!(upstream = %self.name, cause, unsaid, "trouble with an upstream");
+                }
+                None => self.causes.lock().unsay(cause),
+            }
         }
         health.last_error = Some((cause.to_owned(), SystemTime::now()));
     }
@@ -198,3 +204,42 @@ impl Said {
 }
 
 const SAID_EVERY: Duration = Duration::from_secs(1);
+
+/// The causes of late, each with when it was last reported. One that goes on, alone or in turn with others, is no
+/// news; one that comes back after a pause is.
+#[derive(Default)]
+struct Causes(HashMap<String, Instant>);
+
+impl Causes {
+    fn is_news(&mut self, cause: &str, now: Instant) -> bool {
+        self.0.retain(|_, reported| now.duration_since(*reported) < FORGOTTEN);
+        self.0.insert(cause.to_owned(), now).is_none()
+    }
+
+    /// It was news and could not be logged: it still is, the next time.
+    fn unsay(&mut self, cause: &str) {
+        self.0.remove(cause);
+    }
+}
+
+/// After this long a cause is forgotten: longer than any pause between two attempts.
+const FORGOTTEN: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_that_goes_on_is_no_news() {
+        let (mut causes, now) = (Causes::default(), Instant::now());
+        let after = |seconds| now + Duration::from_secs(seconds);
+        assert!(causes.is_news("a", now) && causes.is_news("b", now));
+        for seconds in (30..300).step_by(30) {
+            assert!(!causes.is_news("a", after(seconds)), "in turn with others");
+        }
+        assert!(causes.is_news("b", after(300)), "after a pause");
+        assert_eq!(causes.0.len(), 2, "what is forgotten takes no room");
+        causes.unsay("a");
+        assert!(causes.is_news("a", after(301)), "it never reached the log");
+    }
+}

@@ -1,6 +1,8 @@
 //! Kafka on a real broker: partitions, names from keys and headers, transactions, trimming, and topics that
 //! come, grow and are made anew.
 
+use rustix::process::Signal;
+
 use crate::support::eventsource::{EventSource, Options};
 use crate::support::kafka::{Kafka, Record, unique};
 use crate::support::ssegate::Ssegate;
@@ -12,6 +14,7 @@ upstreams: {{ bus: {{ kafka: {{ brokers: ["{bootstrap}"], properties: {{ topic.m
 routes:
   - {{ path: /t, from: {{ upstream: bus, topic: {topic} }}, keepalive: 1s }}
   - {{ path: /typed, from: {{ upstream: bus, topic: {topic} }}, event: "{{topic}}:{{key}}:{{header.type}}" }}
+  - {{ path: "/compacted/{{list}}", from: {{ upstream: bus, topic: {topic} }}, tombstone: {{ event: "gone:{{list}}" }} }}
   - {{ path: "/topics/{{topic_name}}", from: {{ upstream: bus, topic: "{{topic_name}}" }} }}
 "#
     )
@@ -101,6 +104,24 @@ async fn tombstones_make_no_event_but_move_the_position() {
     assert_ne!(moved.id, start);
     kafka.produce(Record::to(&topic).key("k").payload("alive")).await;
     assert_eq!(stream.next_message().await.data, "alive");
+}
+
+#[tokio::test]
+async fn tombstones_become_events_where_a_route_names_them() {
+    let (kafka, topic, ssegate) = start(1).await;
+    let mut stream = EventSource::connect(ssegate.url("/compacted/orders"), Options::http1()).await;
+    let start = stream.next_named("stream.position").await.id;
+    kafka.produce(Record::to(&topic).key("7").payload("new")).await;
+    kafka.produce(Record::to(&topic).key("7")).await;
+    kafka.produce(Record::to(&topic)).await;
+    let events = [stream.next().await, stream.next().await, stream.next().await];
+    let told: Vec<_> = events.iter().map(|event| (&*event.event, &*event.data)).collect();
+    assert_eq!(told, [("message", "new"), ("gone:orders", "7"), ("gone:orders", "")]);
+    let resume = Options::http1().resume(&events[0].id);
+    let mut again = EventSource::connect(ssegate.url("/compacted/orders"), resume).await;
+    again.next_named("stream.position").await;
+    assert_eq!(again.next().await, events[1], "they are resumed as any other");
+    assert_ne!(start, events[2].id);
 }
 
 #[tokio::test]
@@ -208,6 +229,33 @@ async fn a_topic_made_anew_is_told_and_read_from_its_first_record_on() {
         let counted = ssegate.metrics().await.sum("ssegate_source_gaps_total", &[("reason", "recreated")]);
         assert_eq!(counted, 2.0, "one for each feed");
     }
+}
+
+/// Its offsets tell nothing by then: there are as many records as before, and more.
+#[tokio::test]
+async fn a_topic_made_anew_and_filled_again_at_once_is_known_by_its_id() {
+    let (kafka, topic, mut ssegate) = start(1).await;
+    if kafka.is_mock() {
+        return eprintln!("skipped on the mock cluster: it cannot delete topics");
+    }
+    let mut stream = EventSource::connect(ssegate.url("/t"), Options::http1()).await;
+    let old = stream.next_named("stream.position").await.id;
+    kafka.produce_all((0..5).map(|n| Record::to(&topic).payload(n.to_string()))).await;
+    stream.next_data(5).await;
+    ssegate.signal(Signal::STOP);
+    kafka.delete_topic(&topic).await;
+    kafka.create_topic(&topic, 1).await;
+    let numbers: Vec<_> = (0..20).map(|n| format!("new {n}")).collect();
+    kafka.producer().send_all(numbers.iter().map(|data| Record::to(&topic).payload(data))).await;
+    ssegate.signal(Signal::CONT);
+    assert_eq!(stream.next_gap().await["reason"], "recreated");
+    assert_eq!(stream.next_data(20).await, numbers);
+
+    // Nor does a process that has never seen the old one take its ids for the new one's.
+    let other = Ssegate::start(config(&kafka.bootstrap(), &topic)).await;
+    let mut back = EventSource::connect(other.url("/t"), Options::http1().resume(&old)).await;
+    assert_eq!(back.next_gap().await["reason"], "recreated");
+    assert_eq!(back.next_data(20).await, numbers);
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ mod demo;
 mod drain;
 mod hostile;
 mod kafka;
+mod kafka_security;
 mod keyed;
 mod limits;
 mod redis;

@@ -89,7 +89,13 @@ pub fn text(name: &str, filling: usize) -> String {
 
 /// Text only, without names.
 pub fn shape() -> Shape {
-    Shape { event: None, binary: Binary::Gap, max_event: MAX_EVENT, control_prefix: "stream.".into() }
+    Shape {
+        event: None,
+        tombstone: None,
+        binary: Binary::Gap,
+        max_event: MAX_EVENT,
+        control_prefix: "stream.".into(),
+    }
 }
 
 /// A log that is not open yet, whose wakes do not linger.

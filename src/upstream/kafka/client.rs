@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use rdkafka::ClientContext;
-use rdkafka::config::ClientConfig;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
+use super::cause;
 use crate::config;
 use crate::upstream::Broken;
 
@@ -35,6 +36,11 @@ impl Context {
         *self.news.lock() = News::default();
     }
 
+    /// Why the newest failed attempt at a broker failed.
+    pub(super) fn error(&self) -> Option<String> {
+        self.news.lock().error.clone()
+    }
+
     /// How it stands.
     pub(super) fn news(&self) -> News {
         let mut news = self.news.lock();
@@ -51,10 +57,17 @@ impl ClientContext for Context {
             news.all_down = true;
             news.error.get_or_insert_with(|| reason.to_owned());
         } else {
-            // "… (after 12ms in state CONNECT)" would make every attempt a new cause.
-            let reason = reason.split_once(" (after ").map_or(reason, |(reason, _)| reason);
-            news.error = Some(reason.to_owned());
+            news.error = Some(cause::of_attempt(reason));
         }
+    }
+
+    /// A link that a broker closes, as one does that wants TLS where none is spoken, is no error to librdkafka and
+    /// is told here alone.
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        if facility == "FAIL" {
+            self.news.lock().error = Some(cause::of_attempt(message));
+        }
+        tracing::debug!(target: "librdkafka", ?level, facility, "{message}");
     }
 }
 
@@ -89,8 +102,18 @@ fn with(config: &config::Kafka, more: &[(&str, &str)]) -> Result<Consumer, Broke
     for (name, value) in FIXED.iter().chain(more) {
         properties.set(*name, *value);
     }
+    // What the log says of failures is needed, whether or not it is shown.
+    if !matches!(properties.log_level, RDKafkaLogLevel::Debug) {
+        properties.set_log_level(RDKafkaLogLevel::Info);
+    }
     let made = properties.create_with_context(Context::default());
     made.map_err(|error| Broken::new("librdkafka does not accept the properties", error))
+}
+
+/// Takes in what the client has to tell of itself, where its records are not polled for.
+pub(super) fn serve(client: &Consumer) {
+    // Without a timeout, a poll ends after one event.
+    while client.poll(SERVE).is_some() {}
 }
 
 /// How often the cluster is asked for its topics and partitions, in milliseconds.
@@ -136,6 +159,8 @@ const HISTORY: &[(&str, &str)] = &[
 ];
 
 const DEFAULT_REFRESH: Duration = Duration::from_secs(30);
+
+const SERVE: Duration = Duration::from_millis(1);
 
 /// How long a question to the cluster may take.
 pub(super) const ASK: Duration = Duration::from_secs(3);

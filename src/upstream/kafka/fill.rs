@@ -1,20 +1,25 @@
 //! Filling the logs of a topic from its history, before it is read on.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 use super::history::TopicReader;
+use super::id::Incarnation;
 use super::offsets::Bounds;
 use super::slots::Slots;
 use crate::history::{self, Fill, Pool, Shelf};
 use crate::hub::{Feed, IdCodec, Opening, Position};
 
-/// What reading history takes, for all sessions with one cluster.
+/// What lasts over all sessions with one cluster, and what reading its history takes.
 #[derive(Clone)]
 pub(super) struct Past {
+    /// Which topics those are that were read so far.
+    pub incarnations: Arc<Mutex<HashMap<Arc<str>, Incarnation>>>,
     /// Where shelves are made, and who serves them.
     pub pool: Arc<Pool<TopicReader>>,
     /// The consumers.

@@ -4,6 +4,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 
+use super::topic_id::TopicId;
 use crate::hub::{Decoded, IdCodec, Position};
 
 /// Base64url of: version, four bytes of hash, two of another, the number of partitions up to the last that is not at
@@ -17,10 +18,12 @@ pub(super) struct TopicCodec {
 }
 
 /// What tells a topic from others that had its name: offsets of one mean nothing in another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Incarnation {
-    /// How often it was seen to be created anew, where the broker says no more.
-    Count(u32),
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Incarnation {
+    /// Its id, where the broker tells it.
+    pub id: Option<TopicId>,
+    /// How often its offsets went back.
+    pub count: u32,
 }
 
 /// Whose an id is.
@@ -37,8 +40,8 @@ impl TopicCodec {
     /// The codec of a topic. Some brokers tell no cluster id; then the topic alone is told apart.
     pub(super) fn new(cluster: Option<&str>, topic: &str, incarnation: Incarnation) -> Self {
         let named = cluster.unwrap_or_default().bytes().chain([0]).chain(topic.bytes());
-        let Incarnation::Count(count) = incarnation;
-        let [a, b, ..] = hash(count.to_be_bytes().into_iter());
+        let id = incarnation.id.map(|TopicId(bytes)| bytes);
+        let [a, b, ..] = hash(id.into_iter().flatten().chain(incarnation.count.to_be_bytes()));
         Self { scope: hash(named), incarnation: [a, b] }
     }
 
@@ -140,7 +143,7 @@ mod tests {
     use super::*;
 
     fn codec_of(cluster: &str, topic: &str, count: u32) -> TopicCodec {
-        TopicCodec::new(Some(cluster), topic, Incarnation::Count(count))
+        TopicCodec::new(Some(cluster), topic, Incarnation { id: None, count })
     }
 
     fn encoded(codec: &TopicCodec, position: &Position) -> String {
@@ -166,7 +169,7 @@ mod tests {
 
     #[test]
     fn five_hundred_partitions_take_at_most_eight_characters_each() {
-        let codec = TopicCodec::new(None, "wide", Incarnation::Count(0));
+        let codec = TopicCodec::new(None, "wide", Incarnation::default());
         let id = encoded(&codec, &Position::new((0..500).map(|n| 1_000_000_000 + n).collect()));
         assert!(id.len() <= 500 * 8, "{}", id.len());
     }

@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     fn codec(partitions: usize) -> KeyedCodec {
-        let topic = TopicCodec::new(Some("c"), "orders", Incarnation::Count(0));
+        let topic = TopicCodec::new(Some("c"), "orders", Incarnation::default());
         KeyedCodec::new(topic, Partitioner::Murmur2, partitions)
     }
 

@@ -2,6 +2,7 @@
 //! group, replicas of ssegate would split the partitions, and each would serve a part. Offsets are exact, so a
 //! lost link loses nothing.
 
+mod cause;
 mod client;
 mod fill;
 mod history;
@@ -12,16 +13,20 @@ mod partitioner;
 mod reader;
 mod record;
 mod slots;
+mod topic_id;
 mod topics;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use self::fill::Past;
 use self::history::TopicReader;
+use self::id::Incarnation;
 use self::slots::Slots;
 use super::link::Link;
 use super::{Broken, Histories, Upstream};
@@ -33,6 +38,7 @@ pub(super) struct Kafka {
     config: config::Kafka,
     pool: Arc<Pool<TopicReader>>,
     slots: Arc<Slots>,
+    incarnations: Arc<Mutex<HashMap<Arc<str>, Incarnation>>>,
     concurrency: usize,
 }
 
@@ -40,7 +46,14 @@ impl Kafka {
     pub(super) fn new(config: &config::Kafka, link: &Arc<Link>, histories: &Histories) -> Arc<Self> {
         let (link, slots) = (Arc::clone(link), Slots::new(config));
         let pool = Pool::new(Arc::clone(&histories.memory), move |cause| link.trouble(cause));
-        Arc::new(Self { config: config.clone(), pool, slots, concurrency: histories.concurrency })
+        let incarnations = Arc::default();
+        Arc::new(Self {
+            config: config.clone(),
+            pool,
+            slots,
+            incarnations,
+            concurrency: histories.concurrency,
+        })
     }
 
     /// Serves those who read history; never ends.
@@ -61,6 +74,7 @@ impl Upstream for Kafka {
         let past = Past {
             pool: Arc::clone(&self.pool),
             slots: Arc::clone(&self.slots),
+            incarnations: Arc::clone(&self.incarnations),
             concurrency: self.concurrency,
             runtime: Handle::current(),
         };

@@ -10,6 +10,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::BorrowedMessage;
 use tokio::sync::{oneshot, watch};
 
+use super::cause;
 use super::client::{self, ASK, Consumer, News};
 use super::fill::Past;
 use super::record::Message;
@@ -48,7 +49,7 @@ pub(super) fn run(
 fn connect(asker: &Consumer) -> Result<Option<String>, Broken> {
     // Serves the errors that say why, while the answer is awaited.
     let answered = asker.fetch_metadata(Some(PROBE), ASK);
-    let _ = asker.poll(Duration::ZERO);
+    client::serve(asker);
     match answered {
         Ok(_) => Ok(asker.client().fetch_cluster_id(ASK)),
         Err(error) => {
@@ -183,6 +184,16 @@ impl<'s> Reader<'s> {
             }
             // What librdkafka mends by itself is shown by `watch_health`; the rest may pass, too.
             Some(RDKafkaErrorCode::AllBrokersDown | RDKafkaErrorCode::BrokerTransportFailure) => Ok(()),
+            _ if cause::is_of_group(&error) => Ok(()),
+            // Others of its brokers may be fine.
+            Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SSL | RDKafkaErrorCode::Resolve) => {
+                self.consumer.context().error().iter().for_each(|cause| self.link.trouble(cause));
+                Ok(())
+            }
+            Some(RDKafkaErrorCode::TopicAuthorizationFailed) => {
+                self.link.trouble(&cause::of_forbidden(self.topics.names()));
+                Ok(())
+            }
             _ => {
                 self.link.trouble(&error.to_string());
                 Ok(())

@@ -9,12 +9,14 @@ use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 
+use super::cause;
 use super::client::{ASK, Consumer};
 use super::fill::{Filling, Found, Past, Shelved};
 use super::history::TopicReader;
-use super::id::{Incarnation, TopicCodec};
+use super::id::TopicCodec;
 use super::keyed::KeyedCodec;
 use super::offsets::{self, Bounds};
+use super::topic_id;
 use crate::hub::{Feed, Feeds, IdCodec, Mark, Opening, Position, Reason, Source};
 
 /// A gap that a feed's log was told.
@@ -26,8 +28,6 @@ pub(super) struct Topics {
     asker: Consumer,
     cluster: Option<String>,
     past: Past,
-    /// How often a topic was seen to be created anew.
-    generations: HashMap<Arc<str>, u32>,
     read: HashMap<Arc<str>, Topic>,
     /// Wanted, and about to be read: their logs are being filled.
     filling: HashMap<Arc<str>, Filling>,
@@ -40,8 +40,6 @@ struct Waiting {
     feeds: Vec<Arc<Feed>>,
     again: Instant,
     pause: Duration,
-    /// What was in the way the last time.
-    trouble: Option<String>,
     /// Whether it was read before and then was gone.
     was_gone: bool,
 }
@@ -58,8 +56,8 @@ struct Topic {
 impl Topics {
     /// No topics yet.
     pub(super) fn new(asker: Consumer, cluster: Option<String>, past: Past) -> Self {
-        let (generations, read) = (HashMap::new(), HashMap::new());
-        Self { asker, cluster, past, generations, read, filling: HashMap::new(), waiting: HashMap::new() }
+        let (read, filling, waiting) = (HashMap::new(), HashMap::new(), HashMap::new());
+        Self { asker, cluster, past, read, filling, waiting }
     }
 
     /// The client for questions.
@@ -105,6 +103,11 @@ impl Topics {
         self.read.values().flat_map(|topic| &topic.feeds)
     }
 
+    /// The names of the topics that are read.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.read.keys().map(|name| &**name)
+    }
+
     /// The name of any topic that is wanted.
     pub(super) fn any(&self) -> Option<&Arc<str>> {
         self.read.keys().chain(self.filling.keys()).chain(self.waiting.keys()).next()
@@ -140,8 +143,8 @@ impl Topics {
 
     /// The codec of a feed's log, where its topic has so many partitions.
     fn codec(&self, topic: &Arc<str>, feed: &Feed, partitions: usize) -> Arc<dyn IdCodec> {
-        let count = self.generations.get(topic).copied().unwrap_or(0);
-        let whole = TopicCodec::new(self.cluster.as_deref(), topic, Incarnation::Count(count));
+        let incarnation = self.past.incarnations.lock().get(topic).copied().unwrap_or_default();
+        let whole = TopicCodec::new(self.cluster.as_deref(), topic, incarnation);
         match feed.key.source {
             Source::Keyed(_, partitioner) => Arc::new(KeyedCodec::new(whole, partitioner, partitions)),
             _ => Arc::new(whole),
@@ -157,7 +160,7 @@ impl Topics {
     }
 
     /// Tries to begin the topics whose turn it is, a few at a time, since reading waits meanwhile. Returns what is
-    /// newly in the way, in words.
+    /// in the way, in words.
     pub(super) fn begin_waiting(&mut self) -> Vec<String> {
         let now = Instant::now();
         let due = self.waiting.iter().filter(|(_, waiting)| waiting.again <= now);
@@ -165,8 +168,9 @@ impl Topics {
         let mut troubles = Vec::new();
         for name in due {
             let Some(mut waiting) = self.waiting.remove(&name) else { continue };
-            if let Err(error) = self.begin(&name, &waiting) {
-                troubles.extend(waiting.put_off(format!("topic {name} cannot be read: {error}")));
+            if let Err(error) = self.begin(&name, &mut waiting) {
+                waiting.put_off();
+                troubles.push(format!("topic {name} cannot be read: {}", cause::of_topic(&error)));
                 self.waiting.insert(name, waiting);
             }
         }
@@ -174,8 +178,9 @@ impl Topics {
     }
 
     /// Begins with a topic: where a log is new, it is filled first.
-    fn begin(&mut self, name: &Arc<str>, waiting: &Waiting) -> Result<(), KafkaError> {
+    fn begin(&mut self, name: &Arc<str>, waiting: &mut Waiting) -> Result<(), KafkaError> {
         let partitions = count_partitions(&self.asker, name)?;
+        waiting.was_gone |= self.identify(&[name])?.contains(name);
         let bounds = offsets::bounds(&self.asker, name, partitions, ASK)?;
         let new: Vec<_> =
             waiting.feeds.iter().filter(|feed| feed.log.position().is_none()).cloned().collect();
@@ -187,6 +192,24 @@ impl Topics {
         let filling = Filling::start(&self.past, shelves, from, topic);
         self.filling.insert(Arc::clone(name), filling);
         Ok(())
+    }
+
+    /// Asks which topics these are by now. Returns those that are not what they were.
+    fn identify(&self, names: &[&Arc<str>]) -> Result<Vec<Arc<str>>, KafkaError> {
+        let asked: Vec<&str> = names.iter().map(|name| &***name).collect();
+        let answers = topic_id::topic_ids(self.asker.client(), &asked, ASK)?;
+        let mut incarnations = self.past.incarnations.lock();
+        let mut others = Vec::new();
+        for &name in names {
+            // One that is unknown, or does not tell, is found out otherwise.
+            let Some(Ok(Some(id))) = answers.get(&**name) else { continue };
+            let before = incarnations.entry(Arc::clone(name)).or_default();
+            if before.id.is_some_and(|before| before != *id) {
+                others.push(Arc::clone(name));
+            }
+            before.id = Some(*id);
+        }
+        Ok(others)
     }
 
     /// Where the history of new logs begins: the newest records that any of them keeps.
@@ -224,15 +247,26 @@ impl Topics {
         Ok(told)
     }
 
-    /// Looks for partitions that were added, and reads them from offset 0 on; and for topics that are gone, which
-    /// then wait to be created anew. Returns what went wrong with the others, in words.
+    /// Looks for partitions that were added, and reads them from offset 0 on; for topics that were created anew, which
+    /// are begun again; and for those that are gone, which wait to be. Returns what went wrong with the others, in words.
     pub(super) fn look(&mut self, consumer: &Consumer) -> Result<Vec<String>, KafkaError> {
         let (mut troubles, mut gone) = (Vec::new(), Vec::new());
+        let others = self.identify(&self.read.keys().collect::<Vec<_>>()).unwrap_or_else(|error| {
+            troubles.push(format!("asking for the ids of topics failed: {}", cause::of_topic(&error)));
+            Vec::new()
+        });
+        for name in others {
+            let Some(topic) = self.read.remove(&name) else { continue };
+            consumer.incremental_unassign(&topic.partitions(&name))?;
+            self.waiting.insert(name, Waiting { feeds: topic.feeds, was_gone: true, ..Waiting::new() });
+        }
         for (name, topic) in &mut self.read {
             match count_partitions(&self.asker, name) {
                 Ok(now) => topic.grow(consumer, name, now)?,
                 Err(error) if is_unknown(&error) => gone.push(Arc::clone(name)),
-                Err(error) => troubles.push(format!("looking for new partitions of {name} failed: {error}")),
+                Err(error) => {
+                    troubles.push(format!("looking after topic {name} failed: {}", cause::of_topic(&error)));
+                }
             }
         }
         for name in gone {
@@ -253,7 +287,8 @@ impl Topics {
             // A topic that does not answer is begun again when it does.
             match offsets::bounds(&self.asker, &name, topic.next.as_slice().len(), ASK) {
                 Ok(bounds) => {
-                    told.extend(self.mend_topic(&name, &mut topic, &bounds, false));
+                    let is_another = self.identify(&[&name]).is_ok_and(|others| !others.is_empty());
+                    told.extend(self.mend_topic(&name, &mut topic, &bounds, is_another));
                     consumer.incremental_assign(&topic.partitions(&name))?;
                     self.read.insert(name, topic);
                 }
@@ -275,10 +310,17 @@ impl Topics {
         bounds: &Bounds,
         recreated: bool,
     ) -> Vec<Told> {
-        // Offsets never go back in a topic's life: if they do, it was deleted and created again.
-        if recreated || !bounds.high.covers_all(&topic.next) {
+        // Offsets never go back in a topic's life: if they do, it was deleted and created again, or a leader was elected
+        // that lacked what another had.
+        let went_back = !bounds.high.covers_all(&topic.next);
+        if recreated || went_back {
             topic.next = bounds.low.clone();
-            *self.generations.entry(Arc::clone(name)).or_default() += 1;
+            let mut incarnations = self.past.incarnations.lock();
+            let incarnation = incarnations.entry(Arc::clone(name)).or_default();
+            if incarnation.id.is_none() || !recreated {
+                incarnation.count += 1;
+            }
+            drop(incarnations);
             let partitions = topic.next.as_slice().len();
             let restart =
                 |feed: &&Arc<Feed>| feed.log.restart(self.codec(name, feed, partitions), topic.next.clone());
@@ -315,22 +357,12 @@ fn by_topic(wanted: Feeds) -> HashMap<Arc<str>, Vec<Arc<Feed>>> {
 
 impl Waiting {
     fn new() -> Self {
-        Self {
-            feeds: Vec::new(),
-            again: Instant::now(),
-            pause: BEGIN_AGAIN.0,
-            trouble: None,
-            was_gone: false,
-        }
+        Self { feeds: Vec::new(), again: Instant::now(), pause: BEGIN_AGAIN.0, was_gone: false }
     }
 
-    /// Returns the trouble if it is news.
-    fn put_off(&mut self, trouble: String) -> Option<String> {
+    fn put_off(&mut self) {
         self.again = Instant::now() + self.pause;
         self.pause = (self.pause * 2).min(BEGIN_AGAIN.1);
-        let news = self.trouble.as_ref() != Some(&trouble);
-        self.trouble = Some(trouble.clone());
-        news.then_some(trouble)
     }
 }
 

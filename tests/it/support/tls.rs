@@ -45,7 +45,8 @@ impl TestCa {
         let issuer = CertifiedIssuer::self_signed(ca_params(), new_key()).expect("a root certificate");
         let dir = scratch::dir("tls");
         fs::write(dir.path().join("ca.pem"), issuer.pem()).expect("write ca.pem");
-        let leaf = issue(&issuer, dir.path(), "localhost", &["localhost", "127.0.0.1"]);
+        let names = ["localhost", "127.0.0.1"];
+        let leaf = issue(&issuer, dir.path(), names[0], &names, ExtendedKeyUsagePurpose::ServerAuth);
         Self { issuer, dir, leaf }
     }
 
@@ -61,7 +62,12 @@ impl TestCa {
 
     /// Issues a certificate for other names or addresses, written to files named after the first one.
     pub fn issue(&self, names: &[&str]) -> Leaf {
-        issue(&self.issuer, self.dir.path(), names[0], names)
+        issue(&self.issuer, self.dir.path(), names[0], names, ExtendedKeyUsagePurpose::ServerAuth)
+    }
+
+    /// Issues a certificate by which a client called `name` proves who it is.
+    pub fn issue_client(&self, name: &str) -> Leaf {
+        issue(&self.issuer, self.dir.path(), name, &[], ExtendedKeyUsagePurpose::ClientAuth)
     }
 
     /// Trusts this authority alone, and offers the ALPN protocols given (`h2`, `http/1.1`).
@@ -92,11 +98,17 @@ impl TestCa {
     }
 }
 
-fn issue(issuer: &CertifiedIssuer<'static, KeyPair>, dir: &Path, stem: &str, names: &[&str]) -> Leaf {
+fn issue(
+    issuer: &CertifiedIssuer<'static, KeyPair>,
+    dir: &Path,
+    stem: &str,
+    names: &[&str],
+    purpose: ExtendedKeyUsagePurpose,
+) -> Leaf {
     let names: Vec<String> = names.iter().map(|&name| name.into()).collect();
     let mut params = CertificateParams::new(names).expect("names");
     params.distinguished_name.push(DnType::CommonName, stem);
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    params.extended_key_usages = vec![purpose];
     params.use_authority_key_identifier_extension = true;
     bound_validity(&mut params);
     let key = new_key();

@@ -8,6 +8,8 @@ use std::process::Command;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
+use super::security::Security;
+use super::tools::Tools;
 use super::{admin, local};
 use crate::support::child::{self, Child};
 use crate::support::wait::eventually;
@@ -18,6 +20,7 @@ pub struct Broker {
     server: Option<Child>,
     classpath: String,
     ports: Ports,
+    security: Option<Security>,
     dir: TempDir,
 }
 
@@ -43,14 +46,16 @@ const JVM_FLAGS: &[&str] = &[
 
 impl Broker {
     /// Starts one on free ports with an empty data directory, and waits until it answers.
-    pub async fn start(classpath: String) -> Self {
-        let mut broker = Self { server: None, classpath, ports: Ports::free(), dir: scratch::dir("kafka") };
+    pub async fn start(classpath: String, security: Option<Security>) -> Self {
+        let (ports, dir) = (Ports::free(), scratch::dir("kafka"));
+        let mut broker = Self { server: None, classpath, ports, security, dir };
         for _ in 0..3 {
             broker.prepare();
             if broker.launch().await {
                 return broker;
             }
             broker.ports = Ports::free();
+            broker.security.iter_mut().for_each(Security::take_other_ports);
         }
         panic!("Kafka does not start:\n{}", broker.log());
     }
@@ -58,6 +63,16 @@ impl Broker {
     /// Where clients connect.
     pub fn bootstrap(&self) -> String {
         local(self.ports.client).to_string()
+    }
+
+    /// What it was secured with.
+    pub fn security(&self) -> Option<&Security> {
+        self.security.as_ref()
+    }
+
+    /// Kafka's tools, at work on it.
+    pub fn tools(&self) -> Tools {
+        Tools { classpath: self.classpath.clone(), bootstrap: self.bootstrap() }
     }
 
     /// Where the second listener really is.
@@ -115,18 +130,25 @@ impl Broker {
         let Ports { client, controller, link, link_advertised } = self.ports;
         let data = self.dir.path().join("data");
         let data = data.display();
+        let secured = self.security.as_ref().map(Security::listeners).into_iter().flatten();
+        let (mut listeners, mut protocols) = (String::new(), String::new());
+        for (name, protocol, port) in secured {
+            listeners.push_str(&format!(",{name}://localhost:{port}"));
+            protocols.push_str(&format!(",{name}:{protocol}"));
+        }
+        let security = self.security.as_ref().map(Security::settings).unwrap_or_default();
         format!(
             "\
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller}
 controller.listener.names=CONTROLLER
-listeners=DIRECT://127.0.0.1:{client},LINK://127.0.0.1:{link},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=DIRECT://127.0.0.1:{client},LINK://127.0.0.1:{link_advertised}
-listener.security.protocol.map=DIRECT:PLAINTEXT,LINK:PLAINTEXT,CONTROLLER:PLAINTEXT
+listeners=DIRECT://127.0.0.1:{client},LINK://127.0.0.1:{link},CONTROLLER://127.0.0.1:{controller}{listeners}
+advertised.listeners=DIRECT://127.0.0.1:{client},LINK://127.0.0.1:{link_advertised}{listeners}
+listener.security.protocol.map=DIRECT:PLAINTEXT,LINK:PLAINTEXT,CONTROLLER:PLAINTEXT{protocols}
 inter.broker.listener.name=DIRECT
 log.dirs={data}
-{SETTINGS}"
+{SETTINGS}{security}"
         )
     }
 

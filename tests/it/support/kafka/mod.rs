@@ -11,6 +11,8 @@ mod broker;
 mod install;
 mod mock;
 mod producer;
+mod security;
+mod tools;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -20,6 +22,7 @@ use rdkafka::ClientConfig;
 use tokio::sync::OnceCell;
 
 pub use self::producer::{Placed, Producer, Record, Transactional};
+pub use self::security::{CERTIFIED, PLAIN, Security};
 use super::proxy::Proxy;
 use broker::Broker;
 use mock::Mock;
@@ -42,11 +45,23 @@ impl Kafka {
         SHARED.get_or_init(Self::start).await
     }
 
+    /// The cluster that all tests of TLS, SASL and ACLs share, with such listeners beside the plain one. Nobody may
+    /// stop it. `None` where there is only the mock, which knows nothing of these.
+    pub async fn secured() -> Option<&'static Self> {
+        static SECURED: OnceCell<Kafka> = OnceCell::const_new();
+        let kafka = SECURED.get_or_init(|| Self::start_with(Some(Security::new()))).await;
+        (!kafka.is_mock()).then_some(kafka)
+    }
+
     /// A cluster of the test's own.
     pub async fn start() -> Self {
+        Self::start_with(None).await
+    }
+
+    async fn start_with(security: Option<Security>) -> Self {
         let classpath = tokio::task::spawn_blocking(|| CLASSPATH.clone()).await.expect("no panic");
         let backend = match classpath {
-            Ok(classpath) => Backend::Real(Box::new(Broker::start(classpath).await)),
+            Ok(classpath) => Backend::Real(Box::new(Broker::start(classpath, security).await)),
             Err(reason) => {
                 assert!(!is_required(), "SSEGATE_REQUIRE_KAFKA=1, but there is no Apache Kafka: {reason}");
                 Backend::Mock(Mock::start())
@@ -148,6 +163,26 @@ impl Kafka {
     /// Trims a partition: records before `offset` are gone, as when retention passed. Not on the mock.
     pub async fn delete_records(&self, topic: &str, partition: i32, offset: i64) {
         admin::delete_records(&self.real("delete_records").bootstrap(), topic, partition, offset).await;
+    }
+
+    /// The secured listeners; of [`Self::secured`] alone.
+    pub fn security(&self) -> &Security {
+        self.real("security").security().expect("a secured broker")
+    }
+
+    /// Gives a user of SASL SCRAM-SHA-512 this password, and makes the user where there is none.
+    pub async fn set_password(&self, user: &str, password: &str) {
+        self.real("set_password").tools().set_password(user, password).await;
+    }
+
+    /// Lets the user do these `operations`, such as `Read`, on the topic.
+    pub async fn allow(&self, user: &str, topic: &str, operations: &[&str]) {
+        self.real("allow").tools().set_acls("--add", user, topic, operations).await;
+    }
+
+    /// Takes back what [`Self::allow`] gave.
+    pub async fn disallow(&self, user: &str, topic: &str, operations: &[&str]) {
+        self.real("disallow").tools().set_acls("--remove", user, topic, operations).await;
     }
 
     /// Another client that produces, beside the cluster's own.
