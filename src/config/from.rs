@@ -30,7 +30,7 @@ impl Kind {
     /// The keys that name a source of this kind.
     fn sources(self) -> &'static [&'static str] {
         match self {
-            Self::Redis => &["channel", "pattern"],
+            Self::Redis => &["channel", "pattern", "shard_channel"],
             Self::Kafka => &["topic"],
             Self::Push => &["channel"],
             Self::Ticker => &[],
@@ -64,7 +64,7 @@ pub(super) fn read(
     Some(From { upstream, kind, source, start })
 }
 
-const SOURCES: [&str; 3] = ["channel", "pattern", "topic"];
+const SOURCES: [&str; 4] = ["channel", "pattern", "shard_channel", "topic"];
 
 fn read_upstream(walk: &Walk<'_>, node: &Node, upstreams: &Upstreams) -> Option<(Arc<str>, Option<Kind>)> {
     let scalar = walk.scalar(node, "the name of an upstream")?;
@@ -149,6 +149,7 @@ fn read_source(walk: &Walk<'_>, node: &Node, entry: &Entry, params: Option<&[Str
     match entry.key.text.as_str() {
         "channel" => Some(Source::Channel(template)),
         "pattern" => Some(Source::Pattern(template)),
+        "shard_channel" => Some(Source::ShardChannel(template)),
         _ => {
             check_topic(walk, &scalar, &template);
             Some(Source::Topic(template))
@@ -225,6 +226,10 @@ mod tests {
         let template = |text: &str| Template::parse(text).unwrap();
         assert_eq!(source("{ upstream: r, channel: 'a:{p}' }"), Source::Channel(template("a:{p}")));
         assert_eq!(source("{ upstream: r, pattern: 'a.*' }"), Source::Pattern(template("a.*")));
+        assert_eq!(
+            source("{ upstream: r, shard_channel: 'a:{p}' }"),
+            Source::ShardChannel(template("a:{p}"))
+        );
         assert_eq!(source("{ upstream: p, channel: 7 }"), Source::Channel(template("7")));
         assert_eq!(
             source("{ upstream: k, topic: 'o-{p}', start: latest }"),
@@ -308,9 +313,10 @@ mod tests {
             (
                 "{ upstream: r, topic: x }",
                 44,
-                "a `redis` upstream has no `topic`; it takes `channel` or `pattern`",
+                "a `redis` upstream has no `topic`; it takes `channel`, `pattern` or `shard_channel`",
             ),
             ("{ upstream: k, channel: x }", 44, "a `kafka` upstream has no `channel`; it takes `topic`"),
+            ("{ upstream: p, shard_channel: x }", 44, "a `push` upstream has no `shard_channel`"),
             ("{ upstream: p, pattern: x }", 44, "a `push` upstream has no `pattern`; it takes `channel`"),
             (
                 "{ upstream: t, channel: x }",
@@ -322,7 +328,11 @@ mod tests {
                 56,
                 "a route reads one source, this one has `channel` already",
             ),
-            ("{ upstream: r }", 29, "`from` does not say what to read; it takes `channel` or `pattern`"),
+            (
+                "{ upstream: r }",
+                29,
+                "`from` does not say what to read; it takes `channel`, `pattern` or `shard_channel`",
+            ),
             ("{ upstream: k }", 29, "`from` does not say what to read; it takes `topic`"),
             (
                 "{ upstream: r, chanel: x, channel: y }",

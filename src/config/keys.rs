@@ -49,14 +49,17 @@ sections! {
     LOG = "`log`" at "log": [&["format", "level"]];
     LIMITS = "`limits`" at "limits": [&["memory", "write_stall", "max_event"]];
     KINDS = "an upstream" at "upstreams.*": [&["redis", "kafka", "ticker", "push"]];
-    REDIS = "`redis`" at "upstreams.*.redis": [&["url", "ping_interval", "timeout"]];
+    REDIS = "`redis`" at "upstreams.*.redis": [&["url", "sentinels", "cluster", "tls", "ping_interval", "timeout"]];
+    REDIS_TLS = "`tls`" at "upstreams.*.redis.tls": [&["ca", "cert", "key"]];
     KAFKA = "`kafka`" at "upstreams.*.kafka": [&["brokers", "properties"]];
     TICKER = "`ticker`" at "upstreams.*.ticker": [&["every", "data"]];
     PUSH = "`push`" at "upstreams.*.push": [];
     DEFAULTS = "`defaults`" at "defaults": [POLICIES];
     ROUTE = "a route" at "routes.[]": [&["path", "host", "from", "params", "event", "tombstone"], POLICIES];
     TOMBSTONE = "`tombstone`" at "routes.[].tombstone": [&["event"]];
-    FROM = "`from`" at "routes.[].from": [&["upstream", "channel", "pattern", "topic", "key", "partitioner", "start"]];
+    FROM = "`from`" at "routes.[].from": [
+        &["upstream", "channel", "pattern", "shard_channel", "topic", "key", "partitioner", "start"],
+    ];
     START = "`start`" at "routes.[].from.start": [&["since"]];
     DEFAULT_HISTORY = "`history`" at "defaults.history": [HISTORY_KEYS];
     HISTORY = "`history`" at "routes.[].history": [HISTORY_KEYS];

@@ -6,9 +6,9 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
+use super::endpoint::{Endpoint, Names};
 use super::kafka;
 use super::place::{Span, Text};
-use super::redis;
 use super::tree::{Node, Value};
 
 /// The stretches of a text that are never shown.
@@ -150,15 +150,15 @@ pub(super) fn names_secret(key: &str) -> bool {
     SECRET_WORD.is_match(key)
 }
 
-/// Keys that hold the URL of a Redis server, or may by mistake.
+/// Keys that hold the URL of a Redis server or a list of them, or may by mistake.
 fn is_url_key(key: &str) -> bool {
-    matches!(key, "url" | "redis")
+    matches!(key, "url" | "sentinels" | "redis")
 }
 
 /// A URL whose secrets are where [`USERINFO`] looks for them.
 fn shows_safely(node: &Node) -> bool {
     match &node.value {
-        Value::Scalar { text, .. } => redis::Endpoint::parse(text).is_ok() || is_reference(text),
+        Value::Scalar { text, .. } => Endpoint::parse(text, Names::Server).is_ok() || is_reference(text),
         // What a mapping holds is looked at by itself.
         Value::Map(_) => true,
         _ => false,
@@ -222,7 +222,7 @@ pattern!(
     SECRET_KEY,
     r#"(?i)[\w.\-]*(?:pas+w|pass?phrase|pwd|secret|token|jaas|private.?key|key\.pem|ssl_key|oauthbearer\.config)[\w.\-]*["']?\s*[:=]"#
 );
-pattern!(URL_KEY, r#"(?i)\burl["']?\s*:"#);
+pattern!(URL_KEY, r#"(?i)\b(?:url|sentinels)["']?\s*:"#);
 pattern!(REFERENCE, r"^[A-Za-z0-9_.-]*:?\$\{[A-Za-z_][A-Za-z0-9_]*\}@?$");
 
 #[cfg(test)]
@@ -305,6 +305,7 @@ mod tests {
             "url: ':hunter2@h'",
             "url: redis://u:hunter2",
             "url: [redis://hunter2]",
+            "sentinels: [redis://s1, redis:/:hunter2@s2]",
         ] {
             let shown = masked(content, true);
             assert!(!shown.contains("hunter2"), "{shown}");

@@ -6,7 +6,9 @@
 //! it and collect problems, a file for each section gives them their meaning (`keys` lists them),
 //! and `problem` draws what was found.
 
+mod client_tls;
 mod cors;
+mod endpoint;
 mod event;
 mod fields;
 mod from;

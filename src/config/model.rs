@@ -7,6 +7,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::RootCertStore;
+use rustls::sign::CertifiedKey;
+
+pub use super::endpoint::Endpoint;
 use super::template::Template;
 
 /// One whole configuration file.
@@ -115,7 +119,7 @@ pub struct Upstream {
 /// The kind of an upstream, named in YAML by its only key.
 #[derive(Debug, Clone)]
 pub enum UpstreamKind {
-    /// `redis: { url, ping_interval, timeout }`
+    /// `redis: { url, sentinels, cluster, tls, ping_interval, timeout }`
     Redis(Redis),
     /// `kafka: { brokers, properties }`
     Kafka(Kafka),
@@ -125,15 +129,54 @@ pub enum UpstreamKind {
     Push,
 }
 
-/// A Redis server.
+/// A Redis server, one that sentinels name, or a cluster.
 #[derive(Debug, Clone)]
 pub struct Redis {
-    /// `redis://` or `rediss://`, with user, password and database as usual.
-    pub url: Secret,
+    /// `url`, `sentinels` and `cluster`: where it is.
+    pub deployment: Deployment,
+    /// `tls`: whom to trust and what to show, where that is not the usual.
+    pub tls: Option<ClientTls>,
     /// `ping_interval`: how often the subscribed link is tried. Default 5 s, 100 ms to 5 min.
     pub ping_interval: Duration,
     /// `timeout`: for connecting and for an answer to a ping. Default 5 s, 100 ms to 5 min.
     pub timeout: Duration,
+}
+
+/// How Redis is run.
+#[derive(Debug, Clone)]
+pub enum Deployment {
+    /// One server.
+    Single(Endpoint),
+    /// The master that sentinels know under the name that stands as `master`'s host.
+    Sentinel {
+        /// Its name, and as whom to enter.
+        master: Endpoint,
+        /// `sentinels`: at least one.
+        sentinels: Vec<Endpoint>,
+    },
+    /// Some nodes of a cluster, at least one, from which the others are learned. They differ in host and port only.
+    Cluster(Vec<Endpoint>),
+}
+
+impl Deployment {
+    /// Every endpoint that the configuration names.
+    pub fn endpoints(&self) -> impl Iterator<Item = &Endpoint> {
+        let (one, list): (Option<&Endpoint>, &[Endpoint]) = match self {
+            Self::Single(endpoint) => (Some(endpoint), &[]),
+            Self::Sentinel { master, sentinels } => (Some(master), sentinels),
+            Self::Cluster(nodes) => (None, nodes),
+        };
+        one.into_iter().chain(list)
+    }
+}
+
+/// `tls:` of a Redis upstream.
+#[derive(Debug, Clone)]
+pub struct ClientTls {
+    /// `ca`: whom to trust instead of the system's authorities.
+    pub roots: Option<Arc<RootCertStore>>,
+    /// `cert` and `key`: what to show to a server that asks.
+    pub certificate: Option<Arc<CertifiedKey>>,
 }
 
 /// A Kafka cluster.
@@ -204,6 +247,8 @@ pub enum Source {
     Pattern(Template),
     /// `topic`: of a `kafka` upstream; may hold path parameters.
     Topic(Template),
+    /// `shard_channel`: of a `redis` upstream, as for SSUBSCRIBE; may hold path parameters.
+    ShardChannel(Template),
     /// `topic` and `key`: of a `kafka` upstream; both may hold path parameters. Each client sees the records of one
     /// key.
     Keyed {

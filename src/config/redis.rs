@@ -1,13 +1,13 @@
-//! `redis:`: the address of a Redis server. Checks the URL without the client, so that a mistake is
-//! told in words that help and without the password.
+//! `redis:`: one Redis server, one that sentinels name, or a cluster.
 
-use std::fmt;
 use std::time::Duration;
 
+use super::client_tls;
+use super::endpoint::{Endpoint, Names};
 use super::fields::{Bounds, Fields};
 use super::keys;
-use super::model::{Redis, Secret};
-use super::tree::Node;
+use super::model::{Deployment, Redis};
+use super::tree::{Node, Value};
 use super::walk::Walk;
 
 const TIME: Bounds<Duration> =
@@ -16,84 +16,79 @@ const TIME: Bounds<Duration> =
 /// Reads the settings of one Redis upstream.
 pub(super) fn read(walk: &Walk<'_>, node: &Node) -> Option<Redis> {
     let fields = Fields::open(walk, node, keys::REDIS)?;
-    let url = fields.required("url", "write it as `redis://HOST:PORT/DB` or, with TLS, `rediss://…`");
     let ping_interval = fields.duration("ping_interval", &TIME).unwrap_or(TIME.default);
     let timeout = fields.duration("timeout", &TIME).unwrap_or(TIME.default);
-    let url = walk.scalar(url?, "the URL of a Redis server")?;
-    if let Err(what) = Endpoint::parse(&url.text) {
-        walk.problem(url.span(), what);
+    let tls = fields.node("tls").and_then(|node| client_tls::read(walk, node));
+    let deployment = read_deployment(walk, &fields)?;
+    if let Some(entry) = fields.entry("tls")
+        && !deployment.endpoints().any(|endpoint| endpoint.tls)
+    {
+        let text =
+            "`tls` is for `rediss://`, and no URL here says so; change the URL's scheme, or remove `tls`";
+        walk.problem(entry.key.span, text);
+    }
+    Some(Redis { deployment, tls, ping_interval, timeout })
+}
+
+fn read_deployment(walk: &Walk<'_>, fields: &Fields<'_>) -> Option<Deployment> {
+    let url = fields.required("url", "write it as `redis://HOST:PORT/DB` or, with TLS, `rediss://…`");
+    let cluster = fields.flag("cluster").unwrap_or(false);
+    let sentinels = fields.node("sentinels").map(|node| read_list(walk, node, Names::Sentinel));
+    let Some(sentinels) = sentinels else {
+        return if cluster {
+            read_cluster(walk, url?)
+        } else {
+            read_one(walk, url?, Names::Server).map(Deployment::Single)
+        };
+    };
+    if cluster && let (Some(cluster), Some(sentinels)) = (fields.entry("cluster"), fields.entry("sentinels"))
+    {
+        let text = "a cluster fails over by itself and has no sentinels; keep one of the two";
+        walk.conflict(cluster.key.span, text, sentinels.key.span, "the sentinels");
         return None;
     }
-    Some(Redis { url: Secret::new(url.text), ping_interval, timeout })
+    let master = read_one(walk, url?, Names::Master)?;
+    Some(Deployment::Sentinel { master, sentinels: sentinels? })
 }
 
-/// The part of a Redis URL that may be shown.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Endpoint<'u> {
-    scheme: &'u str,
-    host: &'u str,
-    port: u16,
-    database: u32,
-}
+const URL: &str = "the URL of a Redis server";
 
-impl<'u> Endpoint<'u> {
-    /// Takes `redis://[user][:password]@host[:port][/db]` apart.
-    ///
-    /// # Errors
-    /// A sentence that quotes nothing of the URL.
-    pub fn parse(url: &'u str) -> Result<Self, &'static str> {
-        let (scheme, rest) =
-            url.split_once("://").ok_or("a Redis URL begins with `redis://` or, with TLS, `rediss://`")?;
-        if !matches!(scheme, "redis" | "rediss") {
-            return Err("the scheme of a Redis URL is `redis` or, with TLS, `rediss`");
-        }
-        let (userinfo, place) = rest.rsplit_once('@').map_or(("", rest), |(user, place)| (user, place));
-        if userinfo.contains(['/', '?', '#', '@']) {
-            return Err(
-                "the user or password of this Redis URL holds one of `/ ? # @`; percent-encode it (`%2F %3F %23 %40`)",
-            );
-        }
-        if url.chars().any(|c| c.is_whitespace() || c.is_control()) {
-            return Err("this Redis URL holds a blank or a control character; percent-encode it");
-        }
-        if place.contains(['?', '#']) {
-            return Err(
-                "a Redis URL takes no `?` or `#` here; remove it, or percent-encode it (`%3F %23`) if it is part of the password",
-            );
-        }
-        let (authority, database) = place.split_once('/').unwrap_or((place, ""));
-        let (host, port) = split_port(authority)?;
-        let database = match database {
-            "" => 0,
-            digits => parse_number(digits)
-                .ok_or("the path of a Redis URL is the number of a database, such as `/0`")?,
-        };
-        Ok(Self { scheme, host, port, database })
+fn read_one(walk: &Walk<'_>, node: &Node, names: Names) -> Option<Endpoint> {
+    if let Value::List(_) = &node.value {
+        let text = format!("expected {URL}, found a list; only a cluster has several, with `cluster: true`");
+        walk.problem(node.span, text);
+        return None;
     }
+    let url = walk.scalar(node, URL)?;
+    Endpoint::parse(&url.text, names).map_err(|what| walk.problem(url.span(), what)).ok()
 }
 
-impl fmt::Display for Endpoint<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}://{}:{}/{}", self.scheme, self.host, self.port, self.database)
+/// All of them, or none where one has a problem.
+fn read_list(walk: &Walk<'_>, node: &Node, names: Names) -> Option<Vec<Endpoint>> {
+    let nodes = walk.one_or_more(node, URL)?;
+    let read: Vec<_> = nodes.iter().map(|node| read_one(walk, node, names)).collect();
+    read.into_iter().collect()
+}
+
+fn read_cluster(walk: &Walk<'_>, node: &Node) -> Option<Deployment> {
+    let nodes = read_list(walk, node, Names::Server)?;
+    let first = &nodes[0];
+    let place = |at: usize| match &node.value {
+        Value::List(items) => items[at].span,
+        _ => node.span,
+    };
+    for (at, endpoint) in nodes.iter().enumerate() {
+        if endpoint.database != 0 {
+            walk.problem(place(at), "a cluster has no database but 0; leave it out of this Redis URL");
+        }
+        if *endpoint != (Endpoint { database: endpoint.database, ..first.at(&endpoint.host, endpoint.port) })
+        {
+            let text = "the scheme, user or password of this Redis URL differs from the first one's, which holds for \
+                        every node of the cluster; write the same";
+            walk.problem(place(at), text);
+        }
     }
-}
-
-fn split_port(authority: &str) -> Result<(&str, u16), &'static str> {
-    let colon = authority.rfind(':').filter(|colon| !authority[*colon..].contains(']'));
-    let (host, port) =
-        colon.map_or((authority, "6379"), |colon| (&authority[..colon], &authority[colon + 1..]));
-    let port = parse_number(port).filter(|port| *port > 0).and_then(|port| u16::try_from(port).ok());
-    let port = port.ok_or("the port of this Redis URL is not a number from 1 to 65535 (a password stands before the host: `redis://:PASSWORD@HOST`)")?;
-    if !super::hosts::is_host(host) {
-        return Err(
-            "the host of this Redis URL is not a host name or address; IPv6 addresses stand in brackets",
-        );
-    }
-    Ok((host, port))
-}
-
-fn parse_number(digits: &str) -> Option<u32> {
-    digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok())?
+    Some(Deployment::Cluster(nodes))
 }
 
 #[cfg(test)]
@@ -102,62 +97,50 @@ mod tests {
     use crate::config::UpstreamKind;
     use crate::config::testing::{expect, sound};
 
-    #[test]
-    fn urls() {
-        let shown = |url| Endpoint::parse(url).unwrap().to_string();
-        assert_eq!(shown("redis://localhost"), "redis://localhost:6379/0");
-        assert_eq!(shown("rediss://:s3cr%40t@redis.internal:6380/2"), "rediss://redis.internal:6380/2");
-        assert_eq!(shown("redis://user:pass@10.0.0.1/"), "redis://10.0.0.1:6379/0");
-        assert_eq!(shown("redis://[::1]:7000/1"), "redis://[::1]:7000/1");
-        assert_eq!(shown("redis://[::1]"), "redis://[::1]:6379/0");
-    }
-
-    #[test]
-    fn no_urls() {
-        for (url, part) in [
-            ("", "begins with"),
-            ("localhost:6379", "begins with"),
-            ("http://h", "scheme"),
-            ("redis://", "host"),
-            ("redis://h:0", "port"),
-            ("redis://h:x", "port"),
-            ("redis://h:65536", "port"),
-            ("redis://h:", "port"),
-            ("redis://u:pa/ss@h", "percent-encode"),
-            ("redis://u:pa@ss@h", "percent-encode"),
-            ("redis://u:pa ss@h", "blank"),
-            ("redis://h/x", "database"),
-            ("redis://h/0?protocol=3", "`?`"),
-            ("redis://::1", "host"),
-            ("redis://a..b", "host"),
-        ] {
-            let what = Endpoint::parse(url).unwrap_err();
-            assert!(what.contains(part), "{url}: {what}");
-        }
-    }
-
     fn with(keys: &str) -> String {
         format!(
             "server: {{ tls: none }}\nupstreams:\n  r:\n    redis: {{ {keys} }}\nroutes: [{{ path: /r, from: {{ upstream: r, channel: c }} }}]\n"
         )
     }
 
-    #[test]
-    fn settings() {
-        let read = |text: &str| match sound(text).upstreams.remove(0).kind {
+    fn redis(keys: &str) -> Redis {
+        match sound(&with(keys)).upstreams.remove(0).kind {
             UpstreamKind::Redis(redis) => redis,
             other => panic!("{other:?}"),
-        };
-        let redis = read(&with("url: redis://h"));
+        }
+    }
+
+    fn shown(keys: &str) -> Vec<String> {
+        redis(keys).deployment.endpoints().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn settings() {
+        let plain = redis("url: redis://h");
+        assert_eq!((plain.ping_interval.as_secs(), plain.timeout.as_secs()), (5, 5));
+        let full = redis("url: 'rediss://:${REDIS_PASSWORD}@h:1/2', ping_interval: 100ms, timeout: 5m");
+        let Deployment::Single(endpoint) = &full.deployment else { panic!("{full:?}") };
+        assert_eq!(endpoint.password.as_ref().unwrap().expose(), "hunter2");
+        assert_eq!((full.ping_interval.as_millis(), full.timeout.as_secs()), (100, 300));
+        assert!(!format!("{full:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn deployments() {
+        assert_eq!(shown("url: redis://h, cluster: false"), ["redis://h:6379/0"]);
+        assert_eq!(shown("url: redis://h:1, cluster: true"), ["redis://h:1/0"]);
         assert_eq!(
-            (redis.url.expose(), redis.ping_interval.as_secs(), redis.timeout.as_secs()),
-            ("redis://h", 5, 5)
+            shown("url: [rediss://u:p@a:1, rediss://u:p@b:2], cluster: true"),
+            ["rediss://a:1/0", "rediss://b:2/0"]
         );
-        let redis =
-            read(&with("url: 'rediss://:${REDIS_PASSWORD}@h:1/2', ping_interval: 100ms, timeout: 5m"));
-        assert_eq!(redis.url.expose(), "rediss://:hunter2@h:1/2");
-        assert_eq!((redis.ping_interval.as_millis(), redis.timeout.as_secs()), (100, 300));
-        assert!(!format!("{redis:?}").contains("hunter2"));
+        assert_eq!(
+            shown("url: redis://u:p@main/2, sentinels: ['redis://s1', 'redis://:x@s2:1']"),
+            ["redis://main/2", "redis://s1:26379/0", "redis://s2:1/0"]
+        );
+        assert_eq!(
+            shown("url: redis://main, sentinels: redis://s1"),
+            ["redis://main/0", "redis://s1:26379/0"]
+        );
     }
 
     #[test]
@@ -165,11 +148,32 @@ mod tests {
         expect(&with(""), &[(4, 12, "`redis` lacks `url`; write it as `redis://HOST:PORT/DB`")]);
         expect(&with("url: redis://h, ping_interval: 99ms"), &[(4, 45, "it must be from 100ms to 5m")]);
         expect(&with("url: redis://h, timeout: 6m"), &[(4, 39, "it must be from 100ms to 5m")]);
-        expect(&with("url: [a]"), &[(4, 19, "expected the URL of a Redis server, found a list")]);
+        expect(
+            &with("url: [a]"),
+            &[(4, 19, "expected the URL of a Redis server, found a list; only a cluster")],
+        );
         expect(
             &with("uri: redis://h"),
             &[(4, 12, "lacks `url`"), (4, 14, "unknown key `uri` in `redis`; did you mean `url`?")],
         );
+    }
+
+    #[test]
+    fn problems_of_deployments() {
+        for (keys, column, text) in [
+            ("url: redis://h:1, sentinels: redis://s", 19, "the name of a master, which has no port"),
+            ("url: redis://h, sentinels: [redis://s, x]", 53, "a Redis URL begins with"),
+            ("url: redis://h, sentinels: []", 41, "this list is empty; it needs the URL of a Redis server"),
+            ("url: redis://h, sentinels: redis://s/1", 41, "a sentinel has no databases"),
+            ("url: redis://h, cluster: yes", 39, "`yes` is neither `true` nor `false`"),
+            ("url: redis://h/1, cluster: true", 19, "a cluster has no database but 0"),
+            ("url: [redis://h/0, redis://h/1], cluster: true", 33, "a cluster has no database but 0"),
+            ("url: [redis://h, rediss://h], cluster: true", 31, "differs from the first one's"),
+            ("url: [redis://h, 'redis://:hunter2@h'], cluster: true", 31, "differs from the first one's"),
+            ("url: redis://h, cluster: true, sentinels: redis://s", 30, "a cluster fails over by itself"),
+        ] {
+            expect(&with(keys), &[(4, column, text)]);
+        }
     }
 
     #[test]

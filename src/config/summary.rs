@@ -3,8 +3,8 @@
 
 use std::fmt::Write as _;
 
-use super::model::{Config, Origins, Route, Source, Tls, UpstreamKind};
-use super::redis::Endpoint;
+use super::endpoint::Endpoint;
+use super::model::{Config, Deployment, Origins, Redis, Route, Source, Tls, UpstreamKind};
 use super::units::show_duration;
 
 /// Describes what would be served, one thing a line.
@@ -55,13 +55,26 @@ fn tls(tls: &Tls) -> String {
 
 fn endpoint(kind: &UpstreamKind) -> (&'static str, String) {
     match kind {
-        UpstreamKind::Redis(redis) => {
-            ("redis", Endpoint::parse(redis.url.expose()).map(|e| e.to_string()).unwrap_or_default())
-        }
+        UpstreamKind::Redis(redis) => ("redis", redis_endpoint(redis)),
         UpstreamKind::Kafka(kafka) => ("kafka", kafka.brokers.join(", ")),
         UpstreamKind::Ticker(ticker) => ("ticker", format!("every {}", show_duration(ticker.every))),
         UpstreamKind::Push => ("push", "POST /publish/<channel> on the admin listener".to_owned()),
     }
+}
+
+fn redis_endpoint(redis: &Redis) -> String {
+    let list =
+        |endpoints: &[Endpoint]| endpoints.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let mut text = match &redis.deployment {
+        Deployment::Single(endpoint) => endpoint.to_string(),
+        Deployment::Sentinel { master, sentinels } => format!("{master} by sentinels {}", list(sentinels)),
+        Deployment::Cluster(nodes) => format!("cluster {}", list(nodes)),
+    };
+    if let Some(tls) = &redis.tls {
+        text.push_str(if tls.roots.is_some() { ", own CA" } else { "" });
+        text.push_str(if tls.certificate.is_some() { ", client certificate" } else { "" });
+    }
+    text
 }
 
 fn row(config: &Config, route: &Route) -> Vec<String> {
@@ -70,6 +83,7 @@ fn row(config: &Config, route: &Route) -> Vec<String> {
     let source = match &route.source {
         Source::Channel(name) => format!("channel {}", quiet(name)),
         Source::Pattern(name) => format!("pattern {}", quiet(name)),
+        Source::ShardChannel(name) => format!("shard channel {}", quiet(name)),
         Source::Topic(name) => format!("topic {}", quiet(name)),
         Source::Keyed { topic, key, .. } => format!("topic {} key {}", quiet(topic), quiet(key)),
         Source::Ticker => String::new(),
@@ -115,11 +129,14 @@ mod tests {
 server: { listen: ['127.0.0.1:8443', '[::1]:0'], tls: self_signed }
 upstreams:
   cache: { redis: { url: 'rediss://me:${HIDDEN}@redis.internal:6380/2' } }
+  ha: { redis: { url: 'redis://:hunter2@main', sentinels: ['redis://:hunter2@s1', 'redis://s2:1'] } }
+  shards: { redis: { url: ['redis://:hunter2@n1:7000', 'redis://:hunter2@n2:7000'], cluster: true } }
   bus: { kafka: { brokers: ['a:1', 'b:2'], properties: { sasl.password: hunter2 } } }
   t: { ticker: { every: 90s } }
   p: { push: }
 routes:
   - { path: '/a/{x}', from: { upstream: cache, channel: 'c:{x}' } }
+  - { path: '/s/{x}', from: { upstream: shards, shard_channel: 'c:{x}' } }
   - { path: /b, host: shop.example, from: { upstream: bus, topic: o }, event: '{key}', tombstone: { event: gone }, cors: { origins: '*' } }
   - { path: /t, from: { upstream: t }, event: \"a\", cors: { origins: https://a, credentials: true } }
   - { path: /p, from: { upstream: p, channel: \"c\\nd\" } }
@@ -133,15 +150,18 @@ listen
 admin
   127.0.0.1:9090
 upstreams
-  cache  redis   rediss://redis.internal:6380/2
-  bus    kafka   a:1, b:2
-  t      ticker  every 1m30s
-  p      push    POST /publish/<channel> on the admin listener
+  cache   redis   rediss://redis.internal:6380/2
+  ha      redis   redis://main/0 by sentinels redis://s1:26379/0, redis://s2:1/0
+  shards  redis   cluster redis://n1:7000/0, redis://n2:7000/0
+  bus     kafka   a:1, b:2
+  t       ticker  every 1m30s
+  p       push    POST /publish/<channel> on the admin listener
 routes
-  /a/{x}          <-  redis cache channel c:{x}  no event name                 no cors
-  shop.example/b  <-  kafka bus topic o          event {key}, tombstones gone  cors *
-  /t              <-  ticker t                   event a                       cors https://a, with credentials
-  /p              <-  push p channel c\u{fffd}d         no event name                 no cors
+  /a/{x}          <-  redis cache channel c:{x}         no event name                 no cors
+  /s/{x}          <-  redis shards shard channel c:{x}  no event name                 no cors
+  shop.example/b  <-  kafka bus topic o                 event {key}, tombstones gone  cors *
+  /t              <-  ticker t                          event a                       cors https://a, with credentials
+  /p              <-  push p channel c\u{fffd}d                no event name                 no cors
 "
         );
     }

@@ -187,8 +187,12 @@ fn the_example_with_its_alternatives_is_sound() {
     let folder = std::env::temp_dir().join(format!("ssegate-example-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
-    std::fs::write(folder.join("fullchain.pem"), made.cert.pem()).unwrap();
-    std::fs::write(folder.join("privkey.pem"), made.signing_key.serialize_pem()).unwrap();
+    for name in ["fullchain.pem", "redis-ca.pem", "redis.pem"] {
+        std::fs::write(folder.join(name), made.cert.pem()).unwrap();
+    }
+    for name in ["privkey.pem", "redis.key"] {
+        std::fs::write(folder.join(name), made.signing_key.serialize_pem()).unwrap();
+    }
     let text = with_alternatives().replace("/etc/ssegate/tls", &folder.display().to_string());
     assert!(matches!(sound(&text).server.tls, Tls::Certificate(_)));
     std::fs::remove_dir_all(&folder).unwrap();

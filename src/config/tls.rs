@@ -44,13 +44,18 @@ fn read_tls(walk: &Walk<'_>, node: &Node) -> Option<Tls> {
 
 fn read_certificate(walk: &Walk<'_>, node: &Node) -> Option<Tls> {
     let fields = Fields::open(walk, node, keys::TLS)?;
+    read_pair(walk, &fields, node).map(Tls::Certificate)
+}
+
+/// Reads `cert` and `key` of a section, which must fit each other.
+pub(super) fn read_pair(walk: &Walk<'_>, fields: &Fields<'_>, node: &Node) -> Option<Arc<CertifiedKey>> {
     let cert = fields.required("cert", "it names the PEM file of the certificate and its chain");
     let key = fields.required("key", "it names the PEM file of the private key");
     let chain = cert.and_then(|node| from_file(walk, node, read_chain));
     let private = key.and_then(|node| from_file(walk, node, read_key));
     let (chain, private, key) = (chain?, private?, key?);
     match CertifiedKey::from_der(chain, private, &default_provider()) {
-        Ok(certified) => Some(Tls::Certificate(Arc::new(certified))),
+        Ok(certified) => Some(Arc::new(certified)),
         Err(rustls::Error::InconsistentKeys(_)) => {
             walk.problem(key.span, "this private key does not belong to the certificate in `cert`; name the key it was issued for");
             None
@@ -62,14 +67,20 @@ fn read_certificate(walk: &Walk<'_>, node: &Node) -> Option<Tls> {
     }
 }
 
-fn from_file<T>(walk: &Walk<'_>, node: &Node, read: fn(&[u8]) -> Result<T, &'static str>) -> Option<T> {
+/// Reads a PEM file whose path is the value.
+pub(super) fn from_file<T>(
+    walk: &Walk<'_>,
+    node: &Node,
+    read: fn(&[u8]) -> Result<T, &'static str>,
+) -> Option<T> {
     let pem = walk.file(node, "the path of a PEM file")?;
     read(&pem).map_err(|what| walk.problem(node.span, what)).ok()
 }
 
 const DAMAGED: &str = "this file is damaged: one of its PEM sections cannot be decoded; write it anew";
 
-fn read_chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, &'static str> {
+/// The certificates of a PEM file: at least one.
+pub(super) fn read_chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, &'static str> {
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     match chain {
         Ok(chain) if chain.is_empty() => {

@@ -86,9 +86,10 @@ impl Route {
     /// The feed of a route whose source and shape have no parameters: held always. `None` for any other.
     pub fn held_feed(&self) -> Option<FeedKey> {
         let in_source = match &self.config.source {
-            config::Source::Channel(name) | config::Source::Pattern(name) | config::Source::Topic(name) => {
-                name.has_params()
-            }
+            config::Source::Channel(name)
+            | config::Source::Pattern(name)
+            | config::Source::ShardChannel(name)
+            | config::Source::Topic(name) => name.has_params(),
             config::Source::Keyed { topic, .. } => topic.has_params(),
             config::Source::Ticker => false,
         };
@@ -129,6 +130,7 @@ impl Route {
         };
         let source = match &self.config.source {
             config::Source::Channel(name) => Source::Channel(name.fill(param).into()),
+            config::Source::ShardChannel(name) => Source::ShardChannel(name.fill(param).into()),
             config::Source::Topic(name) => Source::Topic(name.fill(param).into()),
             config::Source::Keyed { topic, partitioner, .. } => {
                 Source::Keyed(topic.fill(param).into(), *partitioner)

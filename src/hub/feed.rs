@@ -21,6 +21,8 @@ pub enum Source {
     Channel(Arc<str>),
     /// A Redis pattern.
     Pattern(Arc<str>),
+    /// A Redis shard channel.
+    ShardChannel(Arc<str>),
     /// A Kafka topic.
     Topic(Arc<str>),
     /// A Kafka topic of which each reader sees one key.
@@ -33,7 +35,11 @@ impl Source {
     /// Its name, as operators know it.
     pub fn name(&self) -> &str {
         match self {
-            Self::Channel(name) | Self::Pattern(name) | Self::Topic(name) | Self::Keyed(name, _) => name,
+            Self::Channel(name)
+            | Self::Pattern(name)
+            | Self::ShardChannel(name)
+            | Self::Topic(name)
+            | Self::Keyed(name, _) => name,
             Self::Ticker => "ticker",
         }
     }

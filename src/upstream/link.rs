@@ -21,8 +21,8 @@ pub struct Link {
     metrics: UpstreamMetrics,
     health: Mutex<Health>,
     tried: watch::Sender<bool>,
-    /// When the link was last known to be good, in milliseconds since the epoch.
-    alive: AtomicU64,
+    /// When this session came up, in milliseconds since the epoch.
+    up_at: AtomicU64,
     /// Whether this session has been up.
     was_up: AtomicBool,
     said: Mutex<Said>,
@@ -52,7 +52,7 @@ impl Link {
             metrics,
             health: Mutex::new(Health { up: false, since, last_error: None, reconnects: 0 }),
             tried: watch::Sender::new(false),
-            alive: AtomicU64::new(0),
+            up_at: AtomicU64::new(0),
             was_up: AtomicBool::new(false),
             said: Mutex::default(),
             causes: Mutex::default(),
@@ -82,12 +82,13 @@ impl Link {
 
     /// The link stands.
     pub(super) fn up(&self) {
-        self.alive_at(SystemTime::now());
         self.was_up.store(true, Ordering::Relaxed);
         let mut health = self.health.lock();
         if !health.up {
             health.up = true;
             health.since = SystemTime::now();
+            let time = health.since.duration_since(UNIX_EPOCH).unwrap_or_default();
+            self.up_at.store(time.as_millis() as u64, Ordering::Relaxed);
             self.metrics.up.set(1);
             tracing::info!(upstream = %self.name, "upstream is up");
         }
@@ -96,12 +97,6 @@ impl Link {
     /// What was wanted at first is subscribed to.
     pub(super) fn settled(&self) {
         self.tried.send_replace(true);
-    }
-
-    /// The link was known to be good at this time: what the peer sent before it has come in.
-    pub(super) fn alive_at(&self, time: SystemTime) {
-        let time = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.alive.store(time.as_millis() as u64, Ordering::Relaxed);
     }
 
     /// The link is down. Said once for each reason, not once for each attempt.
@@ -141,9 +136,10 @@ impl Link {
         self.was_up.swap(false, Ordering::Relaxed)
     }
 
-    /// Every feed lost its link, at some time after it was last known to be good.
+    /// Every feed lost its link, at some time after it came up. A session that knows better has lost its feeds itself,
+    /// and the first to say so counts.
     pub(super) fn lose_feeds(&self) {
-        let since = UNIX_EPOCH + Duration::from_millis(self.alive.load(Ordering::Relaxed));
+        let since = UNIX_EPOCH + Duration::from_millis(self.up_at.load(Ordering::Relaxed));
         self.wanted.for_each(|feed| feed.lose(since));
     }
 

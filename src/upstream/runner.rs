@@ -13,9 +13,30 @@ use super::link::Link;
 /// The wait before the second attempt, and the longest one.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 
+/// How long to wait before the next attempt: longer each time, jittered.
+pub(super) struct Backoff(Duration);
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self(BACKOFF.0)
+    }
+}
+
+impl Backoff {
+    /// The wait after a link that was up for `lasted`. One that lasted long begins anew.
+    pub(super) fn wait_after(&mut self, lasted: Duration) -> Duration {
+        if lasted > BACKOFF.1 {
+            self.0 = BACKOFF.0;
+        }
+        let wait = self.0.mul_f64(rand::random_range(0.5..1.0));
+        self.0 = (self.0 * 2).min(BACKOFF.1);
+        wait
+    }
+}
+
 /// Runs sessions of `upstream` one after the other. Ends only by being dropped.
 pub(super) async fn run<U: Upstream>(upstream: Arc<U>, link: Arc<Link>) {
-    let mut wait = BACKOFF.0;
+    let mut backoff = Backoff::default();
     loop {
         let began = Instant::now();
         let session = Arc::clone(&upstream).session(Arc::clone(&link));
@@ -28,11 +49,8 @@ pub(super) async fn run<U: Upstream>(upstream: Arc<U>, link: Arc<Link>) {
         if U::LOSSY && was_up {
             link.lose_feeds();
         }
-        if was_up && began.elapsed() > BACKOFF.1 {
-            wait = BACKOFF.0;
-        }
-        tokio::time::sleep(wait.mul_f64(rand::random_range(0.5..1.0))).await;
-        wait = (wait * 2).min(BACKOFF.1);
+        let lasted = if was_up { began.elapsed() } else { Duration::ZERO };
+        tokio::time::sleep(backoff.wait_after(lasted)).await;
         link.reconnecting();
     }
 }

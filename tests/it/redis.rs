@@ -2,10 +2,13 @@
 
 use std::time::{Duration, SystemTime};
 
+use rustix::process::Signal;
+
 use crate::support::eventsource::{EventSource, Options};
 use crate::support::proxy::Proxy;
 use crate::support::redis::Redis;
 use crate::support::ssegate::Ssegate;
+use crate::support::wait::eventually;
 
 fn config(url: &str) -> String {
     format!(
@@ -101,7 +104,8 @@ async fn a_lost_server_ends_no_stream_and_is_told_with_its_span() {
     let status = ssegate.status().await;
     let upstream = &status["upstreams"][0];
     assert_eq!(upstream["up"], true);
-    assert!(upstream["last_error"]["error"].is_string(), "{upstream}");
+    let error = upstream["last_error"]["error"].as_str().unwrap();
+    assert!(error.contains(&format!("127.0.0.1:{}", redis.port())), "it names the address: {error}");
     assert!(upstream["reconnects"].as_u64().unwrap() > 0);
 }
 
@@ -190,6 +194,109 @@ routes: [ {{ path: "/e/{{name}}", from: {{ upstream: cache, channel: "{{name}}" 
     closed.next_named("stream.position").await;
     redis.publish("closed:1", "at last").await;
     assert_eq!(closed.next().await.data, "at last");
+}
+
+#[tokio::test]
+async fn keyspace_notifications_are_a_pattern() {
+    let redis = Redis::start().await;
+    redis.say::<()>("CONFIG SET notify-keyspace-events K$").await;
+    let ssegate = Ssegate::start(format!(
+        r#"
+upstreams: {{ cache: {{ redis: {{ url: "{}" }} }} }}
+routes:
+  - path: /carts
+    from: {{ upstream: cache, pattern: "__keyspace@0__:cart:*" }}
+    event: "{{channel}}"
+"#,
+        redis.url()
+    ))
+    .await;
+    let mut carts = EventSource::connect(ssegate.url("/carts"), Options::http2()).await;
+    carts.next_named("stream.position").await;
+    redis.say::<()>("SET other:1 x").await;
+    redis.say::<()>("SET cart:7 apples").await;
+    redis.say::<()>("APPEND cart:7 ,pears").await;
+    for command in ["set", "append"] {
+        let event = carts.next().await;
+        assert_eq!((&*event.event, &*event.data), ("__keyspace@0__:cart:7", command));
+    }
+}
+
+#[tokio::test]
+async fn shard_channels_of_a_server_that_is_no_cluster() {
+    let mut redis = Redis::start().await;
+    let ssegate = Ssegate::start(format!(
+        r#"
+upstreams: {{ cache: {{ redis: {{ url: "{}", ping_interval: 200ms }} }} }}
+routes:
+  - {{ path: "/rooms/{{room}}", from: {{ upstream: cache, shard_channel: "room:{{room}}" }}, event: "{{channel}}" }}
+  - {{ path: /channel, from: {{ upstream: cache, channel: "room:1" }} }}
+"#,
+        redis.url()
+    ))
+    .await;
+    let mut first = EventSource::connect(ssegate.url("/rooms/1"), Options::http2()).await;
+    let mut second = EventSource::connect(ssegate.url("/rooms/2"), Options::http2()).await;
+    let mut channel = EventSource::connect(ssegate.url("/channel"), Options::http2()).await;
+    for stream in [&mut first, &mut second, &mut channel] {
+        stream.next_named("stream.position").await;
+    }
+    redis.say::<()>("SPUBLISH room:1 one").await;
+    redis.say::<()>("SPUBLISH room:2 two").await;
+    redis.publish("room:1", "not sharded").await;
+    let event = first.next().await;
+    assert_eq!((&*event.event, &*event.data), ("room:1", "one"));
+    assert_eq!(second.next().await.data, "two");
+    assert_eq!(channel.next().await.data, "not sharded", "a channel and a shard channel of one name are two");
+    redis.restart().await;
+    assert_eq!(first.next_gap().await["reason"], "upstream_lost");
+}
+
+#[tokio::test]
+async fn being_cut_off_for_reading_too_slowly_is_explained() {
+    let redis = Redis::start().await;
+    redis
+        .command::<()>(
+            ::redis::cmd("CONFIG").arg("SET").arg("client-output-buffer-limit").arg("pubsub 64kb 64kb 1"),
+        )
+        .await;
+    let mut ssegate = Ssegate::start(config(&redis.url())).await;
+    let mut news = EventSource::connect(ssegate.url("/news"), Options::http1()).await;
+    news.next_named("stream.position").await;
+    ssegate.signal(Signal::STOP);
+    // Until the kernel's buffers are full, then Redis's own, and it cuts.
+    let payload = "x".repeat(64 * 1024);
+    eventually("Redis to cut ssegate off", async || {
+        redis.publish("news", &payload).await;
+        let left = redis.subscribers("news").await;
+        if left == 0 { Ok(()) } else { Err("not yet") }
+    })
+    .await;
+    ssegate.signal(Signal::CONT);
+    let explained = |line: &serde_json::Value| {
+        line["cause"].as_str().is_some_and(|cause| cause.contains("client-output-buffer-limit"))
+    };
+    let line = ssegate.wait_log("the explanation", explained).await;
+    let cause = line["cause"].as_str().unwrap();
+    assert!(
+        cause.contains(&format!("127.0.0.1:{}", redis.port())) && cause.contains("CONFIG SET"),
+        "{cause}"
+    );
+    redis.until_subscribed("news", 1).await;
+    let status = ssegate.status().await.to_string();
+    assert!(status.contains("client-output-buffer-limit"), "{status}");
+}
+
+#[tokio::test]
+async fn a_user_that_may_not_ping_is_told_so() {
+    let redis = Redis::start().await;
+    redis.say::<()>("ACL SETUSER gate on nopass &* -@all +subscribe").await;
+    let ssegate = Ssegate::start(config(&format!("redis://gate:any@127.0.0.1:{}", redis.port()))).await;
+    let down = ssegate
+        .wait_log("the refusal", |line| line["message"].as_str().unwrap_or_default().contains("is down"))
+        .await;
+    let cause = down["cause"].as_str().unwrap();
+    assert!(cause.contains("NOPERM") && cause.contains("ping"), "{cause}");
 }
 
 #[tokio::test]

@@ -1,7 +1,10 @@
 //! A real redis-server of the test's own, to publish to, kill, pause and bring back.
 //!
 //! A handle belongs to the runtime of one test. The server keeps nothing on disk: after a restart it
-//! is empty, as a pub/sub server is.
+//! is empty, as a pub/sub server is. [`cluster`] and [`sentinel`] put several together.
+
+pub mod cluster;
+pub mod sentinel;
 
 use std::fs;
 use std::path::PathBuf;
@@ -14,14 +17,23 @@ use tempfile::TempDir;
 use tokio::sync::Mutex;
 
 use super::child::{self, Child};
+use super::tls::{Leaf, TestCa};
 use super::wait::{DEADLINE, eventually};
 use super::{ports, scratch};
+
+/// A command of words that are parted by blanks.
+fn command(words: &str) -> redis::Cmd {
+    let words: Vec<&str> = words.split(' ').collect();
+    redis::cmd(words[0]).arg(&words[1..]).take()
+}
 
 /// A running (or killed) redis-server.
 pub struct Redis {
     server: Option<Child>,
     port: u16,
     password: Option<String>,
+    /// Further arguments of redis-server.
+    args: Vec<String>,
     dir: TempDir,
     /// The rig's own connection, opened at first use and after each restart.
     link: Mutex<Option<MultiplexedConnection>>,
@@ -30,17 +42,33 @@ pub struct Redis {
 impl Redis {
     /// Starts a server on a free port and waits until it answers.
     pub async fn start() -> Self {
-        Self::start_with(None).await
+        Self::start_with(None, &[]).await
     }
 
     /// The same, asking for `password` (of the default user).
     pub async fn start_secured(password: &str) -> Self {
-        Self::start_with(Some(password.into())).await
+        Self::start_with(Some(password.into()), &[]).await
     }
 
-    async fn start_with(password: Option<String>) -> Self {
+    /// The same as [`Self::start`], with further arguments.
+    pub async fn start_args(args: &[&str]) -> Self {
+        Self::start_with(None, args).await
+    }
+
+    /// One that also listens with TLS, on the port returned, shows `leaf`, and wants certificates of `ca`.
+    pub async fn start_tls(ca: &TestCa, leaf: &Leaf) -> (Self, u16) {
+        let (port, path) = (ports::free(), |path: &PathBuf| path.display().to_string());
+        let (port_arg, ca, cert, key) =
+            (port.to_string(), path(&ca.cert_path()), path(&leaf.cert), path(&leaf.key));
+        let files = ["--tls-ca-cert-file", &ca, "--tls-cert-file", &cert, "--tls-key-file", &key];
+        let args = ["--tls-port", &port_arg, "--tls-auth-clients", "yes"];
+        (Self::start_args(&[&args[..], &files[..]].concat()).await, port)
+    }
+
+    async fn start_with(password: Option<String>, args: &[&str]) -> Self {
+        let args = args.iter().map(|&arg| arg.to_owned()).collect();
         let dir = scratch::dir("redis");
-        let mut redis = Self { server: None, port: 0, password, dir, link: Mutex::new(None) };
+        let mut redis = Self { server: None, port: 0, password, args, dir, link: Mutex::new(None) };
         for _ in 0..3 {
             redis.port = ports::free();
             if redis.launch().await {
@@ -61,6 +89,11 @@ impl Redis {
     /// Its port on 127.0.0.1, for a [`super::proxy::Proxy`].
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Whether it has not been killed.
+    pub fn is_running(&self) -> bool {
+        self.server.is_some()
     }
 
     /// SIGKILL: every connection ends, the port refuses.
@@ -134,6 +167,16 @@ impl Redis {
         self.command(redis::cmd("CLIENT").arg("KILL").arg("TYPE").arg("pubsub")).await
     }
 
+    /// Any command, which the server may refuse.
+    pub async fn try_command<T: FromRedisValue>(&self, command: &redis::Cmd) -> RedisResult<T> {
+        command.query_async(&mut self.connection().await).await
+    }
+
+    /// Any command, its words parted by blanks.
+    pub async fn say<T: FromRedisValue>(&self, words: &str) -> T {
+        self.command(&command(words)).await
+    }
+
     /// Any command.
     pub async fn command<T: FromRedisValue>(&self, command: &redis::Cmd) -> T {
         command.query_async(&mut self.connection().await).await.expect("redis answers")
@@ -180,6 +223,7 @@ impl Redis {
         command.args(["--bind", "127.0.0.1", "--port", &self.port.to_string()]);
         command.args(["--save", "", "--appendonly", "no", "--daemonize", "no"]);
         command.arg("--dir").arg(self.dir.path()).arg("--logfile").arg(self.log_file());
+        command.args(&self.args);
         if let Some(password) = &self.password {
             command.args(["--requirepass", password]);
         }

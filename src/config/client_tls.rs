@@ -1,0 +1,123 @@
+//! `tls:` of a Redis upstream: the authority to trust instead of the system's, and the certificate to show.
+//! Files are read and proven here, so that a mistake is told before anything is served.
+
+use std::sync::Arc;
+
+use rustls::RootCertStore;
+
+use super::fields::Fields;
+use super::keys;
+use super::model::ClientTls;
+use super::tls;
+use super::tree::Node;
+use super::walk::Walk;
+
+/// Reads `tls`; all of its keys may be left out.
+pub(super) fn read(walk: &Walk<'_>, node: &Node) -> Option<ClientTls> {
+    let fields = Fields::open(walk, node, keys::REDIS_TLS)?;
+    let ca = fields.node("ca").map(|node| read_roots(walk, node));
+    let shows_one = fields.entry("cert").is_some() || fields.entry("key").is_some();
+    let certificate = shows_one.then(|| tls::read_pair(walk, &fields, node));
+    Some(ClientTls { roots: ca.flatten(), certificate: certificate.flatten() })
+}
+
+fn read_roots(walk: &Walk<'_>, node: &Node) -> Option<Arc<RootCertStore>> {
+    let mut roots = RootCertStore::empty();
+    for certificate in tls::from_file(walk, node, tls::read_chain)? {
+        if let Err(error) = roots.add(certificate) {
+            walk.problem(node.span, format!("a certificate in this file cannot be trusted: {error}"));
+            return None;
+        }
+    }
+    Some(Arc::new(roots))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use crate::config::testing::expect;
+    use crate::config::{Config, UpstreamKind, parse};
+
+    /// A folder with a certificate, two keys and a file that is none; removed at the end.
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("ssegate-client-tls-{name}-{}", std::process::id()));
+            std::fs::create_dir_all(&path).unwrap();
+            for name in ["one", "two"] {
+                let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+                std::fs::write(path.join(format!("{name}.crt")), made.cert.pem()).unwrap();
+                std::fs::write(path.join(format!("{name}.key")), made.signing_key.serialize_pem()).unwrap();
+            }
+            let nonsense = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+            std::fs::write(path.join("nonsense.crt"), nonsense).unwrap();
+            std::fs::write(path.join("text"), "no PEM").unwrap();
+            Self(path)
+        }
+
+        fn parse(&self, url: &str, tls: &str) -> Result<Config, String> {
+            let text = with(url, tls);
+            parse(&self.0.join("c.yaml").display().to_string(), &text, &|_| None)
+                .map_err(|problems| problems.to_string())
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            std::fs::remove_dir_all(&self.0).unwrap();
+        }
+    }
+
+    /// `tls` stands on line 6, its mapping from column 12 on.
+    fn with(url: &str, tls: &str) -> String {
+        format!(
+            "server: {{ tls: none }}\nupstreams:\n  r:\n    redis:\n      url: {url}\n      tls: {tls}\nroutes: [{{ path: /r, from: {{ upstream: r, channel: c }} }}]\n"
+        )
+    }
+
+    #[test]
+    fn an_authority_and_a_certificate() {
+        let folder = Folder::new("sound");
+        let read = |tls: &str| match folder.parse("rediss://h", tls).unwrap().upstreams.remove(0).kind {
+            UpstreamKind::Redis(redis) => redis.tls.unwrap(),
+            other => panic!("{other:?}"),
+        };
+        let tls = read("{ ca: one.crt, cert: two.crt, key: two.key }");
+        assert_eq!(tls.roots.unwrap().len(), 1);
+        assert!(tls.certificate.is_some());
+        let tls = read("{ ca: one.crt }");
+        assert!(tls.roots.is_some() && tls.certificate.is_none());
+        assert!(read("{}").roots.is_none());
+    }
+
+    #[test]
+    fn files_that_are_wrong() {
+        let folder = Folder::new("wrong");
+        for (tls, column, text) in [
+            ("{ ca: none.crt }", 18, "none.crt`: No such file or directory"),
+            ("{ ca: text }", 18, "this file holds no certificate; it must be PEM"),
+            ("{ ca: nonsense.crt }", 18, "a certificate in this file cannot be trusted"),
+            ("{ ca: file:one.crt }", 18, "remove `file:`"),
+            ("{ cert: one.crt }", 12, "`tls` lacks `key`"),
+            ("{ key: one.key }", 12, "`tls` lacks `cert`"),
+            ("{ cert: one.crt, key: two.key }", 34, "this private key does not belong to the certificate"),
+            ("{ cert: one.crt, key: one.crt }", 34, "this file holds no private key"),
+        ] {
+            let drawn = folder.parse("rediss://h", tls).unwrap_err();
+            assert!(drawn.contains(text) && drawn.contains(&format!("c.yaml:6:{column}")), "{drawn}");
+            assert!(drawn.contains("1 problem in"), "{drawn}");
+        }
+    }
+
+    #[test]
+    fn it_needs_a_url_that_speaks_tls() {
+        expect(&with("redis://h", "{}"), &[(6, 7, "`tls` is for `rediss://`, and no URL here says so")]);
+        expect(&with("rediss://h", "self_signed"), &[(6, 12, "expected a mapping, found `self_signed`")]);
+        expect(
+            &with("rediss://h", "{ roots: x }"),
+            &[(6, 14, "unknown key `roots` in `tls`; it takes `ca`, `cert` and `key`")],
+        );
+    }
+}
