@@ -5,6 +5,8 @@
 mod fill;
 mod pool;
 mod shelf;
+#[cfg(test)]
+mod tests;
 mod wanted;
 
 use std::future::Future;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -43,6 +44,9 @@ struct State {
 struct Kept {
     segment: Arc<Segment>,
     used: u64,
+    /// Until then it stays even where room is short, if nobody has looked at it yet: whoever waited for it is to find
+    /// it.
+    stays_until: Instant,
 }
 
 /// Something to do at the upstream.
@@ -183,7 +187,7 @@ impl State {
         self.uses += 1;
         let (partition, from, to) = (segment.partition, segment.from, segment.to);
         self.bytes += segment.size();
-        let kept = Kept { segment: Arc::new(segment), used: self.uses };
+        let kept = Kept { segment: Arc::new(segment), used: self.uses, stays_until: Instant::now() + STAYS };
         if let Some(old) = self.segments.insert((partition, from), kept) {
             self.bytes -= old.segment.size();
         }
@@ -198,7 +202,7 @@ impl State {
         if of != partition || kept.segment.to <= from {
             return None;
         }
-        kept.used = uses;
+        (kept.used, kept.stays_until) = (uses, Instant::now());
         Some(Arc::clone(&kept.segment))
     }
 }
@@ -260,10 +264,11 @@ impl<R: Reader> Reclaim for Shelf<R> {
     }
 
     fn reclaim(&self, bytes: usize) -> usize {
-        let mut state = self.state.lock();
+        let (mut state, now) = (self.state.lock(), Instant::now());
         let mut given = 0;
         while given < bytes {
-            let oldest = state.segments.iter().min_by_key(|(_, kept)| kept.used).map(|(&place, _)| place);
+            let free = state.segments.iter().filter(|(_, kept)| kept.stays_until <= now);
+            let oldest = free.min_by_key(|(_, kept)| kept.used).map(|(&place, _)| place);
             let Some(kept) = oldest.and_then(|place| state.segments.remove(&place)) else { break };
             given += kept.segment.size();
             state.bytes -= kept.segment.size();
@@ -271,3 +276,6 @@ impl<R: Reader> Reclaim for Shelf<R> {
         given
     }
 }
+
+/// How long what nobody has looked at stays.
+const STAYS: Duration = Duration::from_secs(1);

@@ -1,0 +1,286 @@
+//! Shelves and the pool, over a source that counts how often each record is read.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime};
+
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
+
+use super::*;
+use crate::config::Binary;
+use crate::hub::{Decoded, FeedKey, Found, History, IdCodec, Memory, Position, Sought, Source as Reads};
+use crate::shape::{Record, Shape};
+
+/// Two partitions of a thousand records each.
+#[derive(Clone, Default)]
+struct Source(Arc<Inner>);
+
+struct Inner {
+    /// How often each offset of each partition was read.
+    read: Mutex<HashMap<(u32, u64), u32>>,
+    asked: AtomicU32,
+    /// How many reads are under way, and the most that ever were.
+    under_way: (AtomicUsize, AtomicUsize),
+    /// A read takes one; a test that holds some back sees reads wait.
+    permits: Semaphore,
+    /// What the next reads come to before they succeed.
+    troubles: Mutex<Vec<Trouble>>,
+    low: Mutex<u64>,
+}
+
+enum Trouble {
+    Fails,
+    Panics,
+}
+
+impl Default for Inner {
+    fn default() -> Self {
+        Self {
+            read: Mutex::default(),
+            asked: AtomicU32::new(0),
+            under_way: Default::default(),
+            permits: Semaphore::new(PERMITS as usize),
+            troubles: Mutex::default(),
+            low: Mutex::new(0),
+        }
+    }
+}
+
+const PERMITS: u32 = 1_000;
+const RECORDS: u64 = 1_000;
+/// The most records of one read.
+const AT_ONCE: u64 = 50;
+
+impl Reader for Source {
+    const COUNTS: bool = true;
+
+    fn question(question: &Question) -> Question {
+        match question {
+            Question::Resume(_) => Question::Bounds,
+            other => other.clone(),
+        }
+    }
+
+    async fn answer(&self, _: Question) -> Result<Answer, Unreadable> {
+        drop(self.0.permits.acquire().await);
+        self.0.asked.fetch_add(1, Ordering::Relaxed);
+        let end = Position::new(vec![RECORDS; 2]);
+        Ok(Answer { from: Position::new(vec![*self.0.low.lock(); 2]), end })
+    }
+
+    async fn read(&self, mut draft: SegmentDraft, until: Offset) -> Result<Part, Unreadable> {
+        let (now, most) = &self.0.under_way;
+        most.fetch_max(now.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
+        drop(self.0.permits.acquire().await);
+        now.fetch_sub(1, Ordering::Relaxed);
+        match self.0.troubles.lock().pop() {
+            Some(Trouble::Fails) => return Err(Unreadable("on purpose".to_owned())),
+            Some(Trouble::Panics) => panic!("on purpose"),
+            None => {}
+        }
+        let (partition, from) = (draft.partition(), draft.at().major);
+        let low = *self.0.low.lock();
+        if from < low {
+            return Ok(Part::Trimmed(low.into()));
+        }
+        for offset in from..until.major.min(from + AT_ONCE) {
+            *self.0.read.lock().entry((partition, offset)).or_default() += 1;
+            draft.push((offset + 1).into(), &Text(offset));
+        }
+        let to = draft.at();
+        Ok(Part::Segment(draft.finish(to)))
+    }
+}
+
+struct Text(u64);
+
+impl Record for Text {
+    fn payload(&self) -> Option<&[u8]> {
+        Some(b"some text")
+    }
+    fn name(&self) -> &str {
+        "test"
+    }
+    fn timestamp(&self) -> Option<SystemTime> {
+        Some(SystemTime::UNIX_EPOCH + Duration::from_secs(self.0))
+    }
+}
+
+#[derive(Debug)]
+struct Codec;
+
+impl IdCodec for Codec {
+    fn encode(&self, _: &Position, _: &mut String) {}
+    fn decode(&self, _: &str) -> Decoded {
+        Decoded::Unknown
+    }
+    fn single_order(&self) -> bool {
+        false
+    }
+}
+
+/// A shelf served by so many slots, with so much room; it is served for as long as the set lives.
+fn shelf(source: &Source, slots: usize, memory: &Arc<Memory>) -> (Arc<Shelf<Source>>, JoinSet<()>) {
+    let pool = Pool::new(Arc::clone(memory), |_| {});
+    let shape = Shape {
+        event: None,
+        tombstone: None,
+        binary: Binary::Gap,
+        max_event: 1 << 20,
+        control_prefix: "stream.".into(),
+    };
+    let feed = FeedKey { upstream: "u".into(), source: Reads::Topic("t".into()), shape };
+    let codec: Arc<dyn IdCodec> = Arc::new(Codec);
+    let shelf = pool.shelf(source.clone(), &feed, &codec);
+    let mut serving = JoinSet::new();
+    serving.spawn(pool.run(slots));
+    (shelf, serving)
+}
+
+/// Walks a partition from one offset to another, and returns how many events there were.
+async fn walk(shelf: &Shelf<Source>, partition: u32, from: u64, to: u64) -> usize {
+    let (mut at, to, mut events) = (Offset::from(from), Offset::from(to), 0);
+    while at < to {
+        match shelf.segment(partition, at, to) {
+            Found::Here(Sought::Segment(segment)) => {
+                events += segment.after(at, None).count();
+                at = segment.to;
+            }
+            Found::Here(Sought::Trimmed(low)) => at = low,
+            Found::Wait(wake) => timeout(LONG, wake).await.expect("a wake was lost"),
+        }
+    }
+    events
+}
+
+const LONG: Duration = Duration::from_secs(60);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_range_that_a_thousand_want_from_a_thousand_places_is_read_once() {
+    let source = Source::default();
+    let (shelf, _serving) = shelf(&source, 4, &Memory::new(usize::MAX));
+    let mut readers = JoinSet::new();
+    for n in 0..1_000_u64 {
+        let (shelf, from) = (Arc::clone(&shelf), n * 7_919 % RECORDS);
+        readers.spawn(async move { (from, walk(&shelf, (n % 2) as u32, from, RECORDS).await) });
+    }
+    while let Some(reader) = readers.join_next().await {
+        let (from, events) = reader.unwrap();
+        assert_eq!(events as u64, RECORDS - from);
+    }
+    assert!(source.0.read.lock().values().all(|&times| times == 1));
+    let most = source.0.under_way.1.load(Ordering::Relaxed);
+    assert!(most <= 2, "a partition is read by one at a time, and there are {most}");
+}
+
+#[tokio::test]
+async fn what_has_to_make_room_is_read_again() {
+    let source = Source::default();
+    let memory = Memory::new(usize::MAX);
+    // Less than a segment takes: each makes room for the next, and is there until it has been looked at.
+    let part = memory.part(1_000);
+    let (shelf, _serving) = shelf(&source, 2, &part);
+    for _ in 0..2 {
+        assert_eq!(walk(&shelf, 0, 0, RECORDS).await as u64, RECORDS);
+        assert!(part.used() < 20_000 && memory.used() == part.used(), "{} {}", part.used(), memory.used());
+    }
+    assert!(source.0.read.lock().values().all(|&times| times == 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_that_fails_or_panics_is_tried_again_and_stops_the_clock() {
+    let source = Source::default();
+    source.0.troubles.lock().extend([Trouble::Fails, Trouble::Panics]);
+    let (shelf, _serving) = shelf(&source, 1, &Memory::new(usize::MAX));
+    assert!(shelf.answers_since().is_some());
+    let Found::Wait(first) = shelf.segment(1, 10.into(), 20.into()) else { panic!("nothing is there yet") };
+    while shelf.answers_since().is_some() {
+        tokio::task::yield_now().await;
+    }
+    timeout(LONG, first).await.expect("it is read in the end");
+    assert!(shelf.answers_since().is_some());
+    assert_eq!(walk(&shelf, 1, 10, 20).await, 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_question_of_many_is_asked_once_and_an_old_answer_is_none() {
+    let source = Source::default();
+    let (shelf, _serving) = shelf(&source, 4, &Memory::new(usize::MAX));
+    let came = Instant::now();
+    let questions = [Question::Bounds, Question::Resume(Position::new(vec![5, 5])), Question::Bounds];
+    for question in &questions {
+        let Found::Wait(wake) = shelf.ask(question, came) else { continue };
+        timeout(LONG, wake).await.expect("it is answered");
+    }
+    assert!(questions.iter().all(|question| matches!(shelf.ask(question, came), Found::Here(_))));
+    assert_eq!(source.0.asked.load(Ordering::Relaxed), 1);
+    tokio::time::advance(Duration::from_secs(1)).await;
+    let Found::Wait(wake) = shelf.ask(&Question::Bounds, Instant::now()) else { panic!("that is not known") };
+    timeout(LONG, wake).await.expect("it is answered");
+    assert_eq!(source.0.asked.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test]
+async fn what_was_asked_of_a_source_that_is_gone_is_of_no_use() {
+    let source = Source::default();
+    let all = source.0.permits.acquire_many(PERMITS).await.unwrap();
+    let (shelf, _serving) = shelf(&source, 4, &Memory::new(usize::MAX));
+    let Found::Wait(of_the_old) = shelf.segment(0, 0.into(), 9.into()) else { panic!("nothing is there") };
+    let Found::Wait(answer) = shelf.ask(&Question::Bounds, Instant::now()) else {
+        panic!("nothing is known")
+    };
+    while source.0.under_way.0.load(Ordering::Relaxed) == 0 {
+        tokio::task::yield_now().await;
+    }
+    shelf.reset();
+    timeout(LONG, of_the_old).await.expect("nobody waits for the old one");
+    timeout(LONG, answer).await.expect("nobody waits for the old one");
+    drop(all);
+    assert_eq!(walk(&shelf, 0, 0, 9).await, 9);
+    assert_eq!(source.0.read.lock()[&(0, 0)], 2, "the new one is read for itself");
+}
+
+#[tokio::test]
+async fn what_was_trimmed_is_known_to_all_who_come_later() {
+    let source = Source::default();
+    *source.0.low.lock() = 600;
+    let (shelf, _serving) = shelf(&source, 1, &Memory::new(usize::MAX));
+    assert_eq!(walk(&shelf, 0, 100, RECORDS).await, 400);
+    assert!(
+        matches!(shelf.segment(0, 5.into(), 9.into()), Found::Here(Sought::Trimmed(low)) if low == 600.into())
+    );
+}
+
+#[tokio::test]
+async fn a_fill_is_the_newest_of_each_partition_without_a_hole() {
+    let source = Source::default();
+    let (shelf, _serving) = shelf(&source, 1, &Memory::new(usize::MAX));
+    let (from, end) = (Position::new(vec![RECORDS - 200, RECORDS]), Position::new(vec![RECORDS; 2]));
+    let whole = fill(&shelf, &from, &end, usize::MAX, 2).await;
+    assert_eq!(whole.start, from);
+    assert_eq!(whole.segments.iter().map(|segment| segment.entries().len()).sum::<usize>(), 200);
+    // As much as there is room for, and whole reads.
+    let part = fill(&shelf, &Position::default(), &end, 3_000, 2).await;
+    for partition in 0..2 {
+        let mut own = part.segments.iter().filter(|segment| segment.partition == partition);
+        let first = own.next().unwrap();
+        assert_eq!(first.from, part.start.at(partition));
+        assert!(first.from > Offset::default(), "not all of it fits");
+        assert_eq!(own.fold(first.to, |at, next| if next.from == at { next.to } else { at }), RECORDS.into());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_partition_that_cannot_be_read_does_not_hold_up_a_fill() {
+    let source = Source::default();
+    source.0.troubles.lock().extend((0..1_000).map(|_| Trouble::Fails));
+    let (shelf, _serving) = shelf(&source, 1, &Memory::new(usize::MAX));
+    let end = Position::new(vec![RECORDS, 0]);
+    let fill = fill(&shelf, &Position::default(), &end, usize::MAX, 2).await;
+    assert!(fill.segments.is_empty());
+    assert_eq!(fill.start, end);
+}
