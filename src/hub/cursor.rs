@@ -271,6 +271,9 @@ impl Cursor {
 
     /// The source was created anew while this reader read.
     fn restarted(&mut self, view: &mut View<'_>) -> Read {
+        if let Some(lens) = &mut self.lens {
+            lens.home = view.codec.home(lens.key());
+        }
         let position = Position::clone(view.ring.floor_position());
         let begin = Begin::At { seq: view.ring.floor(), position };
         self.begin(view, &[Gap::of(Reason::Recreated)], begin)

@@ -205,3 +205,33 @@ async fn a_key_moves_with_the_number_of_partitions_and_is_followed() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_topic_made_anew_with_fewer_partitions_gives_ids_that_resume() {
+    let Some((kafka, topic, ssegate)) = start(20, "crc32").await else { return };
+    let mut streams = Vec::new();
+    for key in 0..6 {
+        let mut stream = EventSource::connect(ssegate.url(&format!("/k/{key}")), Options::http1()).await;
+        stream.next_named("stream.position").await;
+        streams.push(stream);
+    }
+    kafka.delete_topic(&topic).await;
+    let gone = format!("topic {topic} is gone");
+    ssegate
+        .wait_log("that it is gone", |line| line["cause"].as_str().unwrap_or_default().contains(&gone))
+        .await;
+    kafka.create_topic(&topic, 2).await;
+    let mut ids = Vec::new();
+    for stream in &mut streams {
+        assert_eq!(stream.next_gap().await["reason"], "recreated");
+        ids.push(stream.next_named("stream.position").await.id);
+    }
+    publish(kafka, &topic, 6, 0, 60).await;
+    for (key, (stream, id)) in (0..).zip(streams.iter_mut().zip(&ids)) {
+        assert_eq!(numbers(stream, 10).await.0, own(6, key, 0, 60));
+        let mut back =
+            EventSource::connect(ssegate.url(&format!("/k/{key}")), Options::http2().resume(id)).await;
+        assert_eq!(back.next().await.event, "stream.position", "no gap is told");
+        assert_eq!(numbers(&mut back, 10).await.0, own(6, key, 0, 60));
+    }
+}

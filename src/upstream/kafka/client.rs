@@ -90,6 +90,14 @@ pub(super) fn history_consumer(config: &config::Kafka) -> Result<Consumer, Broke
     with(config, HISTORY)
 }
 
+/// Lets go of consumers on a thread of its own, since closing one can take long.
+///
+/// Also of those that knew a topic which was created anew: librdkafka remembers the epoch of each partition's leader and
+/// takes a lower one for old news, so that it would not read the new topic before that has had as many leaders.
+pub(super) fn let_go(consumers: impl Send + 'static) {
+    drop(std::thread::Builder::new().name("kafka-let-go".to_owned()).spawn(move || drop(consumers)));
+}
+
 fn with(config: &config::Kafka, more: &[(&str, &str)]) -> Result<Consumer, Broken> {
     let mut properties = ClientConfig::new();
     for (name, value) in DEFAULTS {

@@ -1,15 +1,12 @@
 //! Filling the logs of a topic from its history, before it is read on.
 
-use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 
-use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 use super::history::TopicReader;
-use super::id::Incarnation;
+use super::known::{Facts, Known};
 use super::offsets::Bounds;
 use super::slots::Slots;
 use crate::history::{self, Fill, Pool, Shelf};
@@ -18,12 +15,12 @@ use crate::hub::{Feed, IdCodec, Opening, Position};
 /// What lasts over all sessions with one cluster, and what reading its history takes.
 #[derive(Clone)]
 pub(super) struct Past {
-    /// Which topics those are that were read so far.
-    pub incarnations: Arc<Mutex<HashMap<Arc<str>, Incarnation>>>,
     /// Where shelves are made, and who serves them.
     pub pool: Arc<Pool<TopicReader>>,
     /// The consumers.
     pub slots: Arc<Slots>,
+    /// What is known of topics.
+    pub known: Arc<Known>,
     /// How many of them read at a time.
     pub concurrency: usize,
     /// Where tasks are run.
@@ -41,8 +38,8 @@ pub(super) struct Found {
     pub was_gone: bool,
     /// What it held when it was found.
     pub bounds: Bounds,
-    /// The number of its partitions.
-    pub partitions: Arc<AtomicUsize>,
+    /// What is known of it.
+    pub facts: Arc<Facts>,
 }
 
 /// A topic whose logs are being filled.

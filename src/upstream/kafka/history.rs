@@ -1,11 +1,11 @@
 //! The history of a topic: what Kafka's retention still holds, read by the cluster's slots.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rdkafka::error::KafkaError;
 
 use super::client::ASK;
+use super::known::Facts;
 use super::offsets;
 use super::slots::Slots;
 use crate::history::{Part, Reader, Unreadable};
@@ -15,17 +15,13 @@ use crate::hub::{Answer, Offset, Question, SegmentDraft};
 pub(super) struct TopicReader {
     slots: Arc<Slots>,
     topic: Arc<str>,
-    partitions: Arc<AtomicUsize>,
+    facts: Arc<Facts>,
 }
 
 impl TopicReader {
-    /// For a topic that has so many partitions at present.
-    pub(super) fn new(slots: &Arc<Slots>, topic: &Arc<str>, partitions: &Arc<AtomicUsize>) -> Self {
-        Self { slots: Arc::clone(slots), topic: Arc::clone(topic), partitions: Arc::clone(partitions) }
-    }
-
-    fn partitions(&self) -> usize {
-        self.partitions.load(Ordering::Relaxed)
+    /// For a topic of which this is known.
+    pub(super) fn new(slots: &Arc<Slots>, topic: &Arc<str>, facts: &Arc<Facts>) -> Self {
+        Self { slots: Arc::clone(slots), topic: Arc::clone(topic), facts: Arc::clone(facts) }
     }
 }
 
@@ -41,7 +37,7 @@ impl Reader for TopicReader {
     }
 
     async fn answer(&self, question: Question) -> Result<Answer, Unreadable> {
-        let (topic, partitions) = (Arc::clone(&self.topic), self.partitions());
+        let (topic, partitions) = (Arc::clone(&self.topic), self.facts.partitions());
         let ask = move |client: &_| -> Result<Answer, KafkaError> {
             let bounds = offsets::bounds(client, &topic, partitions, ASK)?;
             let from = match question {
@@ -60,7 +56,7 @@ impl Reader for TopicReader {
     }
 
     async fn read(&self, draft: SegmentDraft, until: Offset) -> Result<Part, Unreadable> {
-        let (topic, partitions) = (Arc::clone(&self.topic), self.partitions());
+        let (topic, partitions) = (Arc::clone(&self.topic), self.facts.partitions());
         let place = (Arc::clone(&topic), draft.partition(), draft.at().major);
         self.slots.with(Some(place), move |slot| slot.read(&topic, partitions, draft, until.major)).await
     }

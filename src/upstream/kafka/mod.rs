@@ -8,6 +8,7 @@ mod fill;
 mod history;
 mod id;
 mod keyed;
+mod known;
 mod offsets;
 mod partitioner;
 mod reader;
@@ -16,17 +17,15 @@ mod slots;
 mod topic_id;
 mod topics;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use self::fill::Past;
 use self::history::TopicReader;
-use self::id::Incarnation;
+use self::known::Known;
 use self::slots::Slots;
 use super::link::Link;
 use super::{Broken, Histories, Upstream};
@@ -38,7 +37,7 @@ pub(super) struct Kafka {
     config: config::Kafka,
     pool: Arc<Pool<TopicReader>>,
     slots: Arc<Slots>,
-    incarnations: Arc<Mutex<HashMap<Arc<str>, Incarnation>>>,
+    known: Arc<Known>,
     concurrency: usize,
 }
 
@@ -46,14 +45,8 @@ impl Kafka {
     pub(super) fn new(config: &config::Kafka, link: &Arc<Link>, histories: &Histories) -> Arc<Self> {
         let (link, slots) = (Arc::clone(link), Slots::new(config));
         let pool = Pool::new(Arc::clone(&histories.memory), move |cause| link.trouble(cause));
-        let incarnations = Arc::default();
-        Arc::new(Self {
-            config: config.clone(),
-            pool,
-            slots,
-            incarnations,
-            concurrency: histories.concurrency,
-        })
+        let (config, known, concurrency) = (config.clone(), Arc::default(), histories.concurrency);
+        Arc::new(Self { config, pool, slots, known, concurrency })
     }
 
     /// Serves those who read history; never ends.
@@ -74,7 +67,7 @@ impl Upstream for Kafka {
         let past = Past {
             pool: Arc::clone(&self.pool),
             slots: Arc::clone(&self.slots),
-            incarnations: Arc::clone(&self.incarnations),
+            known: Arc::clone(&self.known),
             concurrency: self.concurrency,
             runtime: Handle::current(),
         };

@@ -1,6 +1,7 @@
 //! The thread that reads a cluster: polls the consumer, appends what comes, and between two polls follows the
 //! wanted set, looks for new partitions and answers questions of the logs.
 
+use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -39,7 +40,7 @@ pub(super) fn run(
     };
     link.up();
     let topics = Topics::new(asker, cluster, past);
-    let mut reader = Reader::new(&consumer, link, topics, client::refresh_interval(config));
+    let mut reader = Reader::new(consumer, link, topics, config);
     let broken = reader.read(stop);
     // The receiver is gone when the session was dropped.
     let _ = told.send(broken);
@@ -60,7 +61,8 @@ fn connect(asker: &Consumer) -> Result<Option<String>, Broken> {
 }
 
 struct Reader<'s> {
-    consumer: &'s Consumer,
+    consumer: Rc<Consumer>,
+    config: &'s config::Kafka,
     link: &'s Link,
     topics: Topics,
     changes: watch::Receiver<()>,
@@ -70,17 +72,24 @@ struct Reader<'s> {
 }
 
 impl<'s> Reader<'s> {
-    fn new(consumer: &'s Consumer, link: &'s Link, topics: Topics, look_every: Duration) -> Self {
+    fn new(consumer: Consumer, link: &'s Link, topics: Topics, config: &'s config::Kafka) -> Self {
+        let look_every = client::refresh_interval(config);
         let mut changes = link.wanted().changes();
         changes.mark_changed();
         let now = Instant::now();
-        Self { consumer, link, topics, changes, up: true, look_at: now + look_every, look_every }
+        let consumer = Rc::new(consumer);
+        Self { consumer, config, link, topics, changes, up: true, look_at: now + look_every, look_every }
     }
 
     fn read(&mut self, stop: &AtomicBool) -> Broken {
         while !stop.load(Ordering::Relaxed) {
             if let Err(error) = self.turn() {
                 return Broken::new("reading Kafka failed", error);
+            }
+            if self.topics.take_outdated()
+                && let Err(broken) = self.renew()
+            {
+                return broken;
             }
         }
         Broken("stopped".to_owned())
@@ -89,7 +98,7 @@ impl<'s> Reader<'s> {
     fn turn(&mut self) -> Result<(), KafkaError> {
         if self.changes.has_changed().unwrap_or(false) {
             self.changes.mark_unchanged();
-            self.topics.follow(self.consumer, self.link.wanted().snapshot())?;
+            self.topics.follow(&self.consumer, self.link.wanted().snapshot())?;
             self.topics.open_joined();
         }
         if self.up {
@@ -102,10 +111,22 @@ impl<'s> Reader<'s> {
         Ok(())
     }
 
+    /// Goes on with new clients, from where it stands: see [`client::let_go`].
+    fn renew(&mut self) -> Result<(), Broken> {
+        let (consumer, asker) = (client::consumer(self.config)?, client::consumer(self.config)?);
+        self.topics
+            .renew(&consumer, asker)
+            .map_err(|error| Broken::new("reading Kafka with a new consumer failed", error))?;
+        let old = std::mem::replace(&mut self.consumer, Rc::new(consumer));
+        // Nobody else has it between two turns.
+        Rc::into_inner(old).into_iter().for_each(client::let_go);
+        Ok(())
+    }
+
     /// Begins the topics that wait, now and then.
     fn begin(&mut self) -> Result<(), KafkaError> {
         self.topics.begin_waiting().iter().for_each(|trouble| self.link.trouble(trouble));
-        let told = self.topics.begin_filled(self.consumer)?;
+        let told = self.topics.begin_filled(&self.consumer)?;
         told.iter().for_each(|(feed, reason)| self.link.tell_gap(feed, *reason));
         if !self.topics.are_filling() {
             self.link.settled();
@@ -118,7 +139,7 @@ impl<'s> Reader<'s> {
         if self.look_at <= Instant::now() {
             self.look_at = Instant::now() + self.look_every;
             self.topics.let_go();
-            self.topics.look(self.consumer)?.iter().for_each(|trouble| self.link.trouble(trouble));
+            self.topics.look(&self.consumer)?.iter().for_each(|trouble| self.link.trouble(trouble));
         }
         Ok(())
     }
@@ -133,11 +154,13 @@ impl<'s> Reader<'s> {
 
     /// Appends what there is, as much at a time as is there.
     fn take_in(&mut self) -> Result<(), KafkaError> {
+        // Messages borrow it.
+        let consumer = Rc::clone(&self.consumer);
         let mut messages = Vec::new();
         let mut wait = POLL;
         let mut refused = None;
         while messages.len() < AT_ONCE {
-            match self.consumer.poll(wait) {
+            match consumer.poll(wait) {
                 None => break,
                 Some(Ok(message)) => messages.push(message),
                 Some(Err(error)) => {
@@ -168,7 +191,7 @@ impl<'s> Reader<'s> {
     fn refused(&mut self, error: KafkaError) -> Result<(), KafkaError> {
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
-                for (feed, reason) in self.topics.mend(self.consumer)? {
+                for (feed, reason) in self.topics.mend(&self.consumer)? {
                     self.link.tell_gap(&feed, reason);
                 }
                 Ok(())

@@ -2,6 +2,7 @@
 //! it left off, if that is asked for, with what it has fetched ahead. Blocking; see [`super::history`].
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -21,6 +22,8 @@ use crate::hub::{Offset as Place, SegmentDraft};
 pub(super) struct Slots {
     config: config::Kafka,
     idle: Mutex<Vec<Slot>>,
+    /// How often all were to be made anew.
+    generation: AtomicU32,
 }
 
 /// A consumer, and where it would go on.
@@ -28,12 +31,13 @@ pub(super) struct Slot {
     consumer: Consumer,
     at: Option<(Arc<str>, u32, u64)>,
     used: Instant,
+    generation: u32,
 }
 
 impl Slots {
     /// None so far.
     pub(super) fn new(config: &config::Kafka) -> Arc<Self> {
-        Arc::new(Self { config: config.clone(), idle: Mutex::default() })
+        Arc::new(Self { config: config.clone(), idle: Mutex::default(), generation: AtomicU32::new(0) })
     }
 
     /// Does something with a slot, on a thread that may block; with the one that stands at `place`, if there is one.
@@ -47,7 +51,9 @@ impl Slots {
             let mut slot = slots.take(place.as_ref())?;
             let result = job(&mut slot);
             slot.used = Instant::now();
-            slots.idle.lock().push(slot);
+            if slot.generation == slots.generation() {
+                slots.idle.lock().push(slot);
+            }
             result
         };
         match tokio::task::spawn_blocking(work).await {
@@ -57,6 +63,7 @@ impl Slots {
     }
 
     fn take(&self, place: Option<&(Arc<str>, u32, u64)>) -> Result<Slot, Unreadable> {
+        let generation = self.generation();
         let mut idle = self.idle.lock();
         let standing = idle.iter().position(|slot| slot.at.as_ref() == place);
         if let Some(slot) = standing.map(|at| idle.swap_remove(at)).or_else(|| idle.pop()) {
@@ -65,16 +72,25 @@ impl Slots {
         drop(idle);
         let consumer =
             client::history_consumer(&self.config).map_err(|broken| Unreadable(broken.to_string()))?;
-        Ok(Slot { consumer, at: None, used: Instant::now() })
+        Ok(Slot { consumer, at: None, used: Instant::now(), generation })
     }
 
     /// Lets go of consumers that were not needed for a while.
     pub(super) fn let_go(&self) {
         let old: Vec<_> = self.idle.lock().extract_if(.., |slot| slot.used.elapsed() > UNUSED).collect();
         if !old.is_empty() {
-            // Closing a consumer can take long.
-            drop(std::thread::Builder::new().name("kafka-let-go".to_owned()).spawn(move || drop(old)));
+            client::let_go(old);
         }
+    }
+
+    /// A topic was created anew: consumers that knew the old one are of no more use, see [`client::let_go`].
+    pub(super) fn renew(&self) {
+        self.generation.fetch_add(1, Ordering::Relaxed);
+        client::let_go(std::mem::take(&mut *self.idle.lock()));
+    }
+
+    fn generation(&self) -> u32 {
+        self.generation.load(Ordering::Relaxed)
     }
 }
 
@@ -93,7 +109,7 @@ impl Slot {
         until: u64,
     ) -> Result<Part, Unreadable> {
         let (partition, from) = (draft.partition(), draft.at().major);
-        let stands = self.at.take().is_some_and(|at| at == (Arc::clone(topic), partition, from));
+        let mut stands = self.at.take().is_some_and(|at| at == (Arc::clone(topic), partition, from));
         if !stands {
             self.seek(topic, partition, from)?;
         }
@@ -112,6 +128,11 @@ impl Slot {
                         self.at = Some((Arc::clone(topic), partition, next));
                         return Ok(Part::Segment(draft.finish(next.into())));
                     }
+                }
+                // What a consumer fetched ahead tells where the end was then, which may be before `until`.
+                Some(Err(KafkaError::PartitionEOF(of))) if of == partition as i32 && stands => {
+                    stands = false;
+                    self.seek(topic, partition, draft.at().major)?;
                 }
                 // There is nothing but holes up to `until`: it lies within what consumers may see.
                 Some(Err(KafkaError::PartitionEOF(of))) if of == partition as i32 => {

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use rdkafka::consumer::Consumer as _;
@@ -10,11 +9,12 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::cause;
-use super::client::{ASK, Consumer};
+use super::client::{self, ASK, Consumer};
 use super::fill::{Filling, Found, Past, Shelved};
 use super::history::TopicReader;
 use super::id::TopicCodec;
 use super::keyed::KeyedCodec;
+use super::known::Facts;
 use super::offsets::{self, Bounds};
 use super::topic_id;
 use crate::hub::{Feed, Feeds, IdCodec, Mark, Opening, Position, Reason, Source};
@@ -33,6 +33,8 @@ pub(super) struct Topics {
     filling: HashMap<Arc<str>, Filling>,
     /// Wanted, but not yet read: unknown to the cluster, or not yet asked for.
     waiting: HashMap<Arc<str>, Waiting>,
+    /// Whether a topic was created anew that the clients knew before.
+    outdated: bool,
 }
 
 /// A topic that could not be begun yet.
@@ -49,15 +51,30 @@ struct Topic {
     feeds: Vec<Arc<Feed>>,
     /// The next offset of each partition that is assigned.
     next: Position,
-    /// Their number, for those who read its history.
-    partitions: Arc<AtomicUsize>,
+    /// What those know who read its history.
+    facts: Arc<Facts>,
 }
 
 impl Topics {
     /// No topics yet.
     pub(super) fn new(asker: Consumer, cluster: Option<String>, past: Past) -> Self {
         let (read, filling, waiting) = (HashMap::new(), HashMap::new(), HashMap::new());
-        Self { asker, cluster, past, read, filling, waiting }
+        Self { asker, cluster, past, read, filling, waiting, outdated: false }
+    }
+
+    /// Whether all clients have to be made anew, asked once.
+    pub(super) fn take_outdated(&mut self) -> bool {
+        std::mem::take(&mut self.outdated)
+    }
+
+    /// Goes on with new clients.
+    pub(super) fn renew(&mut self, consumer: &Consumer, asker: Consumer) -> Result<(), KafkaError> {
+        client::let_go(std::mem::replace(&mut self.asker, asker));
+        self.past.slots.renew();
+        for (name, topic) in &self.read {
+            consumer.incremental_assign(&topic.partitions(name))?;
+        }
+        Ok(())
     }
 
     /// The client for questions.
@@ -134,27 +151,29 @@ impl Topics {
     pub(super) fn open_joined(&self) {
         for (name, topic) in &self.read {
             for feed in topic.feeds.iter().filter(|feed| feed.log.position().is_none()) {
-                let (_, codec, history) = self.shelve(name, feed, &topic.partitions);
+                let (_, codec, history) = self.shelve(name, feed, &topic.facts);
                 let (start, end) = (topic.next.clone(), topic.next.clone());
                 feed.log.open_filled(Opening { codec, history, segments: &[], start, end });
             }
         }
     }
 
-    /// The codec of a feed's log, where its topic has so many partitions.
-    fn codec(&self, topic: &Arc<str>, feed: &Feed, partitions: usize) -> Arc<dyn IdCodec> {
-        let incarnation = self.past.incarnations.lock().get(topic).copied().unwrap_or_default();
+    /// The codec of a feed's log, where this is known of its topic.
+    fn codec(&self, topic: &Arc<str>, feed: &Feed, facts: &Facts) -> Arc<dyn IdCodec> {
+        let incarnation = facts.incarnation();
         let whole = TopicCodec::new(self.cluster.as_deref(), topic, incarnation);
         match feed.key.source {
-            Source::Keyed(_, partitioner) => Arc::new(KeyedCodec::new(whole, partitioner, partitions)),
+            Source::Keyed(_, partitioner) => {
+                Arc::new(KeyedCodec::new(whole, partitioner, facts.partitions()))
+            }
             _ => Arc::new(whole),
         }
     }
 
     /// A feed whose log is to be opened.
-    fn shelve(&self, topic: &Arc<str>, feed: &Arc<Feed>, partitions: &Arc<AtomicUsize>) -> Shelved {
-        let codec = self.codec(topic, feed, partitions.load(Ordering::Relaxed));
-        let reader = TopicReader::new(&self.past.slots, topic, partitions);
+    fn shelve(&self, topic: &Arc<str>, feed: &Arc<Feed>, facts: &Arc<Facts>) -> Shelved {
+        let codec = self.codec(topic, feed, facts);
+        let reader = TopicReader::new(&self.past.slots, topic, facts);
         let shelf = self.past.pool.shelf(reader, &feed.key, &codec);
         (Arc::clone(feed), codec, shelf)
     }
@@ -179,16 +198,23 @@ impl Topics {
 
     /// Begins with a topic: where a log is new, it is filled first.
     fn begin(&mut self, name: &Arc<str>, waiting: &mut Waiting) -> Result<(), KafkaError> {
-        let partitions = count_partitions(&self.asker, name)?;
+        let partitions =
+            count_partitions(&self.asker, name).inspect_err(|error| waiting.was_gone |= is_unknown(error))?;
         waiting.was_gone |= self.identify(&[name])?.contains(name);
         let bounds = offsets::bounds(&self.asker, name, partitions, ASK)?;
         let new: Vec<_> =
             waiting.feeds.iter().filter(|feed| feed.log.position().is_none()).cloned().collect();
-        let partitions = Arc::new(AtomicUsize::new(partitions));
-        let shelves: Vec<_> = new.iter().map(|feed| self.shelve(name, feed, &partitions)).collect();
+        let facts = self.past.known.topic(name);
+        // A topic loses no partition in its life.
+        waiting.was_gone |= partitions < facts.partitions();
+        if partitions > facts.partitions() {
+            waiting.feeds.iter().for_each(|feed| feed.log.scatter());
+        }
+        facts.has_partitions(partitions);
+        let shelves: Vec<_> = new.iter().map(|feed| self.shelve(name, feed, &facts)).collect();
         let from = self.fill_from(name, &bounds, &shelves)?;
         let (feeds, was_gone) = (waiting.feeds.clone(), waiting.was_gone);
-        let topic = Found { feeds, was_gone, bounds, partitions };
+        let topic = Found { feeds, was_gone, bounds, facts };
         let filling = Filling::start(&self.past, shelves, from, topic);
         self.filling.insert(Arc::clone(name), filling);
         Ok(())
@@ -198,16 +224,13 @@ impl Topics {
     fn identify(&self, names: &[&Arc<str>]) -> Result<Vec<Arc<str>>, KafkaError> {
         let asked: Vec<&str> = names.iter().map(|name| &***name).collect();
         let answers = topic_id::topic_ids(self.asker.client(), &asked, ASK)?;
-        let mut incarnations = self.past.incarnations.lock();
         let mut others = Vec::new();
         for &name in names {
             // One that is unknown, or does not tell, is found out otherwise.
             let Some(Ok(Some(id))) = answers.get(&**name) else { continue };
-            let before = incarnations.entry(Arc::clone(name)).or_default();
-            if before.id.is_some_and(|before| before != *id) {
+            if self.past.known.topic(name).has_id(*id) {
                 others.push(Arc::clone(name));
             }
-            before.id = Some(*id);
         }
         Ok(others)
     }
@@ -232,13 +255,13 @@ impl Topics {
         for (name, filling) in filled {
             // What stood open before was fed by an earlier session, and goes on where it stands.
             let open: Vec<_> = filling.topic.feeds.iter().filter_map(|feed| feed.log.position()).collect();
-            let Found { feeds, was_gone, bounds, partitions } = filling.open_logs(&self.past);
+            let Found { feeds, was_gone, bounds, facts } = filling.open_logs(&self.past);
             let next = |partition: u32| {
                 let stands = open.iter().map(|position| position.next(partition)).min();
                 stands.unwrap_or(bounds.high.next(partition))
             };
             let next = Position::new((0..bounds.high.as_slice().len() as u32).map(next).collect());
-            let mut topic = Topic { feeds, next, partitions };
+            let mut topic = Topic { feeds, next, facts };
             told.extend(self.mend_topic(&name, &mut topic, &bounds, was_gone && !open.is_empty()));
             consumer.incremental_assign(&topic.partitions(&name))?;
             self.read.insert(name, topic);
@@ -262,6 +285,7 @@ impl Topics {
         }
         for (name, topic) in &mut self.read {
             match count_partitions(&self.asker, name) {
+                Ok(now) if now < topic.facts.partitions() => gone.push(Arc::clone(name)),
                 Ok(now) => topic.grow(consumer, name, now)?,
                 Err(error) if is_unknown(&error) => gone.push(Arc::clone(name)),
                 Err(error) => {
@@ -292,10 +316,8 @@ impl Topics {
                     consumer.incremental_assign(&topic.partitions(&name))?;
                     self.read.insert(name, topic);
                 }
-                Err(error) => {
-                    let waiting =
-                        Waiting { feeds: topic.feeds, was_gone: is_unknown(&error), ..Waiting::new() };
-                    self.waiting.insert(name, waiting);
+                Err(_) => {
+                    self.waiting.insert(name, Waiting { feeds: topic.feeds, ..Waiting::new() });
                 }
             }
         }
@@ -315,15 +337,13 @@ impl Topics {
         let went_back = !bounds.high.covers_all(&topic.next);
         if recreated || went_back {
             topic.next = bounds.low.clone();
-            let mut incarnations = self.past.incarnations.lock();
-            let incarnation = incarnations.entry(Arc::clone(name)).or_default();
-            if incarnation.id.is_none() || !recreated {
-                incarnation.count += 1;
+            if topic.facts.incarnation().id.is_none() || !recreated {
+                topic.facts.is_made_anew();
             }
-            drop(incarnations);
-            let partitions = topic.next.as_slice().len();
-            let restart =
-                |feed: &&Arc<Feed>| feed.log.restart(self.codec(name, feed, partitions), topic.next.clone());
+            self.outdated = true;
+            let restart = |feed: &&Arc<Feed>| {
+                feed.log.restart(self.codec(name, feed, &topic.facts), topic.next.clone())
+            };
             return topic
                 .feeds
                 .iter()
@@ -391,7 +411,7 @@ impl Topic {
         self.feeds.iter().for_each(|feed| feed.log.scatter());
         consumer.incremental_assign(&added)?;
         self.next = Position::new((0..now as u32).map(|partition| self.next.next(partition)).collect());
-        self.partitions.store(now, Ordering::Relaxed);
+        self.facts.has_partitions(now);
         tracing::info!(topic = %name, from = known, to = now, "partitions were added");
         Ok(())
     }

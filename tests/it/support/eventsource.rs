@@ -121,8 +121,8 @@ impl EventSource {
         source
     }
 
-    /// A subscription that is not connected yet; for [`super::recorder`].
-    pub(super) fn new(url: impl Into<String>, options: Options) -> Self {
+    /// A subscription that is not connected yet, for those who drive it by themselves.
+    pub fn new(url: impl Into<String>, options: Options) -> Self {
         Self {
             url: url.into(),
             parser: Parser::new(),
@@ -287,8 +287,19 @@ impl EventSource {
         assert!(self.is_streaming(), "{}: not a stream: {} {:?}", self.url, self.status, self.headers);
     }
 
+    /// The next connection goes to `url`, as when a balancer chooses another replica.
+    pub fn move_to(&mut self, url: impl Into<String>) {
+        self.url = url.into();
+    }
+
+    /// Forgets the events and comments that were taken, for a client that keeps a record of its own.
+    pub fn forget(&mut self) {
+        self.events.clear();
+        self.comments.clear();
+    }
+
     /// Connects; what was pending of an earlier connection stays.
-    pub(super) async fn try_open(&mut self) -> io::Result<()> {
+    pub async fn try_open(&mut self) -> io::Result<()> {
         self.open = None;
         let link = Link::open(&self.url, &self.options.connect).await?;
         self.open_on(Arc::new(link)).await

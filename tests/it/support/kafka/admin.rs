@@ -2,7 +2,9 @@
 
 use std::io;
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, AlterConfig, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
@@ -56,6 +58,12 @@ pub async fn delete_records(bootstrap: &str, topic: &str, partition: i32, offset
     for element in results.elements() {
         element.error().expect("the records can be deleted");
     }
+}
+
+pub async fn set_topic(bootstrap: &str, topic: &str, setting: &str, value: &str) {
+    let change = AlterConfig::new(ResourceSpecifier::Topic(topic)).set(setting, value);
+    let results = client(bootstrap).alter_configs([&change], &options()).await.expect("alter_configs");
+    results[0].as_ref().expect("a topic and its setting");
 }
 
 async fn until_led(bootstrap: &str, name: &str, partitions: usize) {

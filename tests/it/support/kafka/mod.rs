@@ -165,6 +165,11 @@ impl Kafka {
         admin::delete_records(&self.real("delete_records").bootstrap(), topic, partition, offset).await;
     }
 
+    /// Changes one setting of a topic and resets all others. Not on the mock.
+    pub async fn set_topic(&self, topic: &str, setting: &str, value: &str) {
+        admin::set_topic(&self.real("set_topic").bootstrap(), topic, setting, value).await;
+    }
+
     /// The secured listeners; of [`Self::secured`] alone.
     pub fn security(&self) -> &Security {
         self.real("security").security().expect("a secured broker")
@@ -211,6 +216,8 @@ impl Kafka {
         config.set("bootstrap.servers", self.bootstrap());
         // A broker that comes back is found again soon.
         config.set("reconnect.backoff.ms", "50").set("reconnect.backoff.max.ms", "500");
+        // So is a partition that was added.
+        config.set("topic.metadata.refresh.interval.ms", "1000");
         config
     }
 

@@ -108,6 +108,16 @@ impl Producer {
         placed
     }
 
+    /// The same, where the broker may be in such a state that some are not stored, or nobody can tell.
+    pub async fn try_send_all(&self, records: impl IntoIterator<Item = Record>) -> Vec<KafkaResult<Placed>> {
+        let sent: Vec<_> = records.into_iter().map(|record| self.enqueue(&record)).collect();
+        let mut outcomes = Vec::with_capacity(sent.len());
+        for sent in sent {
+            outcomes.push(try_delivered(sent).await);
+        }
+        outcomes
+    }
+
     /// Its queue holds 100,000 records, more than any test has under way.
     fn enqueue(&self, record: &Record) -> DeliveryFuture {
         self.client.send_result(record.native()).map_err(|(error, _)| error).expect("room in the queue")
@@ -120,7 +130,8 @@ pub struct Transactional {
 }
 
 impl Transactional {
-    pub(super) async fn new(config: &ClientConfig, id: &str) -> Self {
+    /// A producer by this id; whatever another one by the same id has begun is aborted.
+    pub async fn new(config: &ClientConfig, id: &str) -> Self {
         let mut config = config.clone();
         config.set("transactional.id", id);
         let transactional = Self { producer: Producer::new(&config) };
@@ -153,16 +164,43 @@ impl Transactional {
         self.call(|client| client.abort_transaction(DEADLINE)).await;
     }
 
-    /// These calls block in librdkafka.
+    /// Sends many in a transaction of their own, and commits or aborts it. On an error the transaction may or may
+    /// not have been committed, and the producer is of no more use.
+    pub async fn try_transaction(
+        &self,
+        records: impl IntoIterator<Item = Record>,
+        commit: bool,
+    ) -> KafkaResult<Vec<Placed>> {
+        self.try_call(|client| client.begin_transaction()).await?;
+        let outcomes = self.producer.try_send_all(records).await;
+        let placed = outcomes.into_iter().collect::<KafkaResult<Vec<_>>>()?;
+        match commit {
+            true => self.try_call(|client| client.commit_transaction(DEADLINE)).await?,
+            false => self.try_call(|client| client.abort_transaction(DEADLINE)).await?,
+        }
+        Ok(placed)
+    }
+
     async fn call(&self, call: impl FnOnce(&FutureProducer) -> KafkaResult<()> + Send + 'static) {
+        self.try_call(call).await.expect("the transaction's step");
+    }
+
+    /// These calls block in librdkafka.
+    async fn try_call(
+        &self,
+        call: impl FnOnce(&FutureProducer) -> KafkaResult<()> + Send + 'static,
+    ) -> KafkaResult<()> {
         let client = self.producer.client.clone();
-        let outcome = tokio::task::spawn_blocking(move || call(&client)).await.expect("no panic");
-        outcome.expect("the transaction's step");
+        tokio::task::spawn_blocking(move || call(&client)).await.expect("no panic")
     }
 }
 
 async fn delivered(sent: DeliveryFuture) -> Placed {
+    try_delivered(sent).await.expect("the record is stored")
+}
+
+async fn try_delivered(sent: DeliveryFuture) -> KafkaResult<Placed> {
     let outcome = within("a record to be stored", sent).await.expect("the producer lives");
-    let delivery = outcome.map_err(|(error, _)| error).expect("the record is stored");
-    Placed { partition: delivery.partition, offset: delivery.offset }
+    let delivery = outcome.map_err(|(error, _)| error)?;
+    Ok(Placed { partition: delivery.partition, offset: delivery.offset })
 }

@@ -1,0 +1,137 @@
+//! A Redis channel: no history, so that it is judged by times.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client, RedisResult};
+use tokio::sync::Mutex;
+use tokio::time::sleep;
+
+use crate::proof::client::now;
+use crate::proof::faults::{Fault, Kind};
+use crate::proof::replicas::Replicas;
+use crate::proof::source::{Pen, Published, Source, View};
+use crate::proof::verdict::timed::{Sent, Timed};
+use crate::support::proxy::Proxy;
+use crate::support::redis::Redis;
+use crate::support::wait::DEADLINE;
+
+/// One channel; the first replica reads it through a proxy.
+pub struct RedisChannel {
+    redis: Redis,
+    link: Proxy,
+}
+
+/// One connection to the server itself; what was published in one pipeline when it broke, nobody knows.
+pub struct RedisPen {
+    client: Client,
+    connection: Option<MultiplexedConnection>,
+    sent: Timed,
+}
+
+impl Source for RedisChannel {
+    const NAME: &'static str = "redis";
+    const MENU: &'static [(Kind, usize)] = &[
+        (Kind::BrokerKilled, 4),
+        (Kind::BrokerStopped, 4),
+        (Kind::LinkReset, 5),
+        (Kind::LinkSilent, 5),
+        (Kind::ReplicaKilled, 6),
+    ];
+    const NUMBERS: (u64, u64) = (60_000, 800);
+
+    type Pen = RedisPen;
+
+    async fn start() -> Option<Self> {
+        let redis = Redis::start().await;
+        let link = Proxy::start(([127, 0, 0, 1], redis.port()).into()).await;
+        Some(Self { redis, link })
+    }
+
+    fn config(&self, replica: usize) -> String {
+        let url = if replica == 0 { format!("redis://{}", self.link.addr()) } else { self.redis.url() };
+        format!(
+            r#"
+upstreams: {{ up: {{ redis: {{ url: "{url}", ping_interval: 200ms, timeout: 1s }} }} }}
+defaults: {{ history: {{ events: 100000, bytes: 64MiB }} }}
+routes: [ {{ path: /all, from: {{ upstream: up, channel: {CHANNEL} }} }} ]
+"#
+        )
+    }
+
+    fn views(&self) -> Vec<View> {
+        vec![View::all("/all"); 8]
+    }
+
+    async fn pen(&self) -> RedisPen {
+        let client = Client::open(self.redis.url()).expect("a URL");
+        RedisPen { client, connection: None, sent: Timed::default() }
+    }
+
+    async fn suffer(&mut self, fault: Fault, _: &Mutex<RedisPen>, _: &Replicas) {
+        match fault {
+            Fault::BrokerKilled(down) => {
+                self.redis.kill();
+                sleep(down).await;
+                self.redis.restart().await;
+            }
+            Fault::BrokerStopped(pause) => {
+                self.redis.pause();
+                sleep(pause).await;
+                self.redis.resume();
+            }
+            Fault::LinkReset => self.link.cut_all(),
+            Fault::LinkSilent(pause) => {
+                self.link.pause();
+                sleep(pause).await;
+                self.link.resume();
+            }
+            other => panic!("{other:?} is not on the menu"),
+        }
+    }
+
+    async fn until_settled(&self) {
+        self.redis.until_subscribed(CHANNEL, 2).await;
+    }
+
+    async fn conclude(&mut self, pen: RedisPen) -> Published {
+        Published::Timed(pen.sent)
+    }
+}
+
+impl Pen for RedisPen {
+    async fn publish(&mut self, numbers: Range<u64>) {
+        let mut batch = redis::pipe();
+        for number in numbers.clone() {
+            batch.cmd("PUBLISH").arg(CHANNEL).arg(number).ignore();
+        }
+        let began = now();
+        let done = self.query(&batch).await;
+        let sent = Sent { began, ended: now(), acknowledged: done.is_ok() };
+        self.sent.0.extend(numbers.map(|number| (number, sent)));
+        if done.is_err() {
+            self.connection = None;
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+impl RedisPen {
+    async fn query(&mut self, batch: &redis::Pipeline) -> RedisResult<()> {
+        let connection = match &mut self.connection {
+            Some(connection) => connection,
+            none => none.insert(connect(&self.client).await?),
+        };
+        batch.query_async(connection).await
+    }
+}
+
+async fn connect(client: &Client) -> RedisResult<MultiplexedConnection> {
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(DEADLINE))
+        .set_response_timeout(Some(DEADLINE));
+    client.get_multiplexed_async_connection_with_config(&config).await
+}
+
+const CHANNEL: &str = "numbers";
