@@ -13,7 +13,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("config", &[]),
     ("shape", &["sse", "config"]),
     ("hub", &["sse", "shape", "config"]),
-    ("history", &["hub", "shape"]),
+    ("history", &["hub", "shape", "config"]),
     ("metrics", &["hub"]),
     ("upstream", &["history", "hub", "shape", "config", "metrics"]),
     ("http", &["hub", "sse", "shape", "config", "metrics"]),

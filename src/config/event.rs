@@ -1,35 +1,92 @@
-//! `event:` of a route: what its events are called. Checks that the name can stand on an `event:`
-//! line, is not one of ssegate's own, and names only what the records of the upstream have.
+//! `event:` and `data:` of a route: what its events are called, and which field of an entry they carry. Checks that
+//! the name can stand on an `event:` line, is not one of ssegate's own, and names only what the records of the source
+//! have.
 
+use std::fmt;
+use std::sync::Arc;
+
+use super::from::From;
+use super::model::Source;
+use super::place::Span;
 use super::template::{Field, Part, Template};
 use super::templates;
 use super::tree::Node;
 use super::upstreams::Kind;
 use super::walk::Walk;
 
+/// What records a route reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Records {
+    /// Messages of Redis channels.
+    Channel,
+    /// Entries of a Redis stream.
+    Stream,
+    /// Those of a kind of upstream that has one sort alone.
+    Of(Kind),
+}
+
+impl Records {
+    /// Those of a source, as far as it is known.
+    pub(super) fn of(from: &From) -> Option<Self> {
+        match (from.kind?, &from.source) {
+            (Kind::Redis, Some(Source::Stream(_))) => Some(Self::Stream),
+            (Kind::Redis, Some(_)) => Some(Self::Channel),
+            (Kind::Redis, None) => None,
+            (kind, _) => Some(Self::Of(kind)),
+        }
+    }
+
+    /// Why they cannot fill a field, to follow its name.
+    fn refusal(self, field: &Field) -> Option<String> {
+        let fits = match field {
+            Field::Channel => matches!(self, Self::Channel | Self::Of(Kind::Push)),
+            Field::Topic | Field::Key | Field::Header(_) => self == Self::Of(Kind::Kafka),
+            Field::Stream | Field::Entry(_) => self == Self::Stream,
+            Field::Param(_) => true,
+        };
+        let has = match self {
+            Self::Channel | Self::Of(Kind::Push) => "these have `{channel}`",
+            Self::Stream => "these have `{stream}` and `{field.NAME}`",
+            Self::Of(Kind::Kafka) => "these have `{topic}`, `{key}` and `{header.NAME}`",
+            Self::Of(Kind::Ticker | Kind::Redis) => "use parameters of the path alone",
+        };
+        (!fits).then(|| format!("is not in {self}; {has}"))
+    }
+}
+
+impl fmt::Display for Records {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Channel => f.write_str("the messages of a Redis channel"),
+            Self::Stream => f.write_str("the entries of a stream"),
+            Self::Of(kind) => write!(f, "the records of a `{}` upstream", kind.name()),
+        }
+    }
+}
+
 /// Reads `event`; `params` are those of the path, missing where the path itself is in doubt, and
 /// `prefix` belongs to the control events.
 pub(super) fn read(
     walk: &Walk<'_>,
     node: &Node,
-    kind: Option<Kind>,
+    records: Option<Records>,
     params: Option<&[String]>,
     prefix: &str,
 ) -> Option<Template> {
-    name(walk, node, kind, params, prefix, "remove `event` for events without a name")
+    name(walk, node, records, params, prefix, "remove `event` for events without a name")
 }
 
 /// The same for the name of any event; `empty` is what to do where it is empty.
 pub(super) fn name(
     walk: &Walk<'_>,
     node: &Node,
-    kind: Option<Kind>,
+    records: Option<Records>,
     params: Option<&[String]>,
     prefix: &str,
     empty: &str,
 ) -> Option<Template> {
     let scalar = walk.text(node, "the name of an event, as text")?;
-    let template = templates::read(walk, &scalar, params, |field| refusal(field, kind?))?;
+    let template = templates::read(walk, &scalar, params, |field| records?.refusal(field))?;
     let span = scalar.span();
     if scalar.text.is_empty() {
         walk.problem(span, format!("an event name cannot be empty; {empty}"));
@@ -46,19 +103,28 @@ pub(super) fn name(
     Some(template)
 }
 
-/// Why the records of a kind of upstream cannot fill a field, to follow its name.
-fn refusal(field: &Field, kind: Kind) -> Option<String> {
-    let fits = match field {
-        Field::Channel => matches!(kind, Kind::Redis | Kind::Push),
-        Field::Topic | Field::Key | Field::Header(_) => kind == Kind::Kafka,
-        Field::Param(_) => true,
-    };
-    let has = match kind {
-        Kind::Redis | Kind::Push => "these have `{channel}`",
-        Kind::Kafka => "these have `{topic}`, `{key}` and `{header.NAME}`",
-        Kind::Ticker => "use parameters of the path alone",
-    };
-    (!fits).then(|| format!("is not in the records of a `{}` upstream; {has}", kind.name()))
+/// Reads `data`, which stands at `key`: the name of the field to send.
+pub(super) fn read_data(
+    walk: &Walk<'_>,
+    key: Span,
+    node: &Node,
+    records: Option<Records>,
+) -> Option<Arc<str>> {
+    if let Some(records) = records.filter(|records| *records != Records::Stream) {
+        walk.problem(
+            key,
+            format!("only entries of a stream have fields to send, not {records}; remove `data`"),
+        );
+    }
+    let scalar = walk.text(node, "one field of an entry, such as `{field.payload}`")?;
+    let template = templates::read(walk, &scalar, None, |_| None)?;
+    if let [Part::Field(Field::Entry(name))] = template.parts() {
+        return Some(Arc::clone(name));
+    }
+    let text =
+        format!("`data` is one field of an entry, not {}; write it as `{{field.NAME}}`", scalar.shown());
+    walk.problem(scalar.span(), text);
+    None
 }
 
 #[cfg(test)]
@@ -75,6 +141,7 @@ mod tests {
         assert_eq!(event("upstream: r, channel: x", "{channel}/{p}"), "{channel}/{p}");
         assert_eq!(event("upstream: p, channel: x", "{channel}"), "{channel}");
         assert_eq!(event("upstream: k, topic: x", "{topic}{key}{header.a}"), "{topic}{key}{header.a}");
+        assert_eq!(event("upstream: r, stream: x", "{stream}/{field.a}{p}"), "{stream}/{field.a}{p}");
         assert_eq!(event("upstream: t", "{p} {{x}}"), "{p} {{x}}");
         assert_eq!(event("upstream: t", "streams"), "streams");
     }
@@ -87,7 +154,15 @@ mod tests {
                 "r, channel: x",
                 "'{key}'",
                 64,
-                "`{key}` is not in the records of a `redis` upstream; these have `{channel}`",
+                "`{key}` is not in the messages of a Redis channel; these have `{channel}`",
+            ),
+            ("r, channel: x", "'{field.a}'", 64, "`{field.a}` is not in the messages of a Redis channel"),
+            ("k, topic: xyz", "'{stream}'", 64, "`{stream}` is not in the records of a `kafka` upstream"),
+            (
+                "r, stream: xy",
+                "'a{channel}'",
+                65,
+                "`{channel}` is not in the entries of a stream; these have `{stream}` and `{field.NAME}`",
             ),
             ("p, channel: x", "'{topic}'", 64, "`{topic}` is not in the records of a `push` upstream"),
             ("k, topic: xyz", "'{channel}'", 64, "these have `{topic}`, `{key}` and `{header.NAME}`"),
@@ -116,6 +191,39 @@ mod tests {
                 column,
                 text,
             );
+        }
+    }
+
+    #[test]
+    fn data() {
+        let route = |from: &str, data: &str| {
+            format!("{{ path: '/{{p}}', from: {{ upstream: {from} }}, data: {data} }}")
+        };
+        let text = format!("{HEAD}  - {}\n", route("r, stream: xy", "'{field.pay.load}'"));
+        assert_eq!(sound(&text).routes[0].data.as_deref(), Some("pay.load"));
+        // The value of `data` begins in column 62, its key in 56.
+        for (from, data, column, text) in [
+            (
+                "r, channel: x",
+                "'{field.a}'",
+                56,
+                "only entries of a stream have fields to send, not the messages of a Redis channel; remove `data`",
+            ),
+            ("k, topic: xyz", "'{field.a}'", 56, "not the records of a `kafka` upstream; remove `data`"),
+            (
+                "r, stream: xy",
+                "'{p}'",
+                62,
+                "`data` is one field of an entry, not `{p}`; write it as `{field.NAME}`",
+            ),
+            ("r, stream: xy", "'{field.a} '", 62, "`data` is one field of an entry"),
+            ("r, stream: xy", "a", 62, "`data` is one field of an entry, not `a`"),
+            ("r, stream: xy", "''", 62, "`data` is one field of an entry"),
+            ("r, stream: xy", "'{field.a'", 63, "`{` has no `}`"),
+            ("r, stream: xy", "[a]", 62, "one field of an entry, such as `{field.payload}`, found a list"),
+            ("r, stream: xy", "'${HIDDEN}'", 62, "`data` is one field of an entry, not this value"),
+        ] {
+            expect_route(&route(from, data), column, text);
         }
     }
 

@@ -30,7 +30,7 @@ impl Kind {
     /// The keys that name a source of this kind.
     fn sources(self) -> &'static [&'static str] {
         match self {
-            Self::Redis => &["channel", "pattern", "shard_channel"],
+            Self::Redis => &["channel", "pattern", "shard_channel", "stream"],
             Self::Kafka => &["topic"],
             Self::Push => &["channel"],
             Self::Ticker => &[],
@@ -60,11 +60,11 @@ pub(super) fn read(
         .collect();
     let source = read.into_iter().next().or((kind == Some(Kind::Ticker)).then_some(Source::Ticker));
     let source = read_key(walk, &fields, params, source);
-    let start = read_start(walk, &fields, kind).unwrap_or(Start::Latest);
+    let start = read_start(walk, &fields, without_history(kind, &sources)).unwrap_or(Start::Latest);
     Some(From { upstream, kind, source, start })
 }
 
-const SOURCES: [&str; 4] = ["channel", "pattern", "shard_channel", "topic"];
+const SOURCES: [&str; 5] = ["channel", "pattern", "shard_channel", "topic", "stream"];
 
 fn read_upstream(walk: &Walk<'_>, node: &Node, upstreams: &Upstreams) -> Option<(Arc<str>, Option<Kind>)> {
     let scalar = walk.scalar(node, "the name of an upstream")?;
@@ -113,10 +113,21 @@ fn takes(kind: Option<Kind>) -> String {
     }
 }
 
-fn read_start(walk: &Walk<'_>, fields: &Fields<'_>, kind: Option<Kind>) -> Option<Start> {
+/// What a route reads, if that has no past to begin in.
+fn without_history(kind: Option<Kind>, sources: &[&Entry]) -> Option<String> {
+    match kind? {
+        Kind::Kafka => None,
+        Kind::Redis if sources.iter().any(|entry| entry.key.text == "stream") => None,
+        Kind::Redis => sources.first().map(|entry| format!("a `{}`", entry.key.text)),
+        kind @ (Kind::Push | Kind::Ticker) => Some(format!("a `{}` upstream", kind.name())),
+    }
+}
+
+/// Reads `start`; `lacking` is what can have none.
+fn read_start(walk: &Walk<'_>, fields: &Fields<'_>, lacking: Option<String>) -> Option<Start> {
     let entry = fields.entry("start")?;
-    if let Some(kind) = kind.filter(|kind| *kind != Kind::Kafka) {
-        let text = format!("a `{}` upstream has no `start`, only topics have; remove it", kind.name());
+    if let Some(lacking) = lacking {
+        let text = format!("{lacking} has no `start`, only topics and streams have; remove it");
         walk.problem(entry.key.span, text);
     }
     let node = fields.node("start")?;
@@ -150,6 +161,7 @@ fn read_source(walk: &Walk<'_>, node: &Node, entry: &Entry, params: Option<&[Str
         "channel" => Some(Source::Channel(template)),
         "pattern" => Some(Source::Pattern(template)),
         "shard_channel" => Some(Source::ShardChannel(template)),
+        "stream" => Some(Source::Stream(template)),
         _ => {
             check_topic(walk, &scalar, &template);
             Some(Source::Topic(template))
@@ -235,6 +247,7 @@ mod tests {
             source("{ upstream: k, topic: 'o-{p}', start: latest }"),
             Source::Topic(template("o-{p}"))
         );
+        assert_eq!(source("{ upstream: r, stream: 'a:{p} b' }"), Source::Stream(template("a:{p} b")));
         assert_eq!(source("{ upstream: t }"), Source::Ticker);
     }
 
@@ -245,9 +258,10 @@ mod tests {
             ("earliest", Start::Earliest),
             ("{ since: 1h }", Start::Since(Duration::from_secs(3_600))),
         ] {
-            let text =
-                format!("{HEAD}  - {}\n", route(&format!("{{ upstream: k, topic: x, start: {text} }}")));
-            assert_eq!(sound(&text).routes[0].start, start);
+            for from in ["upstream: k, topic: x", "upstream: r, stream: x"] {
+                let text = format!("{HEAD}  - {}\n", route(&format!("{{ {from}, start: {text} }}")));
+                assert_eq!(sound(&text).routes[0].start, start);
+            }
         }
         assert_eq!(
             sound(&format!("{HEAD}  - {}\n", route("{ upstream: t }"))).routes[0].start,
@@ -313,7 +327,7 @@ mod tests {
             (
                 "{ upstream: r, topic: x }",
                 44,
-                "a `redis` upstream has no `topic`; it takes `channel`, `pattern` or `shard_channel`",
+                "a `redis` upstream has no `topic`; it takes `channel`, `pattern`, `shard_channel` or `stream`",
             ),
             ("{ upstream: k, channel: x }", 44, "a `kafka` upstream has no `channel`; it takes `topic`"),
             ("{ upstream: p, shard_channel: x }", 44, "a `push` upstream has no `shard_channel`"),
@@ -331,7 +345,7 @@ mod tests {
             (
                 "{ upstream: r }",
                 29,
-                "`from` does not say what to read; it takes `channel`, `pattern` or `shard_channel`",
+                "`from` does not say what to read; it takes `channel`, `pattern`, `shard_channel` or `stream`",
             ),
             ("{ upstream: k }", 29, "`from` does not say what to read; it takes `topic`"),
             (
@@ -347,8 +361,18 @@ mod tests {
             (
                 "{ upstream: r, channel: x, start: latest }",
                 56,
-                "a `redis` upstream has no `start`, only topics have",
+                "a `channel` has no `start`, only topics and streams have; remove it",
             ),
+            ("{ upstream: p, channel: x, start: latest }", 56, "a `push` upstream has no `start`"),
+            ("{ upstream: r, stream: x, start: first }", 62, "`start` cannot be `first`"),
+            (
+                "{ upstream: r, stream: x, channel: y }",
+                55,
+                "a route reads one source, this one has `stream` already",
+            ),
+            ("{ upstream: k, stream: x }", 44, "a `kafka` upstream has no `stream`; it takes `topic`"),
+            ("{ upstream: r, stream: '{field.a}' }", 53, "`{field.a}` comes with a record"),
+            ("{ upstream: r, stream: '' }", 52, "`stream` is empty; name what to read"),
             (
                 "{ upstream: k, topic: x, start: {} }",
                 61,

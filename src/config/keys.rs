@@ -55,10 +55,10 @@ sections! {
     TICKER = "`ticker`" at "upstreams.*.ticker": [&["every", "data"]];
     PUSH = "`push`" at "upstreams.*.push": [];
     DEFAULTS = "`defaults`" at "defaults": [POLICIES];
-    ROUTE = "a route" at "routes.[]": [&["path", "host", "from", "params", "event", "tombstone"], POLICIES];
+    ROUTE = "a route" at "routes.[]": [&["path", "host", "from", "params", "event", "data", "tombstone"], POLICIES];
     TOMBSTONE = "`tombstone`" at "routes.[].tombstone": [&["event"]];
     FROM = "`from`" at "routes.[].from": [
-        &["upstream", "channel", "pattern", "shard_channel", "topic", "key", "partitioner", "start"],
+        &["upstream", "channel", "pattern", "shard_channel", "stream", "topic", "key", "partitioner", "start"],
     ];
     START = "`start`" at "routes.[].from.start": [&["since"]];
     DEFAULT_HISTORY = "`history`" at "defaults.history": [HISTORY_KEYS];

@@ -216,6 +216,8 @@ pub struct Route {
     pub event: Option<Template>,
     /// `tombstone`: what the events of records without a payload are called; `None`, or `skip`, makes none of them.
     pub tombstone: Option<Template>,
+    /// `data: "{field.NAME}"`, of a `stream` alone: the field that is sent; without it all are, as JSON.
+    pub data: Option<Arc<str>>,
     /// `binary`: what becomes of a payload that is not UTF-8.
     pub binary: Binary,
     /// `cors`: which pages of other origins may read it; without it, or with `none`, none.
@@ -259,6 +261,8 @@ pub enum Source {
         /// `partitioner`: which partition holds it.
         partitioner: Partitioner,
     },
+    /// `stream`: of a `redis` upstream; may hold path parameters.
+    Stream(Template),
     /// Nothing to name: a `ticker` upstream.
     Ticker,
 }

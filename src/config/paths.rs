@@ -20,7 +20,7 @@ pub(super) struct RoutePath {
 }
 
 /// Names that records give a meaning to in templates.
-const RECORD_FIELDS: [&str; 3] = ["channel", "topic", "key"];
+const RECORD_FIELDS: [&str; 4] = ["channel", "topic", "key", "stream"];
 
 const LONGEST: usize = 1024;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use regex::RegexBuilder;
 
-use super::event;
+use super::event::{self, Records};
 use super::fields::Fields;
 use super::from;
 use super::hosts;
@@ -55,7 +55,10 @@ fn read_route(walk: &Walk<'_>, node: &Node, given: &Given<'_>, table: &mut Table
     let from = fields.required("from", "it says what to read, such as `{ upstream: cache, channel: news }`");
     let from = from.and_then(|node| from::read(walk, node, names, given.upstreams));
     let kind = from.as_ref().and_then(|from| from.kind);
-    let event = fields.node("event").and_then(|node| event::read(walk, node, kind, names, given.prefix));
+    let records = from.as_ref().and_then(Records::of);
+    let event = fields.node("event").and_then(|node| event::read(walk, node, records, names, given.prefix));
+    let data = fields.entry("data").zip(fields.node("data"));
+    let data = data.and_then(|(entry, node)| event::read_data(walk, entry.key.span, node, records));
     let tombstone = fields
         .entry("tombstone")
         .and_then(|entry| tombstone::read(walk, &fields, entry, kind, names, given.prefix));
@@ -81,6 +84,7 @@ fn read_route(walk: &Walk<'_>, node: &Node, given: &Given<'_>, table: &mut Table
         params,
         event,
         tombstone,
+        data,
         binary: policies.binary,
         cors: policies.cors,
         keepalive: policies.keepalive,

@@ -86,6 +86,7 @@ fn row(config: &Config, route: &Route) -> Vec<String> {
         Source::ShardChannel(name) => format!("shard channel {}", quiet(name)),
         Source::Topic(name) => format!("topic {}", quiet(name)),
         Source::Keyed { topic, key, .. } => format!("topic {} key {}", quiet(topic), quiet(key)),
+        Source::Stream(name) => format!("stream {}", quiet(name)),
         Source::Ticker => String::new(),
     };
     let from = format!("{kind} {} {source}", route.upstream);
@@ -95,11 +96,12 @@ fn row(config: &Config, route: &Route) -> Vec<String> {
         .map_or_else(|| "no event name".to_owned(), |name| format!("event {}", quiet(name)));
     let tombstone = route.tombstone.as_ref().map(|name| format!(", tombstones {}", quiet(name)));
     let event = event + &tombstone.unwrap_or_default();
+    let data = route.data.as_ref().map(|field| format!(", data {{field.{field}}}")).unwrap_or_default();
     vec![
         format!("{}{}", route.host.as_deref().unwrap_or_default(), route.path),
         "<-".to_owned(),
         from.trim_end().to_owned(),
-        event,
+        event + &data,
         cors(route),
     ]
 }
@@ -139,6 +141,7 @@ routes:
   - { path: '/s/{x}', from: { upstream: shards, shard_channel: 'c:{x}' } }
   - { path: /b, host: shop.example, from: { upstream: bus, topic: o }, event: '{key}', tombstone: { event: gone }, cors: { origins: '*' } }
   - { path: /t, from: { upstream: t }, event: \"a\", cors: { origins: https://a, credentials: true } }
+  - { path: /s, from: { upstream: cache, stream: s }, data: '{field.d}' }
   - { path: /p, from: { upstream: p, channel: \"c\\nd\" } }
 ";
         assert_eq!(
@@ -157,11 +160,12 @@ upstreams
   t       ticker  every 1m30s
   p       push    POST /publish/<channel> on the admin listener
 routes
-  /a/{x}          <-  redis cache channel c:{x}         no event name                 no cors
-  /s/{x}          <-  redis shards shard channel c:{x}  no event name                 no cors
-  shop.example/b  <-  kafka bus topic o                 event {key}, tombstones gone  cors *
-  /t              <-  ticker t                          event a                       cors https://a, with credentials
-  /p              <-  push p channel c\u{fffd}d                no event name                 no cors
+  /a/{x}          <-  redis cache channel c:{x}         no event name                  no cors
+  /s/{x}          <-  redis shards shard channel c:{x}  no event name                  no cors
+  shop.example/b  <-  kafka bus topic o                 event {key}, tombstones gone   cors *
+  /t              <-  ticker t                          event a                        cors https://a, with credentials
+  /s              <-  redis cache stream s              no event name, data {field.d}  no cors
+  /p              <-  push p channel c\u{fffd}d                no event name                  no cors
 "
         );
     }

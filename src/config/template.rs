@@ -26,10 +26,14 @@ pub enum Field {
     Channel,
     /// `{topic}`: the record's Kafka topic.
     Topic,
+    /// `{stream}`: the entry's Redis stream.
+    Stream,
     /// `{key}`: the record's Kafka key.
     Key,
     /// `{header.NAME}`: the last Kafka header of that name.
     Header(Arc<str>),
+    /// `{field.NAME}`: the last field of that name in a Redis stream's entry.
+    Entry(Arc<str>),
     /// Any other name: a parameter of the route's path.
     Param(Arc<str>),
 }
@@ -146,8 +150,10 @@ impl fmt::Display for Field {
         match self {
             Self::Channel => f.write_str("{channel}"),
             Self::Topic => f.write_str("{topic}"),
+            Self::Stream => f.write_str("{stream}"),
             Self::Key => f.write_str("{key}"),
             Self::Header(name) => write!(f, "{{header.{name}}}"),
+            Self::Entry(name) => write!(f, "{{field.{name}}}"),
             Self::Param(name) => write!(f, "{{{name}}}"),
         }
     }
@@ -161,15 +167,17 @@ impl Field {
         match name {
             "channel" => Ok(Self::Channel),
             "topic" => Ok(Self::Topic),
+            "stream" => Ok(Self::Stream),
             "key" => Ok(Self::Key),
             _ if !plain(name) => Err(TemplateError {
                 at,
                 what: format!(
-                    "`{{{name}}}` is no field; fields are {{channel}}, {{topic}}, {{key}}, {{header.NAME}} and path parameters"
+                    "`{{{name}}}` is no field; fields are {{channel}}, {{topic}}, {{key}}, {{header.NAME}}, {{stream}}, {{field.NAME}} and path parameters"
                 ),
             }),
-            _ => Ok(match name.strip_prefix("header.") {
-                Some(header) if !header.is_empty() => Self::Header(header.into()),
+            _ => Ok(match name.split_once('.') {
+                Some(("header", header)) if !header.is_empty() => Self::Header(header.into()),
+                Some(("field", field)) if !field.is_empty() => Self::Entry(field.into()),
                 _ => Self::Param(name.into()),
             }),
         }
@@ -191,6 +199,12 @@ mod tests {
         assert_eq!(filled, "a{b}:ROOM/<type>");
         assert_eq!(template.to_string(), "a{{b}}:{room}/{header.type}{key}");
         assert!(template.has_params());
+        let text = "{stream}{field.a.b}{field.}{fields.a}";
+        let entry = Template::parse(text).unwrap();
+        let [stream, field, rest @ ..] = &entry.fields().collect::<Vec<_>>()[..] else { panic!() };
+        assert_eq!((*stream, *field), (&Field::Stream, &Field::Entry("a.b".into())));
+        assert!(rest.iter().all(|field| matches!(field, Field::Param(_))));
+        assert_eq!(entry.to_string(), text);
     }
 
     #[test]

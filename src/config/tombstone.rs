@@ -1,7 +1,7 @@
 //! `tombstone:` of a route: what becomes of Kafka's records without a payload, by which a compacted topic says that
 //! a key is gone. They are skipped, or become events with a name of their own.
 
-use super::event;
+use super::event::{self, Records};
 use super::fields::Fields;
 use super::keys;
 use super::template::Template;
@@ -27,7 +27,14 @@ pub(super) fn read(
         let tombstone = Fields::open(walk, node, keys::TOMBSTONE)?;
         let name =
             tombstone.required("event", "it names the events that tombstones become, such as `delete`")?;
-        return event::name(walk, name, Some(Kind::Kafka), params, prefix, "write one, such as `delete`");
+        return event::name(
+            walk,
+            name,
+            Some(Records::Of(Kind::Kafka)),
+            params,
+            prefix,
+            "write one, such as `delete`",
+        );
     }
     let scalar = walk.scalar(node, "`skip` or a mapping such as `{ event: delete }`")?;
     if scalar.text != "skip" {

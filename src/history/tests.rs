@@ -128,6 +128,7 @@ fn shelf(source: &Source, slots: usize, memory: &Arc<Memory>) -> (Arc<Shelf<Sour
     let pool = Pool::new(Arc::clone(memory), |_| {});
     let shape = Shape {
         event: None,
+        data: None,
         tombstone: None,
         binary: Binary::Gap,
         max_event: 1 << 20,

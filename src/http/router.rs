@@ -76,6 +76,7 @@ impl Route {
         let shape = Shape {
             event: route.event.clone(),
             tombstone: route.tombstone.clone(),
+            data: route.data.clone(),
             binary: route.binary,
             max_event: config.limits.max_event,
             control_prefix: Arc::clone(&config.server.control_prefix),
@@ -89,7 +90,8 @@ impl Route {
             config::Source::Channel(name)
             | config::Source::Pattern(name)
             | config::Source::ShardChannel(name)
-            | config::Source::Topic(name) => name.has_params(),
+            | config::Source::Topic(name)
+            | config::Source::Stream(name) => name.has_params(),
             config::Source::Keyed { topic, .. } => topic.has_params(),
             config::Source::Ticker => false,
         };
@@ -135,6 +137,7 @@ impl Route {
             config::Source::Keyed { topic, partitioner, .. } => {
                 Source::Keyed(topic.fill(param).into(), *partitioner)
             }
+            config::Source::Stream(name) => Source::Stream(name.fill(param).into()),
             config::Source::Pattern(name) => Source::Pattern(
                 name.fill(|field| param(field).map(|value| Cow::Owned(escape_glob(&value)))).into(),
             ),

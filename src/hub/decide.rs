@@ -193,7 +193,7 @@ impl Asking<'_> {
         let mut position = wanted.clone();
         position.merge(&project(&ring.position_before(seq), self.lens));
         let noted = || ring.evicted_note_beyond(&wanted) || ring.note_within(first, seq);
-        let missed = (self.view.codec.single_order() && !noted()).then(|| position.next(0) - wanted.next(0));
+        let missed = (self.view.codec.counts() && !noted()).then(|| position.next(0) - wanted.next(0));
         let range = Some((wanted, position.clone()));
         (Some(Gap { missed, range, ..Gap::of(reason) }), Begin::At { seq, position })
     }

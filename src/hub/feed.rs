@@ -27,6 +27,8 @@ pub enum Source {
     Topic(Arc<str>),
     /// A Kafka topic of which each reader sees one key.
     Keyed(Arc<str>, Partitioner),
+    /// A Redis stream.
+    Stream(Arc<str>),
     /// The ticker's only source.
     Ticker,
 }
@@ -39,6 +41,7 @@ impl Source {
             | Self::Pattern(name)
             | Self::ShardChannel(name)
             | Self::Topic(name)
+            | Self::Stream(name)
             | Self::Keyed(name, _) => name,
             Self::Ticker => "ticker",
         }
@@ -47,6 +50,11 @@ impl Source {
     /// Whether each reader sees one key of it.
     pub fn is_keyed(&self) -> bool {
         matches!(self, Self::Keyed(..))
+    }
+
+    /// Whether the upstream keeps what it gave, so that nothing is lost with a link.
+    fn is_kept(&self) -> bool {
+        matches!(self, Self::Topic(_) | Self::Keyed(..) | Self::Stream(_))
     }
 }
 
@@ -118,10 +126,10 @@ impl Feed {
         }
     }
 
-    /// For a source without history: its link is gone, and was last known to be good at `since`. Told when
-    /// the subscription stands again.
+    /// The link is gone, and was last known to be good at `since`. Where the source has no history, that is told
+    /// when the subscription stands again.
     pub fn lose(&self, since: SystemTime) {
-        if self.log.position().is_some() {
+        if !self.key.source.is_kept() && self.log.position().is_some() {
             self.lost.lock().get_or_insert(since);
         }
     }

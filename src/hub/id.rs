@@ -12,7 +12,7 @@ pub trait IdCodec: Send + Sync + std::fmt::Debug {
     /// What `id` says.
     fn decode(&self, id: &str) -> Decoded;
 
-    /// Whether the source has a single order, so that positions are numbers and count events.
+    /// Whether the source has a single order, so that positions are numbers.
     fn single_order(&self) -> bool;
 
     /// What `id` says to a reader of this key, where the log stands at `position`.
@@ -35,6 +35,11 @@ pub trait IdCodec: Send + Sync + std::fmt::Debug {
     /// Records of some key were found elsewhere than at its home, or may be from now on: no key has a home any more.
     /// The log stands at `position`.
     fn scatter(&self, _position: &Position) {}
+
+    /// Whether these numbers count events.
+    fn counts(&self) -> bool {
+        self.single_order()
+    }
 
     /// One end of a gap's range, as it stands in `data:`.
     fn bound(&self, position: &Position, other: &Position) -> Value {

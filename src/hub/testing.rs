@@ -34,6 +34,7 @@ pub fn shape() -> Shape {
     Shape {
         event: None,
         tombstone: None,
+        data: None,
         binary: Binary::Gap,
         max_event: 1 << 20,
         control_prefix: "stream.".into(),

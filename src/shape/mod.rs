@@ -1,6 +1,8 @@
 //! From a record as the upstream gave it to the body of an event: its name, its payload as text, or the
 //! reason why it cannot be one. Runs once for each record and feed, whatever the number of clients.
 
+mod entry;
+
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -8,14 +10,16 @@ use std::time::SystemTime;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
+pub use entry::{Fields, field};
+
 use crate::config::{Binary, Field, Template};
 use crate::sse::{self, EventName};
 
 /// What an upstream hands over: one message, borrowed from the client library.
 pub trait Record {
-    /// The payload; `None` is a Kafka tombstone.
+    /// The payload; `None` is a Kafka tombstone, or an entry that has fields instead.
     fn payload(&self) -> Option<&[u8]>;
-    /// The channel or topic that it came on.
+    /// The channel, topic or stream that it came on.
     fn name(&self) -> &str;
     /// Its Kafka key.
     fn key(&self) -> Option<&[u8]> {
@@ -23,6 +27,10 @@ pub trait Record {
     }
     /// The last of its Kafka headers called `name`.
     fn header(&self, _name: &str) -> Option<&[u8]> {
+        None
+    }
+    /// The fields of a Redis stream's entry.
+    fn fields(&self) -> Option<&Fields> {
         None
     }
     /// When it was published, where the upstream says so.
@@ -42,6 +50,8 @@ pub struct Shape {
     pub event: Option<Template>,
     /// The event name of tombstones, path parameters already filled in; without it they make no event.
     pub tombstone: Option<Template>,
+    /// The field of an entry that is sent; without it all are, as JSON.
+    pub data: Option<Arc<str>>,
     /// What becomes of a payload that is not UTF-8.
     pub binary: Binary,
     /// Bytes of data and event name above which a record is refused.
@@ -55,7 +65,7 @@ pub struct Shape {
 pub enum Shaped {
     /// The body of an event was written.
     Event,
-    /// Nothing is to be sent: a tombstone, on a route without a name for them.
+    /// Nothing is to be sent: a tombstone, on a route without a name for them, or an entry without the field that is.
     Skipped,
     /// The payload is not UTF-8, and the route sends text.
     Undecodable,
@@ -66,20 +76,35 @@ pub enum Shaped {
 impl Shape {
     /// Appends the body of `record`'s event to `out`, or nothing where it says why.
     pub fn encode(&self, record: &impl Record, out: &mut Vec<u8>) -> Shaped {
-        let (name, data) = match (record.payload(), &self.tombstone) {
-            (Some(payload), _) => (self.name(record), payload),
+        let (name, data, binary) = match (record.fields(), record.payload()) {
+            (Some(fields), _) => match &self.data {
+                None => match entry::json(fields, self.binary) {
+                    // Its values are encoded already.
+                    Some(json) => (self.name(record), Cow::Owned(json.into_bytes()), Binary::Gap),
+                    None => return Shaped::Undecodable,
+                },
+                Some(name) => match field(fields, name) {
+                    Some(value) => (self.name(record), Cow::Borrowed(value), self.binary),
+                    None => return Shaped::Skipped,
+                },
+            },
+            (None, Some(payload)) => (self.name(record), Cow::Borrowed(payload), self.binary),
             // What it deletes is all that it says. Data may be empty: WHATWG HTML 9.2.6 drops an event without a
             // `data:` line, and not one whose line is empty.
-            (None, Some(name)) => (self.filled(name, record), record.key().unwrap_or_default()),
-            (None, None) => return Shaped::Skipped,
+            (None, None) => match &self.tombstone {
+                Some(name) => {
+                    (self.filled(name, record), Cow::Borrowed(record.key().unwrap_or_default()), self.binary)
+                }
+                None => return Shaped::Skipped,
+            },
         };
         let name_len = name.as_ref().map_or(0, |name| name.as_str().len());
         if data.len() + name_len > self.max_event {
             return Shaped::TooLarge;
         }
-        match self.binary {
-            Binary::Base64 => sse::body(out, name.as_ref(), &BASE64.encode(data)),
-            Binary::Gap => match std::str::from_utf8(data) {
+        match binary {
+            Binary::Base64 => sse::body(out, name.as_ref(), &BASE64.encode(&data)),
+            Binary::Gap => match std::str::from_utf8(&data) {
                 Ok(text) => sse::body(out, name.as_ref(), text),
                 Err(_) => return Shaped::Undecodable,
             },
@@ -100,9 +125,12 @@ impl Shape {
     }
 }
 
-fn value<'r>(field: &Field, record: &'r impl Record) -> Option<Cow<'r, str>> {
-    match field {
-        Field::Channel | Field::Topic => Some(Cow::Borrowed(record.name())),
+fn value<'r>(of: &Field, record: &'r impl Record) -> Option<Cow<'r, str>> {
+    match of {
+        Field::Channel | Field::Topic | Field::Stream => Some(Cow::Borrowed(record.name())),
+        Field::Entry(name) => {
+            record.fields().and_then(|fields| field(fields, name)).map(String::from_utf8_lossy)
+        }
         Field::Key => record.key().map(String::from_utf8_lossy),
         Field::Header(name) => record.header(name).map(String::from_utf8_lossy),
         Field::Param(_) => None,
@@ -131,7 +159,7 @@ mod tests {
 
     fn shape(event: Option<&str>, binary: Binary) -> Shape {
         let event = event.map(|text| Template::parse(text).unwrap());
-        Shape { event, tombstone: None, binary, max_event: 16, control_prefix: "stream.".into() }
+        Shape { event, data: None, tombstone: None, binary, max_event: 16, control_prefix: "stream.".into() }
     }
 
     /// A tombstone with this key.
@@ -169,6 +197,43 @@ mod tests {
             encoded(&plain, &Message(b"x", Some("stream.gap"))).unwrap(),
             "event: _stream.gap\ndata: x\n"
         );
+    }
+
+    struct Entry(Fields);
+    impl Record for Entry {
+        fn payload(&self) -> Option<&[u8]> {
+            None
+        }
+        fn name(&self) -> &str {
+            "audit"
+        }
+        fn fields(&self) -> Option<&Fields> {
+            Some(&self.0)
+        }
+    }
+
+    #[test]
+    fn an_entry_is_sent_as_a_whole_or_one_field_of_it() {
+        let entry = Entry(vec![(b"t".to_vec(), b"sold".to_vec()), (b"p".to_vec(), b"\xff".to_vec())]);
+        let whole = Shape { max_event: 100, ..shape(Some("{stream}:{field.t}{field.x}"), Binary::Base64) };
+        let body = |shape: &Shape| {
+            let mut out = Vec::new();
+            let shaped = shape.encode(&entry, &mut out);
+            (shaped, String::from_utf8(out).unwrap())
+        };
+        let expected = "event: audit:sold\ndata: {\"t\":\"c29sZA==\",\"p\":\"/w==\"}\n";
+        assert_eq!(body(&whole), (Shaped::Event, expected.to_owned()));
+        let one = |name: &str, binary| Shape { data: Some(name.into()), ..shape(None, binary) };
+        assert_eq!(body(&one("t", Binary::Gap)), (Shaped::Event, "data: sold\n".to_owned()));
+        assert_eq!(body(&one("p", Binary::Base64)), (Shaped::Event, "data: /w==\n".to_owned()));
+        for (shape, shaped) in [
+            (Shape { max_event: 100, ..shape(None, Binary::Gap) }, Shaped::Undecodable),
+            (one("p", Binary::Gap), Shaped::Undecodable),
+            (one("x", Binary::Gap), Shaped::Skipped),
+            (shape(None, Binary::Base64), Shaped::TooLarge),
+        ] {
+            assert_eq!(body(&shape), (shaped, String::new()));
+        }
     }
 
     #[test]

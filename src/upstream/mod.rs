@@ -59,7 +59,11 @@ pub fn start(
 ) {
     let link = Arc::clone(link);
     match &config.kind {
-        UpstreamKind::Redis(redis) => tasks.spawn(runner::run(redis::Redis::new(redis), link)),
+        UpstreamKind::Redis(redis) => {
+            let redis = redis::Redis::new(redis, &link, histories);
+            tasks.spawn(Arc::clone(&redis).serve_history());
+            tasks.spawn(runner::run(redis, link))
+        }
         UpstreamKind::Kafka(kafka) => {
             let kafka = kafka::Kafka::new(kafka, &link, histories);
             tasks.spawn(Arc::clone(&kafka).serve_history());

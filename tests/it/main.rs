@@ -18,6 +18,7 @@ mod proof;
 mod redis;
 mod redis_cluster;
 mod redis_sentinel;
+mod redis_streams;
 mod redis_tls;
 mod replay;
 mod restarts;

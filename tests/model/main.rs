@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod client;
+mod entries;
 mod keyed;
 mod memory;
 mod past;

@@ -92,6 +92,7 @@ pub fn shape() -> Shape {
     Shape {
         event: None,
         tombstone: None,
+        data: None,
         binary: Binary::Gap,
         max_event: MAX_EVENT,
         control_prefix: "stream.".into(),

@@ -90,7 +90,13 @@ impl Dialer {
         }
     }
 
-    async fn connect(&self, endpoint: &Endpoint) -> std::io::Result<Box<dyn Socket>> {
+    /// How long connecting, or an answer, may take.
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// A socket, with TLS if that is wanted.
+    pub async fn connect(&self, endpoint: &Endpoint) -> std::io::Result<Box<dyn Socket>> {
         let socket = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await?;
         socket.set_nodelay(true)?;
         socket2::SockRef::from(&socket).set_tcp_user_timeout(Some(self.user_timeout))?;

@@ -1,5 +1,6 @@
 //! Redis pub/sub: channels, patterns and shard channels of one server, of the master that sentinels name, or of a
-//! cluster. Redis keeps nothing of what it publishes, so a lost subscription is a gap.
+//! cluster. Redis keeps nothing of what it publishes, so a lost subscription is a gap. Streams, of which it keeps all,
+//! are read beside it: [`streams`].
 //!
 //! From below: [`connection`] speaks to one server, [`subscriptions`] is what one connection carries, [`subscriber`]
 //! keeps the two equal. [`sentinel`] and [`cluster`] decide which servers that are.
@@ -9,6 +10,7 @@ mod connection;
 mod incoming;
 mod output_limit;
 mod sentinel;
+mod streams;
 mod subscriber;
 mod subscriptions;
 
@@ -16,21 +18,29 @@ use std::sync::Arc;
 
 use self::connection::Dialer;
 use self::output_limit::Disconnections;
+use self::streams::Streams;
 use self::subscriber::Subscriber;
 use self::subscriptions::Subscriptions;
 use super::link::Link;
-use super::{Broken, Upstream};
+use super::{Broken, Histories, Upstream};
 use crate::config::{self, Deployment, Endpoint};
 
 /// A configured Redis.
 pub(super) struct Redis {
     config: config::Redis,
     disconnections: Arc<Disconnections>,
+    streams: Arc<Streams>,
 }
 
 impl Redis {
-    pub(super) fn new(config: &config::Redis) -> Arc<Self> {
-        Arc::new(Self { config: config.clone(), disconnections: Arc::default() })
+    pub(super) fn new(config: &config::Redis, link: &Arc<Link>, histories: &Histories) -> Arc<Self> {
+        let streams = Streams::new(config, link, histories);
+        Arc::new(Self { config: config.clone(), disconnections: Arc::default(), streams })
+    }
+
+    /// Serves those who read the history of streams; never ends.
+    pub(super) async fn serve_history(self: Arc<Self>) {
+        Arc::clone(&self.streams).serve_history().await;
     }
 
     fn subscriber(&self, dialer: &Dialer, endpoint: Endpoint, must_be_master: bool) -> Subscriber {
@@ -48,8 +58,9 @@ impl Redis {
         let table = Subscriptions::new(link);
         let subscriber = self.subscriber(dialer, endpoint.clone(), false);
         let broken = tokio::select! {
-            broken = subscriber.run(&table, |news| news.to(link)) => broken,
+            broken = subscriber.run_when_wanted(&table, link) => broken,
             broken = table.follow_wanted() => broken,
+            broken = self.streams.session(dialer, endpoint, link) => broken,
         };
         table.lose_all(None);
         broken
@@ -70,7 +81,10 @@ impl Upstream for Redis {
             Deployment::Sentinel { master, sentinels } => {
                 sentinel::session(&self, &dialer, master, sentinels, &link).await
             }
-            Deployment::Cluster(nodes) => cluster::session(&self, &dialer, nodes, &link).await,
+            Deployment::Cluster(nodes) => tokio::select! {
+                broken = cluster::session(&self, &dialer, nodes, &link) => broken,
+                broken = streams::refuse(&link) => broken,
+            },
         }
     }
 }

@@ -42,8 +42,9 @@ pub(super) async fn session(
     let endpoint = master.at(&elected.host, elected.port);
     let subscriber = redis.subscriber(dialer, endpoint, true);
     let broken = tokio::select! {
-        broken = subscriber.run(&table, |news| news.to(link)) => broken,
+        broken = subscriber.run_when_wanted(&table, link) => broken,
         broken = table.follow_wanted() => broken,
+        broken = redis.streams.session(dialer, &subscriber.endpoint, link) => broken,
         broken = watch(redis, dialer, master, sentinels, &elected, &mut agreed, link) => broken,
     };
     // A master that was cut off from its sentinels answers pings, and is told nothing.

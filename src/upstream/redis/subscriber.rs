@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::connection::{Asker, Dialer, refusal, words};
 use super::output_limit::Disconnections;
+use super::streams;
 use super::subscriptions::{Subscriptions, Work};
 use crate::config::Endpoint;
 use crate::hub::Source;
@@ -76,6 +77,12 @@ impl Subscriber {
                 Err(broken) => broken,
             },
         }
+    }
+
+    /// The same from when the first subscription is wanted: streams alone need none. `link` is up with it.
+    pub async fn run_when_wanted(&self, table: &Subscriptions, link: &Link) -> Broken {
+        streams::until_messages_are_wanted(link).await;
+        self.run(table, |news| news.to(link)).await
     }
 
     async fn work(
@@ -232,8 +239,8 @@ fn commands(sources: &[Source], [channels, patterns, shards]: Names) -> Vec<Cmd>
                 psubscribe.arg(&**name);
             }
             Source::ShardChannel(name) => commands.push(cmd(shards).arg(&**name).take()),
-            // Routes of Redis have none of these.
-            Source::Topic(_) | Source::Keyed(..) | Source::Ticker => {}
+            // Read beside the subscriptions, or not of Redis at all.
+            Source::Stream(_) | Source::Topic(_) | Source::Keyed(..) | Source::Ticker => {}
         }
     }
     commands.extend([subscribe, psubscribe].into_iter().filter(|command| command.args_iter().len() > 1));

@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::incoming::Told;
+use super::streams;
 use crate::hub::{Feed, Feeds, Source};
 use crate::upstream::Broken;
 use crate::upstream::link::Link;
@@ -79,7 +80,8 @@ impl Subscriptions {
 
     /// Makes `feeds` what this connection is to carry. Feeds that join a source whose subscription stands are
     /// confirmed at once.
-    pub fn assign(&self, feeds: Feeds) {
+    pub fn assign(&self, mut feeds: Feeds) {
+        feeds.retain(|source, _| !streams::is_stream(source));
         let mut guard = self.table.lock();
         let table = &mut *guard;
         table.drop_all_but(|source| feeds.contains_key(source), |_| {});
@@ -291,6 +293,7 @@ mod tests {
             let policy = Policy { bounds, linger: Duration::ZERO, idle_timeout: Duration::ZERO };
             let shape = Shape {
                 event: None,
+                data: None,
                 tombstone: None,
                 binary: Binary::Gap,
                 max_event: 1 << 20,
@@ -411,6 +414,7 @@ mod tests {
         rig.table.take(&[subscribed("a")]);
         let shape = Shape {
             event: None,
+            data: None,
             tombstone: None,
             binary: Binary::Base64,
             max_event: 9,

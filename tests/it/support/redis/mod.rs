@@ -1,7 +1,7 @@
 //! A real redis-server of the test's own, to publish to, kill, pause and bring back.
 //!
-//! A handle belongs to the runtime of one test. The server keeps nothing on disk: after a restart it
-//! is empty, as a pub/sub server is. [`cluster`] and [`sentinel`] put several together.
+//! A handle belongs to the runtime of one test. The server keeps nothing on disk, unless it is to be durable: after a
+//! restart it is empty, as a pub/sub server is. [`cluster`] and [`sentinel`] put several together.
 
 pub mod cluster;
 pub mod sentinel;
@@ -43,6 +43,11 @@ impl Redis {
     /// Starts a server on a free port and waits until it answers.
     pub async fn start() -> Self {
         Self::start_with(None, &[]).await
+    }
+
+    /// One that has after a restart all that it acknowledged before.
+    pub async fn start_durable() -> Self {
+        Self::start_args(&["--appendonly", "yes", "--appendfsync", "always"]).await
     }
 
     /// The same, asking for `password` (of the default user).
@@ -134,6 +139,33 @@ impl Redis {
             batch.cmd("PUBLISH").arg(channel).arg(payload.as_ref());
         }
         batch.query_async(&mut self.connection().await).await.expect("redis answers")
+    }
+
+    /// Adds an entry and returns its id.
+    pub async fn xadd(&self, stream: &str, id: &str, fields: &[(&str, &str)]) -> String {
+        self.command(redis::cmd("XADD").arg(stream).arg(id).arg(fields)).await
+    }
+
+    /// Adds entries with the field `n`, in round trips of a thousand; returns their ids.
+    pub async fn xadd_numbers(&self, stream: &str, numbers: impl IntoIterator<Item = i32>) -> Vec<String> {
+        let mut ids = Vec::new();
+        let numbers: Vec<_> = numbers.into_iter().collect();
+        for numbers in numbers.chunks(1_000) {
+            let mut batch = pipe();
+            for n in numbers {
+                batch.cmd("XADD").arg(stream).arg("*").arg("n").arg(n);
+            }
+            let added: Vec<String> =
+                batch.query_async(&mut self.connection().await).await.expect("redis answers");
+            ids.extend(added);
+        }
+        ids
+    }
+
+    /// How many connections there are beside the rig's own.
+    pub async fn connections(&self) -> usize {
+        let list: String = self.command(redis::cmd("CLIENT").arg("LIST")).await;
+        list.lines().filter(|line| !line.contains("cmd=client|list")).count()
     }
 
     /// How many clients are subscribed to `channel` itself (patterns not counted).

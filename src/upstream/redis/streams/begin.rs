@@ -1,0 +1,84 @@
+//! Beginning with a stream: logs that are new are filled and opened, and those of an earlier session are held against
+//! what there is now.
+
+use std::sync::Arc;
+
+use super::Streams;
+use super::asker::Unanswered;
+use super::fill::Filling;
+use super::history::StreamReader;
+use super::id::{self, EntryCodec};
+use super::info::{Info, Loss};
+use super::table::{Due, Rank};
+use crate::hub::{Feed, IdCodec, Mark, Offset, Opening, Position, Reason};
+use crate::upstream::link::Link;
+
+/// Opens the logs of a stream. Returns the rank of its end then.
+pub(super) async fn begin(streams: &Streams, due: &Due, link: &Link) -> Result<Option<Rank>, Unanswered> {
+    // Both ways of reading are tried, so that what an ACL forbids is found out now.
+    streams.asker.may_read(&due.stream).await?;
+    let (_, found) = streams.asker.range(&due.stream, id::END, id::END, 1).await?;
+    let info = found.unwrap_or_else(Info::none);
+    for feed in &due.feeds {
+        match feed.log.position() {
+            None => open(streams, &due.stream, feed, info.last).await?,
+            // What is read on meanwhile is looked after by whoever reads it.
+            Some(position) if !due.read && found.is_some() => {
+                mend(feed, position.at(0), None, &info, &[], link);
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(Rank::of(&info))
+}
+
+async fn open(streams: &Streams, stream: &Arc<str>, feed: &Feed, end: Offset) -> Result<(), Unanswered> {
+    let codec: Arc<dyn IdCodec> = Arc::new(EntryCodec);
+    let filling = Filling { asker: &streams.asker, memory: &streams.memory, codec: &codec, feed };
+    let segments = filling.read(end).await?;
+    let start = segments.first().map_or(end, |first| first.from);
+    let reader = StreamReader::new(&streams.asker, stream);
+    let history = streams.pool.shelf(reader, &feed.key, &codec);
+    let (start, end) = (Position::single(start), Position::single(end));
+    feed.log.open_filled(Opening { codec, history, segments: &segments, start, end });
+    Ok(())
+}
+
+/// What became of a log that was held against its stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mended {
+    /// It goes on; so many entries are known to be lost.
+    On(u64),
+    /// It begins anew.
+    Anew,
+}
+
+/// Holds a log that stands at `at` against its stream, and tells it what is gone; `held` are the ids of entries that
+/// follow and are about to be appended.
+pub(super) fn mend(
+    feed: &Arc<Feed>,
+    at: Offset,
+    rank: Option<u64>,
+    info: &Info,
+    held: &[Offset],
+    link: &Link,
+) -> Mended {
+    if info.is_another(at, rank) {
+        let beginning = Position::single(info.beginning());
+        if feed.log.restart(Arc::new(EntryCodec), beginning) {
+            link.tell_gap(feed, Reason::Recreated);
+        }
+        return Mended::Anew;
+    }
+    let lost = match info.lost(at, rank, held) {
+        Loss::None => return Mended::On(0),
+        Loss::Some(lost) => lost,
+        Loss::Maybe => 0,
+    };
+    let next = held.first().copied().or(info.first);
+    let mark = Mark::new(0, next.map_or(info.last, id::before));
+    for reason in feed.log.append_missing(Reason::Trimmed, mark).gaps {
+        link.tell_gap(feed, reason);
+    }
+    Mended::On(lost)
+}
