@@ -30,7 +30,18 @@ pub enum Command {
     Connect,
     /// The least that sparse and dense can cost: one thread, one send() of a shared buffer a plain socket.
     Floor,
-    /// All of the above.
+    /// Clients that come back within what memory holds: 20 of them, 200,000 events each, of a push route.
+    Resume,
+    /// A client that reads a topic of Kafka from its first record, beyond memory, through one fetch slot: 1,000,000
+    /// events.
+    History,
+    /// The return of many: 1,000 clients with an id each, all over the 10,000 records of a topic, beyond memory, at
+    /// once, while 50 others are live.
+    Herd,
+    /// A topic of which each stream sees one key: 100,000 keys, 5,000 records/s, 30 s; then the server is killed and
+    /// all come back. For HTTP/2 with --h2 --streams-per-connection 100.
+    Keyed,
+    /// All of the first five.
     All,
     /// The floor's own server; started by the tool.
     #[command(hide = true)]
@@ -89,6 +100,21 @@ pub struct Options {
     /// Which way events reach the server; several are measured one after the other.
     #[arg(long, global = true, value_delimiter = ',', default_value = "push")]
     pub via: Vec<Via>,
+    /// A Kafka that runs already, in place of one started for the run: its only broker.
+    #[arg(long, global = true, value_name = "HOST:PORT")]
+    pub kafka: Option<SocketAddr>,
+    /// The class path that Kafka is started with. The tests of Kafka leave one in target/kafka.
+    #[arg(long, global = true, value_name = "FILE", default_value = "target/kafka/cp.txt")]
+    pub kafka_classpath: PathBuf,
+    /// Partitions of the topic; for keyed 4, elsewhere 1.
+    #[arg(long, global = true)]
+    pub partitions: Option<u32>,
+    /// Events that are there to be replayed, in place of the scenario's number.
+    #[arg(long, global = true)]
+    pub events: Option<u64>,
+    /// Reads of history that the server does at a time (replay.concurrency).
+    #[arg(long, global = true, default_value_t = 1)]
+    pub slots: u32,
     /// A Redis that runs already, in place of one started for the run; its channel is "load".
     #[arg(long, global = true, value_name = "HOST:PORT")]
     pub redis: Option<SocketAddr>,

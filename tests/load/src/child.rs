@@ -42,6 +42,16 @@ impl Child {
         self.process.id()
     }
 
+    /// Ends it as a crash would.
+    ///
+    /// # Errors
+    /// Where the system refuses.
+    pub fn kill(&mut self) -> anyhow::Result<()> {
+        self.process.kill()?;
+        self.process.wait()?;
+        Ok(())
+    }
+
     /// What was started.
     pub fn name(&self) -> &str {
         &self.name

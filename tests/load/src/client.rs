@@ -33,11 +33,11 @@ enum Wire {
 }
 
 impl Client {
-    /// Connects, and sends the first bytes.
+    /// Connects for these subscribers, one on HTTP/1.1, and sends the first bytes.
     ///
     /// # Errors
     /// Where there is no connection to be had.
-    pub fn connect(dial: &Dial) -> anyhow::Result<Self> {
+    pub fn connect(dial: &Dial, subscribers: Vec<Subscriber>) -> anyhow::Result<Self> {
         let began = Instant::now();
         // On loopback this ends at once, as long as the server's backlog has room.
         let socket = TcpStream::connect(dial.addr).with_context(|| format!("connecting to {}", dial.addr))?;
@@ -48,14 +48,17 @@ impl Client {
             None => None,
         };
         let (wire, request) = match dial.h2 {
-            None => (Wire::Http1(http1::Response::default()), http1::request(&dial.host, &dial.path)),
-            Some(streams) => {
-                let mut connection = http2::Connection::open(&dial.host, &dial.path, streams);
+            None => {
+                let asks = subscribers.first().map(|one| dial.asks(one)).context("nobody to connect for")?;
+                (Wire::Http1(http1::Response::default()), http1::request(&asks))
+            }
+            Some(_) => {
+                let asks: Vec<_> = subscribers.iter().map(|one| dial.asks(one)).collect();
+                let mut connection = http2::Connection::open(&asks);
                 let request = connection.take_out();
                 (Wire::Http2(connection), request)
             }
         };
-        let subscribers = (0..dial.h2.unwrap_or(1)).map(|_| Subscriber::default()).collect();
         let announces = dial.announces;
         let mut client = Self { socket, subscribers, began, tls, wire, request: Some(request), announces };
         client.flush()?;

@@ -13,6 +13,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 
 use crate::args::{KeyExchange, Options};
+use crate::sse::Subscriber;
 
 /// How clients reach the server.
 #[derive(Debug, Clone)]
@@ -31,6 +32,17 @@ pub struct Dial {
     pub announces: bool,
 }
 
+/// One request.
+#[derive(Debug, Clone, Copy)]
+pub struct Ask<'a> {
+    /// What the server is called.
+    pub host: &'a str,
+    /// What is asked for.
+    pub path: &'a str,
+    /// The id to go on after; empty for none.
+    pub id: &'a [u8],
+}
+
 impl Dial {
     /// Clients of an ssegate as the options want them. Of a new TLS configuration, which resumes nothing.
     ///
@@ -40,6 +52,12 @@ impl Dial {
         let tls = if options.plain { None } else { Some(Arc::new(tls(options)?)) };
         let h2 = options.h2.then(|| options.streams_per_connection.into());
         Ok(Self { addr, host: addr.to_string(), path: path.to_owned(), tls, h2, announces: true })
+    }
+
+    /// What a subscriber asks for.
+    pub fn asks<'a>(&'a self, subscriber: &'a Subscriber) -> Ask<'a> {
+        let path = subscriber.path.as_deref().unwrap_or(&self.path);
+        Ask { host: &self.host, path, id: &subscriber.id }
     }
 
     /// The protocol, for people.

@@ -65,11 +65,22 @@ impl Fleet {
     /// # Errors
     /// Where one is refused, or no progress is made for a while.
     pub fn open(&mut self, streams: usize, concurrency: usize) -> anyhow::Result<()> {
-        let wanted = self.open + streams.div_ceil(self.dial.h2.unwrap_or(1));
+        let streams = streams.next_multiple_of(self.dial.h2.unwrap_or(1));
+        self.open_for((0..streams).map(|_| Subscriber::default()).collect(), concurrency)
+    }
+
+    /// The same for these subscribers.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn open_for(&mut self, subscribers: Vec<Subscriber>, concurrency: usize) -> anyhow::Result<()> {
+        let each = self.dial.h2.unwrap_or(1);
+        let wanted = self.open + subscribers.len().div_ceil(each);
+        let mut subscribers = subscribers.into_iter();
         let mut progress = (Instant::now(), self.joined);
         while self.joined < wanted {
             while self.open < wanted && self.open - self.joined < concurrency {
-                self.connect()?;
+                self.connect(subscribers.by_ref().take(each).collect())?;
             }
             self.turn(TURN, None)?;
             if let Some((reason, _)) = self.tally.ended.first_key_value() {
@@ -95,7 +106,7 @@ impl Fleet {
         let mut progress = Instant::now();
         while left > 0 || self.open > 0 {
             while left > 0 && self.open < concurrency {
-                self.connect()?;
+                self.connect((0..self.dial.h2.unwrap_or(1)).map(|_| Subscriber::default()).collect())?;
                 left -= 1;
             }
             let before = self.open;
@@ -137,8 +148,23 @@ impl Fleet {
 
     /// How many of the numbers below `end` the clients have missed, all together.
     pub fn missing(&self, end: u64) -> u64 {
-        let here = self.clients.iter().flatten().flat_map(|client| &client.subscribers);
-        here.chain(&self.gone).map(|subscriber| subscriber.seen.missing(end)).sum()
+        self.subscribers().map(|subscriber| subscriber.missing(&[end])).sum()
+    }
+
+    /// Every client that there is or was.
+    pub fn subscribers(&self) -> impl Iterator<Item = &Subscriber> {
+        self.clients.iter().flatten().flat_map(|client| &client.subscribers).chain(&self.gone)
+    }
+
+    /// Gives them up, connections and all.
+    pub fn into_subscribers(mut self) -> (Tally, Vec<Subscriber>) {
+        self.close();
+        (self.tally, self.gone)
+    }
+
+    /// How it speaks, for people.
+    pub fn protocol(&self) -> String {
+        self.dial.protocol()
     }
 
     /// How many streams there are.
@@ -146,8 +172,8 @@ impl Fleet {
         self.open * self.dial.h2.unwrap_or(1)
     }
 
-    fn connect(&mut self) -> anyhow::Result<()> {
-        let client = Client::connect(&self.dial)?;
+    fn connect(&mut self, subscribers: Vec<Subscriber>) -> anyhow::Result<()> {
+        let client = Client::connect(&self.dial, subscribers)?;
         let place = self.clients.len() as u64;
         let data = epoll::EventData::new_u64(place);
         epoll::add(&self.epoll, &client.socket, data, epoll::EventFlags::IN).context("watching a socket")?;

@@ -2,11 +2,18 @@
 
 use anyhow::{Context as _, bail};
 
+use crate::dial::Ask;
 use crate::sse::head_end;
 
 /// A request for a stream.
-pub fn request(host: &str, path: &str) -> Vec<u8> {
-    format!("GET {path} HTTP/1.1\r\nhost: {host}\r\naccept: text/event-stream\r\n\r\n").into_bytes()
+pub fn request(&Ask { host, path, id }: &Ask<'_>) -> Vec<u8> {
+    let mut head =
+        format!("GET {path} HTTP/1.1\r\nhost: {host}\r\naccept: text/event-stream\r\n").into_bytes();
+    if !id.is_empty() {
+        head.extend([b"last-event-id: ", id, b"\r\n"].concat());
+    }
+    head.extend(b"\r\n");
+    head
 }
 
 /// Undoes the framing of one response.

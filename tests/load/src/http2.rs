@@ -3,6 +3,8 @@
 
 use anyhow::{Context as _, bail};
 
+use crate::dial::Ask;
+
 /// One connection with its streams.
 #[derive(Debug)]
 pub struct Connection {
@@ -22,8 +24,8 @@ struct Stream {
 }
 
 impl Connection {
-    /// A connection with `streams` streams, and the bytes that ask for all of them.
-    pub fn open(host: &str, path: &str, streams: usize) -> Self {
+    /// A connection with a stream for each request, and the bytes that ask for all of them.
+    pub fn open(asks: &[Ask<'_>]) -> Self {
         let mut out = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
         let mut settings = Vec::new();
         for (name, value) in [(ENABLE_PUSH, 0), (INITIAL_WINDOW_SIZE, WINDOW)] {
@@ -32,11 +34,10 @@ impl Connection {
         }
         frame(&mut out, SETTINGS, 0, 0, &settings);
         frame(&mut out, WINDOW_UPDATE, 0, 0, &(WINDOW - 65_535).to_be_bytes());
-        let head = head(host, path);
-        for stream in 0..streams {
-            frame(&mut out, HEADERS, END_STREAM | END_HEADERS, id(stream), &head);
+        for (stream, ask) in asks.iter().enumerate() {
+            frame(&mut out, HEADERS, END_STREAM | END_HEADERS, id(stream), &head(ask));
         }
-        Self { part: Vec::new(), out, taken: 0, streams: vec![Stream::default(); streams] }
+        Self { part: Vec::new(), out, taken: 0, streams: vec![Stream::default(); asks.len()] }
     }
 
     /// What is to be sent now.
@@ -116,14 +117,21 @@ impl Connection {
 }
 
 /// The header block of a request: indexed fields and literals without Huffman coding (RFC 7541 section 6).
-fn head(host: &str, path: &str) -> Vec<u8> {
+fn head(&Ask { host, path, id }: &Ask<'_>) -> Vec<u8> {
     let mut block = vec![METHOD_GET, SCHEME_HTTPS];
     // A literal's name by its place in the static table: 1 is :authority, 4 is :path, 19 is accept.
-    for (name, value) in [(&[1][..], host), (&[4], path), (&[15, 4], "text/event-stream")] {
+    let fields: [(&[u8], &[u8]); 4] = [
+        (&[1], host.as_bytes()),
+        (&[4], path.as_bytes()),
+        (&[15, 4], b"text/event-stream"),
+        // A name that is not in the table stands for itself.
+        (b"\0\x0dlast-event-id", id),
+    ];
+    for (name, value) in fields.into_iter().filter(|(_, value)| !value.is_empty()) {
         let length = u8::try_from(value.len()).ok().filter(|&length| length < 127);
         block.extend_from_slice(name);
-        block.push(length.expect("host and path are short"));
-        block.extend_from_slice(value.as_bytes());
+        block.push(length.expect("host, path and id are short"));
+        block.extend_from_slice(value);
     }
     block
 }

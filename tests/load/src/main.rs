@@ -4,7 +4,8 @@
 //! [`ssegate`] or a [`peer`] started here, a server that runs already, or the [`floor`]. A [`fleet`] is one
 //! epoll loop over many [`client`]s, each of which undoes TLS, [`http1`] or [`http2`], and [`sse`]; what arrives
 //! is checked in [`tally`]. [`publish`] sends the events, [`usage`] reads the server's CPU time and memory,
-//! [`report`] prints.
+//! [`report`] prints. What was sent before a client came is another matter: [`resume`] from memory, [`history`] and
+//! [`herd`] from a [`kafka`], and [`keyed`].
 
 mod args;
 mod child;
@@ -12,11 +13,16 @@ mod client;
 mod dial;
 mod fleet;
 mod floor;
+mod herd;
+mod history;
 mod http1;
 mod http2;
+mod kafka;
+mod keyed;
 mod peer;
 mod publish;
 mod report;
+mod resume;
 mod scenario;
 mod scratch;
 mod sse;
@@ -24,6 +30,7 @@ mod ssegate;
 mod tally;
 mod target;
 mod usage;
+mod wire;
 
 use clap::Parser as _;
 

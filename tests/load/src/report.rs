@@ -8,6 +8,7 @@ use std::process::Command;
 
 use serde::Serialize;
 
+use crate::tally::Tally;
 use crate::usage::Spent;
 
 /// All that was measured.
@@ -36,6 +37,12 @@ pub enum Row {
     Idle(Idle),
     /// Of `connect`.
     Connect(Connect),
+    /// Of `resume` and `history`.
+    Replay(Replay),
+    /// Of `herd`.
+    Herd(Herd),
+    /// Of `keyed`.
+    Keyed(Keyed),
 }
 
 /// Events to many clients.
@@ -96,6 +103,109 @@ pub struct Connect {
     pub p99_ms: f64,
     pub ended: BTreeMap<String, u64>,
     pub noise: Noise,
+}
+
+/// Clients that read what was there before they came.
+#[derive(Debug, Serialize)]
+pub struct Replay {
+    pub scenario: String,
+    pub protocol: String,
+    pub source: String,
+    pub clients: usize,
+    pub checked: Checked,
+    pub seconds: f64,
+    pub per_second: f64,
+    pub per_cpu_second: f64,
+    /// What the server received from Kafka meanwhile, and how large what was sent to it was.
+    pub read_mib: f64,
+    pub range_mib: f64,
+    pub noise: Noise,
+}
+
+/// The return of many clients.
+#[derive(Debug, Serialize)]
+pub struct Herd {
+    pub protocol: String,
+    pub source: String,
+    pub clients: usize,
+    pub checked: Checked,
+    pub seconds: f64,
+    pub per_second: f64,
+    pub read_mib: f64,
+    /// What was sent before they came, and what came to it meanwhile.
+    pub range_mib: f64,
+    pub grown_mib: f64,
+    pub live: usize,
+    /// Of the others, before and while the many come back.
+    pub quiet_ms: [f64; 3],
+    pub meanwhile_ms: [f64; 3],
+    pub base_mib: f64,
+    pub peak_mib: f64,
+    pub noise: Noise,
+}
+
+/// Streams of one key each.
+#[derive(Debug, Serialize)]
+pub struct Keyed {
+    pub protocol: String,
+    pub streams: usize,
+    pub partitions: u32,
+    pub rate: u32,
+    pub opened_in_s: f64,
+    /// Of the second half of the streams, before anything was sent.
+    pub pss_kib_per_stream: f64,
+    pub pss_mib: f64,
+    pub live: Checked,
+    pub live_ms: [f64; 3],
+    pub cpu_share: f64,
+    pub publisher_late_ms: f64,
+    pub back: Back,
+    pub noise: Noise,
+}
+
+/// The return of all streams after the server was killed.
+#[derive(Debug, Serialize)]
+pub struct Back {
+    /// Of the server, after its start.
+    pub listens_s: f64,
+    pub all_told_s: f64,
+    pub all_live_s: f64,
+    /// What the server received from Kafka by then, and the size of all that was ever sent to it.
+    pub read_mib: f64,
+    pub topic_mib: f64,
+    pub pss_mib: f64,
+    pub checked: Checked,
+}
+
+/// What arrived, and what did not.
+#[derive(Debug, Serialize)]
+pub struct Checked {
+    pub delivered: u64,
+    pub lost: u64,
+    pub repeated: u64,
+    pub disordered: u64,
+    pub gaps: BTreeMap<String, u64>,
+    pub ended: BTreeMap<String, u64>,
+}
+
+impl Checked {
+    /// What a tally says, and what was missing.
+    pub fn of(tally: &Tally, lost: u64) -> Self {
+        Self {
+            delivered: tally.delivered,
+            lost,
+            repeated: tally.repeated,
+            disordered: tally.disordered,
+            gaps: tally.gaps.clone(),
+            ended: tally.ended.clone(),
+        }
+    }
+
+    fn cells(&self) -> String {
+        let Self { delivered, lost, repeated, disordered, .. } = self;
+        let told: u64 = self.gaps.values().chain(self.ended.values()).sum();
+        format!("{delivered} | {lost} | {repeated} | {disordered} | {told}")
+    }
 }
 
 /// How far a figure can be trusted: shares of the time that it was taken over.
@@ -167,6 +277,18 @@ impl Report {
             Row::Connect(row) => Some(row.cells()),
             _ => None,
         });
+        self.table(&mut out, REPLAY, |row| match row {
+            Row::Replay(row) => Some(row.cells()),
+            _ => None,
+        });
+        self.table(&mut out, HERD, |row| match row {
+            Row::Herd(row) => Some(row.cells()),
+            _ => None,
+        });
+        self.table(&mut out, KEYED, |row| match row {
+            Row::Keyed(row) => Some(row.cells()),
+            _ => None,
+        });
         out
     }
 
@@ -182,6 +304,59 @@ impl Report {
 const FANOUT: &str = "| scenario | server | protocol | via | clients × events/s × s | linger | CPU per delivery | p50 | p99 | max | delivered | lost | announced | repeated | disordered | ended | core: server / others | tool |";
 const IDLE: &str = "| idle | protocol | clients | empty process | PSS per client | RSS per client | after they left | PSS per client, last round | CPU per client and second | ended | core: server / others |";
 const CONNECT: &str = "| connect | protocol | key exchange | connections | resumed | per second | CPU per connection | p50 | p99 | failed | core: server / others | tool |";
+
+const REPLAY: &str = "| replay | protocol | source | clients | delivered | lost | repeated | disordered | gaps, ends | events/s | events per CPU second | read / range | core: server / others | tool |";
+const HERD: &str = "| herd | source | clients | delivered | lost | repeated | disordered | gaps, ends | took | read / range | live clients | p50, p99, max quiet | meanwhile | memory before, peak | core: server / others | tool |";
+const KEYED: &str = "| keyed | streams | records/s | opened in | PSS per stream | delivered | lost | repeated | disordered | gaps, ends | p50, p99, max | server's CPU | tool | killed: listens, told, live again | read / range | delivered | lost | repeated | disordered | gaps, ends |";
+
+impl Replay {
+    fn cells(&self) -> String {
+        let Self { scenario, protocol, source, clients, checked, per_second, per_cpu_second, .. } = self;
+        let Self { read_mib, range_mib, noise, .. } = self;
+        format!(
+            "| {scenario} | {protocol} | {source} | {clients} | {} | {per_second:.0} | {per_cpu_second:.0} \
+             | {read_mib:.1} / {range_mib:.1} MiB | {} |",
+            checked.cells(),
+            noise.cells(true)
+        )
+    }
+}
+
+impl Herd {
+    fn cells(&self) -> String {
+        let Self { protocol, source, clients, checked, seconds, read_mib, range_mib, live, .. } = self;
+        let Self { quiet_ms, meanwhile_ms, base_mib, peak_mib, noise, .. } = self;
+        format!(
+            "| {protocol} | {source} | {clients} | {} | {seconds:.1} s | {read_mib:.1} / {range_mib:.1} MiB | {live} \
+             | {} | {} | {base_mib:.0}, {peak_mib:.0} MiB | {} |",
+            checked.cells(),
+            millis(quiet_ms),
+            millis(meanwhile_ms),
+            noise.cells(true)
+        )
+    }
+}
+
+impl Keyed {
+    fn cells(&self) -> String {
+        let Self { protocol, streams, rate, opened_in_s, pss_kib_per_stream, live, live_ms, .. } = self;
+        let Self { cpu_share, noise, back, .. } = self;
+        let Back { listens_s, all_told_s, all_live_s, topic_mib, read_mib, checked, .. } = back;
+        format!(
+            "| {protocol} | {streams} | {rate} | {opened_in_s:.1} s | {pss_kib_per_stream:.2} KiB | {} | {} | {:.0} % \
+             | {:.0} % | {listens_s:.1}, {all_told_s:.1}, {all_live_s:.1} s | {read_mib:.1} / {topic_mib:.1} MiB | {} |",
+            live.cells(),
+            millis(live_ms),
+            cpu_share * 100.0,
+            noise.tool * 100.0,
+            checked.cells(),
+        )
+    }
+}
+
+fn millis([p50, p99, max]: &[f64; 3]) -> String {
+    format!("{p50:.1}, {p99:.1}, {max:.0} ms")
+}
 
 impl Fanout {
     fn cells(&self) -> String {

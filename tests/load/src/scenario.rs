@@ -8,6 +8,7 @@ use crate::fleet::Fleet;
 use crate::report::{Connect, Fanout, Idle, Noise, Report, Row};
 use crate::target::Target;
 use crate::usage::{Memory, Watch};
+use crate::{herd, history, keyed, resume};
 
 /// Runs what the command line asks for, and adds to the report what it finds.
 ///
@@ -22,6 +23,10 @@ pub fn run(args: &Args, report: &mut Report) -> anyhow::Result<()> {
             Command::Idle => each(options, report, idle)?,
             Command::Connect => each(options, report, connect)?,
             Command::Floor => floors(options, report)?,
+            Command::Resume => report.add(Row::Replay(resume::run(options)?)),
+            Command::History => report.add(Row::Replay(history::run(options)?)),
+            Command::Herd => report.add(Row::Herd(herd::run(options)?)),
+            Command::Keyed => report.add(Row::Keyed(keyed::run(options)?)),
             Command::All => all(options, report)?,
             Command::FloorServe(_) => {}
         }
@@ -213,12 +218,12 @@ fn connect(options: &Options, target: Target) -> anyhow::Result<Row> {
 }
 
 /// Says what is going on, since a run takes a while.
-fn note(text: &str) {
+pub fn note(text: &str) {
     eprintln!("… {text}");
 }
 
 /// How long a server is left alone before it is measured.
-const SETTLE: Duration = Duration::from_secs(2);
+pub const SETTLE: Duration = Duration::from_secs(2);
 
 /// How long it gets to put away clients that left.
 const LEFT: Duration = Duration::from_secs(4);
@@ -232,4 +237,5 @@ const WARM_UP: usize = 200;
 /// Of the route, in milliseconds, where no events are sent.
 const LINGER: u32 = 10;
 
-const MIB: f64 = 1024.0 * 1024.0;
+/// Bytes of a MiB.
+pub const MIB: f64 = 1024.0 * 1024.0;

@@ -1,5 +1,5 @@
 //! Reads events from the bytes of a stream, no more than the tool needs to know: the number and the time in
-//! each payload, gaps, and the first position.
+//! each payload, gaps, the first position, and the id to go on after.
 
 use memchr::{memchr, memmem};
 
@@ -8,16 +8,38 @@ use crate::tally::{Fresh, Seen, Tally};
 /// One client of a stream.
 #[derive(Debug, Default)]
 pub struct Subscriber {
-    /// What it has seen.
-    pub seen: Seen,
+    /// What it asks for, where that is not what all do.
+    pub path: Option<Box<str>>,
+    /// The id of the last event that came whole; sent along when it connects.
+    pub id: Vec<u8>,
+    /// What it has seen, in each lane.
+    pub seen: Vec<Seen>,
     /// Whether anything of the body has come.
     pub begun: bool,
     /// Whether the server has told where the stream begins: what is published from now on has to arrive.
     pub joined: bool,
+    /// Places that it came past, if they are to be noted.
+    pub trail: Option<Box<Trail>>,
+    /// The id of the event that is coming in.
+    coming: Vec<u8>,
     /// The line that is not complete yet.
     part: Vec<u8>,
     event: Event,
 }
+
+/// Every so many events, where one could go on after them.
+#[derive(Debug)]
+pub struct Trail {
+    /// How many events lie between two places.
+    pub stride: u64,
+    /// The ids, and what was seen by then.
+    pub places: Vec<Place>,
+    /// Events that came.
+    pub events: u64,
+}
+
+/// An id, and what one who has it has seen.
+pub type Place = (Vec<u8>, Vec<Seen>);
 
 /// The event whose lines are coming in.
 #[derive(Debug, Default)]
@@ -39,6 +61,27 @@ struct Stamp {
 }
 
 impl Subscriber {
+    /// One that asks for this.
+    pub fn of(path: String) -> Self {
+        Self { path: Some(path.into()), ..Self::default() }
+    }
+
+    /// One that has seen this, and goes on after the event with this id.
+    pub fn after((id, seen): Place) -> Self {
+        Self { id, seen, ..Self::default() }
+    }
+
+    /// The same client, about to connect again.
+    pub fn again(self) -> Self {
+        Self { path: self.path, ..Self::after((self.id, self.seen)) }
+    }
+
+    /// How many of the numbers below `ends`, one for each lane, it has not seen.
+    pub fn missing(&self, ends: &[u64]) -> u64 {
+        let lanes = ends.iter().enumerate();
+        lanes.map(|(lane, &end)| self.seen.get(lane).map_or(end, |seen| seen.missing(end))).sum()
+    }
+
     /// Takes in a piece of the body that arrived at `now`, in nanoseconds since the epoch.
     pub fn feed(&mut self, mut bytes: &[u8], now: u64, tally: &mut Tally) {
         self.begun = true;
@@ -68,6 +111,9 @@ impl Subscriber {
             } else {
                 Event::Named
             };
+        } else if let Some(id) = line.strip_prefix(b"id: ") {
+            self.coming.clear();
+            self.coming.extend_from_slice(id);
         } else if let Some(data) = line.strip_prefix(b"data: ") {
             match &mut self.event {
                 Event::None => self.event = Stamp::read(data).map_or(Event::Foreign, Event::Message),
@@ -78,19 +124,37 @@ impl Subscriber {
     }
 
     fn dispatch(&mut self, now: u64, tally: &mut Tally) {
+        if !self.coming.is_empty() {
+            std::mem::swap(&mut self.id, &mut self.coming);
+            self.coming.clear();
+        }
         match std::mem::take(&mut self.event) {
             Event::None | Event::Named => {}
             Event::Position => self.joined = true,
             Event::Foreign => tally.foreign += 1,
             Event::Gap(data) => tally.gap(&data),
-            Event::Message(stamp) => match self.seen.note(stamp.seq) {
-                Fresh::InOrder => tally.arrived(stamp.at, now),
-                Fresh::Late => {
-                    tally.disordered += 1;
-                    tally.arrived(stamp.at, now);
-                }
-                Fresh::Repeated => tally.repeated += 1,
-            },
+            Event::Message(stamp) => self.note(stamp, now, tally),
+        }
+    }
+
+    fn note(&mut self, stamp: Stamp, now: u64, tally: &mut Tally) {
+        let lane = (stamp.seq / LANE) as usize;
+        if self.seen.len() <= lane {
+            self.seen.resize_with(lane + 1, Seen::default);
+        }
+        match self.seen[lane].note(stamp.seq % LANE) {
+            Fresh::InOrder => tally.arrived(stamp.at, now),
+            Fresh::Late => {
+                tally.disordered += 1;
+                tally.arrived(stamp.at, now);
+            }
+            Fresh::Repeated => tally.repeated += 1,
+        }
+        if let Some(trail) = &mut self.trail {
+            trail.events += 1;
+            if trail.events.is_multiple_of(trail.stride) {
+                trail.places.push((self.id.clone(), self.seen.clone()));
+            }
         }
     }
 }
@@ -117,6 +181,9 @@ fn number(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let value = bytes[..end].iter().fold(0u64, |value, digit| value * 10 + u64::from(digit - b'0'));
     (end > 0).then_some((value, &bytes[end..]))
 }
+
+/// Numbers of one lane, which have an order: those of one partition, say. Lane 1 begins with this number.
+pub const LANE: u64 = 1 << 40;
 
 /// Where the blank line that ends a head ends.
 pub fn head_end(bytes: &[u8]) -> Option<usize> {
@@ -149,7 +216,8 @@ mod tests {
             subscriber.feed(second, 5_000, &mut tally);
             assert!(subscriber.joined);
             assert_eq!((tally.delivered, tally.repeated, tally.foreign, tally.announced), (2, 0, 1, 2));
-            assert_eq!((tally.gaps["lagged"], subscriber.seen.missing(4)), (1, 2));
+            assert_eq!((tally.gaps["lagged"], subscriber.missing(&[4])), (1, 2));
+            assert_eq!(subscriber.id, b"a-4", "what follows has none");
         }
     }
 }

@@ -47,16 +47,8 @@ impl Ssegate {
                 (Some(redis), Some(addr))
             }
         };
-        let config = format!("{folder}/config.yaml");
-        fs::write(&config, configuration(options, at, linger))?;
-        let log = format!("{folder}/{LOG}");
-        let server = server.to_str().context("the path of the server is not UTF-8")?;
-        let output = File::create(&log)?;
-        let arguments = [server, "serve", "--config", &config];
-        let mut server = Child::start(&arguments, options.server_core(), |command| {
-            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(output)
-        })?;
-        let (public, admin) = listening(&mut server, &log)?;
+        let Serving { server, public, admin } =
+            Serving::start(server, options, folder, &configuration(at, linger))?;
         let road = match at {
             None => Road::Post { addr: admin, path: format!("/publish/{CHANNEL}") },
             Some(addr) => Road::Redis { addr, channel: CHANNEL.to_owned() },
@@ -65,17 +57,51 @@ impl Ssegate {
     }
 }
 
-fn configuration(options: &Options, redis: Option<SocketAddr>, linger: u32) -> String {
-    let tls = if options.plain { "none" } else { "self_signed" };
+/// A process that serves what a configuration says.
+pub struct Serving {
+    /// The process.
+    pub server: Child,
+    /// Where clients connect.
+    pub public: SocketAddr,
+    /// Where it is administered.
+    pub admin: SocketAddr,
+}
+
+impl Serving {
+    /// Starts the binary `server`, with its files in `folder`. `rest` is the configuration but for its listeners.
+    ///
+    /// # Errors
+    /// Where it does not start.
+    pub fn start(server: &Path, options: &Options, folder: &str, rest: &str) -> anyhow::Result<Self> {
+        let (config, log) = (format!("{folder}/config.yaml"), format!("{folder}/{LOG}"));
+        let tls = if options.plain { "none" } else { "self_signed" };
+        fs::write(
+            &config,
+            format!(
+                "server: {{ listen: \"127.0.0.1:0\", tls: {tls}, drain: 100ms }}
+admin: {{ listen: \"127.0.0.1:0\" }}
+log: {{ format: json }}
+{rest}"
+            ),
+        )?;
+        let server = server.to_str().context("the path of the server is not UTF-8")?;
+        let output = File::create(&log)?;
+        let arguments = [server, "serve", "--config", &config];
+        let mut server = Child::start(&arguments, options.server_core(), |command| {
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(output)
+        })?;
+        let (public, admin) = listening(&mut server, &log)?;
+        Ok(Self { server, public, admin })
+    }
+}
+
+fn configuration(redis: Option<SocketAddr>, linger: u32) -> String {
     let upstream = match redis {
         None => "push: {}".to_owned(),
         Some(addr) => format!("redis: {{ url: \"redis://{addr}\" }}"),
     };
     format!(
-        "server: {{ listen: \"127.0.0.1:0\", tls: {tls}, drain: 100ms }}
-admin: {{ listen: \"127.0.0.1:0\" }}
-log: {{ format: json }}
-upstreams:
+        "upstreams:
   source: {{ {upstream} }}
 routes:
   - path: {PATH}

@@ -57,7 +57,7 @@ impl Tally {
 }
 
 /// The numbers that one client has seen: all below `next` but those in `holes`.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Seen {
     next: u64,
     holes: Vec<Range<u64>>,
@@ -75,6 +75,11 @@ pub enum Fresh {
 }
 
 impl Seen {
+    /// All numbers below this one.
+    pub fn below(next: u64) -> Self {
+        Self { next, holes: Vec::new() }
+    }
+
     /// Takes note of a number.
     pub fn note(&mut self, seq: u64) -> Fresh {
         if seq >= self.next {

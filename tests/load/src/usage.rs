@@ -79,6 +79,11 @@ impl Watch {
         Ok(Self { pid, core, began, cpu: cpu_time(pid)?, busy, own })
     }
 
+    /// For how long it has watched.
+    pub fn elapsed(&self) -> Duration {
+        self.began.elapsed()
+    }
+
     /// What was spent since.
     ///
     /// # Errors

@@ -1,0 +1,161 @@
+//! The return of many clients at once, each with an id of its own, to a topic that memory no longer holds: what is read
+//! of Kafka for them, and what others on the same route notice of it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::channel;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use hdrhistogram::Histogram;
+use rustix::process::nice;
+
+use crate::args::Options;
+use crate::dial::Dial;
+use crate::fleet::Fleet;
+use crate::history::{PATIENCE, configuration};
+use crate::kafka::{Kafka, share};
+use crate::report::{Checked, Herd, Noise};
+use crate::scenario::{MIB, SETTLE, note};
+use crate::scratch::Scratch;
+use crate::sse::{Place, Subscriber, Trail};
+use crate::ssegate::{PATH, Serving};
+use crate::tally::Seen;
+use crate::usage::{Memory, Watch};
+
+/// Runs it.
+///
+/// # Errors
+/// Where a server or a client cannot do its work.
+pub fn run(options: &Options) -> anyhow::Result<Herd> {
+    let (clients, events) = (options.clients.unwrap_or(1_000), options.events.unwrap_or(10_000));
+    let (partitions, rate) = (options.partitions.unwrap_or(1), options.rate.unwrap_or(100));
+    note(&format!("herd: {clients} clients come back to {events} events in {partitions} partitions"));
+    let server = options.server.as_deref().context("name a server: --server")?;
+    let scratch = Scratch::new()?;
+    let kafka = Kafka::start(options, scratch.path()?)?;
+    let mut topic = kafka.topic(partitions, None, options.payload)?;
+    topic.fill(events)?;
+    let rest = configuration(options, &kafka, &topic.name);
+    let start = || Serving::start(server, options, scratch.path()?, &rest);
+    let places = walk(&start()?, options, events, clients)?;
+    // Anew, so that it remembers nothing of that. The ids mean the same to it.
+    let serving = start()?;
+
+    let pid = serving.server.pid();
+    let dial = Dial::new(serving.public, PATH, options)?;
+    let ends = |sent| -> Vec<u64> { (0..partitions.into()).map(|p| share(sent, p, partitions.into())).collect() };
+    let (range, sent) = (topic.bytes, topic.sent.clone());
+    let live = Live::start(dial.clone(), ends(events))?;
+    let pacing = topic.pace(rate);
+    thread::sleep(SETTLE);
+    live.next_phase();
+    thread::sleep(QUIET);
+    let (base, before) = (Memory::of(pid)?, kafka.read_by(pid)?);
+    let mut herd = Fleet::new(dial)?;
+    live.next_phase();
+    let watch = Watch::begin(pid, options.server_core)?;
+    herd.open_for(places.into_iter().map(Subscriber::after).collect(), clients)?;
+    let until = ends(sent.load(Ordering::Relaxed));
+    let (mut peak, mut left) = (base.pss, u64::MAX);
+    while left > 0 && watch.elapsed() < PATIENCE {
+        herd.read_until(LOOK, |_| false)?;
+        peak = peak.max(Memory::of(pid)?.pss);
+        left = herd.subscribers().map(|one| one.missing(&until)).sum();
+    }
+    let spent = watch.end()?;
+    live.next_phase();
+    let read = kafka.read_by(pid)?.saturating_sub(before);
+    let [_, quiet, meanwhile] = live.end()?;
+    let (topic, _) = pacing.end()?;
+    let seconds = spent.elapsed.as_secs_f64();
+    Ok(Herd {
+        protocol: herd.protocol(),
+        source: format!("Kafka, {partitions} partitions, {} slots", options.slots),
+        clients,
+        checked: Checked::of(&herd.tally, left),
+        seconds,
+        per_second: herd.tally.delivered as f64 / seconds,
+        read_mib: read as f64 / MIB,
+        range_mib: range as f64 / MIB,
+        grown_mib: (topic.bytes - range) as f64 / MIB,
+        live: LIVE,
+        quiet_ms: quantiles(&quiet),
+        meanwhile_ms: quantiles(&meanwhile),
+        base_mib: base.pss as f64 / MIB,
+        peak_mib: peak as f64 / MIB,
+        noise: Noise::of(&spent),
+    })
+}
+
+/// Median, 99th percentile and largest, in milliseconds.
+pub fn quantiles(latency: &Histogram<u64>) -> [f64; 3] {
+    let millis = |micros: u64| micros as f64 / 1e3;
+    [0.5, 0.99, 1.0].map(|quantile| millis(latency.value_at_quantile(quantile)))
+}
+
+/// Reads the topic once, and notes so many places in it.
+fn walk(serving: &Serving, options: &Options, events: u64, places: usize) -> anyhow::Result<Vec<Place>> {
+    let mut fleet = Fleet::new(Dial::new(serving.public, "/all", &Options { h2: false, ..options.clone() })?)?;
+    let trail = Trail { stride: (events / places as u64).max(1), places: Vec::new(), events: 0 };
+    let mut walker = Subscriber::default();
+    walker.trail = Some(Box::new(trail));
+    fleet.open_for(vec![walker], 1)?;
+    fleet.read_until(PATIENCE, |tally| tally.delivered >= events)?;
+    let (_, walkers) = fleet.into_subscribers();
+    let trail = walkers.into_iter().next().and_then(|walker| walker.trail).context("nobody walked")?;
+    Ok(trail.places.into_iter().take(places).collect())
+}
+
+/// The others, in a thread of their own, and what they get in each phase: while things settle, while it is quiet, and
+/// while the many come back.
+struct Live {
+    phase: Arc<AtomicUsize>,
+    thread: JoinHandle<anyhow::Result<[Histogram<u64>; 3]>>,
+}
+
+impl Live {
+    /// Returns when they stand. They have seen what lies below `ends`.
+    fn start(dial: Dial, ends: Vec<u64>) -> anyhow::Result<Self> {
+        let phase = Arc::new(AtomicUsize::new(0));
+        let (now, (ready, stand)) = (Arc::clone(&phase), channel());
+        let thread = thread::spawn(move || {
+            // What is measured is the server, not how the tool's threads share a core.
+            let _ = nice(-10);
+            let mut live = Fleet::new(dial)?;
+            let one = || Subscriber::after((Vec::new(), ends.iter().map(|&end| Seen::below(end)).collect()));
+            live.open_for((0..LIVE).map(|_| one()).collect(), LIVE)?;
+            ready.send(())?;
+            let mut phases = [0, 1, 2].map(|_| live.tally.latency.clone());
+            for (at, latency) in phases.iter_mut().enumerate() {
+                live.tally.latency.reset();
+                live.read_until(Duration::MAX, |_| now.load(Ordering::Relaxed) > at)?;
+                *latency = live.tally.latency.clone();
+            }
+            Ok(phases)
+        });
+        match stand.recv() {
+            Ok(()) => Ok(Self { phase, thread }),
+            Err(_) => thread.join().expect("no panic").and_then(|_| bail!("the live clients left")),
+        }
+    }
+
+    fn next_phase(&self) {
+        self.phase.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn end(self) -> anyhow::Result<[Histogram<u64>; 3]> {
+        self.phase.store(usize::MAX, Ordering::Relaxed);
+        self.thread.join().expect("no panic")
+    }
+}
+
+/// Clients that are live meanwhile.
+const LIVE: usize = 50;
+
+/// How long their latency is measured before.
+const QUIET: Duration = Duration::from_secs(10);
+
+/// Between two looks at memory.
+const LOOK: Duration = Duration::from_millis(200);

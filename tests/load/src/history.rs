@@ -1,0 +1,79 @@
+//! A client that reads a topic from its first record: how fast what only Kafka holds is replayed.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+use crate::args::Options;
+use crate::dial::Dial;
+use crate::fleet::Fleet;
+use crate::kafka::{Kafka, share};
+use crate::report::{Checked, Noise, Replay};
+use crate::scenario::{MIB, SETTLE, note};
+use crate::scratch::Scratch;
+use crate::ssegate::{PATH, Serving};
+use crate::usage::Watch;
+
+/// Runs it.
+///
+/// # Errors
+/// Where a server or a client cannot do its work.
+pub fn run(options: &Options) -> anyhow::Result<Replay> {
+    let (clients, events) = (options.clients.unwrap_or(1), options.events.unwrap_or(1_000_000));
+    let partitions = options.partitions.unwrap_or(1);
+    note(&format!("history: {clients} clients, {events} events each, {partitions} partitions"));
+    let server = options.server.as_deref().context("name a server: --server")?;
+    let scratch = Scratch::new()?;
+    let kafka = Kafka::start(options, scratch.path()?)?;
+    let mut topic = kafka.topic(partitions, None, options.payload)?;
+    topic.fill(events)?;
+    let rest = configuration(options, &kafka, &topic.name);
+    let serving = Serving::start(server, options, scratch.path()?, &rest)?;
+    std::thread::sleep(SETTLE);
+
+    let pid = serving.server.pid();
+    let mut fleet = Fleet::new(Dial::new(serving.public, "/all", options)?)?;
+    let expected = clients as u64 * events;
+    let (before, watch) = (kafka.read_by(pid)?, Watch::begin(pid, options.server_core)?);
+    fleet.open(clients, clients)?;
+    fleet.read_until(PATIENCE, |tally| tally.delivered >= expected)?;
+    let spent = watch.end()?;
+    let ends: Vec<_> = (0..partitions.into()).map(|p| share(events, p, partitions.into())).collect();
+    let lost = fleet.subscribers().map(|one| one.missing(&ends)).sum();
+    let seconds = spent.elapsed.as_secs_f64();
+    Ok(Replay {
+        scenario: "history".to_owned(),
+        protocol: fleet.protocol(),
+        source: format!("Kafka, {partitions} partitions, {} slots", options.slots),
+        clients,
+        checked: Checked::of(&fleet.tally, lost),
+        seconds,
+        per_second: fleet.tally.delivered as f64 / seconds,
+        per_cpu_second: fleet.tally.delivered as f64 / spent.cpu.as_secs_f64(),
+        read_mib: kafka.read_by(pid)?.saturating_sub(before) as f64 / MIB,
+        range_mib: topic.bytes as f64 / MIB,
+        noise: Noise::of(&spent),
+    })
+}
+
+/// A topic with hardly any of it in memory: clients without an id begin at its end, or at its first record on `/all`.
+pub fn configuration(options: &Options, kafka: &Kafka, topic: &str) -> String {
+    let route = |path: &str, start: &str| {
+        format!("  - {{ path: {path}, from: {{ upstream: source, topic: {topic}, start: {start} }} }}\n")
+    };
+    format!(
+        "upstreams: {{ source: {{ kafka: {{ brokers: [\"{}\"] }} }} }}
+defaults:
+  history: {{ events: 10 }}
+  replay: {{ max_events: 1000000000, timeout: 10m, concurrency: {} }}
+routes:
+{}{}",
+        kafka.addr,
+        options.slots,
+        route(PATH, "latest"),
+        route("/all", "earliest")
+    )
+}
+
+/// How long it may take.
+pub const PATIENCE: Duration = Duration::from_secs(180);

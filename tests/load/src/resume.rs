@@ -1,0 +1,77 @@
+//! Clients that come back with the id of before everything, within what the log holds: how fast memory is replayed.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+use crate::args::{Options, Plan};
+use crate::dial::Dial;
+use crate::fleet::Fleet;
+use crate::publish::Road;
+use crate::report::{Checked, Noise, Replay};
+use crate::scenario::{SETTLE, note};
+use crate::scratch::Scratch;
+use crate::sse::Subscriber;
+use crate::ssegate::{CHANNEL, PATH, Serving};
+use crate::usage::Watch;
+
+/// Runs it.
+///
+/// # Errors
+/// Where a server or a client cannot do its work.
+pub fn run(options: &Options) -> anyhow::Result<Replay> {
+    let (clients, events) = (options.clients.unwrap_or(20), options.events.unwrap_or(200_000));
+    note(&format!("resume: {clients} clients, {events} events each"));
+    let server = options.server.as_deref().context("name a server: --server")?;
+    let scratch = Scratch::new()?;
+    let rest = format!(
+        "limits: {{ memory: 4GiB }}
+upstreams: {{ source: {{ push: {{}} }} }}
+routes:
+  - path: {PATH}
+    from: {{ upstream: source, channel: {CHANNEL} }}
+    history: {{ events: {events}, bytes: 4GiB, age: 1d }}
+    replay: {{ max_events: {events} }}
+"
+    );
+    let serving = Serving::start(server, options, scratch.path()?, &rest)?;
+    let dial = Dial::new(serving.public, PATH, options)?;
+    let mut first = Fleet::new(dial.clone())?;
+    first.open(1, 1)?;
+    let (_, before) = first.into_subscribers();
+    let id = before.into_iter().next().context("no client")?.id;
+    let road = Road::Post { addr: serving.admin, path: format!("/publish/{CHANNEL}") };
+    road.publish(&Plan {
+        clients,
+        rate: events.min(1_000_000) as u32,
+        seconds: 1,
+        linger: 0,
+        payload: options.payload,
+    })?;
+    std::thread::sleep(SETTLE);
+
+    let mut fleet = Fleet::new(dial)?;
+    let back = (0..clients).map(|_| Subscriber::after((id.clone(), Vec::new()))).collect();
+    let expected = clients as u64 * events;
+    let watch = Watch::begin(serving.server.pid(), options.server_core)?;
+    fleet.open_for(back, clients)?;
+    fleet.read_until(PATIENCE, |tally| tally.delivered >= expected)?;
+    let spent = watch.end()?;
+    let seconds = spent.elapsed.as_secs_f64();
+    Ok(Replay {
+        scenario: "resume".to_owned(),
+        protocol: fleet.protocol(),
+        source: "push".to_owned(),
+        clients,
+        checked: Checked::of(&fleet.tally, fleet.missing(events)),
+        seconds,
+        per_second: fleet.tally.delivered as f64 / seconds,
+        per_cpu_second: fleet.tally.delivered as f64 / spent.cpu.as_secs_f64(),
+        read_mib: 0.0,
+        range_mib: 0.0,
+        noise: Noise::of(&spent),
+    })
+}
+
+/// How long it may take.
+const PATIENCE: Duration = Duration::from_secs(120);
