@@ -142,6 +142,8 @@ const DEFAULTS: &[(&str, &str)] = &[
     // The logs are the buffer; librdkafka's own may be small (its defaults are 64 MiB and 100,000).
     ("queued.max.messages.kbytes", "8192"),
     ("queued.min.messages", "10000"),
+    // How long fetching rests once that is full. The default, a second, would leave it empty for most of that time.
+    ("fetch.queue.backoff.ms", "10"),
     ("isolation.level", "read_committed"),
 ];
 
