@@ -1,8 +1,8 @@
 //! The public side: from an accepted socket to a stream of events.
 //!
 //! Reading order: `listen` accepts, `tls` and `connection` make HTTP of it, `answer` finds the
-//! `router`'s route and makes a response (`cors`, `problem`), `stream` is its body while it is open, and
-//! `streams` and `supervise` end it from outside, since hyper does not poll the body of a client that
+//! `router`'s route and makes a response (`cors`, `problem`), `stream` is its body while it is open, `turns` lets
+//! those that catch up do so a few at a time, and `streams` and `supervise` end it from outside, since hyper does not poll the body of a client that
 //! stops reading.
 
 mod answer;
@@ -16,6 +16,7 @@ mod stream;
 mod streams;
 mod supervise;
 mod tls;
+mod turns;
 
 pub use body::Body;
 pub use connection::serve_http1;

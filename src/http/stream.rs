@@ -15,12 +15,16 @@ use tokio::time::{Instant, Sleep};
 
 use super::router::Route;
 use super::streams::{End, Registered};
+use super::turns::Turn;
 use crate::config::OnLag;
 use crate::hub::{Read, Reason, Subscription};
 use crate::sse;
 
 /// Bytes handed to hyper at a time; what a stalled client can hold of a large event.
 const FRAME: usize = 16 * 1024;
+
+/// Pieces below this size are sent together.
+const SMALL: usize = 4 * 1024;
 
 /// Bytes read from the log at a time.
 const READ: usize = 32 * 1024;
@@ -31,8 +35,11 @@ pin_project! {
         subscription: Subscription,
         registered: Registered,
         out: VecDeque<Bytes>,
+        // Their length.
+        held: usize,
         ended: bool,
         written: Instant,
+        turn: Turn,
         #[pin]
         wake: OwnedNotified,
         #[pin]
@@ -44,10 +51,13 @@ impl EventStream {
     /// A stream that begins with a comment and a `retry:`, before anything else is known.
     pub fn new(subscription: Subscription, registered: Registered) -> Self {
         let keepalive = registered.control.route.config.keepalive;
+        let opening = opening(&registered.control.route);
         Self {
-            out: VecDeque::from([opening(&registered.control.route)]),
+            held: opening.len(),
+            out: VecDeque::from([opening]),
             ended: false,
             written: Instant::now(),
+            turn: Turn::default(),
             wake: subscription.feed().log.wake().next(),
             silence: tokio::time::sleep(keepalive),
             subscription,
@@ -58,21 +68,27 @@ impl EventStream {
     /// The next bytes to send; `None` when the stream has ended.
     pub fn poll_bytes(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         loop {
-            if let Some(bytes) = self.as_mut().take() {
-                return Poll::Ready(Some(bytes));
-            }
-            if self.ended {
-                return Poll::Ready(None);
+            if self.held >= FRAME || self.ended {
+                return Poll::Ready(self.take());
             }
             if self.registered.control.ending(cx).is_some() {
                 self.as_mut().finish();
                 continue;
             }
-            let this = self.as_mut().project();
+            let mut this = self.as_mut().project();
+            if this.turn.poll(&this.registered.streams().turns, this.subscription.replays(), cx).is_pending() {
+                this.registered.control.waiting();
+                return self.take().map_or(Poll::Pending, |bytes| Poll::Ready(Some(bytes)));
+            }
             match this.subscription.read(READ) {
-                Read::Pending => ready!(self.as_mut().poll_news(cx)),
+                // What there is goes out first; after that it is asked again what to wait for.
+                Read::Pending | Read::Wait(_) if *this.held > 0 => return Poll::Ready(self.take()),
+                Read::Pending => {
+                    this.turn.over();
+                    ready!(self.as_mut().poll_news(cx));
+                }
                 Read::Wait(wake) => {
-                    let mut this = self.as_mut().project();
+                    this.turn.over();
                     this.wake.set(wake);
                     ready!(self.as_mut().poll_news(cx));
                 }
@@ -82,21 +98,22 @@ impl EventStream {
                     if gaps.contains(&Reason::Lagged) && route.config.on_lag == OnLag::Disconnect {
                         this.registered.control.end(End::Lagged);
                     } else {
-                        this.out.push_back(bytes);
+                        self.as_mut().put(bytes);
                     }
                 }
                 Read::Slice { bytes, events } => {
                     this.registered.count(events);
-                    this.out.push_back(bytes);
+                    this.turn.count(bytes.len());
+                    self.as_mut().put(bytes);
                 }
                 Read::Pieces { bytes, .. } if bytes.is_empty() => {
                     // It went past entries that the client has; the others have their turn before the next ones.
-                    cx.waker().wake_by_ref();
-                    return Poll::Pending;
+                    this.turn.end();
                 }
                 Read::Pieces { bytes, events } => {
                     this.registered.count(events);
-                    this.out.extend(bytes);
+                    this.turn.count(bytes.iter().map(Bytes::len).sum());
+                    bytes.into_iter().for_each(|bytes| self.as_mut().put(bytes));
                 }
             }
         }
@@ -114,7 +131,9 @@ impl EventStream {
             // The timer is not set anew for each event; it looks at the last write when it rings.
             let (due, now) = (*this.written + keepalive, Instant::now());
             if due <= now {
-                this.out.push_back(this.subscription.moved_on().unwrap_or(Bytes::from_static(KEEPALIVE)));
+                let bytes = this.subscription.moved_on().unwrap_or(Bytes::from_static(KEEPALIVE));
+                *this.held += bytes.len();
+                this.out.push_back(bytes);
             }
             this.silence.reset(if due <= now { now + keepalive } else { due });
             return Poll::Ready(());
@@ -123,10 +142,23 @@ impl EventStream {
         Poll::Pending
     }
 
+    fn put(self: Pin<&mut Self>, bytes: Bytes) {
+        let this = self.project();
+        *this.held += bytes.len();
+        this.out.push_back(bytes);
+    }
+
+    /// What is sent next of what is held. Small pieces are made one: each that is handed over costs far more than a copy.
     fn take(self: Pin<&mut Self>) -> Option<Bytes> {
         let this = self.project();
         let front = this.out.front_mut()?;
-        let bytes = if front.len() > FRAME { front.split_to(FRAME) } else { this.out.pop_front()? };
+        let bytes = if front.len() > FRAME {
+            front.split_to(FRAME)
+        } else {
+            let first = this.out.pop_front()?;
+            join(first, this.out)
+        };
+        *this.held -= bytes.len();
         *this.written = Instant::now();
         this.registered.handed(bytes.len());
         Some(bytes)
@@ -138,8 +170,27 @@ impl EventStream {
         *this.ended = true;
         let mut bytes = Vec::new();
         sse::retry(&mut bytes, jittered(this.registered.control.route.config.retry));
+        *this.held += bytes.len();
         this.out.push_back(bytes.into());
     }
+}
+
+/// Adds to `first` the small pieces that follow it, as far as a frame has room.
+fn join(first: Bytes, rest: &mut VecDeque<Bytes>) -> Bytes {
+    let mut length = first.len();
+    let follows = |piece: &&Bytes| {
+        length += piece.len();
+        piece.len() < SMALL && length <= FRAME
+    };
+    let count = if first.len() < SMALL { rest.iter().take_while(follows).count() } else { 0 };
+    if count == 0 {
+        return first;
+    }
+    let length = first.len() + rest.iter().take(count).map(Bytes::len).sum::<usize>();
+    let mut joined = Vec::with_capacity(length);
+    joined.extend_from_slice(&first);
+    rest.drain(..count).for_each(|piece| joined.extend_from_slice(&piece));
+    joined.into()
 }
 
 impl Registered {

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::router::Route;
 use super::supervise::Slot;
+use super::turns::Turns;
 use crate::hub::Memory;
 
 /// Every open stream.
@@ -24,6 +25,8 @@ pub struct Streams {
     epoch: Instant,
     next: AtomicU64,
     draining: AtomicBool,
+    /// Who reads on of those that have much to catch up with.
+    pub turns: Turns,
 }
 
 /// Why a stream ended.
@@ -115,6 +118,7 @@ impl Streams {
             epoch: Instant::now(),
             next: AtomicU64::new(0),
             draining: AtomicBool::new(false),
+            turns: Turns::default(),
         })
     }
 
@@ -224,6 +228,11 @@ pub struct Registered {
 }
 
 impl Registered {
+    /// The registry.
+    pub fn streams(&self) -> &Streams {
+        &self.streams
+    }
+
     /// Bytes were handed over; until the body is polled again the client is slow, or gone.
     pub fn handed(&self, bytes: usize) {
         self.control.bytes.fetch_add(bytes as u64, Ordering::Relaxed);

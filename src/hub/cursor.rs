@@ -214,6 +214,11 @@ impl Cursor {
         }
     }
 
+    /// Whether it stands before what the log holds.
+    pub fn replays(&self) -> bool {
+        matches!(self.state, State::Replaying(_))
+    }
+
     /// The key whose readers are woken for it.
     pub fn watched(&self) -> Option<KeyHash> {
         self.lens.as_ref().filter(|lens| lens.wake.is_some()).map(|lens| lens.hash)

@@ -188,6 +188,11 @@ impl Subscription {
         self.feed.log.read(&mut self.cursor, max)
     }
 
+    /// Whether it reads what only the upstream still holds.
+    pub fn replays(&self) -> bool {
+        self.cursor.replays()
+    }
+
     /// The control event that tells a position which moved on without an event, if that is news.
     pub fn moved_on(&mut self) -> Option<bytes::Bytes> {
         self.feed.log.moved_on(&mut self.cursor)

@@ -1,0 +1,165 @@
+//! Turns of streams that have much to catch up with. A runtime serves its tasks in the order in which they are ready:
+//! were a thousand streams with a history to send all ready at once, each live event would wait for a slice of every
+//! one of them. So such a stream reads on when it has its turn, and only a few have it at a time.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, oneshot};
+use tokio::task::yield_now;
+
+/// Who waits for a turn, first come first served.
+#[derive(Debug, Default)]
+pub struct Turns {
+    waiting: Mutex<VecDeque<oneshot::Sender<()>>>,
+    bell: Notify,
+}
+
+/// The turns of one stream.
+#[derive(Debug, Default)]
+pub struct Turn {
+    waited: Option<oneshot::Receiver<()>>,
+    /// Bytes read since the last turn, or since there was nothing to read.
+    read: usize,
+}
+
+impl Turns {
+    /// Hands out turns; never returns. Those who got one run before the next get theirs.
+    pub async fn run(&self) {
+        loop {
+            if !self.hand_out() {
+                self.bell.notified().await;
+            }
+            yield_now().await;
+        }
+    }
+
+    /// False when nobody waits.
+    fn hand_out(&self) -> bool {
+        let mut waiting = self.waiting.lock();
+        let mut left = AT_A_TIME;
+        while left > 0
+            && let Some(next) = waiting.pop_front()
+        {
+            // One that has left needs no turn.
+            left -= usize::from(next.send(()).is_ok());
+        }
+        left < AT_A_TIME
+    }
+
+    fn queue(&self) -> oneshot::Receiver<()> {
+        let (turn, waited) = oneshot::channel();
+        let mut waiting = self.waiting.lock();
+        waiting.push_back(turn);
+        let first = waiting.len() == 1;
+        drop(waiting);
+        if first {
+            self.bell.notify_one();
+        }
+        waited
+    }
+}
+
+impl Turn {
+    /// Ready when the stream may read on. One that is not `behind` may do so until it has read for a turn.
+    pub fn poll(&mut self, turns: &Turns, behind: bool, cx: &mut Context<'_>) -> Poll<()> {
+        if self.waited.is_none() && !behind && self.read < LENGTH {
+            return Poll::Ready(());
+        }
+        let waited = self.waited.get_or_insert_with(|| turns.queue());
+        // An error means that nobody hands out turns any more: the process is going away.
+        Pin::new(waited).poll(cx).map(|_| *self = Self::default())
+    }
+
+    /// The next read takes another turn.
+    pub fn end(&mut self) {
+        self.read = LENGTH;
+    }
+
+    /// Counts what was read.
+    pub fn count(&mut self, bytes: usize) {
+        self.read += bytes;
+    }
+
+    /// There was nothing left to read.
+    pub fn over(&mut self) {
+        self.read = 0;
+    }
+}
+
+/// How many streams have a turn at a time: as many as keep the cores of a large machine busy, and few enough to wait
+/// for.
+const AT_A_TIME: usize = 4;
+
+/// Bytes that a stream may read without a turn.
+const LENGTH: usize = 32 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    async fn next(turn: &mut Turn, turns: &Turns, behind: bool) {
+        std::future::poll_fn(|cx| turn.poll(turns, behind, cx)).await;
+    }
+
+    #[tokio::test]
+    async fn only_those_who_read_much_wait_for_their_turn() {
+        let (turns, mut turn) = (Turns::default(), Turn::default());
+        for read in [1, LENGTH - 2] {
+            assert!(next(&mut turn, &turns, false).now_or_never().is_some());
+            turn.count(read);
+        }
+        turn.over();
+        turn.count(LENGTH);
+        assert!(next(&mut turn, &turns, false).now_or_never().is_none());
+        assert!(turns.hand_out());
+        assert!(next(&mut turn, &turns, false).now_or_never().is_some(), "its turn has come");
+        assert!(next(&mut turn, &turns, false).now_or_never().is_some(), "it has not read since");
+        assert!(next(&mut turn, &turns, true).now_or_never().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_few_at_a_time_get_theirs_in_order_and_those_who_left_none() {
+        let turns = Turns::default();
+        let mut waiting: Vec<_> = (0..8).map(|_| Turn::default()).collect();
+        for turn in &mut waiting {
+            assert!(next(turn, &turns, true).now_or_never().is_none());
+        }
+        drop(waiting.remove(1));
+        assert!(turns.hand_out());
+        let mut ready = Vec::new();
+        for turn in &mut waiting {
+            ready.push(next(turn, &turns, true).now_or_never().is_some());
+        }
+        assert_eq!(ready, [true, true, true, true, false, false, false]);
+        assert!(turns.hand_out());
+        assert!(!turns.hand_out(), "nobody is left");
+    }
+
+    #[tokio::test]
+    async fn everyone_gets_on() {
+        let turns = Arc::new(Turns::default());
+        let hands = Arc::clone(&turns);
+        let running = tokio::spawn(async move { hands.run().await });
+        let streams = (0..100).map(|_| {
+            let turns = Arc::clone(&turns);
+            tokio::spawn(async move {
+                let mut turn = Turn::default();
+                for _ in 0..50 {
+                    next(&mut turn, &turns, true).await;
+                }
+            })
+        });
+        let streams: Vec<_> = streams.collect();
+        for stream in streams {
+            tokio::time::timeout(std::time::Duration::from_secs(10), stream).await.unwrap().unwrap();
+        }
+        running.abort();
+    }
+}
