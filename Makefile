@@ -4,7 +4,7 @@
 # check, test and demo share cargo's dev profile (its optimization is set in Cargo.toml), so that
 # librdkafka, OpenSSL and aws-lc, about ten minutes of work, are built once for all three.
 
-.PHONY: help demo test check build clean
+.PHONY: help demo test soak check build clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -16,6 +16,10 @@ demo: ## run ssegate with a page of live streams on https://localhost:8443/
 test: ## run every test, against a real Redis, a real Kafka, Chromium and Firefox
 	@scripts/need.sh test
 	cargo test --locked
+
+soak: ## the proof of exactness under faults, again and again with other seeds: make soak SSEGATE_SOAK=8h
+	@scripts/need.sh test
+	SSEGATE_REQUIRE_KAFKA=1 SSEGATE_SOAK=$(SSEGATE_SOAK) cargo test --locked --test it -- --ignored --nocapture soak
 
 check: ## format, lints, docs, licences and bans, scripts, systemd files: what CI runs besides the tests
 	@scripts/need.sh check
@@ -34,6 +38,9 @@ build: ## build the optimized binary, target/release/ssegate
 
 clean: ## remove everything that was built, the tools in target/ included
 	rm -rf target tests/load/target
+
+# How long make soak goes on.
+SSEGATE_SOAK ?= 30m
 
 # The load tool is a package of its own, so that what it needs never reaches the product.
 LOAD := --manifest-path tests/load/Cargo.toml

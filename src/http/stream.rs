@@ -76,7 +76,8 @@ impl EventStream {
                 continue;
             }
             let mut this = self.as_mut().project();
-            if this.turn.poll(&this.registered.streams().turns, this.subscription.replays(), cx).is_pending() {
+            if this.turn.poll(&this.registered.streams().turns, this.subscription.replays(), cx).is_pending()
+            {
                 this.registered.control.waiting();
                 return self.take().map_or(Poll::Pending, |bytes| Poll::Ready(Some(bytes)));
             }

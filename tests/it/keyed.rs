@@ -3,6 +3,7 @@
 use crate::support::eventsource::{EventSource, Options};
 use crate::support::kafka::{Kafka, Record, unique};
 use crate::support::ssegate::Ssegate;
+use crate::support::wait::eventually;
 
 /// `/k/…` keeps what is usual, `/short/…` next to nothing.
 fn config(bootstrap: &str, topic: &str, partitioner: &str) -> String {
@@ -216,10 +217,11 @@ async fn a_topic_made_anew_with_fewer_partitions_gives_ids_that_resume() {
         streams.push(stream);
     }
     kafka.delete_topic(&topic).await;
-    let gone = format!("topic {topic} is gone");
-    ssegate
-        .wait_log("that it is gone", |line| line["cause"].as_str().unwrap_or_default().contains(&gone))
-        .await;
+    eventually("ssegate to find the topic gone", async || {
+        let error = ssegate.status().await["upstreams"][0]["last_error"]["error"].to_string();
+        if error.contains(&topic) { Ok(()) } else { Err(error) }
+    })
+    .await;
     kafka.create_topic(&topic, 2).await;
     let mut ids = Vec::new();
     for stream in &mut streams {
@@ -233,5 +235,34 @@ async fn a_topic_made_anew_with_fewer_partitions_gives_ids_that_resume() {
             EventSource::connect(ssegate.url(&format!("/k/{key}")), Options::http2().resume(id)).await;
         assert_eq!(back.next().await.event, "stream.position", "no gap is told");
         assert_eq!(numbers(&mut back, 10).await.0, own(6, key, 0, 60));
+    }
+}
+
+/// Its reader has been told positions in all partitions, which it must not lose when it goes on in history.
+#[tokio::test]
+async fn a_reader_of_a_key_that_moved_misses_and_repeats_nothing_where_it_lags() {
+    let Some((kafka, topic, ssegate)) = start(1, "crc32").await else { return };
+    let mut streams = Vec::new();
+    for key in 0..6 {
+        let mut stream = EventSource::connect(ssegate.url(&format!("/short/{key}")), Options::http1()).await;
+        stream.next_named("stream.position").await;
+        streams.push(stream);
+    }
+    publish(kafka, &topic, 6, 0, 60).await;
+    for (key, stream) in (0..).zip(&mut streams) {
+        assert_eq!(numbers(stream, 10).await.0, own(6, key, 0, 60));
+    }
+    kafka.add_partitions(&topic, 5).await;
+    ssegate.wait_log("that partitions were added", |line| line["message"] == "partitions were added").await;
+    let producer = kafka.producer();
+    let filling = "x".repeat(100);
+    // The second time so many at once that the log lets go of them before they are read.
+    for (from, to) in [(60, 360), (360, 12_360)] {
+        let record = |n: i32| Record::to(&topic).key((n % 6).to_string()).payload(format!("{n} {filling}"));
+        producer.send_all((from..to).map(record)).await;
+        for (key, stream) in (0..).zip(&mut streams) {
+            let expected = own(6, key, from, to);
+            assert_eq!(numbers(stream, expected.len()).await.0, expected);
+        }
     }
 }

@@ -97,9 +97,11 @@ impl<'p> Walk<'p> {
                 self.era += 1;
                 true
             }
-            "trimmed" => ranges(gap).is_some_and(|ranges| {
-                let gone = ranges.into_iter().map(|(partition, from, to)| self.trimmed(partition, from, to));
-                gone.fold(true, |all, gone| all && gone)
+            // Where records are trimmed just while it is asked how old they are, that looks like a limit of age.
+            "trimmed" | "replay_limit" => ranges(gap).is_some_and(|ranges| {
+                let untrue =
+                    ranges.into_iter().filter(|&(partition, from, to)| !self.trimmed(partition, from, to));
+                untrue.count() == 0
             }),
             // Ids mean the same on every replica, and nobody here is slow or comes from too far back.
             _ => false,

@@ -1,5 +1,5 @@
 //! The law where a source has no history, so that ids are of one process: events come in the order in which they were
-//! published, each at most once, and where some are missing between two, a gap between the two accounts for each.
+//! published, each at most once by each process, and where some are missing between two, a gap between the two accounts for each.
 
 use std::collections::{BTreeMap, HashSet};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -28,18 +28,32 @@ impl Timed {
     pub fn judge(&self, record: &[Entry]) -> Vec<Violation> {
         let (mut found, mut given, mut pending) = (Vec::new(), HashSet::new(), Pending::default());
         let (mut next, mut excuses) = (0, Vec::new());
+        // What was given by this process alone, and from when on what it gives may have been given by another.
+        let (mut here, mut behind) = (HashSet::new(), None);
         for (at, entry) in record.iter().enumerate() {
             for (at, gap) in pending.take_in(at, &entry.seen) {
+                if reason(gap) == "unknown_id" {
+                    here.clear();
+                    behind = Some(entry.at.saturating_sub(BEHIND));
+                }
                 match Excuse::of(gap, entry.at) {
                     Some(excuse) => excuses.push(excuse),
                     None => found.push(Violation::Untrue(at)),
                 }
             }
+            if let (Seen::Event(number), Some(since)) = (&entry.seen, behind.take_if(|_| is_event(entry)))
+                && self.0.get(number).is_some_and(|sent| sent.ended >= since)
+            {
+                next = next.min(*number);
+            }
+            if let Seen::Event(number) = entry.seen {
+                given.insert(number);
+            }
             match entry.seen {
                 Seen::Event(number) if !self.0.contains_key(&number) => {
                     found.push(Violation::Strange(number))
                 }
-                Seen::Event(number) if !given.insert(number) => found.push(Violation::Repeated(number)),
+                Seen::Event(number) if !here.insert(number) => found.push(Violation::Repeated(number)),
                 Seen::Event(number) if number < next => found.push(Violation::Disordered(number)),
                 Seen::Event(number) => {
                     found.extend(self.missing(next, number, &excuses));
@@ -90,7 +104,14 @@ impl Excuse {
     }
 }
 
+fn is_event(entry: &Entry) -> bool {
+    matches!(entry.seen, Seen::Event(_))
+}
+
 const MILLISECOND: u64 = 1_000;
+/// How far one process may be behind another, on a link that is silent and not yet given up. Ids of the other mean
+/// nothing to it, so that it gives again what it has yet to receive.
+const BEHIND: u64 = 10_000_000;
 
 #[cfg(test)]
 mod tests {
@@ -182,6 +203,18 @@ mod tests {
             missing,
             "cut before the position"
         );
+    }
+
+    #[test]
+    fn another_process_may_be_behind_and_is_in_order_from_there_on() {
+        assert_eq!(judge([events(0..6), unknown(6), events(3..10)].concat()), []);
+        let seen = [events(0..6), unknown(6), events(3..6), events(5..10)];
+        assert_eq!(judge(seen.concat()), [Violation::Repeated(5)]);
+        let seen = [events(0..6), unknown(6), events([3, 4, 6, 7, 8, 9])];
+        assert_eq!(judge(seen.concat()), [], "the other one has given it");
+        assert_eq!(judge([events(0..6), unknown(6), events([4, 3]), events(5..10)].concat()).len(), 1);
+        let seen = [events(0..10), unknown(20), events(3..10)];
+        assert_eq!(judge(seen.concat()).len(), 7, "nothing is so late");
     }
 
     #[test]

@@ -196,11 +196,13 @@ impl Transactional {
 }
 
 async fn delivered(sent: DeliveryFuture) -> Placed {
-    try_delivered(sent).await.expect("the record is stored")
+    within("a record to be stored", try_delivered(sent)).await.expect("the record is stored")
 }
 
+/// librdkafka gives up after five minutes.
+
 async fn try_delivered(sent: DeliveryFuture) -> KafkaResult<Placed> {
-    let outcome = within("a record to be stored", sent).await.expect("the producer lives");
+    let outcome = sent.await.expect("the producer lives");
     let delivery = outcome.map_err(|(error, _)| error)?;
     Ok(Placed { partition: delivery.partition, offset: delivery.offset })
 }
