@@ -45,7 +45,8 @@ pub fn run(options: &Options) -> anyhow::Result<Herd> {
 
     let pid = serving.server.pid();
     let dial = Dial::new(serving.public, PATH, options)?;
-    let ends = |sent| -> Vec<u64> { (0..partitions.into()).map(|p| share(sent, p, partitions.into())).collect() };
+    let ends =
+        |sent| -> Vec<u64> { (0..partitions.into()).map(|p| share(sent, p, partitions.into())).collect() };
     let (range, sent) = (topic.bytes, topic.sent.clone());
     let live = Live::start(dial.clone(), ends(events))?;
     let pacing = topic.pace(rate);
@@ -97,7 +98,8 @@ pub fn quantiles(latency: &Histogram<u64>) -> [f64; 3] {
 
 /// Reads the topic once, and notes so many places in it.
 fn walk(serving: &Serving, options: &Options, events: u64, places: usize) -> anyhow::Result<Vec<Place>> {
-    let mut fleet = Fleet::new(Dial::new(serving.public, "/all", &Options { h2: false, ..options.clone() })?)?;
+    let mut fleet =
+        Fleet::new(Dial::new(serving.public, "/all", &Options { h2: false, ..options.clone() })?)?;
     let trail = Trail { stride: (events / places as u64).max(1), places: Vec::new(), events: 0 };
     let mut walker = Subscriber::default();
     walker.trail = Some(Box::new(trail));

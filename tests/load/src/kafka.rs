@@ -40,8 +40,12 @@ impl Kafka {
         let (addr, controller) = (free_address()?, free_address()?);
         let settings = prepare(folder, addr, controller)?;
         let log = File::create(format!("{folder}/kafka.log"))?;
-        let arguments: Vec<_> =
-            ["java"].iter().chain(JVM).copied().chain(["-cp", classpath.trim(), "kafka.Kafka", &settings]).collect();
+        let arguments: Vec<_> = ["java"]
+            .iter()
+            .chain(JVM)
+            .copied()
+            .chain(["-cp", classpath.trim(), "kafka.Kafka", &settings])
+            .collect();
         let mut server = Child::start(&arguments, options.load_core(), |command| {
             command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log)
         })?;
@@ -80,7 +84,8 @@ impl Kafka {
     /// Where `ss`, of iproute2, does not tell.
     pub fn read_by(&self, pid: u32) -> anyhow::Result<u64> {
         let port = format!(":{}", self.addr.port());
-        let output = Command::new("ss").args(["-tinpHO", "dst", &port]).output().context("ss does not run")?;
+        let output =
+            Command::new("ss").args(["-tinpHO", "dst", &port]).output().context("ss does not run")?;
         let text = String::from_utf8_lossy(&output.stdout);
         let own = format!("pid={pid},");
         let received = |line: &str| -> Option<u64> {
@@ -238,7 +243,8 @@ log.dirs={data}
     Ok(settings)
 }
 
-const JVM: &[&str] = &["-Xms512m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:-UsePerfData", "-Djava.awt.headless=true"];
+const JVM: &[&str] =
+    &["-Xms512m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:-UsePerfData", "-Djava.awt.headless=true"];
 
 const SETTINGS: &str = "\
 default.replication.factor=1

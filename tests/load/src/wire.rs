@@ -236,7 +236,8 @@ mod tests {
     #[test]
     fn keys_are_where_kafkas_clients_put_them() {
         // From the tests of Kafka's own Utils.murmur2.
-        let known = [("21", -973_932_308), ("foobar", -790_332_482), ("a-little-bit-long-string", -985_981_536)];
+        let known =
+            [("21", -973_932_308), ("foobar", -790_332_482), ("a-little-bit-long-string", -985_981_536)];
         for (key, hash) in known {
             assert_eq!(murmur2(key.as_bytes()) as i32, hash, "{key}");
         }

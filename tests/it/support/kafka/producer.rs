@@ -200,7 +200,6 @@ async fn delivered(sent: DeliveryFuture) -> Placed {
 }
 
 /// librdkafka gives up after five minutes.
-
 async fn try_delivered(sent: DeliveryFuture) -> KafkaResult<Placed> {
     let outcome = sent.await.expect("the producer lives");
     let delivery = outcome.map_err(|(error, _)| error)?;
