@@ -54,16 +54,24 @@ pub async fn add_partitions(bootstrap: &str, name: &str, total: usize) {
 pub async fn delete_records(bootstrap: &str, topic: &str, partition: i32, offset: i64) {
     let mut list = TopicPartitionList::new();
     list.add_partition_offset(topic, partition, Offset::Offset(offset)).expect("a valid offset");
-    let results = client(bootstrap).delete_records(&list, &options()).await.expect("delete_records");
-    for element in results.elements() {
-        element.error().expect("the records can be deleted");
-    }
+    // A client that has just begun may not know the partition's leader yet.
+    eventually("records to be deleted", async || {
+        let results = client(bootstrap).delete_records(&list, &options()).await?;
+        results.elements().iter().try_for_each(|element| element.error())
+    })
+    .await;
 }
 
 pub async fn set_topic(bootstrap: &str, topic: &str, setting: &str, value: &str) {
     let change = AlterConfig::new(ResourceSpecifier::Topic(topic)).set(setting, value);
-    let results = client(bootstrap).alter_configs([&change], &options()).await.expect("alter_configs");
-    results[0].as_ref().expect("a topic and its setting");
+    eventually("a topic to be changed", async || {
+        let results = client(bootstrap).alter_configs([&change], &options()).await;
+        match results.map_err(|error| error.to_string())?.remove(0) {
+            Ok(_) => Ok(()),
+            Err((_, code)) => Err(code.to_string()),
+        }
+    })
+    .await;
 }
 
 async fn until_led(bootstrap: &str, name: &str, partitions: usize) {
