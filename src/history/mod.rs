@@ -22,11 +22,6 @@ pub trait Reader: Send + Sync + 'static {
     /// Whether the difference of two offsets is a number of records, or close to it.
     const COUNTS: bool;
 
-    /// The question whose answer answers `question`: several may come to the same.
-    fn question(question: &Question) -> Question {
-        question.clone()
-    }
-
     /// Asks the upstream.
     fn answer(&self, question: Question) -> impl Future<Output = Result<Answer, Unreadable>> + Send;
 

@@ -120,7 +120,7 @@ impl<R: Reader> Shelf<R> {
 
     async fn answer(&self, generation: u64, question: Question) -> Result<(), Unreadable> {
         let at = Instant::now();
-        let answer = self.reader.answer(question.clone()).await;
+        let answer = self.reader.answer(question).await;
         let mut state = self.state.lock();
         if state.generation != generation {
             return Ok(());
@@ -227,7 +227,7 @@ impl<R: Reader> History for Shelf<R> {
     }
 
     fn ask(&self, question: &Question, after: Instant) -> Found<Answer> {
-        let asked = self.state.lock().questions.ask(R::question(question), after);
+        let asked = self.state.lock().questions.ask(*question, after);
         match asked {
             Ok(answer) => Found::Here(answer),
             Err((wake, news)) => {

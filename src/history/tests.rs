@@ -58,13 +58,6 @@ const AT_ONCE: u64 = 50;
 impl Reader for Source {
     const COUNTS: bool = true;
 
-    fn question(question: &Question) -> Question {
-        match question {
-            Question::Resume(_) => Question::Bounds,
-            other => other.clone(),
-        }
-    }
-
     async fn answer(&self, _: Question) -> Result<Answer, Unreadable> {
         drop(self.0.permits.acquire().await);
         self.0.asked.fetch_add(1, Ordering::Relaxed);
@@ -212,7 +205,7 @@ async fn a_question_of_many_is_asked_once_and_an_old_answer_is_none() {
     let source = Source::default();
     let (shelf, _serving) = shelf(&source, 4, &Memory::new(usize::MAX));
     let came = Instant::now();
-    let questions = [Question::Bounds, Question::Resume(Position::new(vec![5, 5])), Question::Bounds];
+    let questions = [Question::Bounds; 3];
     for question in &questions {
         let Found::Wait(wake) = shelf.ask(question, came) else { continue };
         timeout(LONG, wake).await.expect("it is answered");

@@ -119,7 +119,7 @@ impl Questions {
     pub(super) fn take(&mut self) -> Option<Question> {
         let (question, asked) = self.0.iter_mut().find(|(_, asked)| asked.waiting)?;
         asked.waiting = false;
-        Some(question.clone())
+        Some(*question)
     }
 
     /// The question could not be answered, and waits again.

@@ -166,13 +166,12 @@ impl EventStream {
     }
 
     /// The last words: when to come back.
-    fn finish(self: Pin<&mut Self>) {
-        let this = self.project();
+    fn finish(mut self: Pin<&mut Self>) {
+        let this = self.as_mut().project();
         *this.ended = true;
         let mut bytes = Vec::new();
         sse::retry(&mut bytes, jittered(this.registered.control.route.config.retry));
-        *this.held += bytes.len();
-        this.out.push_back(bytes.into());
+        self.put(bytes.into());
     }
 }
 

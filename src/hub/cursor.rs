@@ -14,7 +14,8 @@ use super::decide::{self, Begin, Undecided, floor, project};
 use super::gap::{Gap, Reason};
 use super::history::{Found, History};
 use super::id::IdCodec;
-use super::key::{KeyHash, Lens};
+use super::key::{self, KeyHash, Lens};
+use super::note;
 use super::position::Position;
 use super::replay::{Floor, Replaying};
 use super::ring::Ring;
@@ -331,14 +332,16 @@ impl Cursor {
             }
         }
         let walked = view.ring.position_before(seq);
-        self.state = if let Some(lens) = self.lens.as_mut().filter(|_| walked.covers_all(&position)) {
-            lens.home = view.codec.home(lens.key());
-            State::Viewing(Viewing::new(seq, position, lens))
-        } else if walked.covers_all(&position) {
-            State::Joined { next: seq, at: position.into() }
-        } else {
-            let walked = Arc::unwrap_or_clone(walked);
-            State::CatchingUp(Box::new(CatchingUp { next: seq, walked, at: position }))
+        self.state = match &mut self.lens {
+            _ if !walked.covers_all(&position) => {
+                let walked = Arc::unwrap_or_clone(walked);
+                State::CatchingUp(Box::new(CatchingUp { next: seq, walked, at: position }))
+            }
+            Some(lens) => {
+                lens.home = view.codec.home(lens.key());
+                State::Viewing(Viewing::new(seq, position, lens))
+            }
+            None => State::Joined { next: seq, at: position.into() },
         };
     }
 }
@@ -346,12 +349,8 @@ impl Cursor {
 /// Appends the control event that tells where the reader stands.
 fn write_position(view: &View<'_>, lens: Option<&Lens>, position: &Position, out: &mut Vec<u8>) {
     let mut id = String::new();
-    match lens {
-        Some(lens) => lens.encode(&**view.codec, position, &mut id),
-        None => view.codec.encode(position, &mut id),
-    }
-    sse::control_body(out, view.prefix, "position", "{}");
-    sse::id_block(out, &id);
+    key::encode_id(&**view.codec, lens, position, &mut id);
+    note::write_position(&id, view.prefix, out);
 }
 
 impl CatchingUp {

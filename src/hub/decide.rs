@@ -146,7 +146,7 @@ impl Asking<'_> {
         let lately = self.reader.came.checked_sub(LATELY).unwrap_or(self.reader.came);
         let answer = match known {
             Some(answer) => answer,
-            None => here!(history.ask(&Question::Resume(wanted.clone()), lately)),
+            None => here!(history.ask(&Question::Bounds, lately)),
         };
         let mut position = wanted.clone();
         position.merge(&self.project(answer.from));

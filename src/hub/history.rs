@@ -48,12 +48,10 @@ pub enum Sought {
 }
 
 /// A question to an upstream.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Question {
     /// Where does the source begin, and where does it end?
     Bounds,
-    /// Where does a reader at this position go on? There, but where something that followed was removed.
-    Resume(Position),
     /// Where does what was published at this time or later begin?
     At(SystemTime),
 }

@@ -27,9 +27,7 @@ pub trait IdCodec: Send + Sync + std::fmt::Debug {
 
     /// Appends the id of a place in the only partition of a key.
     fn encode_home(&self, partition: u32, next: Offset, out: &mut String) {
-        let mut position = Position::default();
-        position.advance(Mark { partition, next });
-        self.encode(&position, out);
+        self.encode(&Mark { partition, next }.into(), out);
     }
 
     /// Records of some key were found elsewhere than at its home, or may be from now on: no key has a home any more.

@@ -59,9 +59,7 @@ impl Lens {
     /// What of a position concerns the reader.
     pub fn project(&self, position: &Position) -> Position {
         let Some(partition) = self.home else { return position.clone() };
-        let mut only = Position::default();
-        only.advance(Mark { partition, next: position.at(partition) });
-        only
+        Mark { partition, next: position.at(partition) }.into()
     }
 
     /// Where a reader at `position` stands in all partitions, if its key has lost its home since it stood at home. From
@@ -78,11 +76,19 @@ impl Lens {
     }
 
     /// Appends the id of a position.
-    pub fn encode(&self, codec: &dyn IdCodec, position: &Position, out: &mut String) {
+    fn encode(&self, codec: &dyn IdCodec, position: &Position, out: &mut String) {
         match self.home {
             Some(partition) => codec.encode_home(partition, position.at(partition), out),
             None => codec.encode(position, out),
         }
+    }
+}
+
+/// Appends the id of a position, of all partitions or, to a reader of one key, of its home.
+pub fn encode_id(codec: &dyn IdCodec, lens: Option<&Lens>, position: &Position, out: &mut String) {
+    match lens {
+        Some(lens) => lens.encode(codec, position, out),
+        None => codec.encode(position, out),
     }
 }
 

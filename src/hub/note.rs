@@ -14,6 +14,12 @@ pub fn write(gap: &Gap, prefix: &str, codec: &dyn IdCodec, out: &mut Vec<u8>) {
     sse::control_body(out, prefix, "position", "{}");
 }
 
+/// Appends the control event that tells a position by its id.
+pub fn write_position(id: &str, prefix: &str, out: &mut Vec<u8>) {
+    sse::control_body(out, prefix, "position", "{}");
+    sse::id_block(out, id);
+}
+
 /// What a record came to.
 pub enum Body {
     /// The body of an event was written.

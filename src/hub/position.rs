@@ -1,8 +1,6 @@
 //! Where events stand upstream. One type for every kind: a position is a vector partition → next offset,
 //! and a source with a single order (a Redis channel, say) is a vector of one partition.
 
-use std::hash::{Hash, Hasher};
-
 /// A place in one partition.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Offset {
@@ -149,10 +147,12 @@ impl PartialEq for Position {
 
 impl Eq for Position {}
 
-impl Hash for Position {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        let end = self.next.iter().rposition(|&next| next > 0).map_or(0, |last| last + 1);
-        (&self.next[..end], self.minor).hash(state);
+impl From<Mark> for Position {
+    /// Past one entry, and at the beginning of all other partitions.
+    fn from(mark: Mark) -> Self {
+        let mut position = Self::default();
+        position.advance(mark);
+        position
     }
 }
 

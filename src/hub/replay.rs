@@ -12,7 +12,8 @@ use super::cursor::{Read, View};
 use super::gap::{Gap, Reason};
 use super::history::{Found, History, Sought};
 use super::id::IdCodec;
-use super::key::Lens;
+use super::key::{self, Lens};
+use super::note;
 use super::position::{Mark, Position};
 use crate::config::Replay;
 use crate::sse;
@@ -134,8 +135,7 @@ impl Replaying {
         self.at.advance(to);
         let mut id = String::new();
         ids.encode(&self.at, &mut id);
-        sse::control_body(&mut bytes, prefix, "position", "{}");
-        sse::id_block(&mut bytes, &id);
+        note::write_position(&id, prefix, &mut bytes);
         Read::Control { bytes: bytes.into(), gaps: vec![Reason::Trimmed] }
     }
 }
@@ -148,10 +148,7 @@ struct Ids<'r> {
 
 impl Ids<'_> {
     fn encode(&self, position: &Position, out: &mut String) {
-        match self.lens {
-            Some(lens) => lens.encode(self.codec, position, out),
-            None => self.codec.encode(position, out),
-        }
+        key::encode_id(self.codec, self.lens, position, out);
     }
 }
 

@@ -11,7 +11,7 @@ use super::id::IdCodec;
 use super::key::{KeyHash, Lies};
 use super::memory::Memory;
 use super::note::{self, Body};
-use super::position::{Mark, Offset, Position};
+use super::position::{Mark, Offset};
 use crate::shape::{Record, Shape};
 
 /// Records and bytes after which a segment is closed.
@@ -145,8 +145,7 @@ impl SegmentDraft {
     /// Takes in the next record, after which the partition stands at `next`.
     pub fn push(&mut self, next: Offset, record: &impl Record) {
         let mark = Mark { partition: self.partition, next };
-        let mut position = Position::default();
-        position.advance(Mark { partition: self.partition, next: self.at });
+        let position = Mark { partition: self.partition, next: self.at }.into();
         let start = self.open.len();
         let body = note::write_record(record, &self.shape, &*self.codec, &position, mark, &mut self.open);
         (self.at, self.records) = (next, self.records + 1);

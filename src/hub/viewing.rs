@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::chunk::{Chunk, Seq};
 use super::cursor::{Read, View};
 use super::key::Lens;
+use super::note;
 use super::position::{Mark, Offset, Position};
 use crate::sse;
 
@@ -53,11 +54,7 @@ impl Viewing {
     /// Where the reader stands.
     pub fn position(&self) -> Position {
         match &self.told {
-            Told::Home(partition, next) => {
-                let mut position = Position::default();
-                position.advance(Mark { partition: *partition, next: *next });
-                position
-            }
+            Told::Home(partition, next) => Mark { partition: *partition, next: *next }.into(),
             Told::All(position) => Position::clone(position),
         }
     }
@@ -146,8 +143,7 @@ impl Viewing {
         }
         self.next = view.ring.head();
         let mut bytes = Vec::new();
-        sse::control_body(&mut bytes, view.prefix, "position", "{}");
-        sse::id_block(&mut bytes, &id);
+        note::write_position(&id, view.prefix, &mut bytes);
         Some(bytes.into())
     }
 }

@@ -66,10 +66,7 @@ impl Past {
         let mut state = self.state.lock();
         let low = Position::new(state.low.clone());
         for question in std::mem::take(&mut state.asked) {
-            let mut from = low.clone();
-            if let Question::Resume(position) = &question {
-                from.merge(position);
-            }
+            let from = low.clone();
             state.told.insert(question, (Instant::now(), Answer { from, end: Position::new(end.to_vec()) }));
         }
         for ((partition, from), until) in std::mem::take(&mut state.wanted) {
@@ -136,7 +133,7 @@ impl History for Past {
         match state.told.get(question) {
             Some((at, answer)) if *at >= after => Found::Here(answer.clone()),
             _ => {
-                state.asked.push(question.clone());
+                state.asked.push(*question);
                 Found::Wait(Arc::clone(&self.arrived).notified_owned())
             }
         }

@@ -28,21 +28,13 @@ impl TopicReader {
 impl Reader for TopicReader {
     const COUNTS: bool = true;
 
-    /// What was trimmed is told by where the topic begins, the same for everyone.
-    fn question(question: &Question) -> Question {
-        match question {
-            Question::Resume(_) => Question::Bounds,
-            other => other.clone(),
-        }
-    }
-
     async fn answer(&self, question: Question) -> Result<Answer, Unreadable> {
         let (topic, partitions) = (Arc::clone(&self.topic), self.facts.partitions());
         let ask = move |client: &_| -> Result<Answer, KafkaError> {
             let bounds = offsets::bounds(client, &topic, partitions, ASK)?;
             let from = match question {
                 Question::At(time) => offsets::at(client, &topic, partitions, time, &bounds.high, ASK)?,
-                Question::Bounds | Question::Resume(_) => bounds.low,
+                Question::Bounds => bounds.low,
             };
             Ok(Answer { from, end: bounds.high })
         };

@@ -41,9 +41,7 @@ impl KeyedCodec {
             return Some(Decoded::Position(position));
         }
         if partitions == self.partitions {
-            let mut position = Position::default();
-            position.advance(mark);
-            return Some(Decoded::Position(position));
+            return Some(Decoded::Position(mark.into()));
         }
         // Since then the key has another home, of which nothing has been read.
         let mut position = position.clone();

@@ -84,15 +84,7 @@ impl Topics {
 
     /// Follows the wanted set: forgets what is no longer wanted, and notes what is to be begun.
     pub(super) fn follow(&mut self, consumer: &Consumer, wanted: Feeds) -> Result<(), KafkaError> {
-        let wanted = by_topic(wanted);
-        self.follow_topics(consumer, wanted)
-    }
-
-    fn follow_topics(
-        &mut self,
-        consumer: &Consumer,
-        mut wanted: HashMap<Arc<str>, Vec<Arc<Feed>>>,
-    ) -> Result<(), KafkaError> {
+        let mut wanted = by_topic(wanted);
         for (name, topic) in self.read.extract_if(|name, _| !wanted.contains_key(name)) {
             consumer.incremental_unassign(&topic.partitions(&name))?;
         }
@@ -279,9 +271,7 @@ impl Topics {
             Vec::new()
         });
         for name in others {
-            let Some(topic) = self.read.remove(&name) else { continue };
-            consumer.incremental_unassign(&topic.partitions(&name))?;
-            self.waiting.insert(name, Waiting { feeds: topic.feeds, was_gone: true, ..Waiting::new() });
+            self.wait_for_another(consumer, name)?;
         }
         for (name, topic) in &mut self.read {
             match count_partitions(&self.asker, name) {
@@ -294,12 +284,19 @@ impl Topics {
             }
         }
         for name in gone {
-            let Some(topic) = self.read.remove(&name) else { continue };
-            consumer.incremental_unassign(&topic.partitions(&name))?;
             troubles.push(format!("topic {name} is gone; waiting for it to be created again"));
-            self.waiting.insert(name, Waiting { feeds: topic.feeds, was_gone: true, ..Waiting::new() });
+            self.wait_for_another(consumer, name)?;
         }
         Ok(troubles)
+    }
+
+    /// Reads a topic no more, and begins with the next of its name.
+    fn wait_for_another(&mut self, consumer: &Consumer, name: Arc<str>) -> Result<(), KafkaError> {
+        if let Some(topic) = self.read.remove(&name) {
+            consumer.incremental_unassign(&topic.partitions(&name))?;
+            self.waiting.insert(name, Waiting { feeds: topic.feeds, was_gone: true, ..Waiting::new() });
+        }
+        Ok(())
     }
 
     /// An offset was refused, and librdkafka has stopped reading that partition: finds what is no longer there,

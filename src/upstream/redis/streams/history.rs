@@ -77,14 +77,6 @@ impl StreamReader {
 impl Reader for StreamReader {
     const COUNTS: bool = false;
 
-    /// What was trimmed is told by where the stream begins, the same for everyone.
-    fn question(question: &Question) -> Question {
-        match question {
-            Question::Resume(_) => Question::Bounds,
-            other => other.clone(),
-        }
-    }
-
     /// A time is answered by the newest entry before it: whoever has that has missed nothing since.
     async fn answer(&self, question: Question) -> Result<Answer, Unreadable> {
         self.try_answer(question).await.map_err(|why| self.unreadable(&why))
