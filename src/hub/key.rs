@@ -150,6 +150,14 @@ impl Index {
         self.to_all.push_back(seq);
     }
 
+    /// The log has let go of all before `floor`. The newest of those that concern every key stays known, so that readers
+    /// that had not read it find that they missed something.
+    pub fn evicted_to_all(&mut self, floor: Seq) {
+        while self.to_all.get(1).is_some_and(|&second| second < floor) {
+            self.to_all.pop_front();
+        }
+    }
+
     /// The log has let go of an entry. A key that somebody reads is not forgotten with it, so that its next entry tells
     /// of this one.
     pub fn evicted(&mut self, hash: KeyHash, seq: Seq) {
@@ -203,5 +211,20 @@ impl Index {
             known.latest = None;
             known.watched.is_some()
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_what_concerns_every_key_the_newest_that_was_let_go_stays_known() {
+        let mut index = Index::default();
+        (0..100).for_each(|seq| index.appended_to_all(seq));
+        index.evicted_to_all(98);
+        assert_eq!(index.to_all_from(0).collect::<Vec<_>>(), [97, 98, 99]);
+        index.evicted_to_all(200);
+        assert_eq!(index.to_all_from(0).collect::<Vec<_>>(), [99]);
     }
 }

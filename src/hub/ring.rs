@@ -151,6 +151,7 @@ impl Ring {
             for (keyed, seq) in oldest.keys.iter().zip(oldest.first..) {
                 keyed.hash.into_iter().for_each(|hash| index.evicted(hash, seq));
             }
+            index.evicted_to_all(oldest.next());
         }
         self.floor = (oldest.next(), Arc::clone(&oldest.end));
         self.bytes -= oldest.size();
