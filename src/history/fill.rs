@@ -1,14 +1,15 @@
 //! What a log begins with: the newest of its source's history.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream;
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::{Part, Reader, Shelf};
+use super::{End, Pool, Reader, Shelf, Unreadable};
 use crate::hub::{Offset, Position, Segment};
 
 /// How long a partition may be read in vain before the log begins without it.
@@ -33,61 +34,107 @@ impl Fill {
     }
 }
 
-/// Reads what lies between two positions, of each partition at most the newest `bytes`, so many partitions at a time.
+/// Reads what lies between two positions, of each partition at most the newest `bytes`, through the slots of `pool`.
 pub async fn fill<R: Reader>(
+    pool: &Pool<R>,
     shelf: &Arc<Shelf<R>>,
     from: &Position,
     end: &Position,
     bytes: usize,
-    at_a_time: usize,
 ) -> Fill {
     let partitions: Vec<_> = from.behind(end).collect();
     let read = stream::iter(partitions)
         .map(|partition| async move {
-            let segments =
-                read_partition(shelf, partition, from.at(partition), end.at(partition), bytes).await;
-            (partition, segments)
+            let filling = Filling { pool, shelf, partition, end: end.at(partition) };
+            (partition, filling.read(from.at(partition), bytes).await)
         })
-        .buffer_unordered(at_a_time)
+        .buffer_unordered(pool.slots())
         .collect::<BTreeMap<_, _>>()
         .await;
     let mut start = Vec::from(end.as_slice());
     for (partition, segments) in &read {
-        if let Some(first) = segments.first() {
+        if let Some(first) = segments.front() {
             start[*partition as usize] = first.from.major;
         }
     }
     Fill { segments: read.into_values().flatten().collect(), start: Position::new(start) }
 }
 
-async fn read_partition<R: Reader>(
-    shelf: &Arc<Shelf<R>>,
+/// One partition of a fill.
+struct Filling<'f, R> {
+    pool: &'f Pool<R>,
+    shelf: &'f Arc<Shelf<R>>,
     partition: u32,
-    from: Offset,
     end: Offset,
-    bytes: usize,
-) -> Vec<Segment> {
-    let (mut segments, mut at, mut size) = (Vec::<Segment>::new(), from, 0);
-    let mut progress = Instant::now();
-    while at < end {
-        match shelf.reader().read(shelf.draft(partition, at), end).await {
-            Ok(Part::Segment(segment)) => {
-                (at, size, progress) = (segment.to, size + segment.size(), Instant::now());
-                segments.push(segment);
+}
+
+impl<R: Reader> Filling<'_, R> {
+    async fn read(&self, from: Offset, bytes: usize) -> VecDeque<Segment> {
+        let newest = Arc::new(Mutex::new(Newest::from(from)));
+        let mut in_vain_since = None;
+        loop {
+            let at = newest.lock().at;
+            if at >= self.end {
+                return std::mem::take(&mut newest.lock().segments);
             }
-            Ok(Part::Trimmed(low)) => {
-                (at, size) = (low, 0);
-                segments.clear();
+            let slot = self.pool.slot().await;
+            let since = *in_vain_since.get_or_insert_with(Instant::now);
+            let read = self.read_on(at, bytes, &newest).await;
+            drop(slot);
+            match read {
+                Ok(End::Read) => in_vain_since = None,
+                Ok(End::Trimmed(low)) => *newest.lock() = Newest::from(low),
+                Err(error) if since.elapsed() > PATIENCE => {
+                    tracing::warn!(%error, self.partition, "a log begins without its history");
+                    return VecDeque::new();
+                }
+                Err(_) => tokio::time::sleep(AGAIN).await,
             }
-            Err(error) if progress.elapsed() > PATIENCE => {
-                tracing::warn!(%error, partition, "a log begins without its history");
-                return Vec::new();
-            }
-            Err(_) => tokio::time::sleep(AGAIN).await,
-        }
-        while segments.len() > 1 && size - segments[0].size() >= bytes {
-            size -= segments.remove(0).size();
         }
     }
-    segments
+
+    /// One read, as long as those for readers are.
+    async fn read_on(
+        &self,
+        at: Offset,
+        bytes: usize,
+        newest: &Arc<Mutex<Newest>>,
+    ) -> Result<End, Unreadable> {
+        let (shelf, partition, end) = (Arc::clone(self.shelf), self.partition, self.end);
+        let (newest, mut left) = (Arc::clone(newest), shelf.stretch());
+        let draft = shelf.draft(partition, at);
+        let hand_over = move |segment: Segment| {
+            let to = segment.to;
+            left = left.saturating_sub(segment.size());
+            newest.lock().put(segment, bytes);
+            (left > 0 && to < end).then(|| shelf.draft(partition, to))
+        };
+        self.shelf.reader().read(draft, end, hand_over).await
+    }
+}
+
+/// The newest of what was read of a partition.
+struct Newest {
+    segments: VecDeque<Segment>,
+    size: usize,
+    /// Where to read on.
+    at: Offset,
+}
+
+impl Newest {
+    fn from(at: Offset) -> Self {
+        Self { segments: VecDeque::new(), size: 0, at }
+    }
+
+    /// Takes in what follows, and lets go of the oldest that `bytes` has no room for.
+    fn put(&mut self, segment: Segment, bytes: usize) {
+        (self.at, self.size) = (segment.to, self.size + segment.size());
+        self.segments.push_back(segment);
+        while let Some(oldest) = self.segments.front()
+            && self.size - oldest.size() >= bytes
+        {
+            self.size -= oldest.size();
+            self.segments.pop_front();
+        }
+    }
 }

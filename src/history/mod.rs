@@ -25,19 +25,22 @@ pub trait Reader: Send + Sync + 'static {
     /// Asks the upstream.
     fn answer(&self, question: Question) -> impl Future<Output = Result<Answer, Unreadable>> + Send;
 
-    /// Reads into `draft` from where it stands, until it is full or has got to `until`.
+    /// Reads into `draft` from where it stands, until it is full or has got to `until`, and hands that over; then into
+    /// the draft that it is given for it, and so on until it is given none, which is so at `until` at the latest. Each
+    /// segment ends behind where it began.
     fn read(
         &self,
         draft: SegmentDraft,
         until: Offset,
-    ) -> impl Future<Output = Result<Part, Unreadable>> + Send;
+        hand_over: impl FnMut(Segment) -> Option<SegmentDraft> + Send + 'static,
+    ) -> impl Future<Output = Result<End, Unreadable>> + Send;
 }
 
-/// What one read brought.
-pub enum Part {
-    /// A segment, which ends behind where it began.
-    Segment(Segment),
-    /// The upstream has let go of where it was to begin; this is where its oldest begins.
+/// How a read ended.
+pub enum End {
+    /// With what it handed over.
+    Read,
+    /// The upstream has let go of where it was to go on; this is where its oldest begins.
     Trimmed(Offset),
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -22,18 +22,26 @@ pub struct Pool<R> {
     /// Shelves with something to do: one entry for each thing, in the order in which they came.
     queue: Mutex<VecDeque<Arc<Shelf<R>>>>,
     queued: Semaphore,
+    /// One for each read at a time, whether for readers or for a log that begins.
+    slots: (usize, Semaphore),
     /// Since when reads succeed; `None` while they fail.
     answers: Mutex<Option<Instant>>,
     trouble: Box<dyn Fn(&str) + Send + Sync>,
 }
 
 impl<R: Reader> Pool<R> {
-    /// A pool whose shelves take their room from `memory`, and which says through `trouble` what is in the way.
-    pub fn new(memory: Arc<Memory>, trouble: impl Fn(&str) + Send + Sync + 'static) -> Arc<Self> {
+    /// A pool of so many slots, whose shelves take their room from `memory`, and which says through `trouble` what is
+    /// in the way.
+    pub fn new(
+        slots: usize,
+        memory: Arc<Memory>,
+        trouble: impl Fn(&str) + Send + Sync + 'static,
+    ) -> Arc<Self> {
         Arc::new(Self {
             memory,
             queue: Mutex::default(),
             queued: Semaphore::new(0),
+            slots: (slots, Semaphore::new(slots)),
             answers: Mutex::new(Some(Instant::now())),
             trouble: Box::new(trouble),
         })
@@ -44,10 +52,10 @@ impl<R: Reader> Pool<R> {
         Shelf::new(reader, &feed.shape, codec, feed.source.is_keyed(), &self.memory, self)
     }
 
-    /// Serves `slots` reads at a time. Ends only by being dropped.
-    pub async fn run(self: Arc<Self>, slots: usize) {
+    /// Serves all shelves. Ends only by being dropped.
+    pub async fn run(self: Arc<Self>) {
         let mut workers = JoinSet::new();
-        for _ in 0..slots {
+        for _ in 0..self.slots() {
             workers.spawn(Arc::clone(&self).work());
         }
         while workers.join_next().await.is_some() {}
@@ -57,8 +65,11 @@ impl<R: Reader> Pool<R> {
         while let Ok(permit) = self.queued.acquire().await {
             permit.forget();
             let Some(shelf) = self.queue.lock().pop_front() else { continue };
+            let slot = self.slot().await;
             let Some(job) = shelf.take_job() else { continue };
-            if let Err(error) = self.serve(&shelf, job).await {
+            let served = self.serve(&shelf, job).await;
+            drop(slot);
+            if let Err(error) = served {
                 *self.answers.lock() = None;
                 (self.trouble)(&error.0);
                 tokio::time::sleep(AGAIN).await;
@@ -85,6 +96,16 @@ impl<R: Reader> Pool<R> {
     pub(super) fn queue(&self, shelf: Arc<Shelf<R>>) {
         self.queue.lock().push_back(shelf);
         self.queued.add_permits(1);
+    }
+
+    /// How many slots there are.
+    pub(super) fn slots(&self) -> usize {
+        self.slots.0
+    }
+
+    /// Waits for a slot. Who waits longest gets the next.
+    pub(super) async fn slot(&self) -> SemaphorePermit<'_> {
+        self.slots.1.acquire().await.expect("slots are never closed")
     }
 
     /// Since when reads succeed.

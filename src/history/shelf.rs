@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::pool::Pool;
 use super::wanted::{Places, Questions};
-use super::{Part, Reader, Unreadable};
+use super::{End, Reader, Unreadable};
 use crate::hub::{
     Answer, Found, History, IdCodec, Memory, Offset, Question, Reclaim, Segment, SegmentDraft, Sought,
 };
@@ -39,6 +39,8 @@ struct State {
     questions: Questions,
     /// Counts the uses of segments.
     uses: u64,
+    /// How far the widest of them reaches that was closed because it was full.
+    widest: u64,
 }
 
 struct Kept {
@@ -102,17 +104,19 @@ impl<R: Reader> Shelf<R> {
             return Some(Job { generation, what: What::Ask(question) });
         }
         let (partition, from, until) = state.places.take()?;
-        // What is there already is not read again.
-        let next = state.segments.range((partition, from)..(partition + 1, Offset::default())).next();
+        // What is there already is not read again, but for small pieces: going on behind them would cost more.
+        let mut beyond = state.segments.range((partition, from)..(partition + 1, Offset::default()));
+        let next = beyond.find(|(_, kept)| kept.segment.is_full());
         let until = next.map_or(until, |(&(_, next), _)| until.min(next));
+        let from = if R::COUNTS { state.widen(partition, from, until) } else { from };
         Some(Job { generation, what: What::Read { partition, from, until } })
     }
 
-    pub(super) async fn serve(&self, job: Job) -> Result<(), Unreadable> {
+    pub(super) async fn serve(self: Arc<Self>, job: Job) -> Result<(), Unreadable> {
         match job.what {
             What::Ask(question) => self.answer(job.generation, question).await,
             What::Read { partition, from, until } => {
-                let reading = Reading { shelf: self, generation: job.generation, partition };
+                let reading = Reading { shelf: &self, generation: job.generation, partition };
                 reading.read(from, until).await
             }
         }
@@ -137,6 +141,24 @@ impl<R: Reader> Shelf<R> {
         }
     }
 
+    /// Takes in what was read, and says whether it is of use still.
+    fn put(&self, generation: u64, segment: Segment) -> bool {
+        let mut state = self.state.lock();
+        if state.generation != generation {
+            return false;
+        }
+        state.put(segment);
+        drop(state);
+        self.memory.settle();
+        true
+    }
+
+    /// Bytes that one read may bring: going elsewhere costs the upstream what was fetched ahead, and who wants what was
+    /// read wants what follows, but what is read too early has to go before it is looked at.
+    pub(super) fn stretch(&self) -> usize {
+        STRETCH.min(self.memory.limit() / 16)
+    }
+
     fn queue(&self) {
         if let (Some(pool), Some(own)) = (self.pool.upgrade(), self.own.upgrade()) {
             pool.queue(own);
@@ -146,28 +168,29 @@ impl<R: Reader> Shelf<R> {
 
 /// A read of one partition. However it ends, the partition can be read again.
 struct Reading<'s, R: Reader> {
-    shelf: &'s Shelf<R>,
+    shelf: &'s Arc<Shelf<R>>,
     generation: u64,
     partition: u32,
 }
 
 impl<R: Reader> Reading<'_, R> {
     async fn read(self, from: Offset, until: Offset) -> Result<(), Unreadable> {
-        let part = self.shelf.reader.read(self.shelf.draft(self.partition, from), until).await?;
+        let (shelf, generation, partition) = (Arc::clone(self.shelf), self.generation, self.partition);
+        let mut left = shelf.stretch();
+        let hand_over = move |segment: Segment| {
+            let to = segment.to;
+            left = left.saturating_sub(segment.size());
+            let goes_on = shelf.put(generation, segment) && left > 0 && to < until;
+            goes_on.then(|| shelf.draft(partition, to))
+        };
+        let end = self.shelf.reader.read(self.shelf.draft(self.partition, from), until, hand_over).await?;
+        let mut state = self.shelf.state.lock();
+        if let End::Trimmed(low) = end
+            && state.generation == self.generation
         {
-            let mut state = self.shelf.state.lock();
-            if state.generation != self.generation {
-                return Ok(());
-            }
-            match part {
-                Part::Segment(segment) => state.put(segment),
-                Part::Trimmed(low) => {
-                    state.low.insert(self.partition, low);
-                    state.places.arrived(self.partition, Offset::default(), low);
-                }
-            }
+            state.low.insert(self.partition, low);
+            state.places.arrived(self.partition, Offset::default(), low);
         }
-        self.shelf.memory.settle();
         Ok(())
     }
 }
@@ -186,12 +209,26 @@ impl State {
     fn put(&mut self, segment: Segment) {
         self.uses += 1;
         let (partition, from, to) = (segment.partition, segment.from, segment.to);
-        self.bytes += segment.size();
-        let kept = Kept { segment: Arc::new(segment), used: self.uses, stays_until: Instant::now() + STAYS };
-        if let Some(old) = self.segments.insert((partition, from), kept) {
+        if segment.is_full() {
+            self.widest = self.widest.max(to.major - from.major);
+        }
+        for (_, old) in self.segments.extract_if((partition, from)..(partition, to), |_, _| true) {
             self.bytes -= old.segment.size();
         }
+        self.bytes += segment.size();
+        let kept = Kept { segment: Arc::new(segment), used: self.uses, stays_until: Instant::now() + STAYS };
+        self.segments.insert((partition, from), kept);
         self.places.arrived(partition, from, to);
+    }
+
+    /// Where to begin a read that is to end at `until`. A whole segment costs the upstream little more than a part of
+    /// one, and those who come back one after the other want places all over: so there are few such reads.
+    fn widen(&self, partition: u32, from: Offset, until: Offset) -> Offset {
+        let whole = Offset::from(until.major.saturating_sub(self.widest));
+        let before = self.segments.range((partition, Offset::default())..(partition, until)).next_back();
+        let before = before.map(|(_, kept)| kept.segment.to);
+        let low = self.low.get(&partition).copied();
+        from.min(whole.max(before.unwrap_or_default()).max(low.unwrap_or_default()))
     }
 
     /// The segment in which a reader at `from` reads on.
@@ -279,3 +316,6 @@ impl<R: Reader> Reclaim for Shelf<R> {
 
 /// How long what nobody has looked at stays.
 const STAYS: Duration = Duration::from_secs(1);
+
+/// Bytes that one read may bring where there is room for much.
+const STRETCH: usize = 4 << 20;

@@ -148,8 +148,16 @@ impl Asking<'_> {
             Some(answer) => answer,
             None => here!(history.ask(&Question::Bounds, lately)),
         };
+        // Asked together with where the source begins, so that what was trimmed just now is not told as a limit.
+        let by_age = match self.reader.oldest(self.terms.replay.max_age) {
+            Some(oldest) => Some(here!(history.ask(&Question::At(oldest), lately))),
+            None => None,
+        };
         let mut position = wanted.clone();
         position.merge(&self.project(answer.from));
+        if let Some(by_age) = &by_age {
+            position.merge(&self.project(by_age.oldest.clone()));
+        }
         let trimmed = position != wanted;
         let mut limit = position.clone();
         if history.counts() {
@@ -157,8 +165,8 @@ impl Asking<'_> {
             end.merge(ring.position());
             limit = position.newest(&self.project(end), self.terms.replay.max_events as u64);
         }
-        if let Some(oldest) = self.reader.oldest(self.terms.replay.max_age) {
-            limit.merge(&self.project(here!(history.ask(&Question::At(oldest), lately)).from));
+        if let Some(by_age) = by_age {
+            limit.merge(&self.project(by_age.from));
         }
         let limited = limit != position;
         position = limit;

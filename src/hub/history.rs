@@ -61,6 +61,8 @@ pub enum Question {
 pub struct Answer {
     /// Where to begin.
     pub from: Position,
+    /// Where the source began when it was asked.
+    pub oldest: Position,
     /// Where the source ended when it was asked.
     pub end: Position,
 }

@@ -35,6 +35,7 @@ pub struct Segment {
     /// The entries of each key in order, if the source is keyed.
     keys: Option<HashMap<KeyHash, Vec<u32>>>,
     size: usize,
+    is_full: bool,
 }
 
 /// One event of a segment.
@@ -79,6 +80,11 @@ impl Segment {
     /// Bytes that count against memory.
     pub fn size(&self) -> usize {
         self.size
+    }
+
+    /// Whether it ends because there was no room for more.
+    pub fn is_full(&self) -> bool {
+        self.is_full
     }
 }
 
@@ -132,6 +138,11 @@ impl SegmentDraft {
         self.partition
     }
 
+    /// Where it began.
+    pub fn from(&self) -> Offset {
+        self.from
+    }
+
     /// Where it has got to.
     pub fn at(&self) -> Offset {
         self.at
@@ -178,6 +189,7 @@ impl SegmentDraft {
 
     /// Closes it: up to `to` the upstream holds nothing else.
     pub fn finish(mut self, to: Offset) -> Segment {
+        let is_full = self.is_full();
         if !self.open.is_empty() {
             self.close_block();
         }
@@ -199,6 +211,7 @@ impl SegmentDraft {
             blocks,
             keys,
             size,
+            is_full,
         }
     }
 }

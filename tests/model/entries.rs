@@ -132,8 +132,8 @@ impl History for Past {
     fn ask(&self, question: &Question, _: Instant) -> Found<Answer> {
         assert!(!matches!(question, Question::At(_)), "every age is honoured");
         let stream = self.0.lock();
-        let (from, end) = (Position::single(stream.beginning()), Position::single(stream.last()));
-        Found::Here(Answer { from, end })
+        let (oldest, end) = (Position::single(stream.beginning()), Position::single(stream.last()));
+        Found::Here(Answer { from: oldest.clone(), oldest, end })
     }
 
     fn answers_since(&self) -> Option<Instant> {

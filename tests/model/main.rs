@@ -13,6 +13,7 @@ mod memory;
 mod past;
 mod record;
 mod replicas;
+mod retention;
 mod sharing;
 mod single;
 #[allow(dead_code, reason = "shared with the tests over sockets, which use more of it")]

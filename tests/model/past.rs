@@ -66,8 +66,8 @@ impl Past {
         let mut state = self.state.lock();
         let low = Position::new(state.low.clone());
         for question in std::mem::take(&mut state.asked) {
-            let from = low.clone();
-            state.told.insert(question, (Instant::now(), Answer { from, end: Position::new(end.to_vec()) }));
+            let (from, oldest, end) = (low.clone(), low.clone(), Position::new(end.to_vec()));
+            state.told.insert(question, (Instant::now(), Answer { from, oldest, end }));
         }
         for ((partition, from), until) in std::mem::take(&mut state.wanted) {
             if from.major >= low.next(partition) {

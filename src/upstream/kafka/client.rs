@@ -164,8 +164,11 @@ const HISTORY: &[(&str, &str)] = &[
     // A replica near by might end before the leader does.
     ("client.rack", ""),
     // What it fetches ahead is of use only if the next read goes on here.
-    ("fetch.message.max.bytes", "524288"),
-    ("queued.max.messages.kbytes", "1024"),
+    ("fetch.message.max.bytes", "262144"),
+    ("queued.max.messages.kbytes", "256"),
+    ("fetch.queue.backoff.ms", "1"),
+    // A slot that is sent elsewhere waits for the answer to what it asked before, which at the end comes late.
+    ("fetch.wait.max.ms", "50"),
 ];
 
 const DEFAULT_REFRESH: Duration = Duration::from_secs(30);

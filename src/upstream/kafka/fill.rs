@@ -21,8 +21,6 @@ pub(super) struct Past {
     pub slots: Arc<Slots>,
     /// What is known of topics.
     pub known: Arc<Known>,
-    /// How many of them read at a time.
-    pub concurrency: usize,
     /// Where tasks are run.
     pub runtime: Handle,
 }
@@ -56,13 +54,13 @@ struct Task(JoinHandle<Vec<Fill>>);
 impl Filling {
     /// Starts to read from `from` to the end, for each of `shelves`.
     pub(super) fn start(past: &Past, shelves: Vec<Shelved>, from: Position, topic: Found) -> Self {
-        let (end, at_a_time) = (topic.bounds.high.clone(), past.concurrency);
+        let (end, pool) = (topic.bounds.high.clone(), Arc::clone(&past.pool));
         let wanted: Vec<_> =
             shelves.iter().map(|(feed, _, shelf)| (Arc::clone(shelf), feed.log.bounds().bytes)).collect();
         let task = past.runtime.spawn(async move {
             let mut fills = Vec::new();
             for (shelf, bytes) in wanted {
-                fills.push(history::fill(&shelf, &from, &end, bytes, at_a_time).await);
+                fills.push(history::fill(&pool, &shelf, &from, &end, bytes).await);
             }
             fills
         });

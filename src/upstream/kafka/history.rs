@@ -7,9 +7,9 @@ use rdkafka::error::KafkaError;
 use super::client::ASK;
 use super::known::Facts;
 use super::offsets;
-use super::slots::Slots;
-use crate::history::{Part, Reader, Unreadable};
-use crate::hub::{Answer, Offset, Question, SegmentDraft};
+use super::slots::{Place, Slot, Slots};
+use crate::history::{End, Reader, Unreadable};
+use crate::hub::{Answer, Offset, Question, Segment, SegmentDraft};
 
 /// Reads one topic.
 pub(super) struct TopicReader {
@@ -34,9 +34,9 @@ impl Reader for TopicReader {
             let bounds = offsets::bounds(client, &topic, partitions, ASK)?;
             let from = match question {
                 Question::At(time) => offsets::at(client, &topic, partitions, time, &bounds.high, ASK)?,
-                Question::Bounds => bounds.low,
+                Question::Bounds => bounds.low.clone(),
             };
-            Ok(Answer { from, end: bounds.high })
+            Ok(Answer { from, oldest: bounds.low, end: bounds.high })
         };
         let topic = Arc::clone(&self.topic);
         let asked = self.slots.with(None, move |slot| {
@@ -47,9 +47,15 @@ impl Reader for TopicReader {
         asked.await
     }
 
-    async fn read(&self, draft: SegmentDraft, until: Offset) -> Result<Part, Unreadable> {
+    async fn read(
+        &self,
+        draft: SegmentDraft,
+        until: Offset,
+        hand_over: impl FnMut(Segment) -> Option<SegmentDraft> + Send + 'static,
+    ) -> Result<End, Unreadable> {
         let (topic, partitions) = (Arc::clone(&self.topic), self.facts.partitions());
-        let place = (Arc::clone(&topic), draft.partition(), draft.at().major);
-        self.slots.with(Some(place), move |slot| slot.read(&topic, partitions, draft, until.major)).await
+        let place = Place { topic: Arc::clone(&topic), partition: draft.partition(), next: draft.at().major };
+        let read = move |slot: &mut Slot| slot.read(&topic, partitions, draft, until.major, hand_over);
+        self.slots.with(Some(place), read).await
     }
 }

@@ -38,20 +38,19 @@ pub(super) struct Kafka {
     pool: Arc<Pool<TopicReader>>,
     slots: Arc<Slots>,
     known: Arc<Known>,
-    concurrency: usize,
 }
 
 impl Kafka {
     pub(super) fn new(config: &config::Kafka, link: &Arc<Link>, histories: &Histories) -> Arc<Self> {
         let (link, slots) = (Arc::clone(link), Slots::new(config));
-        let pool = Pool::new(Arc::clone(&histories.memory), move |cause| link.trouble(cause));
-        let (config, known, concurrency) = (config.clone(), Arc::default(), histories.concurrency);
-        Arc::new(Self { config, pool, slots, known, concurrency })
+        let memory = Arc::clone(&histories.memory);
+        let pool = Pool::new(histories.concurrency, memory, move |cause| link.trouble(cause));
+        Arc::new(Self { config: config.clone(), pool, slots, known: Arc::default() })
     }
 
     /// Serves those who read history; never ends.
     pub(super) async fn serve_history(self: Arc<Self>) {
-        Arc::clone(&self.pool).run(self.concurrency).await;
+        Arc::clone(&self.pool).run().await;
     }
 }
 
@@ -68,7 +67,6 @@ impl Upstream for Kafka {
             pool: Arc::clone(&self.pool),
             slots: Arc::clone(&self.slots),
             known: Arc::clone(&self.known),
-            concurrency: self.concurrency,
             runtime: Handle::current(),
         };
         let spawned = thread.spawn(move || reader::run(&self.config, past, &link, &stopped, told));

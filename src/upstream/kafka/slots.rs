@@ -15,8 +15,8 @@ use super::client::{self, ASK, Consumer};
 use super::offsets;
 use super::record::Message;
 use crate::config;
-use crate::history::{Part, Unreadable};
-use crate::hub::{Offset as Place, SegmentDraft};
+use crate::history::{End, Unreadable};
+use crate::hub::{Segment, SegmentDraft};
 
 /// The idle consumers of one cluster.
 pub(super) struct Slots {
@@ -29,9 +29,18 @@ pub(super) struct Slots {
 /// A consumer, and where it would go on.
 pub(super) struct Slot {
     consumer: Consumer,
-    at: Option<(Arc<str>, u32, u64)>,
+    at: Option<Place>,
     used: Instant,
     generation: u32,
+}
+
+/// A place in a topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Place {
+    pub topic: Arc<str>,
+    pub partition: u32,
+    /// The offset to read next.
+    pub next: u64,
 }
 
 impl Slots {
@@ -43,7 +52,7 @@ impl Slots {
     /// Does something with a slot, on a thread that may block; with the one that stands at `place`, if there is one.
     pub(super) async fn with<T: Send + 'static>(
         self: &Arc<Self>,
-        place: Option<(Arc<str>, u32, u64)>,
+        place: Option<Place>,
         job: impl FnOnce(&mut Slot) -> Result<T, Unreadable> + Send + 'static,
     ) -> Result<T, Unreadable> {
         let slots = Arc::clone(self);
@@ -62,12 +71,14 @@ impl Slots {
         }
     }
 
-    fn take(&self, place: Option<&(Arc<str>, u32, u64)>) -> Result<Slot, Unreadable> {
+    /// One that stands at the place, or nowhere; if there is none, the one that nobody has gone on with for the longest.
+    fn take(&self, place: Option<&Place>) -> Result<Slot, Unreadable> {
         let generation = self.generation();
         let mut idle = self.idle.lock();
-        let standing = idle.iter().position(|slot| slot.at.as_ref() == place);
-        if let Some(slot) = standing.map(|at| idle.swap_remove(at)).or_else(|| idle.pop()) {
-            return Ok(slot);
+        let stands = |at: Option<&Place>| idle.iter().position(|slot| slot.at.as_ref() == at);
+        let fitting = stands(place).or_else(|| stands(None)).or((!idle.is_empty()).then_some(0));
+        if let Some(at) = fitting {
+            return Ok(idle.remove(at));
         }
         drop(idle);
         let consumer =
@@ -100,16 +111,19 @@ impl Slot {
         &self.consumer
     }
 
-    /// Reads into `draft` until it is full or has got to `until`.
+    /// Reads as [`Reader::read`](crate::history::Reader::read) is to.
     pub(super) fn read(
         &mut self,
         topic: &Arc<str>,
         partitions: usize,
         mut draft: SegmentDraft,
         until: u64,
-    ) -> Result<Part, Unreadable> {
+        mut hand_over: impl FnMut(Segment) -> Option<SegmentDraft>,
+    ) -> Result<End, Unreadable> {
         let (partition, from) = (draft.partition(), draft.at().major);
-        let mut stands = self.at.take().is_some_and(|at| at == (Arc::clone(topic), partition, from));
+        let place = |next| Place { topic: Arc::clone(topic), partition, next };
+        let mut stands = self.at.take().is_some_and(|at| at == place(from));
+        tracing::debug!(topic = &**topic, partition, from, until, stands, "reading history");
         if !stands {
             self.seek(topic, partition, from)?;
         }
@@ -118,15 +132,23 @@ impl Slot {
             match self.consumer.poll(POLL) {
                 Some(Ok(message)) if !is_of(&message, topic, partition, from) => {}
                 Some(Ok(message)) if message.offset() as u64 >= until => {
-                    return Ok(Part::Segment(draft.finish(until.into())));
+                    hand_over(draft.finish(until.into()));
+                    return self.rest();
                 }
                 Some(Ok(message)) => {
                     last = Instant::now();
                     let next = message.offset() as u64 + 1;
                     draft.push(next.into(), &Message(&message));
-                    if draft.is_full() || next >= until {
-                        self.at = Some((Arc::clone(topic), partition, next));
-                        return Ok(Part::Segment(draft.finish(next.into())));
+                    if !draft.is_full() && next < until {
+                        continue;
+                    }
+                    match hand_over(draft.finish(next.into())) {
+                        Some(onward) => draft = onward,
+                        None if next >= until => return self.rest(),
+                        None => {
+                            self.at = Some(place(next));
+                            return Ok(End::Read);
+                        }
                     }
                 }
                 // What a consumer fetched ahead tells where the end was then, which may be before `until`.
@@ -136,10 +158,11 @@ impl Slot {
                 }
                 // There is nothing but holes up to `until`: it lies within what consumers may see.
                 Some(Err(KafkaError::PartitionEOF(of))) if of == partition as i32 => {
-                    return Ok(Part::Segment(draft.finish(until.into())));
+                    hand_over(draft.finish(until.into()));
+                    return self.rest();
                 }
                 Some(Err(error)) if is_out_of_range(&error) => {
-                    return self.out_of_range(topic, partition, partitions, from);
+                    return self.out_of_range(topic, partition, partitions, draft.at().major);
                 }
                 Some(Err(KafkaError::PartitionEOF(_))) | None => {}
                 Some(Err(error)) => tracing::debug!(%error, "while reading history"),
@@ -150,6 +173,12 @@ impl Slot {
                 return Err(Unreadable(format!("reading the history of topic {topic} failed: {why}")));
             }
         }
+    }
+
+    /// What is fetched from here on would be of no use.
+    fn rest(&self) -> Result<End, Unreadable> {
+        let nothing = self.consumer.assign(&TopicPartitionList::new());
+        nothing.map(|()| End::Read).map_err(|error| Unreadable(format!("no read could be ended: {error}")))
     }
 
     fn seek(&mut self, topic: &Arc<str>, partition: u32, from: u64) -> Result<(), Unreadable> {
@@ -167,13 +196,13 @@ impl Slot {
         partition: u32,
         partitions: usize,
         from: u64,
-    ) -> Result<Part, Unreadable> {
+    ) -> Result<End, Unreadable> {
         let bounds = offsets::bounds(&self.consumer, topic, partitions, ASK);
         let low = bounds
             .map_err(|error| Unreadable(format!("asking for the ends of topic {topic} failed: {error}")))?
             .low;
         if low.next(partition) > from {
-            return Ok(Part::Trimmed(Place::from(low.next(partition))));
+            return Ok(End::Trimmed(low.at(partition)));
         }
         Err(Unreadable(format!("topic {topic} has no offset {from} in partition {partition}")))
     }

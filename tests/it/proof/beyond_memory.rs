@@ -1,5 +1,5 @@
 //! A crowd that comes back at once, each client with an id of its own that memory no longer reaches: all of them are given
-//! what they lack, and the broker is asked for about twice as much as the one who lacks most would have it read.
+//! what they lack, and the broker is asked for little more than the one who lacks most would have it read.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::support::ssegate::Ssegate;
 use crate::support::wait::{DEADLINE, within};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_thousand_clients_with_a_thousand_ids_beyond_memory_cost_about_two_reads_of_the_range() {
+async fn a_thousand_clients_with_a_thousand_ids_beyond_memory_cost_about_one_read_of_the_range() {
     let kafka = Kafka::start().await;
     if kafka.is_mock() {
         return eprintln!("skipped on the mock cluster: it tells no offsets by time");
@@ -156,6 +156,7 @@ const SIZE: usize = 200;
 const PARTITIONS: usize = 4;
 const CLIENTS: usize = 1_000;
 const CONNECTIONS: usize = 10;
-/// What the bytes that are fetched may come to, as a multiple of the range: 1.7 to 2.3 were measured. Above 1 is what a
-/// consumer had fetched ahead when it was sent elsewhere. For each client by itself it would be about 65.
-const AT_MOST: f64 = 3.0;
+/// What the bytes that are fetched may come to, as a multiple of the range: 1.3 was measured. Above 1 is what a consumer
+/// had fetched ahead when it was sent elsewhere, and what is live meanwhile. For each client by itself it would be
+/// about 65.
+const AT_MOST: f64 = 2.0;

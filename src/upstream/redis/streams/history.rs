@@ -10,8 +10,8 @@ use super::id::{self, BEGIN};
 use super::info::Info;
 use super::pace::Pace;
 use super::reply::{self, Item};
-use crate::history::{Part, Reader, Unreadable};
-use crate::hub::{Answer, Offset, Position, Question, SegmentDraft};
+use crate::history::{End, Reader, Unreadable};
+use crate::hub::{Answer, Offset, Position, Question, Segment, SegmentDraft};
 
 /// Reads one stream.
 pub(super) struct StreamReader {
@@ -40,13 +40,21 @@ impl StreamReader {
             from = found.unwrap_or(BEGIN);
         }
         let info = self.asker.info(&self.stream).await?.unwrap_or_else(Info::none);
-        let from = from.max(info.beginning());
-        Ok(Answer { from: Position::single(from), end: Position::single(info.last) })
+        let oldest = info.beginning();
+        Ok(Answer {
+            from: Position::single(from.max(oldest)),
+            oldest: Position::single(oldest),
+            end: Position::single(info.last),
+        })
     }
 
-    async fn try_read(&self, mut draft: SegmentDraft, until: Offset) -> Result<Part, Unanswered> {
-        let from = draft.at();
-        while !draft.is_full() {
+    async fn try_read(
+        &self,
+        mut draft: SegmentDraft,
+        until: Offset,
+        mut hand_over: impl FnMut(Segment) -> Option<SegmentDraft>,
+    ) -> Result<End, Unanswered> {
+        loop {
             let (at, count) = (draft.at(), self.pace.lock().count());
             let Some(next) = id::after(at).filter(|next| *next <= until) else { break };
             let (entries, info) = self.asker.range(&self.stream, next, until, count).await?;
@@ -54,19 +62,28 @@ impl StreamReader {
             let beginning = info.map_or(until, |info| info.beginning());
             if at < beginning {
                 // What was read before it was trimmed is good.
-                let good = at > from;
-                return Ok(if good { Part::Segment(draft.finish(at)) } else { Part::Trimmed(beginning) });
+                if at > draft.from() {
+                    hand_over(draft.finish(at));
+                }
+                return Ok(End::Trimmed(beginning));
             }
             self.pace.lock().note(reply::size(&entries));
             for entry in &entries {
                 draft.push(entry.id, &Item { stream: &self.stream, entry });
             }
             if entries.len() < count {
-                return Ok(Part::Segment(draft.finish(until)));
+                break;
+            }
+            if draft.is_full() && draft.at() < until {
+                let at = draft.at();
+                match hand_over(draft.finish(at)) {
+                    Some(onward) => draft = onward,
+                    None => return Ok(End::Read),
+                }
             }
         }
-        let at = draft.at();
-        Ok(Part::Segment(draft.finish(at)))
+        hand_over(draft.finish(until));
+        Ok(End::Read)
     }
 
     fn unreadable(&self, why: &Unanswered) -> Unreadable {
@@ -82,7 +99,12 @@ impl Reader for StreamReader {
         self.try_answer(question).await.map_err(|why| self.unreadable(&why))
     }
 
-    async fn read(&self, draft: SegmentDraft, until: Offset) -> Result<Part, Unreadable> {
-        self.try_read(draft, until).await.map_err(|why| self.unreadable(&why))
+    async fn read(
+        &self,
+        draft: SegmentDraft,
+        until: Offset,
+        hand_over: impl FnMut(Segment) -> Option<SegmentDraft> + Send + 'static,
+    ) -> Result<End, Unreadable> {
+        self.try_read(draft, until, hand_over).await.map_err(|why| self.unreadable(&why))
     }
 }

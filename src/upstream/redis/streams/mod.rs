@@ -33,7 +33,6 @@ pub(super) struct Streams {
     asker: Arc<Asker>,
     pool: Arc<Pool<StreamReader>>,
     memory: Arc<Memory>,
-    concurrency: usize,
 }
 
 impl Streams {
@@ -42,15 +41,14 @@ impl Streams {
         Arc::new(Self {
             config: config.clone(),
             asker: Arc::new(Asker::new()),
-            pool: Pool::new(Arc::clone(&memory), move |cause| link.trouble(cause)),
+            pool: Pool::new(histories.concurrency, Arc::clone(&memory), move |cause| link.trouble(cause)),
             memory,
-            concurrency: histories.concurrency,
         })
     }
 
     /// Serves those who read history; never ends.
     pub(super) async fn serve_history(self: Arc<Self>) {
-        Arc::clone(&self.pool).run(self.concurrency).await;
+        Arc::clone(&self.pool).run().await;
     }
 
     /// Reads streams of this server from when the first is wanted until the link ends.
