@@ -168,7 +168,7 @@ const HISTORY: &[(&str, &str)] = &[
     ("queued.max.messages.kbytes", "256"),
     ("fetch.queue.backoff.ms", "1"),
     // A slot that is sent elsewhere waits for the answer to what it asked before, which at the end comes late.
-    ("fetch.wait.max.ms", "50"),
+    ("fetch.wait.max.ms", "100"),
 ];
 
 const DEFAULT_REFRESH: Duration = Duration::from_secs(30);

@@ -132,8 +132,9 @@ impl Slot {
             match self.consumer.poll(POLL) {
                 Some(Ok(message)) if !is_of(&message, topic, partition, from) => {}
                 Some(Ok(message)) if message.offset() as u64 >= until => {
+                    // Of no use to a read that goes on here: it would lack what was just taken.
                     hand_over(draft.finish(until.into()));
-                    return self.rest();
+                    return Ok(End::Read);
                 }
                 Some(Ok(message)) => {
                     last = Instant::now();
@@ -144,7 +145,6 @@ impl Slot {
                     }
                     match hand_over(draft.finish(next.into())) {
                         Some(onward) => draft = onward,
-                        None if next >= until => return self.rest(),
                         None => {
                             self.at = Some(place(next));
                             return Ok(End::Read);
@@ -159,7 +159,8 @@ impl Slot {
                 // There is nothing but holes up to `until`: it lies within what consumers may see.
                 Some(Err(KafkaError::PartitionEOF(of))) if of == partition as i32 => {
                     hand_over(draft.finish(until.into()));
-                    return self.rest();
+                    self.at = Some(place(until));
+                    return Ok(End::Read);
                 }
                 Some(Err(error)) if is_out_of_range(&error) => {
                     return self.out_of_range(topic, partition, partitions, draft.at().major);
@@ -173,12 +174,6 @@ impl Slot {
                 return Err(Unreadable(format!("reading the history of topic {topic} failed: {why}")));
             }
         }
-    }
-
-    /// What is fetched from here on would be of no use.
-    fn rest(&self) -> Result<End, Unreadable> {
-        let nothing = self.consumer.assign(&TopicPartitionList::new());
-        nothing.map(|()| End::Read).map_err(|error| Unreadable(format!("no read could be ended: {error}")))
     }
 
     fn seek(&mut self, topic: &Arc<str>, partition: u32, from: u64) -> Result<(), Unreadable> {
@@ -221,5 +216,5 @@ fn is_out_of_range(error: &KafkaError) -> bool {
 const POLL: Duration = Duration::from_millis(100);
 /// How long a read may bring nothing.
 const SLOW: Duration = Duration::from_secs(10);
-/// How long a consumer is kept that nobody needs.
-const UNUSED: Duration = Duration::from_secs(60);
+/// How long a consumer is kept that nobody needs; it goes on asking for what follows its place.
+const UNUSED: Duration = Duration::from_secs(15);
