@@ -10,6 +10,7 @@ mod body;
 mod connection;
 mod cors;
 mod listen;
+mod outgoing;
 mod problem;
 mod router;
 mod stream;

@@ -1,7 +1,6 @@
 //! One open stream: the body that turns what a subscription reads into the bytes of an HTTP response, with
 //! keepalive comments in the silences.
 
-use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,18 +12,13 @@ use pin_project_lite::pin_project;
 use tokio::sync::futures::OwnedNotified;
 use tokio::time::{Instant, Sleep};
 
+use super::outgoing::Outgoing;
 use super::router::Route;
 use super::streams::{End, Registered};
 use super::turns::Turn;
 use crate::config::OnLag;
 use crate::hub::{Read, Reason, Subscription};
 use crate::sse;
-
-/// Bytes handed to hyper at a time; what a stalled client can hold of a large event.
-const FRAME: usize = 16 * 1024;
-
-/// Pieces below this size are sent together.
-const SMALL: usize = 4 * 1024;
 
 /// Bytes read from the log at a time.
 const READ: usize = 32 * 1024;
@@ -34,9 +28,7 @@ pin_project! {
     pub struct EventStream {
         subscription: Subscription,
         registered: Registered,
-        out: VecDeque<Bytes>,
-        // Their length.
-        held: usize,
+        outgoing: Outgoing,
         ended: bool,
         written: Instant,
         turn: Turn,
@@ -51,10 +43,10 @@ impl EventStream {
     /// A stream that begins with a comment and a `retry:`, before anything else is known.
     pub fn new(subscription: Subscription, registered: Registered) -> Self {
         let keepalive = registered.control.route.config.keepalive;
-        let opening = opening(&registered.control.route);
+        let mut outgoing = Outgoing::default();
+        outgoing.put(opening(&registered.control.route));
         Self {
-            held: opening.len(),
-            out: VecDeque::from([opening]),
+            outgoing,
             ended: false,
             written: Instant::now(),
             turn: Turn::default(),
@@ -68,7 +60,7 @@ impl EventStream {
     /// The next bytes to send; `None` when the stream has ended.
     pub fn poll_bytes(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         loop {
-            if self.held >= FRAME || self.ended {
+            if self.outgoing.fills_a_frame() || self.ended {
                 return Poll::Ready(self.take());
             }
             if self.registered.control.ending(cx).is_some() {
@@ -83,7 +75,9 @@ impl EventStream {
             }
             match this.subscription.read(READ) {
                 // What there is goes out first; after that it is asked again what to wait for.
-                Read::Pending | Read::Wait(_) if *this.held > 0 => return Poll::Ready(self.take()),
+                Read::Pending | Read::Wait(_) if !this.outgoing.is_empty() => {
+                    return Poll::Ready(self.take());
+                }
                 Read::Pending => {
                     this.turn.over();
                     ready!(self.as_mut().poll_news(cx));
@@ -99,13 +93,13 @@ impl EventStream {
                     if gaps.contains(&Reason::Lagged) && route.config.on_lag == OnLag::Disconnect {
                         this.registered.control.end(End::Lagged);
                     } else {
-                        self.as_mut().put(bytes);
+                        this.outgoing.put(bytes);
                     }
                 }
                 Read::Slice { bytes, events } => {
                     this.registered.count(events);
                     this.turn.count(bytes.len());
-                    self.as_mut().put(bytes);
+                    this.outgoing.put(bytes);
                 }
                 Read::Pieces { bytes, .. } if bytes.is_empty() => {
                     // It went past entries that the client has; the others have their turn before the next ones.
@@ -114,7 +108,7 @@ impl EventStream {
                 Read::Pieces { bytes, events } => {
                     this.registered.count(events);
                     this.turn.count(bytes.iter().map(Bytes::len).sum());
-                    bytes.into_iter().for_each(|bytes| self.as_mut().put(bytes));
+                    bytes.into_iter().for_each(|bytes| this.outgoing.put(bytes));
                 }
             }
         }
@@ -132,9 +126,7 @@ impl EventStream {
             // The timer is not set anew for each event; it looks at the last write when it rings.
             let (due, now) = (*this.written + keepalive, Instant::now());
             if due <= now {
-                let bytes = this.subscription.moved_on().unwrap_or(Bytes::from_static(KEEPALIVE));
-                *this.held += bytes.len();
-                this.out.push_back(bytes);
+                this.outgoing.put(this.subscription.moved_on().unwrap_or(Bytes::from_static(KEEPALIVE)));
             }
             this.silence.reset(if due <= now { now + keepalive } else { due });
             return Poll::Ready(());
@@ -143,54 +135,23 @@ impl EventStream {
         Poll::Pending
     }
 
-    fn put(self: Pin<&mut Self>, bytes: Bytes) {
-        let this = self.project();
-        *this.held += bytes.len();
-        this.out.push_back(bytes);
-    }
-
-    /// What is sent next of what is held. Small pieces are made one: each that is handed over costs far more than a copy.
+    /// What is sent next.
     fn take(self: Pin<&mut Self>) -> Option<Bytes> {
         let this = self.project();
-        let front = this.out.front_mut()?;
-        let bytes = if front.len() > FRAME {
-            front.split_to(FRAME)
-        } else {
-            let first = this.out.pop_front()?;
-            join(first, this.out)
-        };
-        *this.held -= bytes.len();
+        let bytes = this.outgoing.take()?;
         *this.written = Instant::now();
         this.registered.handed(bytes.len());
         Some(bytes)
     }
 
     /// The last words: when to come back.
-    fn finish(mut self: Pin<&mut Self>) {
-        let this = self.as_mut().project();
+    fn finish(self: Pin<&mut Self>) {
+        let this = self.project();
         *this.ended = true;
         let mut bytes = Vec::new();
         sse::retry(&mut bytes, jittered(this.registered.control.route.config.retry));
-        self.put(bytes.into());
+        this.outgoing.put(bytes.into());
     }
-}
-
-/// Adds to `first` the small pieces that follow it, as far as a frame has room.
-fn join(first: Bytes, rest: &mut VecDeque<Bytes>) -> Bytes {
-    let mut length = first.len();
-    let follows = |piece: &&Bytes| {
-        length += piece.len();
-        piece.len() < SMALL && length <= FRAME
-    };
-    let count = if first.len() < SMALL { rest.iter().take_while(follows).count() } else { 0 };
-    if count == 0 {
-        return first;
-    }
-    let length = first.len() + rest.iter().take(count).map(Bytes::len).sum::<usize>();
-    let mut joined = Vec::with_capacity(length);
-    joined.extend_from_slice(&first);
-    rest.drain(..count).for_each(|piece| joined.extend_from_slice(&piece));
-    joined.into()
 }
 
 impl Registered {

@@ -265,38 +265,28 @@ impl Report {
     pub fn markdown(&self) -> String {
         let Machine { cpu, cores, kernel, server } = &self.machine;
         let mut out = format!("{server}; {cores} cores of {cpu}, Linux {kernel}\n");
-        self.table(&mut out, FANOUT, |row| match row {
-            Row::Fanout(row) => Some(row.cells()),
-            _ => None,
-        });
-        self.table(&mut out, IDLE, |row| match row {
-            Row::Idle(row) => Some(row.cells()),
-            _ => None,
-        });
-        self.table(&mut out, CONNECT, |row| match row {
-            Row::Connect(row) => Some(row.cells()),
-            _ => None,
-        });
-        self.table(&mut out, REPLAY, |row| match row {
-            Row::Replay(row) => Some(row.cells()),
-            _ => None,
-        });
-        self.table(&mut out, HERD, |row| match row {
-            Row::Herd(row) => Some(row.cells()),
-            _ => None,
-        });
-        self.table(&mut out, KEYED, |row| match row {
-            Row::Keyed(row) => Some(row.cells()),
-            _ => None,
-        });
+        for head in [FANOUT, IDLE, CONNECT, REPLAY, HERD, KEYED] {
+            let rows: Vec<_> = self.rows.iter().map(Row::cells).filter(|(of, _)| *of == head).collect();
+            if !rows.is_empty() {
+                let rule = "|---".repeat(head.matches('|').count() - 1);
+                let _ = writeln!(out, "\n{head}\n{rule}|");
+                rows.iter().for_each(|(_, cells)| out.extend([cells.as_str(), "\n"]));
+            }
+        }
         out
     }
+}
 
-    fn table(&self, out: &mut String, head: &str, cells: impl Fn(&Row) -> Option<String>) {
-        let rows: Vec<_> = self.rows.iter().filter_map(cells).collect();
-        if !rows.is_empty() {
-            let rule = "|---".repeat(head.matches('|').count() - 1);
-            let _ = writeln!(out, "\n{head}\n{rule}|\n{}", rows.join("\n"));
+impl Row {
+    /// The head of its table, and its line in it.
+    fn cells(&self) -> (&'static str, String) {
+        match self {
+            Self::Fanout(row) => (FANOUT, row.cells()),
+            Self::Idle(row) => (IDLE, row.cells()),
+            Self::Connect(row) => (CONNECT, row.cells()),
+            Self::Replay(row) => (REPLAY, row.cells()),
+            Self::Herd(row) => (HERD, row.cells()),
+            Self::Keyed(row) => (KEYED, row.cells()),
         }
     }
 }
