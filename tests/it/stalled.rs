@@ -6,6 +6,7 @@ use http::Method;
 
 use crate::support::eventsource::{EventSource, Options};
 use crate::support::http::{Connect, Link, build};
+use crate::support::redis::Redis;
 use crate::support::ssegate::Ssegate;
 use crate::support::wait::eventually;
 
@@ -95,6 +96,58 @@ async fn what_a_stalled_client_holds_is_bounded() {
         (resident(ssegate.id()), ssegate.metrics().await.sum("ssegate_memory_used_bytes", &[]));
     assert!(used < 24e6, "history and buffer hold 8 MiB each: {used}");
     assert!(after < before + 50 * 256 * 1024 + (24 << 20), "{before} to {after}");
+}
+
+/// Each stalls at a place of its own, far behind what the log holds.
+#[tokio::test]
+async fn what_clients_hold_that_stall_in_history_is_bounded() {
+    let redis = Redis::start().await;
+    let ssegate = Ssegate::start(format!(
+        r#"
+limits: {{ memory: 16MiB, write_stall: 10m }}
+upstreams: {{ cache: {{ redis: {{ url: "{}" }} }} }}
+routes:
+  - path: /flood
+    from: {{ upstream: cache, stream: flood, start: earliest }}
+    data: "{{field.x}}"
+    history: {{ events: 3 }}
+    buffer: 64KiB
+"#,
+        redis.url()
+    ))
+    .await;
+    let (payload, mut ids) = ("x".repeat(16 * 1024), Vec::new());
+    for _ in 0..2_000 {
+        ids.push(redis.xadd("flood", "*", &[("x", &payload)]).await);
+    }
+    let read_all = async || {
+        let mut reader = EventSource::connect(ssegate.url("/flood"), Options::http2()).await;
+        for id in &ids {
+            assert_eq!(&reader.next_message().await.id, id);
+            reader.forget();
+        }
+    };
+    read_all().await;
+    let before = resident(ssegate.id());
+
+    let connect = Connect { receive_buffer: Some(8192), ..Connect::http1() };
+    let mut stalled = Vec::new();
+    for id in ids.iter().step_by(40) {
+        let link = Arc::new(Link::open(&ssegate.url("/"), &connect).await.unwrap());
+        let headers = [("accept", "text/event-stream"), ("last-event-id", id)];
+        let request = build(Method::GET, &ssegate.url("/flood"), &headers, "");
+        stalled.push((link.send(request).await.expect("an answer"), link));
+    }
+    // What one client holds, and what a socket takes, is handed out by now: others have had their turn.
+    for _ in 0..2 {
+        read_all().await;
+    }
+    let metrics = ssegate.metrics().await;
+    let (after, used) = (resident(ssegate.id()), metrics.sum("ssegate_memory_used_bytes", &[]));
+    assert!(metrics.sum("ssegate_subscribers", &[]) >= stalled.len() as f64, "none was ended");
+    let most = stalled.len() * 128 * 1024 + (5 << 20);
+    assert!(used < most as f64, "{used} of {most}");
+    assert!(after < before + stalled.len() * 256 * 1024 + (16 << 20), "{before} to {after}");
 }
 
 /// Resident bytes of a process.
