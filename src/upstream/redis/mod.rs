@@ -3,13 +3,14 @@
 //! are read beside it: [`streams`].
 //!
 //! From below: [`connection`] speaks to one server, [`subscriptions`] is what one connection carries, [`subscriber`]
-//! keeps the two equal. [`sentinel`] and [`cluster`] decide which servers that are.
+//! keeps the two equal. [`sentinel`] and [`cluster`] decide which servers that are; [`slots`] is the map of a cluster.
 
 mod cluster;
 mod connection;
 mod incoming;
 mod output_limit;
 mod sentinel;
+mod slots;
 mod streams;
 mod subscriber;
 mod subscriptions;
@@ -81,10 +82,7 @@ impl Upstream for Redis {
             Deployment::Sentinel { master, sentinels } => {
                 sentinel::session(&self, &dialer, master, sentinels, &link).await
             }
-            Deployment::Cluster(nodes) => tokio::select! {
-                broken = cluster::session(&self, &dialer, nodes, &link) => broken,
-                broken = streams::refuse(&link) => broken,
-            },
+            Deployment::Cluster(nodes) => cluster::session(&self, &dialer, nodes, &link).await,
         }
     }
 }

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::connection::{Asker, Dialer, refusal, words};
 use super::output_limit::Disconnections;
+use super::slots::{self, Node};
 use super::streams;
 use super::subscriptions::{Subscriptions, Work};
 use crate::config::Endpoint;
@@ -45,8 +46,8 @@ pub(super) enum News {
     Settled,
     /// Slots have left the server.
     Left,
-    /// The server does not carry shard channels of this slot; that one does. No host is this server's own.
-    Moved { slot: u16, host: String, port: u16 },
+    /// The server has nothing of this slot; that one does.
+    Moved(u16, Node),
 }
 
 impl News {
@@ -56,7 +57,7 @@ impl News {
             Self::Up => link.up(),
             Self::Settled => link.settled(),
             // Only nodes of a cluster say so.
-            Self::Left | Self::Moved { .. } => {}
+            Self::Left | Self::Moved(..) => {}
         }
     }
 }
@@ -192,10 +193,10 @@ impl Subscriber {
         for source in sources.iter().filter(|source| table.is_asked(source)) {
             let answers = asker.lock().await.ask(&commands(std::slice::from_ref(source), SUBSCRIBE)).await?;
             let Some(Value::ServerError(error)) = answers.first() else { continue };
-            let moved = (error.kind() == Some(ServerErrorKind::Moved)).then(|| moved(error.details()?));
-            if let Some(news) = moved.flatten() {
+            let moved = error.details().filter(|_| error.kind() == Some(ServerErrorKind::Moved));
+            if let Some((slot, to)) = moved.and_then(|words| slots::redirected(words, &self.endpoint.host)) {
                 table.refused(source, Instant::now() + REFUSED);
-                tell(news);
+                tell(News::Moved(slot, to));
                 continue;
             }
             let wait = if passes(error.kind()) { BUSY } else { REFUSED };
@@ -209,16 +210,10 @@ impl Subscriber {
     }
 }
 
-fn passes(kind: Option<ServerErrorKind>) -> bool {
+/// Whether Redis said that it cannot now, and that this will pass.
+pub(super) fn passes(kind: Option<ServerErrorKind>) -> bool {
     use ServerErrorKind::{BusyLoading, ClusterDown, MasterDown, TryAgain};
     matches!(kind, Some(BusyLoading | ClusterDown | MasterDown | TryAgain))
-}
-
-/// `SLOT HOST:PORT`, as MOVED says it.
-fn moved(details: &str) -> Option<News> {
-    let (slot, address) = details.split_once(' ')?;
-    let (host, port) = address.rsplit_once(':')?;
-    Some(News::Moved { slot: slot.parse().ok()?, host: host.to_owned(), port: port.parse().ok()? })
 }
 
 /// The names of commands for channels, patterns and shard channels.
@@ -274,17 +269,5 @@ mod tests {
             ]
         );
         assert!(commands(&[], UNSUBSCRIBE).is_empty());
-    }
-
-    #[test]
-    fn where_a_slot_went() {
-        let read = |details| match moved(details) {
-            Some(News::Moved { slot, host, port }) => Some((slot, host, port)),
-            _ => None,
-        };
-        assert_eq!(read("866 10.0.0.1:7000"), Some((866, "10.0.0.1".to_owned(), 7000)));
-        assert_eq!(read("866 ::1:7000"), Some((866, "::1".to_owned(), 7000)));
-        assert_eq!(read("866 :7000"), Some((866, String::new(), 7000)));
-        assert_eq!(read("866"), None);
     }
 }

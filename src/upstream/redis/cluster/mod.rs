@@ -1,25 +1,31 @@
 //! A Redis Cluster. Channels and patterns are broadcast to every node, so one carries them all; a shard channel is
-//! carried by the master that owns its slot. Each node that is needed has one connection.
+//! carried by the master that owns its slot, on the same connection, and a stream read there. A command cannot wait for
+//! streams of several slots, so that slots have connections of their own for them, up to a number for each node; what
+//! goes beyond that is read in turns on one more.
 //!
-//! This decides what is carried where, and is the only place that does, so that a feed which moves is lost at its
-//! old place before it can be confirmed at its new one. What it decides on: what nodes say of the cluster
-//! ([`slots`]), one of them in turn as often as links are tried and the one that a slot has just left, and MOVED.
+//! This decides what is carried where ([`places`]), and is the only place that does, so that a feed which moves is lost
+//! at its old place before it can be confirmed at its new one, and a stream is read in one place at a time. What it
+//! decides on: what nodes say of the cluster ([`slots`](super::slots)), one of them in turn as often as links are tried
+//! and the one that a slot has just left, and MOVED.
 
-mod slots;
+mod member;
+mod places;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use rand::seq::IteratorRandom as _;
+use parking_lot::Mutex;
 use redis::{FromRedisValue as _, cmd};
 use tokio::sync::mpsc;
-use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
+use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
 
-use self::slots::{Map, Node, View};
+use self::member::{Member, Place, Purpose, Table};
 use super::Redis;
 use super::connection::Dialer;
+use super::slots::{Map, Node, View};
+use super::streams::{self, Carried, Servers, Way};
 use super::subscriber::News;
 use super::subscriptions::Subscriptions;
 use crate::config::Endpoint;
@@ -40,7 +46,7 @@ pub(super) async fn session(redis: &Redis, dialer: &Dialer, seeds: &[Endpoint], 
     let broken = cluster.run().await;
     // Before anything is lost, so that nothing is confirmed after it.
     cluster.tasks.shutdown().await;
-    cluster.members.values().for_each(|member| member.table.lose_all(None));
+    cluster.members.values().for_each(|member| member.table.lose_all());
     broken
 }
 
@@ -49,18 +55,19 @@ struct Cluster<'c> {
     dialer: &'c Dialer,
     seeds: &'c [Endpoint],
     link: &'c Arc<Link>,
-    map: Map,
+    /// Shared with those who ask about streams.
+    map: Arc<Mutex<Map>>,
     /// When the question was asked whose answer last confirmed the places.
     checked: SystemTime,
     /// The node that carries channels and patterns.
     broadcaster: Option<Node>,
-    members: HashMap<Node, Member>,
+    members: HashMap<Place, Member>,
     /// The connections. Each ends with its reason.
     tasks: JoinSet<Broken>,
     /// How patient to be with each node that was needed, and until when to leave it alone.
     patience: HashMap<Node, (Backoff, Instant)>,
-    news: mpsc::UnboundedSender<(Id, Node, News)>,
-    inbox: mpsc::UnboundedReceiver<(Id, Node, News)>,
+    news: mpsc::UnboundedSender<(Id, Place, News)>,
+    inbox: mpsc::UnboundedReceiver<(Id, Place, News)>,
     /// The question what the cluster looks like; one at a time.
     checks: JoinSet<Result<(SystemTime, View), Broken>>,
     next_check: Instant,
@@ -73,17 +80,6 @@ struct Cluster<'c> {
     homeless: bool,
 }
 
-/// A connection to a node.
-struct Member {
-    table: Arc<Subscriptions>,
-    task: AbortHandle,
-    began: Instant,
-    settled: bool,
-}
-
-/// What is carried where.
-type Places = HashMap<Node, Feeds>;
-
 impl<'c> Cluster<'c> {
     fn new(redis: &'c Redis, dialer: &'c Dialer, seeds: &'c [Endpoint], link: &'c Arc<Link>) -> Self {
         let (news, inbox) = mpsc::unbounded_channel();
@@ -92,7 +88,7 @@ impl<'c> Cluster<'c> {
             dialer,
             seeds,
             link,
-            map: Map::new(),
+            map: Arc::new(Mutex::new(Map::new())),
             checked: SystemTime::UNIX_EPOCH,
             broadcaster: None,
             members: HashMap::new(),
@@ -117,6 +113,8 @@ impl<'c> Cluster<'c> {
             }
             Err(broken) => return broken,
         }
+        let (dialer, endpoint) = (self.dialer.clone(), self.seeds[0].clone());
+        self.redis.streams.ask_at(Servers { dialer, endpoint, map: Some(Arc::clone(&self.map)) });
         self.next_check = Instant::now() + self.redis.config.ping_interval;
         let mut changes = self.link.wanted().changes();
         self.place();
@@ -127,7 +125,7 @@ impl<'c> Cluster<'c> {
                     Ok(()) => self.place(),
                     Err(_) => return Broken("the wanted set is gone".to_owned()),
                 },
-                Some((id, node, news)) = self.inbox.recv() => self.hear(id, node, news),
+                Some((id, place, news)) = self.inbox.recv() => self.hear(id, place, news),
                 Some(ended) = self.tasks.join_next_with_id(), if !self.tasks.is_empty() => match ended {
                     Ok((id, broken)) => self.ended(id, broken),
                     Err(error) => self.ended(error.id(), Broken(format!("a defect in ssegate: {error}"))),
@@ -149,7 +147,8 @@ impl<'c> Cluster<'c> {
     /// Asks one node what the cluster looks like, the next one in turn; others if it does not answer.
     fn check(&mut self) -> impl Future<Output = Result<(SystemTime, View), Broken>> + use<> {
         let seeds = self.seeds.iter().cloned();
-        let known = self.map.nodes.iter().map(|node| self.seeds[0].at(&node.host, node.port));
+        let known: Vec<Node> = self.map.lock().nodes.iter().cloned().collect();
+        let known = known.iter().map(|node| self.seeds[0].at(&node.host, node.port));
         let mut nodes: Vec<Endpoint> = seeds.chain(known).collect();
         nodes.sort_unstable_by_key(Endpoint::address);
         nodes.dedup();
@@ -159,7 +158,7 @@ impl<'c> Cluster<'c> {
         let out_of_turn = first.and_then(|first| nodes.iter().position(|node| *node == first));
         nodes.rotate_left(out_of_turn.unwrap_or(self.turn % count));
         // One that vanished takes a whole timeout not to answer.
-        nodes.sort_by_key(|node| self.is_missed(&Node { host: node.host.as_str().into(), port: node.port }));
+        nodes.sort_by_key(|node| self.is_missed(&Node::of(node)));
         let dialer = self.dialer.clone();
         async move {
             let mut last = Broken("the cluster has no nodes".to_owned());
@@ -202,32 +201,32 @@ impl<'c> Cluster<'c> {
     }
 
     fn learn(&mut self, view: View) {
-        self.map.merge(view);
-        let nodes = &self.map.nodes;
-        self.patience.retain(|node, _| nodes.contains(node) || self.members.contains_key(node));
+        let mut map = self.map.lock();
+        map.merge(view);
+        let has_member = |node: &Node| self.members.keys().any(|place| place.node == *node);
+        self.patience.retain(|node, _| map.nodes.contains(node) || has_member(node));
     }
 
     fn check_within(&mut self, wait: Duration) {
         self.next_check = self.next_check.min(Instant::now() + wait);
     }
 
-    fn hear(&mut self, id: Id, node: Node, news: News) {
+    fn hear(&mut self, id: Id, place: Place, news: News) {
         match news {
             News::Up => {}
             News::Settled => {
                 // Unless it comes from the connection before.
-                if let Some(member) = self.members.get_mut(&node).filter(|member| member.task.id() == id) {
+                if let Some(member) = self.members.get_mut(&place).filter(|member| member.task.id() == id) {
                     member.settled = true;
                 }
                 self.tell_health();
             }
             News::Left => {
-                self.first = Some(node);
+                self.first = Some(place.node);
                 self.check_within(Duration::ZERO);
             }
-            News::Moved { slot, host, port } => {
-                let host = if host.is_empty() { Arc::clone(&node.host) } else { host.into() };
-                self.map.moved(slot, Node { host, port });
+            News::Moved(slot, to) => {
+                self.map.lock().moved(slot, to);
                 self.next_place.get_or_insert(Instant::now() + GATHER);
                 self.check_within(GATHER);
             }
@@ -236,19 +235,22 @@ impl<'c> Cluster<'c> {
 
     /// A connection has ended. Its feeds are lost before they can be carried elsewhere.
     fn ended(&mut self, id: Id, broken: Broken) {
-        let Some(node) =
-            self.members.iter().find(|(_, member)| member.task.id() == id).map(|(node, _)| node.clone())
+        let Some(place) =
+            self.members.iter().find(|(_, member)| member.task.id() == id).map(|(place, _)| place.clone())
         else {
             // One that was no longer needed.
             return;
         };
-        let Some(member) = self.members.remove(&node) else { return };
-        member.table.lose_all(None);
+        let Some(member) = self.members.remove(&place) else { return };
+        member.table.lose_all();
         self.link.down(&broken.to_string());
         let lasted = if member.settled { member.began.elapsed() } else { Duration::ZERO };
         let (backoff, until) =
-            self.patience.entry(node).or_insert_with(|| (Backoff::default(), member.began));
-        *until = Instant::now() + backoff.wait_after(lasted);
+            self.patience.entry(place.node).or_insert_with(|| (Backoff::default(), member.began));
+        // Those that a node takes along when it dies are one loss.
+        if *until <= Instant::now() {
+            *until = Instant::now() + backoff.wait_after(lasted);
+        }
         self.check_within(IMPATIENT);
         self.place();
     }
@@ -257,21 +259,22 @@ impl<'c> Cluster<'c> {
     fn place(&mut self) {
         self.next_place = None;
         let (places, homeless) = self.places();
-        for (node, member) in &self.members {
-            let keeps = |source: &Source| places.get(node).is_some_and(|feeds| feeds.contains_key(source));
-            member.table.withdraw_all_but(keeps, self.checked);
+        let mut carried = Carried::default();
+        for (place, member) in &self.members {
+            let keeps = |source: &Source| places.get(place).is_some_and(|feeds| feeds.contains_key(source));
+            member.table.withdraw_all_but(keeps, self.checked, &mut carried);
         }
-        self.members.retain(|node, member| {
-            let stays = places.contains_key(node);
+        self.members.retain(|place, member| {
+            let stays = places.contains_key(place);
             if !stays {
                 member.task.abort();
             }
             stays
         });
-        for (node, feeds) in places {
-            match self.members.get(&node) {
-                Some(member) => member.table.assign(feeds),
-                None => self.open(node, feeds),
+        for (place, feeds) in places {
+            match self.members.get(&place) {
+                Some(member) => member.table.assign(feeds, &mut carried),
+                None => self.open(place, feeds, &mut carried),
             }
         }
         self.homeless = homeless.is_some();
@@ -284,74 +287,40 @@ impl<'c> Cluster<'c> {
         }
     }
 
-    /// What is to be carried where, and why some of it cannot be carried at all.
-    fn places(&mut self) -> (Places, Option<String>) {
-        let (mut places, mut homeless) = (Places::new(), None);
-        let wanted = self.link.wanted().snapshot();
-        if wanted.keys().any(|source| !matches!(source, Source::ShardChannel(_))) {
-            self.choose_broadcaster();
-        }
-        for (source, feeds) in wanted {
-            let node = match &source {
-                Source::ShardChannel(name) => {
-                    let slot = slots::slot(name);
-                    let owner = self.map.owner(slot).cloned();
-                    if owner.is_none() {
-                        homeless = Some(format!("no node of the cluster owns slot {slot}, that of {name}"));
-                    }
-                    owner
-                }
-                _ => self.broadcaster.clone(),
-            };
-            if let Some(node) = node {
-                places.entry(node).or_default().insert(source, feeds);
-            }
-        }
-        let patience: Vec<_> =
-            places.keys().filter_map(|node| Some((node.clone(), self.patience.get(node)?.1))).collect();
-        for (node, until) in patience {
-            if until > Instant::now() && !self.members.contains_key(&node) {
-                places.remove(&node);
-                self.next_place = Some(self.next_place.map_or(until, |first| first.min(until)));
-            }
-        }
-        (places, homeless)
-    }
-
-    /// The one that there is, as long as it belongs to the cluster; else one with a connection already, else a master.
-    fn choose_broadcaster(&mut self) {
-        let now = Instant::now();
-        let rests = |node: &Node| {
-            !self.members.contains_key(node) && self.patience.get(node).is_some_and(|(_, until)| *until > now)
+    fn open(&mut self, place: Place, feeds: Feeds, carried: &mut Carried) {
+        let endpoint = self.seeds[0].at(&place.node.host, place.node.port);
+        let (news, name) = (self.news.clone(), place.clone());
+        // The receiver lives as long as the task's owner.
+        let tell = move |what| drop(news.send((tokio::task::id(), name.clone(), what)));
+        let way = match place.purpose {
+            Purpose::Messages => None,
+            Purpose::Slot(_) => Some(Way::Slot),
+            Purpose::Slots => Some(Way::Slots),
         };
-        let fits = |node: &&Node| self.map.nodes.contains(*node) && !rests(node);
-        if self.broadcaster.as_ref().filter(fits).is_some() {
-            return;
-        }
-        let connected = self.members.keys().filter(fits).choose(&mut rand::rng());
-        // A master may come to carry shard channels on the same connection.
-        let master = || self.map.masters.iter().filter(fits).choose(&mut rand::rng());
-        let other = || self.map.nodes.iter().filter(fits).choose(&mut rand::rng());
-        if let Some(node) = connected.or_else(master).or_else(other) {
-            self.broadcaster = Some(node.clone());
-        }
-    }
-
-    fn open(&mut self, node: Node, feeds: Feeds) {
-        let endpoint = self.seeds[0].at(&node.host, node.port);
-        let table = Arc::new(Subscriptions::new(self.link));
-        table.assign(feeds);
-        let subscriber = self.redis.subscriber(self.dialer, endpoint, false);
-        let (told, news, name) = (Arc::clone(&table), self.news.clone(), node.clone());
-        let task = self.tasks.spawn(async move {
-            let id = tokio::task::id();
-            // The receiver lives as long as this task's owner.
-            subscriber.run(&told, |what| drop(news.send((id, name.clone(), what)))).await
-        });
-        if self.patience.contains_key(&node) {
+        let (table, task) = match way {
+            None => {
+                let table = Arc::new(Subscriptions::new(self.link));
+                table.assign(feeds);
+                let subscriber = self.redis.subscriber(self.dialer, endpoint, false);
+                let told = Arc::clone(&table);
+                (Table::Messages(table), self.tasks.spawn(async move { subscriber.run(&told, tell).await }))
+            }
+            Some(way) => {
+                let table = Arc::<streams::Table>::default();
+                table.assign(feeds, carried);
+                let place =
+                    streams::Place { dialer: self.dialer.clone(), endpoint, way, table: Arc::clone(&table) };
+                let (streams, link) = (Arc::clone(&self.redis.streams), Arc::clone(self.link));
+                (
+                    Table::Streams(table),
+                    self.tasks.spawn(async move { streams.read(&place, &link, tell).await }),
+                )
+            }
+        };
+        if self.patience.contains_key(&place.node) {
             self.link.reconnecting();
         }
-        self.members.insert(node, Member { table, task, began: Instant::now(), settled: false });
+        self.members.insert(place, Member { table, task, began: Instant::now(), settled: false });
     }
 
     /// Up is a cluster of which every node that is needed is there.
@@ -362,9 +331,10 @@ impl<'c> Cluster<'c> {
         }
     }
 
-    /// Whether a connection to it was lost, and is not back.
+    /// Whether a connection to it was lost, and none is back.
     fn is_missed(&self, node: &Node) -> bool {
-        self.patience.contains_key(node) && !self.members.get(node).is_some_and(|member| member.settled)
+        let stands = |(place, member): (&Place, &Member)| place.node == *node && member.settled;
+        self.patience.contains_key(node) && !self.members.iter().any(stands)
     }
 
     fn is_whole(&self) -> bool {

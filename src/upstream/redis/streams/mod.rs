@@ -1,8 +1,10 @@
-//! Redis Streams: a source with history, whose ids are the ids of its entries. One connection an upstream waits for
-//! entries of all wanted streams, a second asks whatever does not wait; both are made when a stream is wanted. Nothing
-//! is lost with a link: each log says where to read on.
+//! Redis Streams: a source with history, whose ids are the ids of its entries. What is read on one connection is a
+//! [`Place`]: all streams of a server, or those of a slot of a cluster, where one command cannot name more. Another
+//! connection to each server asks whatever does not wait. All are made when a stream is wanted. Nothing is lost with a
+//! link: each log says where to read on.
 //!
-//! Reading order: `id`, `info`; then `reply`, `asker`; then `table`, `begin`, `fill`, `reader`; and `history`.
+//! Reading order: `id`, `info`; then `reply`, `line`, `asker`; then `stream`, `table`, `begin`, `fill`; then `turns`,
+//! `wait`, `reader`; and `history`.
 
 mod asker;
 mod begin;
@@ -11,23 +13,51 @@ mod fill;
 mod history;
 mod id;
 mod info;
+mod line;
 mod pace;
 mod reader;
 mod reply;
+mod stream;
 mod table;
+mod turns;
+mod wait;
 
 use std::sync::Arc;
 
 use self::asker::Asker;
+pub(super) use self::asker::Servers;
 use self::history::StreamReader;
+pub(super) use self::stream::Carried;
+pub(super) use self::table::Table;
 use crate::config::{self, Endpoint};
 use crate::history::Pool;
 use crate::hub::{Feeds, Memory, Source};
 use crate::upstream::link::Link;
 use crate::upstream::redis::connection::Dialer;
+use crate::upstream::redis::subscriber::News;
 use crate::upstream::{Broken, Histories};
 
-/// The streams of one Redis server, through all sessions.
+/// What one connection reads.
+pub(super) struct Place {
+    pub dialer: Dialer,
+    /// The server that has it.
+    pub endpoint: Endpoint,
+    pub way: Way,
+    pub table: Arc<Table>,
+}
+
+/// How streams are waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// By one command for all of them, of a server that is no node of a cluster.
+    All,
+    /// By one command, since they are of one slot.
+    Slot,
+    /// In turns, one command for each slot.
+    Slots,
+}
+
+/// The streams of one upstream, through all sessions.
 pub(super) struct Streams {
     config: config::Redis,
     asker: Arc<Asker>,
@@ -51,7 +81,7 @@ impl Streams {
         Arc::clone(&self.pool).run().await;
     }
 
-    /// Reads streams of this server from when the first is wanted until the link ends.
+    /// Reads all streams of one server from when the first is wanted until the link ends.
     pub(super) async fn session(
         self: &Arc<Self>,
         dialer: &Dialer,
@@ -59,16 +89,36 @@ impl Streams {
         link: &Arc<Link>,
     ) -> Broken {
         until_wanted(link, |feeds| feeds.keys().any(is_stream)).await;
-        self.asker.ask_at(dialer, endpoint).await;
-        reader::run(self, dialer, endpoint, link).await
+        self.ask_at(Servers { dialer: dialer.clone(), endpoint: endpoint.clone(), map: None });
+        let table = Arc::<Table>::default();
+        let place = Place {
+            dialer: dialer.clone(),
+            endpoint: endpoint.clone(),
+            way: Way::All,
+            table: Arc::clone(&table),
+        };
+        tokio::select! {
+            // What is wanted is assigned first.
+            biased;
+            broken = table.follow_wanted(link) => broken,
+            broken = self.read(&place, link, |news| news.to(link)) => broken,
+        }
     }
-}
 
-/// Says, once one is wanted, that streams of a cluster are not read; never ends.
-pub(super) async fn refuse(link: &Link) -> Broken {
-    until_wanted(link, |feeds| feeds.keys().any(is_stream)).await;
-    link.trouble("streams of a Redis Cluster are not read; name one of its servers without `cluster: true`");
-    std::future::pending().await
+    /// From now on these servers are asked.
+    pub(super) fn ask_at(&self, servers: Servers) {
+        self.asker.ask_at(servers);
+    }
+
+    /// Reads what is assigned to a place until the link ends.
+    pub(super) async fn read(
+        self: &Arc<Self>,
+        place: &Place,
+        link: &Arc<Link>,
+        tell: impl Fn(News),
+    ) -> Broken {
+        reader::run(self, place, link, tell).await
+    }
 }
 
 /// Ends once messages of channels are wanted, or nothing is, so that a link shows how the server is.

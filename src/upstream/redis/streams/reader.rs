@@ -1,43 +1,55 @@
-//! The reader: one connection that waits for entries of all wanted streams at once (XREAD BLOCK), appends what comes,
-//! and between two waits follows the wanted set and looks whether streams were trimmed or created anew.
+//! The reader of one place: it waits for entries of the streams in its table, appends what comes, and between two waits
+//! opens the logs of those that joined and looks whether some were trimmed or created anew.
 
-use std::convert::Infallible;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use redis::aio::MultiplexedConnection;
-use redis::{Cmd, RedisError, Value, cmd};
-use tokio::sync::watch;
+use redis::{RedisError, RedisResult, Value};
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep_until};
 
-use super::asker::{self, Unanswered};
-use super::begin::{self, Mended};
-use super::connect::{self, Connection};
-use super::info::Info;
+use super::asker::{self, Redirect, Unanswered};
+use super::begin::{self, Begun};
 use super::pace::Pace;
-use super::reply::{self, Entry, Item};
-use super::table::{Rank, Reading, Table};
-use super::{Streams, id};
-use crate::config::{self, Endpoint};
-use crate::hub::{Mark, Offset};
+use super::reply::{self, Entry};
+use super::stream::Reading;
+use super::table::Due;
+use super::turns::Turns;
+use super::wait::Waiter;
+use super::{Place, Streams, Way};
 use crate::upstream::Broken;
 use crate::upstream::link::Link;
-use crate::upstream::redis::connection::Dialer;
+use crate::upstream::redis::slots;
+use crate::upstream::redis::subscriber::News;
 
 /// Reads until the link ends.
 pub(super) async fn run(
     streams: &Arc<Streams>,
-    dialer: &Dialer,
-    endpoint: &Endpoint,
+    place: &Place,
     link: &Arc<Link>,
+    tell: impl Fn(News),
 ) -> Broken {
-    let mut reader = match Reader::connect(streams, dialer, endpoint, link).await {
-        Ok(reader) => reader,
+    let waiter = match Waiter::connect(place).await {
+        Ok(waiter) => waiter,
         Err(broken) => return broken,
     };
-    link.up();
+    tell(News::Up);
+    let mut reader = Reader {
+        streams: Arc::clone(streams),
+        link: Arc::clone(link),
+        place,
+        waiter,
+        tell,
+        begins: JoinSet::new(),
+        begun: Vec::new(),
+        pace: Pace::new(),
+        turns: Turns::new(),
+        rest: Instant::now(),
+        looked: Instant::now(),
+        settled: false,
+    };
     loop {
         if let Err(broken) = reader.turn().await {
             return broken;
@@ -45,85 +57,64 @@ pub(super) async fn run(
     }
 }
 
-struct Reader {
+struct Reader<'p, T> {
     streams: Arc<Streams>,
     link: Arc<Link>,
-    connection: Connection,
-    /// How Redis calls that connection.
-    client: i64,
-    table: Table,
-    changes: watch::Receiver<()>,
+    place: &'p Place,
+    waiter: Waiter,
+    tell: T,
     /// Streams whose logs are being opened, and those where that has ended.
-    begins: JoinSet<Begun>,
-    begun: Vec<Result<Begun, JoinError>>,
+    begins: JoinSet<Opened>,
+    begun: Vec<Result<Opened, JoinError>>,
     pace: Pace,
+    turns: Turns,
+    /// Until when there is no use in reading.
+    rest: Instant,
     looked: Instant,
+    /// Whether all that could be read was.
+    settled: bool,
 }
 
-type Begun = (Arc<str>, Result<Option<Rank>, Unanswered>);
+type Opened = (Due, Result<Begun, Unanswered>);
 
-/// How a wait ended.
-enum Waited {
-    /// With an answer.
-    Answer(Value),
-    /// There is something else to do.
-    News,
-    /// Redis refused one of the streams, and with it all.
-    Refused(RedisError),
+/// What to read next: streams that one command can name are a group.
+struct Turn {
+    groups: Vec<Vec<Reading>>,
+    /// When.
+    begins: Instant,
+    /// Of each stream.
+    count: usize,
+    /// How long to wait for something, where Redis does the waiting.
+    wait: Option<Duration>,
 }
 
-impl Reader {
-    async fn connect(
-        streams: &Arc<Streams>,
-        dialer: &Dialer,
-        endpoint: &Endpoint,
-        link: &Arc<Link>,
-    ) -> Result<Self, Broken> {
-        let connection = connect::open(dialer, endpoint, None).await?;
-        let mut who = cmd("CLIENT");
-        let mut asking = connection.asked.clone();
-        let asked = timeout(streams.config.timeout, who.arg("ID").query_async(&mut asking));
-        let client = asked.await.map_err(|_| late(&streams.config))?;
-        let client =
-            client.map_err(|error| Broken::new("asking Redis for the id of a link failed", error))?;
-        Ok(Self {
-            streams: Arc::clone(streams),
-            link: Arc::clone(link),
-            connection,
-            client,
-            table: Table::default(),
-            changes: link.wanted().changes(),
-            begins: JoinSet::new(),
-            begun: Vec::new(),
-            pace: Pace::new(),
-            looked: Instant::now(),
-        })
-    }
-
+impl<T: Fn(News)> Reader<'_, T> {
     async fn turn(&mut self) -> Result<(), Broken> {
-        self.changes.mark_unchanged();
-        self.table.follow(self.link.wanted().snapshot());
         self.take_begun()?;
         self.begin_due();
-        if self.table.is_settled() {
-            self.link.settled();
+        let was_settled = std::mem::replace(&mut self.settled, self.place.table.is_settled());
+        if self.settled && !was_settled {
+            (self.tell)(News::Settled);
         }
-        let reading = self.table.reading();
-        match self.wait(&reading).await? {
-            Waited::Answer(answer) => self.take_in(&reading, answer).await?,
-            Waited::Refused(why) => self.find_refused(&reading, why).await?,
-            Waited::News => {}
+        let turn = self.next_turn();
+        if let Some(answers) = self.wait(&turn).await? {
+            let mut came = Vec::new();
+            for (group, answer) in turn.groups.iter().zip(answers) {
+                came.extend(self.sort_out(group, answer, turn.count).await?);
+            }
+            self.note(&came, turn.count);
+            self.take_in(&came).await?;
         }
         self.look().await
     }
 
     /// Opens the logs of streams whose turn it is, so many at a time, while the others are read on.
     fn begin_due(&mut self) {
-        for due in self.table.take_due(BEGIN_AT_ONCE.saturating_sub(self.begins.len())) {
-            let (streams, link) = (Arc::clone(&self.streams), Arc::clone(&self.link));
+        for due in self.place.table.take_due(BEGIN_AT_ONCE.saturating_sub(self.begins.len())) {
+            let streams = Arc::clone(&self.streams);
             self.begins.spawn(async move {
-                let begun = begin::begin(&streams, &due, &link).await;
-                (due.stream, begun)
+                let begun = begin::begin(&streams, &due).await;
+                (due, begun)
             });
         }
     }
@@ -133,107 +124,169 @@ impl Reader {
             self.begun.push(begun);
         }
         for begun in std::mem::take(&mut self.begun) {
-            let (stream, begun) = begun.map_err(|panic| Broken::new("a defect in ssegate", panic))?;
+            let (due, begun) = begun.map_err(|panic| Broken::new("a defect in ssegate", panic))?;
             match begun {
-                Ok(rank) => self.table.begun(&stream, rank),
-                Err(why) => self.refuse(&stream, why)?,
+                Ok(begun) => self.place.table.begun(&due, &begun, &self.streams, &self.link),
+                Err(why) => self.refuse(&due.stream, due.term, why)?,
             }
         }
         Ok(())
     }
 
     /// A stream that Redis refuses waits alone, and that is said once.
-    fn refuse(&mut self, stream: &str, why: Unanswered) -> Result<(), Broken> {
-        match why {
-            Unanswered::Broken(broken) => Err(broken),
-            Unanswered::Refused(error) => {
-                if self.table.refuse(stream) {
-                    self.link.trouble(&format!("reading stream {stream} was refused: {error}"));
-                }
-                Ok(())
-            }
+    fn refuse(&mut self, stream: &str, term: u64, why: Unanswered) -> Result<(), Broken> {
+        let (wait, what) = match why {
+            Unanswered::Broken(broken) => return Err(broken),
+            Unanswered::Refused(error) => (REFUSED, format!("reading stream {stream} was refused: {error}")),
+            Unanswered::Busy(cause) => (BUSY, format!("stream {stream} cannot be read now: {cause}")),
+        };
+        if self.place.table.refuse(stream, term, wait) {
+            self.link.trouble(&what);
         }
+        Ok(())
     }
 
-    /// Waits for entries, or until there is something else to do.
-    async fn wait(&mut self, reading: &[Reading]) -> Result<Waited, Broken> {
-        let (streams, pace, again) = (Arc::clone(&self.streams), self.pace, self.table.again());
-        let mut connection = self.connection.asked.clone();
-        let answer = read(&mut connection, &streams.config, reading, pace);
-        tokio::pin!(answer);
+    fn next_turn(&mut self) -> Turn {
+        let reading = self.place.table.reading();
+        let ping_interval = self.streams.config.ping_interval;
+        let (begins, groups, wait) = match self.place.way {
+            // The link alone is tried.
+            _ if reading.is_empty() => (Instant::now() + ping_interval, Vec::new(), None),
+            Way::All => (self.rest, vec![reading], Some(ping_interval)),
+            Way::Slot => (self.rest, vec![reading], Some(ping_interval.min(SLOT_WAIT))),
+            Way::Slots => {
+                let mut slots = BTreeMap::<u16, Vec<Reading>>::new();
+                for reading in reading {
+                    slots.entry(slots::slot(&reading.stream)).or_default().push(reading);
+                }
+                let (begins, groups) = self.turns.take(slots);
+                (begins.max(self.rest), groups, None)
+            }
+        };
+        let count = self.pace.of_each(groups.iter().map(Vec::len).sum());
+        Turn { groups, begins, count, wait }
+    }
+
+    /// Waits for answers, or until there is something else to do.
+    async fn wait(&mut self, turn: &Turn) -> Result<Option<Vec<RedisResult<Value>>>, Broken> {
+        let (again, table) = (self.place.table.again(), &self.place.table);
+        let (begins, begun) = (&mut self.begins, &mut self.begun);
         let news = async {
             tokio::select! {
-                _ = self.changes.changed() => {}
-                Some(begun) = self.begins.join_next() => self.begun.push(begun),
+                () = table.changed() => {}
+                Some(one) = begins.join_next() => begun.push(one),
                 () = until(again) => {}
             }
         };
-        tokio::select! {
-            answer = &mut answer => return answer,
-            () = news => {}
+        tokio::pin!(news);
+        if turn.begins > Instant::now() {
+            tokio::select! {
+                () = &mut news => return Ok(None),
+                () = sleep_until(turn.begins) => {}
+            }
         }
-        if reading.is_empty() {
-            return Ok(Waited::News);
+        if turn.groups.is_empty() {
+            self.waiter.ping().await?;
+            return Ok(None);
         }
-        tokio::select! {
-            answer = &mut answer => answer,
-            never = self.unblock() => match never {},
+        let answers = self.waiter.read(&turn.groups, turn.count, turn.wait);
+        tokio::pin!(answers);
+        if turn.wait.is_some() {
+            tokio::select! {
+                answers = &mut answers => return answers.map(Some),
+                () = news => {}
+            }
+            tokio::select! {
+                answers = &mut answers => return answers.map(Some),
+                // Then it ends by itself, a little later.
+                why = self.waiter.unblock(&self.streams.asker) => {
+                    self.link.trouble(&format!("waking the reader of streams failed: {why}"));
+                }
+            }
+        }
+        answers.await.map(Some)
+    }
+
+    /// What came of one group of streams.
+    async fn sort_out<'r>(
+        &mut self,
+        group: &'r [Reading],
+        answer: RedisResult<Value>,
+        count: usize,
+    ) -> Result<Vec<Came<'r>>, Broken> {
+        let error = match answer {
+            Ok(answer) => return came(group, answer),
+            Err(error) => error,
+        };
+        if asker::is_refusal(&error) {
+            self.find_refused(group, error).await?;
+            return Ok(Vec::new());
+        }
+        let redirect = Redirect::of(&error, &self.place.endpoint.host).filter(|_| self.place.way != Way::All);
+        match redirect {
+            Some(Redirect::Moved(slot, to)) => {
+                self.rest(SOON);
+                (self.tell)(News::Moved(slot, to));
+                Ok(Vec::new())
+            }
+            // A slot on its way: some of its streams are here, and some there.
+            Some(Redirect::Ask(_)) => self.read_each(group, count).await,
+            None if error.code() == Some("TRYAGAIN") => self.read_each(group, count).await,
+            None if asker::will_pass(&error) => {
+                self.rest(BUSY);
+                let address = self.place.endpoint.address();
+                self.link.trouble(&format!("streams at {address} cannot be read now: {error}"));
+                Ok(Vec::new())
+            }
+            None => Err(Broken::new("reading streams failed", error)),
         }
     }
 
-    /// Ends the reader's wait; again and again, since Redis may not have come to it yet.
-    async fn unblock(&self) -> Infallible {
-        loop {
-            if let Err(why) = self.streams.asker.unblock(self.client).await {
-                // Then it ends by itself, a little later.
-                self.link.trouble(&format!("waking the reader of streams failed: {why}"));
-                std::future::pending::<()>().await;
+    /// Reads streams one by one, each where it is.
+    async fn read_each<'r>(&mut self, group: &'r [Reading], count: usize) -> Result<Vec<Came<'r>>, Broken> {
+        self.rest(SOON);
+        let asker = &self.streams.asker;
+        let answers =
+            join_all(group.iter().map(|reading| asker.read(&reading.stream, reading.at, count))).await;
+        let mut came = Vec::new();
+        for (reading, answer) in group.iter().zip(answers) {
+            match answer {
+                Ok(entries) if entries.is_empty() => {}
+                Ok(entries) => came.push((reading, entries)),
+                Err(why) => self.refuse(&reading.stream, reading.term, why)?,
             }
-            tokio::time::sleep(UNBLOCK_AGAIN).await;
         }
+        Ok(came)
+    }
+
+    fn rest(&mut self, wait: Duration) {
+        self.rest = self.rest.max(Instant::now() + wait);
+    }
+
+    /// Notes how much came, so that what is asked for next is neither little nor too much.
+    fn note(&mut self, came: &[Came<'_>], count: usize) {
+        if !came.is_empty() {
+            self.pace.note(came.iter().map(|(_, entries)| reply::size(entries)).sum());
+        }
+        let full = came.iter().filter(|(_, entries)| entries.len() >= count);
+        self.turns.note(!came.is_empty(), full.map(|(reading, _)| slots::slot(&reading.stream)));
     }
 
     /// Appends what came, once it is known whether something was trimmed before it could be read.
-    async fn take_in(&mut self, reading: &[Reading], answer: Value) -> Result<(), Broken> {
-        let answer = reply::streams(answer).map_err(|malformed| Broken(malformed.to_string()))?;
-        let found = |(name, entries): (String, Vec<Entry>)| {
-            let reading = reading.iter().find(|reading| *reading.stream == *name)?;
-            (!entries.is_empty()).then_some((reading, entries))
-        };
-        let came: Vec<_> = answer.into_iter().filter_map(found).collect();
+    async fn take_in(&mut self, came: &[Came<'_>]) -> Result<(), Broken> {
         if came.is_empty() {
             return Ok(());
         }
-        self.pace.note(came.iter().map(|(_, entries)| reply::size(entries)).sum());
         let infos = join_all(came.iter().map(|(reading, _)| self.streams.asker.info(&reading.stream))).await;
         for ((reading, entries), info) in came.iter().zip(infos) {
             match info {
-                Ok(info) => self.append(reading, entries, info.as_ref()),
+                Ok(info) => self.place.table.take_in(reading, entries, info.as_ref(), &self.link),
                 // Its entries are read again when it is not refused any more.
-                Err(why) => self.refuse(&reading.stream, why)?,
+                Err(why) => self.refuse(&reading.stream, reading.term, why)?,
             }
         }
         make_way(came.iter().map(|(reading, _)| *reading)).await;
         Ok(())
-    }
-
-    fn append(&mut self, reading: &Reading, entries: &[Entry], info: Option<&Info>) {
-        let held: Vec<Offset> = entries.iter().map(|entry| entry.id).collect();
-        let mut lost = 0;
-        for feed in &reading.feeds {
-            let Some(at) = feed.log.position().map(|position| position.at(0)) else { continue };
-            if let Some(info) = info {
-                match begin::mend(feed, at, reading.rank(at), info, &held, &self.link) {
-                    Mended::Anew => continue,
-                    Mended::On(some) => lost = lost.max(some),
-                }
-            }
-            let records = entries.iter().map(|entry| {
-                (Some(Mark { partition: 0, next: entry.id }), Item { stream: &reading.stream, entry })
-            });
-            self.link.deliver(feed, records);
-        }
-        self.table.note(reading, entries, lost, info);
     }
 
     /// Redis refuses all streams for one of them: finds out which.
@@ -242,7 +295,7 @@ impl Reader {
         let mut found = false;
         for (reading, answer) in reading.iter().zip(join_all(asked).await) {
             if let Err(why) = answer {
-                self.refuse(&reading.stream, why)?;
+                self.refuse(&reading.stream, reading.term, why)?;
                 found = true;
             }
         }
@@ -256,60 +309,28 @@ impl Reader {
             return Ok(());
         }
         self.looked = Instant::now();
-        let unseen = self.table.unseen(every, LOOK_AT_ONCE);
+        let unseen = self.place.table.unseen(every, LOOK_AT_ONCE);
         let infos = join_all(unseen.iter().map(|reading| self.streams.asker.info(&reading.stream))).await;
         for (reading, info) in unseen.iter().zip(infos) {
             match info {
-                Ok(info) => self.append(reading, &[], info.as_ref()),
-                Err(why) => self.refuse(&reading.stream, why)?,
+                Ok(info) => self.place.table.take_in(reading, &[], info.as_ref(), &self.link),
+                Err(why) => self.refuse(&reading.stream, reading.term, why)?,
             }
         }
         Ok(())
     }
 }
 
-/// Reads on, waiting until there is something. Without streams it tries the link. A peer that vanished says nothing,
-/// so no wait is longer than the time after which a link is to be tried.
-async fn read(
-    connection: &mut MultiplexedConnection,
-    config: &config::Redis,
-    reading: &[Reading],
-    pace: Pace,
-) -> Result<Waited, Broken> {
-    let mut patience = config.timeout;
-    if reading.is_empty() {
-        tokio::time::sleep(config.ping_interval).await;
-    } else {
-        patience += config.ping_interval;
-    }
-    let command = command(config.ping_interval, reading, pace);
-    let answer = timeout(patience, command.query_async::<Value>(connection)).await;
-    match answer.map_err(|_| late(config))? {
-        Ok(_) if reading.is_empty() => Ok(Waited::News),
-        Ok(answer) => Ok(Waited::Answer(answer)),
-        Err(error) if asker::is_refusal(&error) => Ok(Waited::Refused(error)),
-        Err(error) => Err(Broken::new("reading streams failed", error)),
-    }
-}
+/// Entries of one stream.
+type Came<'r> = (&'r Reading, Vec<Entry>);
 
-fn command(wait: Duration, reading: &[Reading], pace: Pace) -> Cmd {
-    if reading.is_empty() {
-        return cmd("PING");
-    }
-    let mut command = cmd("XREAD");
-    command
-        .arg("COUNT")
-        .arg(pace.of_each(reading.len()))
-        .arg("BLOCK")
-        .arg(wait.as_millis() as u64)
-        .arg("STREAMS");
-    reading.iter().for_each(|reading| _ = command.arg(&*reading.stream));
-    reading.iter().for_each(|reading| _ = command.arg(id::show(reading.at)));
-    command
-}
-
-fn late(config: &config::Redis) -> Broken {
-    Broken(format!("Redis did not answer the reader of streams within {:?}", config.timeout))
+fn came(group: &[Reading], answer: Value) -> Result<Vec<Came<'_>>, Broken> {
+    let answer = reply::streams(answer).map_err(|malformed| Broken(malformed.to_string()))?;
+    let found = |(name, entries): (String, Vec<Entry>)| {
+        let reading = group.iter().find(|reading| *reading.stream == *name)?;
+        (!entries.is_empty()).then_some((reading, entries))
+    };
+    Ok(answer.into_iter().filter_map(found).collect())
 }
 
 /// Lets readers that are behind catch up a little, since this source can wait.
@@ -323,7 +344,7 @@ async fn make_way(reading: impl Iterator<Item = &Reading> + Clone) {
 
 async fn until(time: Option<Instant>) {
     match time {
-        Some(time) => tokio::time::sleep_until(time).await,
+        Some(time) => sleep_until(time).await,
         None => std::future::pending().await,
     }
 }
@@ -332,7 +353,13 @@ async fn until(time: Option<Instant>) {
 const BEGIN_AT_ONCE: usize = 16;
 /// The most streams that are looked at in one go: the answers hold an entry or two of each.
 const LOOK_AT_ONCE: usize = 100;
-/// The wait before an attempt to wake the reader is made again.
-const UNBLOCK_AGAIN: Duration = Duration::from_millis(5);
 /// The longest pause for readers that are behind.
 const PAUSE: Duration = Duration::from_millis(50);
+/// The longest wait for one slot: where that is being moved, a stream leaves while it is waited for, and nobody says so.
+const SLOT_WAIT: Duration = Duration::from_secs(1);
+/// How long a stream that Redis refused waits before it is tried again.
+const REFUSED: Duration = Duration::from_secs(5);
+/// The same where Redis said that it will pass.
+const BUSY: Duration = Duration::from_millis(500);
+/// The pause between two looks at streams whose slot is on its way.
+const SOON: Duration = Duration::from_millis(20);

@@ -1,17 +1,19 @@
-//! Hash slots: which one a shard channel is of, and who owns it. Pure.
+//! Hash slots: which one a shard channel or a key is of, and who owns it. Pure.
 //!
 //! <https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/>
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use crate::config::Endpoint;
+
 /// How many there are.
 pub(super) const SLOTS: u16 = 16384;
 
-/// The slot of a shard channel: of what stands between its first braces, if anything does.
-pub(super) fn slot(channel: &str) -> u16 {
-    let tag = channel.split_once('{').and_then(|(_, rest)| rest.split_once('}')).map(|(tag, _)| tag);
-    crc16(tag.filter(|tag| !tag.is_empty()).unwrap_or(channel).as_bytes()) % SLOTS
+/// The slot of a shard channel or a key: of what stands between its first braces, if anything does.
+pub(super) fn slot(name: &str) -> u16 {
+    let tag = name.split_once('{').and_then(|(_, rest)| rest.split_once('}')).map(|(tag, _)| tag);
+    crc16(tag.filter(|tag| !tag.is_empty()).unwrap_or(name).as_bytes()) % SLOTS
 }
 
 /// CRC-16/XMODEM.
@@ -28,6 +30,21 @@ fn crc16(bytes: &[u8]) -> u16 {
 pub(super) struct Node {
     pub host: Arc<str>,
     pub port: u16,
+}
+
+impl Node {
+    /// Where an endpoint is.
+    pub fn of(endpoint: &Endpoint) -> Self {
+        Self { host: endpoint.host.as_str().into(), port: endpoint.port }
+    }
+}
+
+/// `SLOT HOST:PORT`, as MOVED and ASK say it. One that gives no host means its own, `own`.
+pub(super) fn redirected(details: &str, own: &str) -> Option<(u16, Node)> {
+    let (slot, address) = details.split_once(' ')?;
+    let (host, port) = address.rsplit_once(':')?;
+    let host = if host.is_empty() { own } else { host };
+    Some((slot.parse().ok()?, Node { host: host.into(), port: port.parse().ok()? }))
 }
 
 /// The cluster as one of its nodes sees it.
@@ -101,11 +118,20 @@ fn range(word: &str) -> Option<(u16, u16)> {
 
 /// Who owns which slot, of all that was heard.
 pub(super) struct Map {
-    owners: Vec<Option<(Node, u64)>>,
+    owners: Vec<Option<Owner>>,
     /// The nodes of the latest view.
     pub nodes: HashSet<Node>,
     /// Those among them that own slots.
     pub masters: HashSet<Node>,
+}
+
+#[derive(Clone)]
+struct Owner {
+    node: Node,
+    /// Of the election since which it owns the slot.
+    epoch: u64,
+    /// Whether that was told by the owner before, and by no view so far.
+    told: bool,
 }
 
 impl Map {
@@ -115,7 +141,7 @@ impl Map {
 
     /// Who owns a slot.
     pub fn owner(&self, slot: u16) -> Option<&Node> {
-        self.owners[usize::from(slot)].as_ref().map(|(node, _)| node)
+        self.owners[usize::from(slot)].as_ref().map(|owner| &owner.node)
     }
 
     /// Takes a view in. Of two claims that of the later election holds, as it does among the nodes themselves: so a
@@ -129,22 +155,23 @@ impl Map {
         for Claim { node, epoch, slots } in view.claims {
             for slot in slots.into_iter().flat_map(|(first, last)| first..=last) {
                 let owner = &mut self.owners[usize::from(slot)];
-                if owner.as_ref().is_none_or(|(_, known)| *known <= epoch) {
-                    *owner = Some((node.clone(), epoch));
+                if owner.as_ref().is_none_or(|known| known.epoch <= epoch) {
+                    *owner = Some(Owner { node: node.clone(), epoch, told: false });
                 }
             }
         }
     }
 
-    /// A node said that another one owns a slot now. That came by an election after the one we knew of.
+    /// A node said that another one owns a slot now. That came by an election after the one we knew of; by one alone,
+    /// however often nodes that do not agree yet point at each other, so that no view is overruled for long.
     pub fn moved(&mut self, slot: u16, to: Node) {
         let Some(owner) = self.owners.get_mut(usize::from(slot)) else { return };
         let epoch = match owner {
-            Some((node, epoch)) if *node == to => *epoch,
-            Some((_, epoch)) => *epoch + 1,
+            Some(known) if known.node == to => return,
+            Some(known) => known.epoch + u64::from(!known.told),
             None => 0,
         };
-        *owner = Some((to, epoch));
+        *owner = Some(Owner { node: to, epoch, told: true });
     }
 }
 
@@ -173,6 +200,15 @@ mod tests {
 
     fn node(host: &str, port: u16) -> Node {
         Node { host: host.into(), port }
+    }
+
+    #[test]
+    fn where_a_slot_went() {
+        let read = |details| redirected(details, "own");
+        assert_eq!(read("866 10.0.0.1:7000"), Some((866, node("10.0.0.1", 7000))));
+        assert_eq!(read("866 ::1:7000"), Some((866, node("::1", 7000))));
+        assert_eq!(read("866 :7000"), Some((866, node("own", 7000))));
+        assert_eq!(read("866"), None);
     }
 
     const TEXT: &str = "\
@@ -221,6 +257,8 @@ e7d1 :30001@31001 myself,master - 0 0 1 connected 0-5458 5460 [5459->-67ed]
         map.moved(7, node("h", 4));
         map.merge(claim(3, 6));
         assert_eq!(map.owner(7), Some(&node("h", 4)), "what a node said at first hand");
+        (0..10).for_each(|turn| map.moved(7, node("h", 4 + turn % 2)));
+        assert_eq!(map.owner(7), Some(&node("h", 5)), "the last one to say so, while they do not agree");
         map.merge(claim(4, 7));
         map.merge(claim(5, 8));
         assert_eq!(map.owner(7), Some(&node("h", 5)));
