@@ -9,6 +9,7 @@ use super::asker::Unanswered;
 use super::connect::{self, Connection};
 use super::reply::Malformed;
 use crate::config::Endpoint;
+use crate::upstream::Broken;
 use crate::upstream::redis::connection::Dialer;
 
 /// The connection to ask one server with.
@@ -48,7 +49,8 @@ impl Line {
             Ok(answers) => Ok(answers.try_into().map_err(|_| Malformed)?),
             Err(error) => {
                 self.forget().await;
-                Err(error.into())
+                let doing = format!("asking Redis at {} about a stream failed", self.endpoint.address());
+                Err(Unanswered::Broken(Broken::new(&doing, error)))
             }
         }
     }

@@ -169,7 +169,9 @@ impl<T: Fn(News)> Reader<'_, T> {
 
     /// Waits for answers, or until there is something else to do.
     async fn wait(&mut self, turn: &Turn) -> Result<Option<Vec<RedisResult<Value>>>, Broken> {
-        let (again, table) = (self.place.table.again(), &self.place.table);
+        let table = &self.place.table;
+        // Where no more can be begun now, the end of one that is being begun comes first.
+        let again = if self.begins.len() < BEGIN_AT_ONCE { table.again() } else { None };
         let (begins, begun) = (&mut self.begins, &mut self.begun);
         let news = async {
             tokio::select! {
@@ -179,7 +181,10 @@ impl<T: Fn(News)> Reader<'_, T> {
             }
         };
         tokio::pin!(news);
-        if turn.begins > Instant::now() {
+        if self.place.way == Way::Slots && !turn.groups.is_empty() {
+            // One of many turns, which is taken and not given up, or none came to an end where streams join all the time.
+            sleep_until(turn.begins).await;
+        } else if turn.begins > Instant::now() {
             tokio::select! {
                 () = &mut news => return Ok(None),
                 () = sleep_until(turn.begins) => {}
@@ -238,7 +243,7 @@ impl<T: Fn(News)> Reader<'_, T> {
                 self.link.trouble(&format!("streams at {address} cannot be read now: {error}"));
                 Ok(Vec::new())
             }
-            None => Err(Broken::new("reading streams failed", error)),
+            None => Err(self.broken(error)),
         }
     }
 
@@ -299,7 +304,11 @@ impl<T: Fn(News)> Reader<'_, T> {
                 found = true;
             }
         }
-        if found { Ok(()) } else { Err(Broken::new("reading streams failed", why)) }
+        if found { Ok(()) } else { Err(self.broken(why)) }
+    }
+
+    fn broken(&self, error: RedisError) -> Broken {
+        Broken::new(&format!("reading streams of Redis at {} failed", self.place.endpoint.address()), error)
     }
 
     /// Looks now and then at streams of which nothing came: if one was created anew, nobody waits for its ids.

@@ -109,8 +109,8 @@ impl Table {
         due.take(most)
             .map(|(name, stream)| {
                 stream.beginning = true;
-                let (stream_name, feeds) = (Arc::clone(name), stream.feeds.clone());
-                Due { stream: stream_name, term: stream.term, feeds, read: stream.read }
+                let Stream { term, read, .. } = *stream;
+                Due { stream: Arc::clone(name), term, feeds: stream.feeds.clone(), read }
             })
             .collect()
     }
@@ -166,5 +166,121 @@ impl Table {
     fn with<T>(&self, name: &str, term: u64, work: impl FnOnce(&mut Stream) -> T) -> Option<T> {
         let mut inner = self.inner.lock();
         inner.streams.get_mut(name).filter(|stream| stream.term == term).map(work)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use redis::Value;
+
+    use super::super::id::EntryCodec;
+    use super::super::reply;
+    use super::*;
+    use crate::config::Binary;
+    use crate::hub::{Bounds, FeedKey, Hub, Memory, Offset, Policy, Position};
+    use crate::metrics::Metrics;
+    use crate::shape::Shape;
+
+    fn at(major: u64) -> Offset {
+        Offset { major, minor: 0 }
+    }
+
+    fn entry(id: &str) -> Vec<Entry> {
+        let entry = Value::Array(vec![Value::BulkString(id.into()), Value::Array(Vec::new())]);
+        reply::entries(Value::Array(vec![entry])).unwrap()
+    }
+
+    /// A stream of which nothing was trimmed, by its last id and how many were ever added.
+    fn info(last: u64, added: u64) -> Info {
+        Info { last: at(last), first: Some(at(1)), length: added, added: Some(added) }
+    }
+
+    /// A stream that is wanted and has been read up to entry 10, its third.
+    struct Rig {
+        _hub: Hub,
+        link: Arc<Link>,
+        feed: Arc<Feed>,
+        tables: [Table; 2],
+    }
+
+    impl Rig {
+        fn new() -> Self {
+            let hub = Hub::new([Arc::from("r")], Memory::new(usize::MAX));
+            let link =
+                Link::new("r".into(), Arc::clone(hub.wanted("r").unwrap()), Metrics::new().upstream("r"));
+            let bounds = Bounds { events: 100, bytes: 1 << 20, age: Duration::from_secs(60), buffer: 0 };
+            let policy = Policy { bounds, linger: Duration::ZERO, idle_timeout: Duration::ZERO };
+            let shape = Shape {
+                event: None,
+                data: None,
+                tombstone: None,
+                binary: Binary::Gap,
+                max_event: 1 << 20,
+                control_prefix: "x".into(),
+            };
+            let key = FeedKey { upstream: "r".into(), source: Source::Stream("s".into()), shape };
+            let feed = hub.hold(key, &policy);
+            feed.log.open(Arc::new(EntryCodec), Position::single(at(10)));
+            let rig = Self { _hub: hub, link, feed, tables: Default::default() };
+            rig.tables[0].assign(rig.link.wanted().snapshot(), &mut Carried::default());
+            let due = rig.tables[0].take_due(9).remove(0);
+            assert!(rig.tables[0].take_due(9).is_empty() && !rig.tables[0].is_settled());
+            rig.tables[0].with(&due.stream, due.term, |stream| stream.begun(&info(10, 3)));
+            rig
+        }
+
+        fn carry(&self, from: usize, to: usize) {
+            let mut carried = Carried::default();
+            self.tables[from].withdraw_all_but(|_| false, &mut carried);
+            self.tables[to].assign(self.link.wanted().snapshot(), &mut carried);
+        }
+
+        fn reading(&self, table: usize) -> Reading {
+            self.tables[table].reading().remove(0)
+        }
+
+        fn position(&self) -> Offset {
+            self.feed.log.position().unwrap().at(0)
+        }
+    }
+
+    #[test]
+    fn what_was_read_of_a_stream_that_left_is_nobodys() {
+        let rig = Rig::new();
+        let early = rig.reading(0);
+        rig.carry(0, 1);
+        assert!(rig.tables[1].take_due(9).is_empty() && rig.tables[1].is_settled(), "it is read on");
+        rig.tables[0].take_in(&early, &entry("20-0"), Some(&info(20, 4)), &rig.link);
+        assert_eq!(rig.position(), at(10));
+        rig.tables[1].take_in(&rig.reading(1), &entry("20-0"), Some(&info(20, 4)), &rig.link);
+        assert_eq!(rig.position(), at(20));
+        rig.carry(1, 0);
+        // As if another stream were there, which it was before.
+        rig.tables[0].take_in(&early, &entry("12-0"), Some(&info(12, 4)), &rig.link);
+        assert_eq!(rig.position(), at(20), "it came back, and that was another stay");
+        assert!(!rig.tables[0].refuse("s", early.term, Duration::ZERO));
+    }
+
+    #[test]
+    fn logs_that_were_to_be_opened_here_are_opened_where_the_stream_went() {
+        let rig = Rig::new();
+        rig.tables[0].refuse("s", rig.reading(0).term, Duration::ZERO);
+        let due = rig.tables[0].take_due(9).remove(0);
+        rig.carry(0, 1);
+        assert_eq!(rig.tables[1].take_due(9).len(), 1);
+        assert!(rig.tables[0].with("s", due.term, |_| ()).is_none());
+        rig.carry(1, 0);
+        assert!(rig.tables[0].with("s", due.term, |_| ()).is_none());
+        assert_eq!(rig.tables[0].take_due(9).len(), 1);
+    }
+
+    #[test]
+    fn a_count_that_went_back_makes_another_stream_unless_another_server_counts() {
+        let rig = Rig::new();
+        rig.carry(0, 1);
+        rig.tables[1].take_in(&rig.reading(1), &[], Some(&info(10, 2)), &rig.link);
+        assert_eq!(rig.position(), at(10));
+        rig.tables[1].take_in(&rig.reading(1), &[], Some(&info(10, 1)), &rig.link);
+        assert_eq!(rig.position(), at(0), "it begins anew");
     }
 }

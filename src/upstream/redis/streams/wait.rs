@@ -10,6 +10,7 @@ use super::Place;
 use super::asker::{Asker, Unanswered};
 use super::connect::{self, Connection};
 use super::id;
+use super::reply::Malformed;
 use super::stream::Reading;
 use crate::upstream::Broken;
 use crate::upstream::redis::slots::Node;
@@ -18,6 +19,7 @@ use crate::upstream::redis::slots::Node;
 pub(super) struct Waiter {
     connection: Connection,
     server: Node,
+    address: String,
     /// How Redis calls the connection.
     client: i64,
     timeout: Duration,
@@ -27,18 +29,19 @@ impl Waiter {
     /// Connects to the place's server.
     pub(super) async fn connect(place: &Place) -> Result<Self, Broken> {
         let connection = connect::open(&place.dialer, &place.endpoint, None).await?;
-        let (server, timeout) = (Node::of(&place.endpoint), place.dialer.timeout());
-        let mut waiter = Self { connection, server, client: 0, timeout };
-        let [client] = waiter.ask([cmd("CLIENT").arg("ID").take()], Duration::ZERO).await?;
+        let (server, address) = (Node::of(&place.endpoint), place.endpoint.address());
+        let mut waiter = Self { connection, server, address, client: 0, timeout: place.dialer.timeout() };
+        let client = waiter.ask(cmd("CLIENT").arg("ID").take()).await?;
         let client = client.and_then(|id| Ok(redis::from_redis_value(id)?));
-        waiter.client =
-            client.map_err(|error| Broken::new("asking Redis for the id of a link failed", error))?;
+        waiter.client = client.map_err(|error| {
+            Broken::new(&format!("Redis at {} did not tell the id of a link", waiter.address), error)
+        })?;
         Ok(waiter)
     }
 
     /// Tries the link.
     pub(super) async fn ping(&self) -> Result<(), Broken> {
-        self.ask([cmd("PING")], Duration::ZERO).await.map(drop)
+        self.ask(cmd("PING")).await.map(drop)
     }
 
     /// Reads on, at most `count` entries of each stream; each group of streams has an answer of its own. Waits for
@@ -63,13 +66,9 @@ impl Waiter {
         }
     }
 
-    async fn ask<const N: usize>(
-        &self,
-        commands: [Cmd; N],
-        wait: Duration,
-    ) -> Result<[RedisResult<Value>; N], Broken> {
-        let answers = self.ask_all(commands, wait).await?;
-        answers.try_into().map_err(|_| Broken("Redis gave more answers than it was asked for".to_owned()))
+    async fn ask(&self, question: Cmd) -> Result<RedisResult<Value>, Broken> {
+        let answer = self.ask_all([question], Duration::ZERO).await?.pop();
+        answer.ok_or_else(|| Broken(Malformed.to_string()))
     }
 
     async fn ask_all(
@@ -81,12 +80,18 @@ impl Waiter {
         pipeline.ignore_errors();
         commands.into_iter().for_each(|command| _ = pipeline.add_command(command));
         let mut asked = self.connection.asked.clone();
-        timeout(self.timeout + wait, pipeline.query_async(&mut asked))
-            .await
-            .map_err(|_| {
-                Broken(format!("Redis did not answer the reader of streams within {:?}", self.timeout))
-            })?
-            .map_err(|error| Broken::new("reading streams failed", error))
+        match timeout(self.timeout + wait, pipeline.query_async(&mut asked)).await {
+            Ok(answers) => answers.map_err(|error| {
+                Broken::new(
+                    &format!("the reader of streams lost its link to Redis at {}", self.address),
+                    error,
+                )
+            }),
+            Err(_) => Err(Broken(format!(
+                "Redis at {} did not answer the reader of streams within {:?}",
+                self.address, self.timeout
+            ))),
+        }
     }
 }
 
