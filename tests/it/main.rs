@@ -17,6 +17,7 @@ mod limits;
 mod proof;
 mod redis;
 mod redis_cluster;
+mod redis_cluster_streams;
 mod redis_sentinel;
 mod redis_streams;
 mod redis_tls;

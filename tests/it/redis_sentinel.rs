@@ -2,6 +2,7 @@
 
 use std::time::SystemTime;
 
+use crate::redis_streams::{all, numbers};
 use crate::support::eventsource::{EventSource, Options};
 use crate::support::ports;
 use crate::support::proxy::Proxy;
@@ -29,6 +30,7 @@ upstreams:
       timeout: 1s
 routes:
   - {{ path: /news, from: {{ upstream: main, channel: news }} }}
+  - {{ path: /audit, from: {{ upstream: main, stream: audit }}, data: "{{field.n}}" }}
 "#
     )
 }
@@ -78,6 +80,36 @@ async fn a_failover_heals_by_itself_and_is_told() {
     assert_told(&mut news, &replica).await;
     let status = ssegate.status().await;
     assert_eq!(status["upstreams"][0]["up"], true, "{status}");
+}
+
+/// Of streams a failover takes nothing, where the replica had it all.
+#[tokio::test]
+async fn streams_are_read_on_at_the_new_master_where_they_stood() {
+    let mut master = Redis::start().await;
+    let replica = Redis::start_args(&["--replicaof", "127.0.0.1", &master.port().to_string()]).await;
+    let sentinel = Sentinel::start(master.port(), 500).await;
+    sentinel.until_a_replica_is_known().await;
+    let ssegate = Ssegate::start(config(&sentinel)).await;
+    let mut live = EventSource::connect(ssegate.url("/audit"), Options::http1()).await;
+    live.next_named("stream.position").await;
+    let ids = master.xadd_numbers("audit", 0..50).await;
+    assert_eq!(numbers(&mut live, 50).await.0, all(0, 50));
+    master.until_replicated(1).await;
+    master.kill();
+    down(&ssegate, &format!("127.0.0.1:{}", master.port())).await;
+    sentinel.until_master_is(replica.port()).await;
+    replica.xadd_numbers("audit", 50..60).await;
+    assert_eq!(numbers(&mut live, 10).await.0, all(50, 60));
+    let mut back = EventSource::connect(ssegate.url("/audit"), Options::http2().resume(&ids[10])).await;
+    assert_eq!(back.next_named("stream.position").await.id, ids[10]);
+    assert_eq!(numbers(&mut back, 49).await.0, all(11, 60));
+    // One that never saw the old master begins with what the new one has.
+    let other = Ssegate::start(config(&sentinel)).await;
+    let mut there = EventSource::connect(other.url("/audit"), Options::http2().resume(&ids[10])).await;
+    assert_eq!(numbers(&mut there, 49).await.0, all(11, 60));
+    for stream in [&live, &back, &there] {
+        assert!(stream.events().iter().all(|event| event.event != "stream.gap"));
+    }
 }
 
 /// As when it was cut off from its sentinels and not from ssegate: it answers, and says that it is the master.

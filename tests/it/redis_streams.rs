@@ -36,7 +36,7 @@ async fn connect(ssegate: &Ssegate, path: &str, options: Options) -> EventSource
 }
 
 /// The next numbers, and the id of the last.
-async fn numbers(stream: &mut EventSource, count: usize) -> (Vec<i32>, String) {
+pub async fn numbers(stream: &mut EventSource, count: usize) -> (Vec<i32>, String) {
     let (mut numbers, mut id) = (Vec::new(), String::new());
     while numbers.len() < count {
         let event = stream.next_message().await;
@@ -46,7 +46,8 @@ async fn numbers(stream: &mut EventSource, count: usize) -> (Vec<i32>, String) {
     (numbers, id)
 }
 
-fn all(from: i32, to: i32) -> Vec<i32> {
+/// What they are to be.
+pub fn all(from: i32, to: i32) -> Vec<i32> {
     (from..to).collect()
 }
 

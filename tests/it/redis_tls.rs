@@ -1,5 +1,6 @@
 //! `rediss://`: an authority of one's own, client certificates, and ACL users.
 
+use crate::redis_streams::{all, numbers};
 use crate::support::eventsource::{EventSource, Options};
 use crate::support::redis::Redis;
 use crate::support::ssegate::{Ssegate, field};
@@ -9,7 +10,9 @@ fn config(user: &str, port: u16, tls: &str) -> String {
     format!(
         r#"
 upstreams: {{ cache: {{ redis: {{ url: "rediss://{user}localhost:{port}/0", tls: {tls}, ping_interval: 200ms }} }} }}
-routes: [ {{ path: /news, from: {{ upstream: cache, channel: news }} }} ]
+routes:
+  - {{ path: /news, from: {{ upstream: cache, channel: news }} }}
+  - {{ path: "/s/{{name}}", from: {{ upstream: cache, stream: "{{name}}" }}, data: "{{field.n}}" }}
 "#
     )
 }
@@ -37,6 +40,36 @@ async fn an_own_authority_a_client_certificate_and_an_acl_user() {
     assert_eq!(news.next().await.data, "over TLS");
     let status = ssegate.status().await;
     assert!(status["upstreams"][0]["last_error"].is_null(), "what it may not ask does no harm: {status}");
+}
+
+/// With no more rights than the README asks for, both for messages and for streams.
+#[tokio::test]
+async fn streams_by_an_own_authority_a_client_certificate_and_an_acl_user() {
+    let ca = TestCa::new();
+    let (redis, port) = Redis::start_tls(&ca, ca.leaf()).await;
+    redis
+        .say::<()>(
+            "ACL SETUSER gate on >s3cr3t-pw resetchannels &news ~audit -@all +ping +subscribe +unsubscribe +xread \
+             +xrange +xrevrange +xinfo|stream +client|id +client|unblock",
+        )
+        .await;
+    let client = ca.issue_client("ssegate");
+    let (ca, cert, key) = (ca.cert_path(), client.cert, client.key);
+    let tls = format!("{{ ca: {}, cert: {}, key: {} }}", ca.display(), cert.display(), key.display());
+    let ssegate = Ssegate::start(config("gate:s3cr3t-pw@", port, &tls)).await;
+    let mut live = EventSource::connect(ssegate.url("/s/audit"), Options::http2()).await;
+    live.next_named("stream.position").await;
+    let ids = redis.xadd_numbers("audit", 0..3_000).await;
+    assert_eq!(numbers(&mut live, 3_000).await.0, all(0, 3_000));
+    // From memory and from Redis.
+    for at in [5, 2_500] {
+        let options = Options::http1().resume(&ids[at]);
+        let mut back = EventSource::connect(ssegate.url("/s/audit"), options).await;
+        assert_eq!(back.next_named("stream.position").await.id, ids[at]);
+        assert_eq!(numbers(&mut back, 2_999 - at).await.0, all(at as i32 + 1, 3_000));
+    }
+    let status = ssegate.status().await;
+    assert!(status["upstreams"][0]["last_error"].is_null(), "{status}");
 }
 
 #[tokio::test]

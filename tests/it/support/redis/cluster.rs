@@ -1,8 +1,9 @@
 //! A real Redis Cluster on free ports: masters that share the slots evenly, and a replica for the first ones.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 
-use redis::RedisResult;
+use redis::{ErrorKind, RedisResult, ServerErrorKind};
 
 use super::super::ports;
 use super::super::proxy::Proxy;
@@ -20,14 +21,21 @@ pub struct Cluster {
 impl Cluster {
     /// Starts `masters` masters and a replica of each of the first `replicas`.
     pub async fn start(masters: usize, replicas: usize) -> Self {
-        let cluster = Self::nodes(masters, replicas).await;
+        let cluster = Self::nodes(masters, replicas, &[]).await;
+        cluster.join().await;
+        cluster
+    }
+
+    /// Masters alone, which have after a restart all that they acknowledged before.
+    pub async fn start_durable(masters: usize) -> Self {
+        let cluster = Self::nodes(masters, 0, &["--appendonly", "yes", "--appendfsync", "always"]).await;
         cluster.join().await;
         cluster
     }
 
     /// The same without replicas, and with a proxy that clients are sent through before each node.
     pub async fn start_proxied(masters: usize) -> (Self, Vec<Proxy>) {
-        let cluster = Self::nodes(masters, 0).await;
+        let cluster = Self::nodes(masters, 0, &[]).await;
         let mut proxies = Vec::new();
         for node in &cluster.nodes {
             let proxy = Proxy::start(SocketAddr::from(([127, 0, 0, 1], node.port()))).await;
@@ -38,12 +46,12 @@ impl Cluster {
         (cluster, proxies)
     }
 
-    async fn nodes(masters: usize, replicas: usize) -> Self {
+    async fn nodes(masters: usize, replicas: usize, durable: &[&str]) -> Self {
         let mut nodes = Vec::new();
         for _ in 0..masters + replicas {
             let bus = ports::free().to_string();
             let args = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--cluster-port", &bus];
-            nodes.push(Redis::start_args(&args).await);
+            nodes.push(Redis::start_args(&[&args[..], durable].concat()).await);
         }
         let mut ids = Vec::new();
         for node in &nodes {
@@ -160,12 +168,73 @@ impl Cluster {
 
     /// Moves a slot, which holds no keys, from one master to another.
     pub async fn migrate(&self, slot: usize, from: usize, to: usize) {
+        self.begin_to_move(slot, from, to).await;
+        self.end_to_move(slot, from, to).await;
+    }
+
+    /// From now on the keys of a slot may be at either of two masters.
+    pub async fn begin_to_move(&self, slot: usize, from: usize, to: usize) {
         let (source, target) = (&self.ids[from], &self.ids[to]);
         self.nodes[to].say::<()>(&format!("CLUSTER SETSLOT {slot} IMPORTING {source}")).await;
         self.nodes[from].say::<()>(&format!("CLUSTER SETSLOT {slot} MIGRATING {target}")).await;
+    }
+
+    /// Moves one key of a slot that is on its way.
+    pub async fn move_key(&self, key: &str, from: usize, to: usize) {
+        let port = self.nodes[to].port();
+        let answer: String = self.nodes[from].say(&format!("MIGRATE 127.0.0.1 {port} {key} 0 60000")).await;
+        assert_eq!(answer, "OK", "{key} is there");
+    }
+
+    /// The slot, of which no key is left behind, belongs to another master.
+    pub async fn end_to_move(&self, slot: usize, from: usize, to: usize) {
+        let target = &self.ids[to];
         for node in [to, from].into_iter().chain((0..self.masters).filter(|at| *at != to && *at != from)) {
             self.nodes[node].say::<()>(&format!("CLUSTER SETSLOT {slot} NODE {target}")).await;
         }
+    }
+
+    /// So many names of streams, each of another slot, that the master `at` owned at the beginning.
+    pub async fn streams_of(&self, at: usize, count: usize) -> Vec<String> {
+        let (mut slots, mut streams) = (HashSet::new(), Vec::new());
+        for number in 0.. {
+            let stream = format!("stream:{number}");
+            if streams.len() == count {
+                break;
+            }
+            if self.first_owner(&stream).await == at && slots.insert(self.slot(&stream).await) {
+                streams.push(stream);
+            }
+        }
+        streams
+    }
+
+    /// Adds an entry with the field `n` at whichever node has the stream now, also while its slot is on its way.
+    /// Returns its id.
+    pub async fn xadd(&self, stream: &str, n: i32) -> String {
+        let add = redis::cmd("XADD").arg(stream).arg("*").arg("n").arg(n).take();
+        eventually("a node that has the stream", async || {
+            let mut refusals = Vec::new();
+            for node in self.nodes.iter().filter(|node| node.is_running()) {
+                let mut added: RedisResult<String> = node.try_command(&add).await;
+                if let Some(there) = added.as_ref().err().and_then(|error| self.asked(error)) {
+                    added = there.try_asking(&add).await;
+                }
+                match added {
+                    Ok(id) => return Ok(id),
+                    Err(error) => refusals.push(error.to_string()),
+                }
+            }
+            Err(refusals.join(", "))
+        })
+        .await
+    }
+
+    /// The node that ASK names.
+    fn asked(&self, error: &redis::RedisError) -> Option<&Redis> {
+        let (address, _) =
+            error.redirect_node().filter(|_| error.kind() == ErrorKind::Server(ServerErrorKind::Ask))?;
+        self.nodes.iter().find(|node| address.ends_with(&format!(":{}", node.port())))
     }
 
     /// Waits until `node` is a master.

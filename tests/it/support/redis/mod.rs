@@ -204,6 +204,29 @@ impl Redis {
         command.query_async(&mut self.connection().await).await
     }
 
+    /// The same of a node of a cluster that is about to take the slot over.
+    pub async fn try_asking<T: FromRedisValue>(&self, command: &redis::Cmd) -> RedisResult<T> {
+        let mut both = pipe();
+        both.cmd("ASKING").ignore().add_command(command.clone());
+        let (answer,) = both.query_async(&mut self.connection().await).await?;
+        Ok(answer)
+    }
+
+    /// Waits until `count` replicas have all that was written on this connection.
+    pub async fn until_replicated(&self, count: u64) {
+        eventually("the replicas to have all", async || {
+            let replicas: u64 = self.say(&format!("WAIT {count} 1000")).await;
+            if replicas >= count { Ok(()) } else { Err(format!("{replicas} have")) }
+        })
+        .await;
+    }
+
+    /// How many connections have read a stream as their last command, or wait for it.
+    pub async fn stream_readers(&self) -> usize {
+        let list: String = self.say("CLIENT LIST").await;
+        list.lines().filter(|line| line.contains("cmd=xread ")).count()
+    }
+
     /// Any command, its words parted by blanks.
     pub async fn say<T: FromRedisValue>(&self, words: &str) -> T {
         self.command(&command(words)).await
