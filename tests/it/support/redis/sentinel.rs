@@ -5,7 +5,7 @@ use std::fs;
 use tempfile::TempDir;
 
 use super::super::child::{self, Child};
-use super::super::wait::eventually;
+use super::super::wait::{DEADLINE, eventually};
 use super::super::{ports, scratch};
 use super::command;
 
@@ -47,7 +47,12 @@ impl Sentinel {
 
     /// Any command, its words parted by blanks.
     pub async fn say(&self, words: &str) -> redis::RedisResult<redis::Value> {
-        let mut link = redis::Client::open(self.url())?.get_multiplexed_async_connection().await?;
+        // The crate's own default, half a second, is too short on a loaded machine.
+        let config = redis::AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(DEADLINE))
+            .set_response_timeout(Some(DEADLINE));
+        let client = redis::Client::open(self.url())?;
+        let mut link = client.get_multiplexed_async_connection_with_config(&config).await?;
         command(words).query_async(&mut link).await
     }
 
