@@ -44,6 +44,8 @@ pub struct Entry {
     pub mark: Mark,
     /// Whether it is a gap that happened to the source, and no record.
     pub note: bool,
+    /// Whether its id names the home of its key alone, and not all partitions.
+    pub at_home: bool,
 }
 
 /// Where a method takes a place in the chunk, that is counted from its first entry; the place after the last

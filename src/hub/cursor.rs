@@ -337,10 +337,9 @@ impl Cursor {
                 let walked = Arc::unwrap_or_clone(walked);
                 State::CatchingUp(Box::new(CatchingUp { next: seq, walked, at: position }))
             }
-            Some(lens) => {
-                lens.home = view.codec.home(lens.key());
-                State::Viewing(Viewing::new(seq, position, lens))
-            }
+            // One that stands in all partitions does so for good: what it was given elsewhere than at its key's home
+            // could not be told in an id of that alone.
+            Some(lens) => State::Viewing(Viewing::new(seq, position, lens)),
             None => State::Joined { next: seq, at: position.into() },
         };
     }

@@ -312,7 +312,7 @@ mod tests {
         let mark = |next: u64| Mark::new(0, next);
         let (first, start) = (ring.head(), Arc::clone(ring.position()));
         let before = start.next(0);
-        let entry = |n| Entry { body: 0, id: 0, mark: mark(before + n), note };
+        let entry = |n| Entry { body: 0, id: 0, mark: mark(before + n), note, at_home: false };
         let end = Arc::new(Position::new(vec![before + entries]));
         let chunk = Chunk {
             first,

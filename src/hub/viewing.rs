@@ -24,12 +24,12 @@ pub struct Viewing {
 enum Told {
     /// In the only partition of its key.
     Home(u32, Offset),
-    /// In all partitions.
+    /// In all partitions; further on than the log in one of them, perhaps.
     All(Arc<Position>),
 }
 
 impl Viewing {
-    /// Before entry `next`, at this position. One with a home may be ahead of the log.
+    /// Before entry `next`, at this position, which may be ahead of the log.
     pub fn new(next: Seq, position: Position, lens: &Lens) -> Self {
         let told = match lens.home {
             Some(home) => Told::Home(home, position.at(home)),
@@ -68,14 +68,15 @@ impl Viewing {
             let mark = chunk.entries[place].mark;
             let of_all = chunk.keys[place].hash.is_none();
             if !self.skips(mark, of_all) {
-                let pieces = self.pieces(chunk, place, mark, of_all, view);
+                let told = self.told.after(chunk, place, lens, view);
+                let pieces = pieces(chunk, place, &told, view);
                 size += pieces.iter().map(Bytes::len).sum::<usize>();
                 if size > max && events > 0 {
                     return Some(Read::Pieces { bytes, events });
                 }
                 bytes.extend(pieces);
                 events += 1;
-                self.pass(chunk, place, mark, lens, view);
+                self.told = told;
             }
             self.next = seq + 1;
         }
@@ -85,35 +86,10 @@ impl Viewing {
 
     /// Whether the reader has the entry, or is not concerned.
     fn skips(&self, mark: Mark, of_all: bool) -> bool {
-        match self.told {
-            Told::Home(partition, next) if partition == mark.partition => mark.next <= next,
+        match &self.told {
+            Told::Home(partition, next) if *partition == mark.partition => mark.next <= *next,
             Told::Home(..) => of_all,
-            Told::All(_) => false,
-        }
-    }
-
-    /// The event. What concerns every key has the log's id, which is of all partitions.
-    fn pieces(&self, chunk: &Chunk, place: usize, mark: Mark, of_all: bool, view: &View<'_>) -> Vec<Bytes> {
-        match self.told {
-            Told::Home(partition, _) if of_all => {
-                let (mut id, mut block) = (String::new(), Vec::new());
-                view.codec.encode_home(partition, mark.next, &mut id);
-                sse::id_block(&mut block, &id);
-                vec![chunk.body(place), block.into()]
-            }
-            Told::Home(..) | Told::All(_) => vec![chunk.event(place)],
-        }
-    }
-
-    fn pass(&mut self, chunk: &Chunk, place: usize, mark: Mark, lens: &Lens, view: &View<'_>) {
-        match &mut self.told {
-            Told::Home(partition, next)
-                if *partition == mark.partition && view.codec.home(lens.key()).is_some() =>
-            {
-                *next = mark.next;
-            }
-            // The key has no home any more: the log's ids are of all partitions from then on.
-            told => *told = Told::All(chunk.position_before(place + 1)),
+            Told::All(position) => position.covers(mark),
         }
     }
 
@@ -135,7 +111,7 @@ impl Viewing {
                 *next = position.at(*partition);
                 view.codec.encode_home(*partition, *next, &mut id);
             }
-            Told::All(told) if !Arc::ptr_eq(told, position) && told != position => {
+            Told::All(told) if position.covers_all(told) && told != position => {
                 *told = Arc::clone(position);
                 view.codec.encode(position, &mut id);
             }
@@ -146,6 +122,45 @@ impl Viewing {
         note::write_position(&id, view.prefix, &mut bytes);
         Some(bytes.into())
     }
+}
+
+impl Told {
+    /// What a reader who was told this is told with the entry at `place`.
+    fn after(&self, chunk: &Chunk, place: usize, lens: &Lens, view: &View<'_>) -> Self {
+        let (mark, log) = (chunk.entries[place].mark, chunk.position_before(place + 1));
+        let ahead = match self {
+            Self::Home(partition, _)
+                if *partition == mark.partition && view.codec.home(lens.key()).is_some() =>
+            {
+                return Self::Home(*partition, mark.next);
+            }
+            // The key has no home any more: it is all partitions from now on.
+            Self::Home(partition, next) => &Mark { partition: *partition, next: *next }.into(),
+            Self::All(position) => &**position,
+        };
+        if log.covers_all(ahead) {
+            return Self::All(log);
+        }
+        let mut position = Arc::unwrap_or_clone(log);
+        position.merge(ahead);
+        Self::All(position.into())
+    }
+}
+
+/// The event at `place`, for a reader who is told this with it: with the log's id, if that is what it says.
+fn pieces(chunk: &Chunk, place: usize, told: &Told, view: &View<'_>) -> Vec<Bytes> {
+    let (at_home, mut id) = (chunk.entries[place].at_home, String::new());
+    match told {
+        Told::Home(..) if at_home => return vec![chunk.event(place)],
+        Told::Home(partition, next) => view.codec.encode_home(*partition, *next, &mut id),
+        Told::All(position) if !at_home && *position == chunk.position_before(place + 1) => {
+            return vec![chunk.event(place)];
+        }
+        Told::All(position) => view.codec.encode(position, &mut id),
+    }
+    let mut block = Vec::new();
+    sse::id_block(&mut block, &id);
+    vec![chunk.body(place), block.into()]
 }
 
 /// What a reader of one key waits for, once its log is open.

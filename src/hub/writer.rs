@@ -233,7 +233,8 @@ impl<'w> Draft<'w> {
         }
         self.position.advance(mark);
         self.end = None;
-        if lies == Lies::AtHome {
+        let at_home = lies == Lies::AtHome;
+        if at_home {
             self.writer.codec.encode_home(mark.partition, mark.next, &mut self.writer.id);
         } else {
             self.writer.codec.encode(&self.position, &mut self.writer.id);
@@ -242,7 +243,7 @@ impl<'w> Draft<'w> {
             self.keys.push(Keyed { hash: key, before: None });
         }
         sse::id_block(&mut self.bytes, &self.writer.id);
-        self.entries.push(Entry { body: self.open as u32, id: id as u32, mark, note });
+        self.entries.push(Entry { body: self.open as u32, id: id as u32, mark, note, at_home });
         self.open = self.bytes.len();
         if self.open >= CHUNK {
             self.seal();

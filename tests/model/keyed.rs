@@ -58,10 +58,10 @@ proptest! {
         partitions in 1..=4_usize,
         kept in [0..30_usize, 0..30_usize],
         replay in prop::bool::weighted(0.8),
-        (strays, ops) in any::<bool>().prop_flat_map(|strays| (Just(strays), prop::collection::vec(op(strays), 1..120))),
+        ops in any::<bool>().prop_flat_map(|strays| prop::collection::vec(op(strays), 1..120)),
     ) {
         let on_lag = if replay { OnLag::Replay } else { OnLag::Gap };
-        World::new(partitions, kept, strays, Terms { on_lag, start: Start::Latest, ..TERMS }).run(ops);
+        World::new(partitions, kept, Terms { on_lag, start: Start::Latest, ..TERMS }).run(ops);
     }
 }
 
@@ -82,7 +82,12 @@ impl IdCodec for KeyCodec {
     }
 
     fn decode_for(&self, id: &str, _key: &[u8], _position: &Position) -> Decoded {
-        let Some((home, next)) = home_of(id) else { return self.decode(id) };
+        let Some((home, next)) = home_of(id) else {
+            return match self.decode(id) {
+                Decoded::Position(position) if self.scattered.get().is_none() => Decoded::Wide(position),
+                decoded => decoded,
+            };
+        };
         let mut position = self.scattered.get().cloned().unwrap_or_default();
         position.put(Mark::new(home, next));
         Decoded::Position(position)
@@ -149,14 +154,13 @@ struct Reader {
 struct World {
     partitions: Vec<Vec<Published>>,
     low: Vec<u64>,
-    strays: bool,
     terms: Terms,
     replicas: [Replica; 2],
     readers: Vec<Reader>,
 }
 
 impl World {
-    fn new(partitions: usize, kept: [usize; 2], strays: bool, terms: Terms) -> Self {
+    fn new(partitions: usize, kept: [usize; 2], terms: Terms) -> Self {
         let replicas = kept.map(|kept| Replica::new(partitions, kept));
         let reader = |n: usize| Reader {
             key: n as u8,
@@ -168,7 +172,7 @@ impl World {
         let readers = (0..KEYS).map(reader).collect();
         let partitions: Vec<_> = (0..partitions).map(|_| Vec::new()).collect();
         let low = vec![0; partitions.len()];
-        let mut world = Self { partitions, low, strays, terms, replicas, readers };
+        let mut world = Self { partitions, low, terms, replicas, readers };
         (0..KEYS).for_each(|reader| world.connect(reader, reader));
         world
     }
@@ -224,8 +228,7 @@ impl World {
     }
 
     fn connect(&mut self, reader: usize, replica: usize) {
-        // What strays is told exactly by the replica that the id is of.
-        let replica = if self.strays { 0 } else { replica % 2 };
+        let replica = replica % 2;
         self.disconnect(reader);
         let state = &mut self.readers[reader];
         state.client.reconnect();

@@ -31,23 +31,23 @@ impl KeyedCodec {
         let next = take_number(&mut rest).filter(|&next| next <= i64::MAX as u64)?;
         // An id of another key means something only if that lives in the same partition.
         let fits = rest.is_empty() && partition_of(self.partitioner, key, partitions) == Some(partition);
-        if !fits || partition as usize >= position.as_slice().len().max(self.partitions as usize) {
+        // A replica may know of partitions that were added before this one does.
+        let known = position.as_slice().len().max(self.partitions as usize);
+        if !fits || partition as usize >= known + MOST_ADDED {
             return None;
         }
-        let mark = Mark::new(partition, next);
-        if let Some(scattered) = self.scattered.get() {
-            let mut position = scattered.clone();
-            position.put(mark);
-            return Some(Decoded::Position(position));
-        }
-        if partitions == self.partitions {
+        let (mark, scattered) = (Mark::new(partition, next), self.scattered.get());
+        if scattered.is_none() && partitions == self.partitions {
             return Some(Decoded::Position(mark.into()));
         }
-        // Since then the key has another home, of which nothing has been read.
-        let mut position = position.clone();
-        self.home(key).into_iter().for_each(|home| position.put(Mark::new(home, 0)));
+        let mut position = scattered.unwrap_or(position).clone();
+        // With each number of partitions since then the key had another home, of which nothing has been read.
+        for partitions in partitions.saturating_add(1)..=self.partitions {
+            let home = partition_of(self.partitioner, key, partitions);
+            home.into_iter().for_each(|home| position.put(Mark::new(home, 0)));
+        }
         position.put(mark);
-        Some(Decoded::Wide(position))
+        Some(if scattered.is_some() { Decoded::Position(position) } else { Decoded::Wide(position) })
     }
 }
 
@@ -64,7 +64,11 @@ impl IdCodec for KeyedCodec {
         match self.whole.open(id, VERSION) {
             Scope::Own(rest) => self.read(&rest, key, position).unwrap_or(Decoded::Unknown),
             Scope::Recreated => Decoded::Recreated,
-            Scope::Foreign => self.whole.decode(id),
+            Scope::Foreign => match self.whole.decode(id) {
+                // Its reader may have been given records that were not at home, and may lack some.
+                Decoded::Position(position) if self.scattered.get().is_none() => Decoded::Wide(position),
+                decoded => decoded,
+            },
         }
     }
 
@@ -99,6 +103,8 @@ impl IdCodec for KeyedCodec {
 }
 
 const VERSION: u8 = 2;
+/// How many more partitions than are known an id may speak of.
+const MOST_ADDED: usize = 1_000;
 
 #[cfg(test)]
 mod tests {
@@ -138,19 +144,38 @@ mod tests {
         // One of the whole topic is one of each key.
         let mut whole = String::new();
         codec.encode(&at(&[1, 2, 3, 4, 5, 6]), &mut whole);
-        assert_eq!(codec.decode_for(&whole, b"21", &log), Decoded::Position(at(&[1, 2, 3, 4, 5, 6])));
+        assert_eq!(codec.decode_for(&whole, b"21", &log), Decoded::Wide(at(&[1, 2, 3, 4, 5, 6])));
     }
 
     #[test]
-    fn partitions_that_were_added_give_a_key_a_second_home() {
-        let (old, new) = (codec(3), codec(7));
-        let key = (0..100).map(|n| n.to_string()).find(|key| new.home(key.as_bytes()).unwrap() > 2).unwrap();
-        let (was, home) = (old.home(key.as_bytes()).unwrap(), new.home(key.as_bytes()).unwrap());
-        let mut expected = at(&[10; 7]);
-        expected.put(Mark::new(was, 4));
-        expected.put(Mark::new(home, 0));
-        let decoded = new.decode_for(&id(&old, key.as_bytes(), 4), key.as_bytes(), &at(&[10; 7]));
-        assert_eq!(decoded, Decoded::Wide(expected));
+    fn partitions_that_were_added_give_a_key_other_homes() {
+        let (old, new) = (codec(3), codec(5));
+        let homes = |key: &str| [3, 4, 5].map(|partitions| codec(partitions).home(key.as_bytes()).unwrap());
+        let moves_twice = |key: &String| matches!(homes(key), [a, b, c] if a != b && b != c && c != a);
+        let key = (0..100).map(|n| n.to_string()).find(moves_twice).unwrap();
+        let (key, [was, between, home]) = (key.as_bytes(), homes(&key));
+        let mut expected = at(&[10; 5]);
+        for (partition, next) in [(was, 4), (between, 0), (home, 0)] {
+            expected.put(Mark::new(partition, next));
+        }
+        let id = id(&old, key, 4);
+        assert_eq!(new.decode_for(&id, key, &at(&[10; 5])), Decoded::Wide(expected.clone()));
+        new.scatter(&at(&[10; 5]));
+        assert_eq!(new.decode_for(&id, key, &at(&[20; 5])), Decoded::Position(expected));
+    }
+
+    #[test]
+    fn an_id_may_know_of_partitions_that_the_log_does_not_know_yet() {
+        let (behind, ahead) = (codec(3), codec(4));
+        let key = (0..100).map(|n| n.to_string()).find(|key| ahead.home(key.as_bytes()) == Some(3)).unwrap();
+        let id = id(&ahead, key.as_bytes(), 4);
+        let decoded = behind.decode_for(&id, key.as_bytes(), &at(&[10; 3]));
+        assert_eq!(decoded, Decoded::Wide(at(&[10, 10, 10, 4])));
+        let forged = codec(1_000_000);
+        let key =
+            (0..100).map(|n| n.to_string()).find(|key| forged.home(key.as_bytes()) > Some(9_999)).unwrap();
+        let id = super::tests::id(&forged, key.as_bytes(), 4);
+        assert_eq!(behind.decode_for(&id, key.as_bytes(), &at(&[10; 3])), Decoded::Unknown);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The sources that are proven.
 
 mod kafka;
-mod redis;
+mod redis_channel;
 
 pub use kafka::KafkaTopic;
-pub use redis::RedisChannel;
+pub use redis_channel::RedisChannel;
