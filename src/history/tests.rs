@@ -71,7 +71,7 @@ impl Reader for Source {
         self.0.asked.fetch_add(1, Ordering::Relaxed);
         let end = Position::new(vec![RECORDS; 2]);
         let oldest = Position::new(vec![*self.0.low.lock(); 2]);
-        Ok(Answer { from: oldest.clone(), oldest, end })
+        Ok(Answer { from: oldest.clone(), oldest, end, born: None })
     }
 
     async fn read(

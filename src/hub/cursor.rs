@@ -277,6 +277,16 @@ impl Cursor {
 
     /// The source was created anew while this reader read.
     fn restarted(&mut self, view: &mut View<'_>) -> Read {
+        if let State::CatchingUp(catching) = &self.state
+            && !view.codec.tells_incarnations()
+        {
+            // It came from a replica that was further on, and may have read the new source there.
+            let mut id = String::new();
+            view.codec.encode(&catching.at, &mut id);
+            let wish = Wish { id: Some(id), since: None };
+            self.state = State::Undecided(Box::new(Undecided::new(wish)));
+            return self.read_log(view, 0);
+        }
         if let Some(lens) = &mut self.lens {
             lens.home = view.codec.home(lens.key());
         }

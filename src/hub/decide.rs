@@ -137,7 +137,8 @@ impl Asking<'_> {
     /// the upstream that said to begin there.
     fn resume(&self, mut gaps: Vec<Gap>, wanted: Position, known: Option<Answer>) -> Found<Decision> {
         let (ring, floor) = (&self.view.ring, floor(self.view, self.lens));
-        let Some(history) = self.view.history.filter(|_| !wanted.covers_all(&floor)) else {
+        let beyond = !wanted.covers_all(&floor) || self.has_read_nothing_of_it(&wanted);
+        let Some(history) = self.view.history.filter(|_| beyond) else {
             let (gap, begin) = self.within(wanted, &floor);
             gaps.extend(gap);
             return Found::Here((gaps, begin));
@@ -148,6 +149,9 @@ impl Asking<'_> {
             Some(answer) => answer,
             None => here!(history.ask(&Question::Bounds, lately)),
         };
+        if let Some(born) = answer.born.clone().filter(|born| is_of_another(&wanted, born)) {
+            return self.resume(vec![Gap::of(Reason::Recreated)], born, Some(answer));
+        }
         // Asked together with where the source begins, so that what was trimmed just now is not told as a limit.
         let by_age = match self.reader.oldest(self.terms.replay.max_age) {
             Some(oldest) => Some(here!(history.ask(&Question::At(oldest), lately))),
@@ -206,6 +210,16 @@ impl Asking<'_> {
         (Some(Gap { missed, range, ..Gap::of(reason) }), Begin::At { seq, position })
     }
 
+    /// Whether the log holds all that there ever was, and a reader who has read something has read nothing of that. Where
+    /// offsets count, they tell by themselves.
+    fn has_read_nothing_of_it(&self, wanted: &Position) -> bool {
+        let (ring, none) = (&self.view.ring, Position::default());
+        self.view.history.is_some_and(|history| !history.counts())
+            && **ring.floor_position() == none
+            && *wanted != none
+            && ring.first_uncovered(wanted) == ring.floor()
+    }
+
     fn first_uncovered(&self, position: &Position) -> Seq {
         match self.lens.and_then(|lens| lens.home) {
             Some(home) => self.view.ring.covered_before(home, position.at(home)),
@@ -219,6 +233,11 @@ impl Asking<'_> {
             None => position,
         }
     }
+}
+
+/// Whether one who stands at `wanted` has read another source than the one that began after `born`.
+fn is_of_another(wanted: &Position, born: &Position) -> bool {
+    *wanted != Position::default() && !wanted.covers_all(born)
 }
 
 /// What of the log's floor concerns a reader.

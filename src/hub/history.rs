@@ -65,4 +65,7 @@ pub struct Answer {
     pub oldest: Position,
     /// Where the source ended when it was asked.
     pub end: Position,
+    /// The place before the first event that it ever had, where that is known: a reader who stands before that, and yet
+    /// not at the beginning of all places, has read another source of that name.
+    pub born: Option<Position>,
 }

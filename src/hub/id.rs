@@ -34,6 +34,11 @@ pub trait IdCodec: Send + Sync + std::fmt::Debug {
     /// The log stands at `position`.
     fn scatter(&self, _position: &Position) {}
 
+    /// Whether ids tell sources apart that had the same name one after the other.
+    fn tells_incarnations(&self) -> bool {
+        true
+    }
+
     /// Whether these numbers count events.
     fn counts(&self) -> bool {
         self.single_order()

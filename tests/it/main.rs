@@ -14,6 +14,7 @@ mod kafka;
 mod kafka_security;
 mod keyed;
 mod limits;
+mod made_anew;
 mod proof;
 mod redis;
 mod redis_cluster;

@@ -133,7 +133,7 @@ impl History for Past {
         assert!(!matches!(question, Question::At(_)), "every age is honoured");
         let stream = self.0.lock();
         let (oldest, end) = (Position::single(stream.beginning()), Position::single(stream.last()));
-        Found::Here(Answer { from: oldest.clone(), oldest, end })
+        Found::Here(Answer { from: oldest.clone(), oldest, end, born: None })
     }
 
     fn answers_since(&self) -> Option<Instant> {

@@ -67,7 +67,7 @@ impl Past {
         let low = Position::new(state.low.clone());
         for question in std::mem::take(&mut state.asked) {
             let (from, oldest, end) = (low.clone(), low.clone(), Position::new(end.to_vec()));
-            state.told.insert(question, (Instant::now(), Answer { from, oldest, end }));
+            state.told.insert(question, (Instant::now(), Answer { from, oldest, end, born: None }));
         }
         for ((partition, from), until) in std::mem::take(&mut state.wanted) {
             if from.major >= low.next(partition) {

@@ -36,7 +36,7 @@ impl Reader for TopicReader {
                 Question::At(time) => offsets::at(client, &topic, partitions, time, &bounds.high, ASK)?,
                 Question::Bounds => bounds.low.clone(),
             };
-            Ok(Answer { from, oldest: bounds.low, end: bounds.high })
+            Ok(Answer { from, oldest: bounds.low, end: bounds.high, born: None })
         };
         let topic = Arc::clone(&self.topic);
         let asked = self.slots.with(None, move |slot| {

@@ -88,8 +88,9 @@ pub(super) fn mend(
     link: &Link,
 ) -> Mended {
     if info.is_another(at, rank) {
-        let beginning = Position::single(info.beginning());
-        if feed.log.restart(Arc::new(EntryCodec), beginning) {
+        // Not the beginning of all ids, which to a replica that has yet to see this is that of the old one.
+        let beginning = info.born().unwrap_or(info.beginning());
+        if feed.log.restart(Arc::new(EntryCodec), Position::single(beginning)) {
             link.tell_gap(feed, Reason::Recreated);
         }
         return Mended::Anew;

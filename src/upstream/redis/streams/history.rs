@@ -45,6 +45,7 @@ impl StreamReader {
             from: Position::single(from.max(oldest)),
             oldest: Position::single(oldest),
             end: Position::single(info.last),
+            born: info.born().map(Position::single),
         })
     }
 
@@ -58,8 +59,12 @@ impl StreamReader {
             let (at, count) = (draft.at(), self.pace.lock().count());
             let Some(next) = id::after(at).filter(|next| *next <= until) else { break };
             let (entries, info) = self.asker.range(&self.stream, next, until, count).await?;
-            // Of a stream that was deleted nothing is left.
-            let beginning = info.map_or(until, |info| info.beginning());
+            // Of a stream that was deleted nothing is left, whether or not there is another by now.
+            let beginning = match info {
+                Some(info) if info.is_another(at, None) => until,
+                Some(info) => info.beginning(),
+                None => until,
+            };
             if at < beginning {
                 // What was read before it was trimmed is good.
                 if at > draft.from() {

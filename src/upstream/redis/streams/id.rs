@@ -66,6 +66,11 @@ impl IdCodec for EntryCodec {
         false
     }
 
+    /// They are those of the entries, which in a stream that was created anew go on with the time.
+    fn tells_incarnations(&self) -> bool {
+        false
+    }
+
     /// Ids, as ranges are half-open: `from` is the first that is missing, `to` the first that is not.
     fn bound(&self, position: &Position, _: &Position) -> Value {
         json!(show(after(position.at(0)).unwrap_or(END)))

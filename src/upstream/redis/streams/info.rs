@@ -67,10 +67,18 @@ impl Info {
         self.first.map_or(self.last, id::before)
     }
 
-    /// Whether this is not the stream that a reader at `at` has read: its ids, or its count, went back. `rank` is
-    /// how many entries had been added up to there, where that is known.
+    /// The place before its first entry, if nothing was ever removed: who stands before that, and yet not at the
+    /// beginning, has read another stream of that name.
+    pub(super) fn born(&self) -> Option<Offset> {
+        self.first.filter(|_| self.added == Some(self.length)).map(id::before)
+    }
+
+    /// Whether this is not the stream that a reader at `at` has read: its ids, or its count, went back, or all there
+    /// ever was of it follows. `rank` is how many entries had been added up to there, where that is known.
     pub(super) fn is_another(&self, at: Offset, rank: Option<u64>) -> bool {
-        self.last < at || self.added.zip(rank).is_some_and(|(added, rank)| added < rank)
+        self.last < at
+            || self.added.zip(rank).is_some_and(|(added, rank)| added < rank)
+            || at > BEGIN && self.born().is_some_and(|born| at < born)
     }
 
     /// What a reader at `at` has lost before the entries that follow and that it holds (`held`, in order).
@@ -146,7 +154,7 @@ mod tests {
                 Nothing,
                 "an older entry is there, its own was deleted",
             ),
-            (info(10, 30, 3, Some(3)), 5, None, &[10], Nothing, "nothing was ever removed"),
+            (info(10, 30, 3, Some(3)), 0, None, &[10], Nothing, "nothing was ever removed"),
             (
                 info(10, 30, 3, Some(9)),
                 5,
@@ -184,6 +192,10 @@ mod tests {
     fn a_stream_that_went_back_is_another() {
         assert!(info(10, 30, 3, Some(3)).is_another(at(31), None), "its ids went back");
         assert!(info(40, 50, 2, Some(2)).is_another(at(30), Some(3)), "its count went back");
+        assert!(info(10, 30, 3, Some(3)).is_another(at(5), None), "nothing is gone, and all follows");
+        assert!(!info(10, 30, 3, Some(3)).is_another(BEGIN, None), "nothing was read of either");
+        assert!(!info(10, 30, 3, Some(3)).is_another(id::before(at(10)), None), "where it begins");
+        assert!(!info(10, 30, 3, Some(4)).is_another(at(5), None), "what was read is gone");
         assert!(!info(10, 30, 3, Some(3)).is_another(at(30), Some(3)));
         assert!(!info(10, 30, 3, None).is_another(at(20), Some(9)), "before 7.0 only ids tell");
     }
