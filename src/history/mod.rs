@@ -22,6 +22,9 @@ pub trait Reader: Send + Sync + 'static {
     /// Whether the difference of two offsets is a number of records, or close to it.
     const COUNTS: bool;
 
+    /// The source was created anew, and it is the new one that is read from now on.
+    fn begins_anew(&self) {}
+
     /// Asks the upstream.
     fn answer(&self, question: Question) -> impl Future<Output = Result<Answer, Unreadable>> + Send;
 

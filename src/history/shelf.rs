@@ -285,6 +285,7 @@ impl<R: Reader> History for Shelf<R> {
     }
 
     fn reset(&self) {
+        self.reader.begins_anew();
         let mut state = self.state.lock();
         state.generation += 1;
         state.segments.clear();

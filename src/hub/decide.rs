@@ -97,6 +97,11 @@ impl Asking<'_> {
             Some(Decoded::Idle) => return self.start(Some(Reason::FeedIdle)),
             Some(Decoded::Unknown) => return self.start(Some(Reason::UnknownId)),
             Some(Decoded::Recreated) => {
+                // Of the next one perhaps, which this process has yet to see: then there is no answer, and the log begins
+                // anew.
+                if let Some(history) = self.view.history {
+                    here!(history.ask(&Question::Bounds, self.reader.came));
+                }
                 return self.resume(vec![Gap::of(Reason::Recreated)], Position::default(), None);
             }
         };

@@ -1,11 +1,94 @@
-//! Streams that are deleted and created again, where one replica sees that before the other or nobody looked.
+//! Sources that are deleted and created again, or get partitions, where one replica sees that before the other: what ids
+//! mean to a process that is behind, and what is told of a stream that was made anew while nobody looked.
 
 use redis::cmd;
 
 use crate::support::eventsource::{EventSource, Options};
+use crate::support::kafka::{Kafka, Record, unique};
 use crate::support::proxy::Proxy;
 use crate::support::redis::Redis;
 use crate::support::ssegate::Ssegate;
+
+fn kafka_config(bootstrap: &str, topic: &str) -> String {
+    format!(
+        r#"
+upstreams: {{ bus: {{ kafka: {{ brokers: ["{bootstrap}"], properties: {{ topic.metadata.refresh.interval.ms: 500 }} }} }} }}
+routes: [ {{ path: /t, from: {{ upstream: bus, topic: {topic} }} }} ]
+"#
+    )
+}
+
+/// Two replicas on one topic, the second behind a link that can be silent, and a client that has read five records.
+async fn on_two_replicas(kafka: &Kafka, topic: &str) -> (Proxy, [Ssegate; 2], EventSource) {
+    kafka.create_topic(topic, 1).await;
+    let link = kafka.link().await;
+    let ahead = Ssegate::start(kafka_config(&kafka.bootstrap(), topic)).await;
+    let behind = Ssegate::start(kafka_config(&kafka.link_bootstrap(), topic)).await;
+    for replica in [&ahead, &behind] {
+        let mut stream = EventSource::connect(replica.url("/t"), Options::http1()).await;
+        stream.next_named("stream.position").await;
+    }
+    let mut stream = EventSource::connect(ahead.url("/t"), Options::http1()).await;
+    stream.next_named("stream.position").await;
+    kafka.produce_all((0..5).map(|n| Record::to(topic).payload(n.to_string()))).await;
+    stream.next_data(5).await;
+    (link, [ahead, behind], stream)
+}
+
+#[tokio::test]
+async fn an_id_of_the_new_topic_waits_where_it_is_not_known_yet() {
+    let kafka = Kafka::start().await;
+    if kafka.is_mock() {
+        return eprintln!("skipped on the mock cluster: it cannot delete topics");
+    }
+    let topic = unique("anew");
+    let (link, [_ahead, behind], mut stream) = on_two_replicas(&kafka, &topic).await;
+    link.pause();
+    kafka.delete_topic(&topic).await;
+    kafka.create_topic(&topic, 1).await;
+    kafka.producer().send_all((10..13).map(|n| Record::to(&topic).payload(n.to_string()))).await;
+    assert_eq!(stream.next_gap().await["reason"], "recreated");
+    assert_eq!(stream.next_data(3).await, ["10", "11", "12"]);
+    stream.close();
+
+    stream.move_to(behind.url("/t"));
+    stream.forget();
+    stream.reconnect().await;
+    // Its log still holds the old topic, and the link says nothing.
+    stream.until_comments(1).await;
+    assert!(stream.events().is_empty(), "{:?}", stream.events());
+    link.resume();
+    assert_eq!(stream.next().await.event, "stream.position");
+    kafka.producer().send(Record::to(&topic).payload("13")).await;
+    assert_eq!(stream.next().await.data, "13");
+}
+
+#[tokio::test]
+async fn an_id_may_know_of_a_partition_that_the_replica_has_not_seen() {
+    let kafka = Kafka::start().await;
+    if kafka.is_mock() {
+        return eprintln!("skipped on the mock cluster: it has no second way in");
+    }
+    let topic = unique("grown");
+    let (_link, [_ahead, behind], mut stream) = on_two_replicas(&kafka, &topic).await;
+    let slow = kafka_config(&kafka.bootstrap(), &topic).replace("interval.ms: 500", "interval.ms: 3000");
+    let slow = Ssegate::start(slow).await;
+    let mut there = EventSource::connect(slow.url("/t"), Options::http1()).await;
+    there.next_named("stream.position").await;
+    drop(behind);
+    kafka.add_partitions(&topic, 2).await;
+    kafka.producer().send(Record::to(&topic).partition(1).payload("5")).await;
+    assert_eq!(stream.next_data(1).await, ["5"]);
+    stream.close();
+
+    stream.move_to(slow.url("/t"));
+    stream.forget();
+    stream.reconnect().await;
+    assert_eq!(stream.next().await.event, "stream.position");
+    kafka.producer().send(Record::to(&topic).partition(1).payload("6")).await;
+    assert_eq!(stream.next().await.data, "6");
+    assert_eq!(there.next_data(2).await, ["5", "6"]);
+}
 
 fn redis_config(url: &str) -> String {
     format!(

@@ -67,6 +67,11 @@ impl Filling {
         Self { topic, shelves, task: Task(task) }
     }
 
+    /// The feeds of the topic; nothing is filled any more.
+    pub(super) fn into_feeds(self) -> Vec<Arc<Feed>> {
+        self.topic.feeds
+    }
+
     /// Whether the logs can be opened.
     pub(super) fn is_done(&mut self) -> bool {
         self.task.0.is_finished()

@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use rdkafka::error::KafkaError;
 
 use super::client::ASK;
 use super::known::Facts;
 use super::offsets;
 use super::slots::{Place, Slot, Slots};
+use super::topic_id::TopicId;
+use super::topics::count_partitions;
 use crate::history::{End, Reader, Unreadable};
 use crate::hub::{Answer, Offset, Question, Segment, SegmentDraft};
 
@@ -16,35 +19,36 @@ pub(super) struct TopicReader {
     slots: Arc<Slots>,
     topic: Arc<str>,
     facts: Arc<Facts>,
+    /// The id of the topic that its log has read, where brokers tell it. Another of the same name is none of its history,
+    /// and is not read before the log has begun anew.
+    id: Mutex<Option<TopicId>>,
 }
 
 impl TopicReader {
     /// For a topic of which this is known.
     pub(super) fn new(slots: &Arc<Slots>, topic: &Arc<str>, facts: &Arc<Facts>) -> Self {
-        Self { slots: Arc::clone(slots), topic: Arc::clone(topic), facts: Arc::clone(facts) }
+        let id = Mutex::new(facts.incarnation().id);
+        Self { slots: Arc::clone(slots), topic: Arc::clone(topic), facts: Arc::clone(facts), id }
     }
 }
 
 impl Reader for TopicReader {
     const COUNTS: bool = true;
 
+    fn begins_anew(&self) {
+        *self.id.lock() = self.facts.incarnation().id;
+    }
+
     async fn answer(&self, question: Question) -> Result<Answer, Unreadable> {
-        let (topic, partitions) = (Arc::clone(&self.topic), self.facts.partitions());
-        let ask = move |client: &_| -> Result<Answer, KafkaError> {
-            let bounds = offsets::bounds(client, &topic, partitions, ASK)?;
-            let from = match question {
-                Question::At(time) => offsets::at(client, &topic, partitions, time, &bounds.high, ASK)?,
-                Question::Bounds => bounds.low.clone(),
-            };
-            Ok(Answer { from, oldest: bounds.low, end: bounds.high, born: None })
-        };
-        let topic = Arc::clone(&self.topic);
-        let asked = self.slots.with(None, move |slot| {
-            ask(slot.client()).map_err(|error| {
+        let (topic, id) = (Arc::clone(&self.topic), *self.id.lock());
+        let ask = move |slot: &mut Slot| {
+            let answer = answer(slot, &topic, question).map_err(|error| {
                 Unreadable(format!("asking for the offsets of topic {topic} failed: {error}"))
-            })
-        });
-        asked.await
+            })?;
+            slot.is_still(&topic, id)?;
+            Ok(answer)
+        };
+        self.slots.with(None, ask).await
     }
 
     async fn read(
@@ -53,9 +57,21 @@ impl Reader for TopicReader {
         until: Offset,
         hand_over: impl FnMut(Segment) -> Option<SegmentDraft> + Send + 'static,
     ) -> Result<End, Unreadable> {
-        let (topic, partitions) = (Arc::clone(&self.topic), self.facts.partitions());
+        let (topic, id, partitions) = (Arc::clone(&self.topic), *self.id.lock(), self.facts.partitions());
         let place = Place { topic: Arc::clone(&topic), partition: draft.partition(), next: draft.at().major };
-        let read = move |slot: &mut Slot| slot.read(&topic, partitions, draft, until.major, hand_over);
+        let read = move |slot: &mut Slot| slot.read((&topic, id), partitions, draft, until.major, hand_over);
         self.slots.with(Some(place), read).await
     }
+}
+
+fn answer(slot: &Slot, topic: &Arc<str>, question: Question) -> Result<Answer, KafkaError> {
+    let client = slot.client();
+    // There may be more by now than the log knows, and a replica may have told ids with them.
+    let partitions = count_partitions(client, topic)?;
+    let bounds = offsets::bounds(client, topic, partitions, ASK)?;
+    let from = match question {
+        Question::At(time) => offsets::at(client, topic, partitions, time, &bounds.high, ASK)?,
+        Question::Bounds => bounds.low.clone(),
+    };
+    Ok(Answer { from, oldest: bounds.low, end: bounds.high, born: None })
 }

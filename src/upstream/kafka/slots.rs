@@ -14,6 +14,7 @@ use rdkafka::{Message as _, Offset, TopicPartitionList};
 use super::client::{self, ASK, Consumer};
 use super::offsets;
 use super::record::Message;
+use super::topic_id::{self, TopicId};
 use crate::config;
 use crate::history::{End, Unreadable};
 use crate::hub::{Segment, SegmentDraft};
@@ -111,10 +112,22 @@ impl Slot {
         &self.consumer
     }
 
-    /// Reads as [`Reader::read`](crate::history::Reader::read) is to.
+    /// Fails unless the topic of this name has this id. A broker that does not tell any more is believed.
+    pub(super) fn is_still(&self, topic: &Arc<str>, id: Option<TopicId>) -> Result<(), Unreadable> {
+        let Some(id) = id else { return Ok(()) };
+        let now = topic_id::topic_ids(self.consumer.client(), &[&**topic], ASK)
+            .and_then(|mut answers| answers.remove(&**topic).unwrap_or(Ok(None)))
+            .map_err(|error| Unreadable(format!("asking for the id of topic {topic} failed: {error}")))?;
+        if now.is_some_and(|now| now != id) {
+            return Err(Unreadable(format!("topic {topic} was created anew")));
+        }
+        Ok(())
+    }
+
+    /// Reads as [`Reader::read`](crate::history::Reader::read) is to. What is handed over is of the topic that has this id.
     pub(super) fn read(
         &mut self,
-        topic: &Arc<str>,
+        (topic, id): (&Arc<str>, Option<TopicId>),
         partitions: usize,
         mut draft: SegmentDraft,
         until: u64,
@@ -133,6 +146,7 @@ impl Slot {
                 Some(Ok(message)) if !is_of(&message, topic, partition, from) => {}
                 Some(Ok(message)) if message.offset() as u64 >= until => {
                     // Of no use to a read that goes on here: it would lack what was just taken.
+                    self.is_still(topic, id)?;
                     hand_over(draft.finish(until.into()));
                     return Ok(End::Read);
                 }
@@ -143,6 +157,7 @@ impl Slot {
                     if !draft.is_full() && next < until {
                         continue;
                     }
+                    self.is_still(topic, id)?;
                     match hand_over(draft.finish(next.into())) {
                         Some(onward) => draft = onward,
                         None => {
@@ -158,12 +173,15 @@ impl Slot {
                 }
                 // There is nothing but holes up to `until`: it lies within what consumers may see.
                 Some(Err(KafkaError::PartitionEOF(of))) if of == partition as i32 => {
+                    self.is_still(topic, id)?;
                     hand_over(draft.finish(until.into()));
                     self.at = Some(place(until));
                     return Ok(End::Read);
                 }
                 Some(Err(error)) if is_out_of_range(&error) => {
-                    return self.out_of_range(topic, partition, partitions, draft.at().major);
+                    let end = self.out_of_range(topic, partition, partitions, draft.at().major)?;
+                    self.is_still(topic, id)?;
+                    return Ok(end);
                 }
                 Some(Err(KafkaError::PartitionEOF(_))) | None => {}
                 Some(Err(error)) => tracing::debug!(%error, "while reading history"),

@@ -266,12 +266,21 @@ impl Topics {
     /// are begun again; and for those that are gone, which wait to be. Returns what went wrong with the others, in words.
     pub(super) fn look(&mut self, consumer: &Consumer) -> Result<Vec<String>, KafkaError> {
         let (mut troubles, mut gone) = (Vec::new(), Vec::new());
-        let others = self.identify(&self.read.keys().collect::<Vec<_>>()).unwrap_or_else(|error| {
+        let known: Vec<_> = self.read.keys().chain(self.filling.keys()).collect();
+        let others = self.identify(&known).unwrap_or_else(|error| {
             troubles.push(format!("asking for the ids of topics failed: {}", cause::of_topic(&error)));
             Vec::new()
         });
         for name in others {
             self.wait_for_another(consumer, name)?;
+        }
+        // One whose logs are being filled must not keep a reader waiting that cannot succeed.
+        for (name, filling) in &mut self.filling {
+            match count_partitions(&self.asker, name) {
+                Ok(now) if now < filling.topic.facts.partitions() => gone.push(Arc::clone(name)),
+                Err(error) if is_unknown(&error) => gone.push(Arc::clone(name)),
+                Ok(_) | Err(_) => {}
+            }
         }
         for (name, topic) in &mut self.read {
             match count_partitions(&self.asker, name) {
@@ -292,10 +301,15 @@ impl Topics {
 
     /// Reads a topic no more, and begins with the next of its name.
     fn wait_for_another(&mut self, consumer: &Consumer, name: Arc<str>) -> Result<(), KafkaError> {
-        if let Some(topic) = self.read.remove(&name) {
+        let feeds = if let Some(topic) = self.read.remove(&name) {
             consumer.incremental_unassign(&topic.partitions(&name))?;
-            self.waiting.insert(name, Waiting { feeds: topic.feeds, was_gone: true, ..Waiting::new() });
-        }
+            topic.feeds
+        } else if let Some(filling) = self.filling.remove(&name) {
+            filling.into_feeds()
+        } else {
+            return Ok(());
+        };
+        self.waiting.insert(name, Waiting { feeds, was_gone: true, ..Waiting::new() });
         Ok(())
     }
 
@@ -305,16 +319,19 @@ impl Topics {
         let mut told = Vec::new();
         for (name, mut topic) in std::mem::take(&mut self.read) {
             consumer.incremental_unassign(&topic.partitions(&name))?;
-            // A topic that does not answer is begun again when it does.
-            match offsets::bounds(&self.asker, &name, topic.next.as_slice().len(), ASK) {
-                Ok(bounds) => {
-                    let is_another = self.identify(&[&name]).is_ok_and(|others| !others.is_empty());
-                    told.extend(self.mend_topic(&name, &mut topic, &bounds, is_another));
+            // Which topic it is comes first: what is asked after that is of that one, or of one that is found out next.
+            let is_another = self.identify(&[&name]).map(|others| !others.is_empty());
+            let bounds = offsets::bounds(&self.asker, &name, topic.next.as_slice().len(), ASK);
+            match (is_another, bounds) {
+                (Ok(false), Ok(bounds)) => {
+                    told.extend(self.mend_topic(&name, &mut topic, &bounds, false));
                     consumer.incremental_assign(&topic.partitions(&name))?;
                     self.read.insert(name, topic);
                 }
-                Err(_) => {
-                    self.waiting.insert(name, Waiting { feeds: topic.feeds, ..Waiting::new() });
+                // Another one is begun with, and one that does not answer when it does.
+                (is_another, _) => {
+                    let was_gone = is_another.unwrap_or(false);
+                    self.waiting.insert(name, Waiting { feeds: topic.feeds, was_gone, ..Waiting::new() });
                 }
             }
         }
@@ -332,6 +349,8 @@ impl Topics {
         // Offsets never go back in a topic's life: if they do, it was deleted and created again, or a leader was elected
         // that lacked what another had.
         let went_back = !bounds.high.covers_all(&topic.next);
+        let recreated =
+            recreated || went_back && self.identify(&[name]).is_ok_and(|others| !others.is_empty());
         if recreated || went_back {
             topic.next = bounds.low.clone();
             if topic.facts.incarnation().id.is_none() || !recreated {
@@ -414,7 +433,8 @@ impl Topic {
     }
 }
 
-fn count_partitions(asker: &Consumer, name: &str) -> Result<usize, KafkaError> {
+/// How many partitions a topic has at present.
+pub(super) fn count_partitions(asker: &Consumer, name: &str) -> Result<usize, KafkaError> {
     let metadata = asker.fetch_metadata(Some(name), ASK)?;
     let topic = metadata.topics().iter().find(|topic| topic.name() == name);
     let topic = topic.ok_or(KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition))?;
