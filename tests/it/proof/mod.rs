@@ -18,24 +18,26 @@ use std::time::Instant;
 
 use self::run::prove;
 use self::source::Source;
-use self::sources::{KafkaTopic, RedisChannel};
+use self::sources::{KafkaTopic, RedisChannel, RedisStream};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "does not hold on every seed yet: `cargo test --test it -- --ignored proof::clients`"]
 async fn clients_of_a_kafka_topic_lose_and_repeat_nothing_whatever_happens() {
     prove::<KafkaTopic<false>>(seed()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "does not hold on every seed yet: `cargo test --test it -- --ignored proof::clients`"]
 async fn clients_of_keys_of_a_kafka_topic_lose_and_repeat_nothing_whatever_happens() {
     prove::<KafkaTopic<true>>(seed()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "does not hold on every seed yet: `cargo test --test it -- --ignored proof::clients`"]
 async fn clients_of_a_redis_channel_lose_nothing_unannounced_whatever_happens() {
     prove::<RedisChannel>(seed()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_of_a_redis_stream_lose_and_repeat_nothing_whatever_happens() {
+    prove::<RedisStream>(seed()).await;
 }
 
 /// The same with one seed after another, for as long as `SSEGATE_SOAK` says, such as `8h`: `make soak`.
@@ -50,7 +52,8 @@ async fn soak() {
         tokio::join!(
             prove::<KafkaTopic<false>>(seed),
             prove::<KafkaTopic<true>>(seed),
-            prove::<RedisChannel>(seed)
+            prove::<RedisChannel>(seed),
+            prove::<RedisStream>(seed)
         );
         seed += 1;
     }
@@ -61,7 +64,12 @@ fn a_run_is_as_large_as_is_promised() {
     fn size<S: Source>() -> (u64, usize) {
         (S::NUMBERS.0, S::MENU.iter().map(|(_, count)| count).sum())
     }
-    let sizes = [size::<KafkaTopic<false>>(), size::<KafkaTopic<true>>(), size::<RedisChannel>()];
+    let sizes = [
+        size::<KafkaTopic<false>>(),
+        size::<KafkaTopic<true>>(),
+        size::<RedisChannel>(),
+        size::<RedisStream>(),
+    ];
     assert!(sizes.iter().map(|(numbers, _)| numbers).sum::<u64>() >= 200_000);
     assert!(sizes.iter().map(|(_, faults)| faults).sum::<usize>() >= 50);
 }

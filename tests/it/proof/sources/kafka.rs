@@ -50,7 +50,7 @@ impl<const KEYED: bool> Source for KafkaTopic<KEYED> {
         if kafka.is_mock() {
             return None;
         }
-        kafka.create_topic(TOPIC, PARTITIONS as i32).await;
+        kafka.create_topic_with(TOPIC, PARTITIONS as i32, &[SEGMENTS]).await;
         let link = kafka.link().await;
         let published = Placed { eras: 1, ..Placed::default() };
         Some(Self { kafka, link, published, read: vec![0; PARTITIONS] })
@@ -120,7 +120,8 @@ routes:
                 self.link.cut_all();
                 self.link.resume();
             }
-            Fault::Expired => self.expire(pen).await,
+            Fault::Expired => self.expire(pen, "1", |(low, high), _| low == high).await,
+            Fault::Shortened => self.expire(pen, "2000", |(low, _), before| low > before).await,
             Fault::Widened => {
                 let total = self.read.len() + 1;
                 self.kafka.add_partitions(TOPIC, total).await;
@@ -156,17 +157,23 @@ impl<const KEYED: bool> KafkaTopic<KEYED> {
         }
     }
 
-    /// Has retention take everything, while nobody publishes.
-    async fn expire(&mut self, pen: &Mutex<KafkaPen>) {
+    /// Shortens retention to these milliseconds, until it has taken enough of a partition that holds something, and of as
+    /// many others; while nobody publishes. Enough is told by where the partition begins and ends, and where it began.
+    async fn expire(&mut self, pen: &Mutex<KafkaPen>, millis: &str, enough: fn((i64, i64), i64) -> bool) {
         let _nobody_publishes = pen.lock().await;
-        self.read_on().await;
-        self.kafka.set_topic(TOPIC, "retention.ms", "1").await;
-        eventually("retention to take everything", async || {
+        let before = self.read_on().await;
+        self.kafka.set_topic(TOPIC, &[SEGMENTS, ("retention.ms", millis)]).await;
+        eventually("retention to take enough", async || {
             let bounds = self.bounds().await;
-            if bounds.iter().all(|(low, high)| low == high) { Ok(()) } else { Err(format!("{bounds:?}")) }
+            let mut holding = bounds.iter().zip(&before).filter(|((_, high), before)| high > before);
+            if holding.all(|(bounds, before)| enough(*bounds, *before)) {
+                Ok(())
+            } else {
+                Err(format!("{bounds:?}"))
+            }
         })
         .await;
-        self.kafka.set_topic(TOPIC, "retention.ms", "604800000").await;
+        self.kafka.set_topic(TOPIC, &[SEGMENTS]).await;
         for (partition, (low, _)) in (0..).zip(self.bounds().await) {
             self.begins(partition, low);
         }
@@ -179,7 +186,7 @@ impl<const KEYED: bool> KafkaTopic<KEYED> {
         let deleted = SystemTime::now();
         self.kafka.delete_topic(TOPIC).await;
         replicas.until_told(&format!("topic {TOPIC} "), deleted).await;
-        self.kafka.create_topic(TOPIC, PARTITIONS as i32).await;
+        self.kafka.create_topic_with(TOPIC, PARTITIONS as i32, &[SEGMENTS]).await;
         self.published.eras += 1;
         self.read = vec![0; PARTITIONS];
         // Producers know a topic by more than its name.
@@ -298,6 +305,8 @@ fn read(config: &ClientConfig, from: Vec<i64>) -> (Vec<(u64, u32, u64)>, Vec<i64
 const TOPIC: &str = "numbers";
 const PARTITIONS: usize = 4;
 const KEYS: u64 = 8;
+/// Small, since retention takes whole ones: some seconds of a partition each.
+const SEGMENTS: (&str, &str) = ("segment.bytes", "65536");
 
 const TOPIC_MENU: &[(Kind, usize)] = &[
     (Kind::BrokerKilled, 2),
@@ -308,12 +317,11 @@ const TOPIC_MENU: &[(Kind, usize)] = &[
     (Kind::Trimmed, 3),
     (Kind::TrimmedBehind, 3),
     (Kind::Expired, 1),
+    (Kind::Shortened, 2),
     (Kind::Widened, 2),
     (Kind::Recreated, 1),
 ];
 
-/// Partitions are not added: the id of a key names its partition alone, which another replica, whose log begins
-/// earlier or later and so has seen records of the key elsewhere or has not, cannot always complete.
 const KEYS_MENU: &[(Kind, usize)] = &[
     (Kind::BrokerKilled, 2),
     (Kind::BrokerStopped, 2),
@@ -323,5 +331,7 @@ const KEYS_MENU: &[(Kind, usize)] = &[
     (Kind::Trimmed, 2),
     (Kind::TrimmedBehind, 2),
     (Kind::Expired, 1),
+    (Kind::Shortened, 2),
+    (Kind::Widened, 2),
     (Kind::Recreated, 1),
 ];

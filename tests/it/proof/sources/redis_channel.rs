@@ -127,7 +127,8 @@ impl RedisPen {
     }
 }
 
-async fn connect(client: &Client) -> RedisResult<MultiplexedConnection> {
+/// A connection that waits as long as it takes.
+pub async fn connect(client: &Client) -> RedisResult<MultiplexedConnection> {
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(DEADLINE))
         .set_response_timeout(Some(DEADLINE));

@@ -28,8 +28,10 @@ pub struct Placed {
     pub places: HashMap<u64, Place>,
     /// Before what place records were taken away, by era and partition.
     pub lows: HashMap<(usize, u32), Offset>,
-    /// How many incarnations there were.
+    /// How many incarnations there were, where each counts its places from the beginning.
     pub eras: usize,
+    /// Where later incarnations began, in order, where places go on after those of the one before.
+    pub births: Vec<Offset>,
 }
 
 impl Placed {
@@ -97,6 +99,7 @@ impl<'p> Walk<'p> {
                 self.era += 1;
                 true
             }
+            "recreated" => self.reborn(),
             // Where records are trimmed just while it is asked how old they are, that looks like a limit of age.
             "trimmed" | "replay_limit" => ranges(gap).is_some_and(|ranges| {
                 let untrue =
@@ -106,6 +109,16 @@ impl<'p> Walk<'p> {
             // Ids mean the same on every replica, and nobody here is slow or comes from too far back.
             _ => false,
         }
+    }
+
+    /// Whether there is a later incarnation. All that was still to come of the one before is told to be missing.
+    fn reborn(&mut self) -> bool {
+        let of = (self.era, 0);
+        let next = self.next.entry(of).or_default();
+        let Some(&birth) = self.published.births.iter().find(|birth| *next < **birth) else { return false };
+        self.told.entry(of).or_default().push((*next, birth));
+        *next = birth;
+        true
     }
 
     /// Whether all of that is gone.
@@ -168,7 +181,7 @@ mod tests {
         let old = (0..10).map(|n| (n, Place { era: 0, partition: n as u32 % 2, offset: (n / 2, 0) }));
         let new = (10..15).map(|n| (n, Place { era: 1, partition: 0, offset: (n - 10, 0) }));
         let lows = [((0, 0), (2, 0)), ((0, 1), (2, 0))];
-        Placed { places: old.chain(new).collect(), lows: lows.into(), eras: 2 }
+        Placed { places: old.chain(new).collect(), lows: lows.into(), eras: 2, births: Vec::new() }
     }
 
     fn judge(seen: impl IntoIterator<Item = Seen>) -> Vec<Violation> {
@@ -284,9 +297,28 @@ mod tests {
     fn places_of_two_numbers_are_ranges_too() {
         let place = |minor| Place { era: 0, partition: 0, offset: (7, minor) };
         let places = (0..4).map(|n| (n, place(n))).collect();
-        let published = Placed { places, lows: [((0, 0), (7, 2))].into(), eras: 1 };
+        let published = Placed { places, lows: [((0, 0), (7, 2))].into(), eras: 1, births: Vec::new() };
         let gap = told(json!({"reason": "trimmed", "from": "0-0", "to": "7-2"}));
         let record = |seen: Vec<Seen>| seen.into_iter().map(|seen| Entry { at: 0, seen }).collect::<Vec<_>>();
         assert_eq!(published.judge(|_| true, &record([gap, events(2..4)].concat())), []);
+    }
+
+    #[test]
+    fn what_goes_on_after_its_predecessor_is_told_once_and_covers_what_was_left_of_that() {
+        let places = (0..6).map(|n| (n, Place { era: 0, partition: 0, offset: (n, 0) })).collect();
+        let published = Placed { places, eras: 1, births: vec![(3, 0)], ..Placed::default() };
+        let judge = |seen: &[Vec<Seen>]| {
+            let entry = |seen| Entry { at: 0, seen };
+            published.judge(|_| true, &seen.concat().into_iter().map(entry).collect::<Vec<_>>())
+        };
+        for left in 0..=3 {
+            assert_eq!(judge(&[events(0..left), recreated(), events(3..6)]), []);
+        }
+        assert_eq!(judge(&[events(0..2), events(3..6)]), [Violation::Missing(2)]);
+        assert_eq!(judge(&[events([1]), recreated(), events(3..6)]), [Violation::Missing(0)]);
+        assert_eq!(judge(&[events(0..2), recreated(), events(4..6)]), [Violation::Missing(3)]);
+        assert_eq!(judge(&[events(0..2), recreated(), events(2..6)]), [Violation::Disordered(2)]);
+        let twice = judge(&[events(0..2), recreated(), events(3..4), recreated(), events(4..6)]);
+        assert_eq!(twice, [Violation::Untrue(5)]);
     }
 }

@@ -62,8 +62,9 @@ pub async fn delete_records(bootstrap: &str, topic: &str, partition: i32, offset
     .await;
 }
 
-pub async fn set_topic(bootstrap: &str, topic: &str, setting: &str, value: &str) {
-    let change = AlterConfig::new(ResourceSpecifier::Topic(topic)).set(setting, value);
+pub async fn set_topic(bootstrap: &str, topic: &str, settings: &[(&str, &str)]) {
+    let of_topic = AlterConfig::new(ResourceSpecifier::Topic(topic));
+    let change = settings.iter().fold(of_topic, |change, (setting, value)| change.set(setting, value));
     eventually("a topic to be changed", async || {
         let results = client(bootstrap).alter_configs([&change], &options()).await;
         match results.map_err(|error| error.to_string())?.remove(0) {

@@ -165,9 +165,9 @@ impl Kafka {
         admin::delete_records(&self.real("delete_records").bootstrap(), topic, partition, offset).await;
     }
 
-    /// Changes one setting of a topic and resets all others. Not on the mock.
-    pub async fn set_topic(&self, topic: &str, setting: &str, value: &str) {
-        admin::set_topic(&self.real("set_topic").bootstrap(), topic, setting, value).await;
+    /// Gives a topic these settings and resets all others. Not on the mock.
+    pub async fn set_topic(&self, topic: &str, settings: &[(&str, &str)]) {
+        admin::set_topic(&self.real("set_topic").bootstrap(), topic, settings).await;
     }
 
     /// The secured listeners; of [`Self::secured`] alone.
