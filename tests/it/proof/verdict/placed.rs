@@ -30,7 +30,8 @@ pub struct Placed {
     pub lows: HashMap<(usize, u32), Offset>,
     /// How many incarnations there were, where each counts its places from the beginning.
     pub eras: usize,
-    /// Where later incarnations began, in order, where places go on after those of the one before.
+    /// Where later incarnations began, in order, where places go on after those of the one before; and are times, in
+    /// milliseconds since the epoch.
     pub births: Vec<Offset>,
 }
 
@@ -47,11 +48,12 @@ impl Placed {
                 _ => {}
             }
             for (at, gap) in pending.take_in(at, &entry.seen) {
-                if !walk.gap(gap) {
+                if !walk.gap(gap, entry.at / 1_000) {
                     walk.found.push(Violation::Untrue(at));
                 }
             }
         }
+        walk.arrive((u64::MAX, 0));
         let missing =
             self.places.iter().filter(|(number, place)| concerns(**number) && walk.misses(**number, place));
         walk.found.extend(missing.map(|(&number, _)| Violation::Missing(number)).collect::<Vec<_>>());
@@ -66,6 +68,8 @@ struct Walk<'p> {
     found: Vec<Violation>,
     given: HashSet<u64>,
     era: usize,
+    /// When it was told that there is a later incarnation, of which nothing has come yet; in milliseconds.
+    reborn: Option<u64>,
     /// What may come next.
     next: HashMap<(usize, u32), Offset>,
     /// What was told to be missing, half-open.
@@ -75,7 +79,7 @@ struct Walk<'p> {
 impl<'p> Walk<'p> {
     fn new(published: &'p Placed) -> Self {
         let (next, told) = (HashMap::new(), BTreeMap::new());
-        Self { published, found: Vec::new(), given: HashSet::new(), era: 0, next, told }
+        Self { published, found: Vec::new(), given: HashSet::new(), era: 0, reborn: None, next, told }
     }
 
     fn event(&mut self, number: u64) {
@@ -85,6 +89,7 @@ impl<'p> Walk<'p> {
         if !self.given.insert(number) {
             return self.found.push(Violation::Repeated(number));
         }
+        self.arrive(place.offset);
         let next = self.next.entry((place.era, place.partition)).or_default();
         if place.era != self.era || place.offset < *next {
             return self.found.push(Violation::Disordered(number));
@@ -93,13 +98,17 @@ impl<'p> Walk<'p> {
     }
 
     /// Whether the gap may be told. What it says to be missing must not come any more.
-    fn gap(&mut self, gap: &Value) -> bool {
+    fn gap(&mut self, gap: &Value, told: u64) -> bool {
         match reason(gap) {
             "recreated" if self.era + 1 < self.published.eras => {
                 self.era += 1;
                 true
             }
-            "recreated" => self.reborn(),
+            "recreated" => {
+                self.arrive((0, 0));
+                self.reborn = self.birth(told, (u64::MAX, 0)).map(|_| told);
+                self.reborn.is_some()
+            }
             // Where records are trimmed just while it is asked how old they are, that looks like a limit of age.
             "trimmed" | "replay_limit" => ranges(gap).is_some_and(|ranges| {
                 let untrue =
@@ -111,18 +120,30 @@ impl<'p> Walk<'p> {
         }
     }
 
-    /// Whether there is a later incarnation. All that was still to come of the one before is told to be missing.
-    fn reborn(&mut self) -> bool {
-        let of = (self.era, 0);
-        let next = self.next.entry(of).or_default();
-        let Some(&birth) = self.published.births.iter().find(|birth| *next < **birth) else { return false };
-        self.told.entry(of).or_default().push((*next, birth));
+    /// What comes, or is told, goes on at this place. If a later incarnation was told before, and there may have been
+    /// several meanwhile, it is the one that this is in; and all before that is told to be missing.
+    fn arrive(&mut self, at: Offset) {
+        let Some(told) = self.reborn.take() else { return };
+        let Some(birth) = self.birth(told, at).or_else(|| self.later().next()) else { return };
+        let next = self.next.entry((self.era, 0)).or_default();
+        self.told.entry((self.era, 0)).or_default().push((*next, birth));
         *next = birth;
-        true
+    }
+
+    /// Where the last incarnation began that there was at this time, and that had begun at this place.
+    fn birth(&self, time: u64, at: Offset) -> Option<Offset> {
+        self.later().take_while(|&birth| birth <= at && birth.0 <= time).last()
+    }
+
+    /// Where later incarnations began.
+    fn later(&self) -> impl Iterator<Item = Offset> {
+        let next = self.next.get(&(self.era, 0)).copied().unwrap_or_default();
+        self.published.births.iter().copied().filter(move |birth| next < *birth)
     }
 
     /// Whether all of that is gone.
     fn trimmed(&mut self, partition: u32, from: Offset, to: Offset) -> bool {
+        self.arrive(from);
         let of = (self.era, partition);
         self.told.entry(of).or_default().push((from, to));
         let next = self.next.entry(of).or_default();
@@ -305,20 +326,32 @@ mod tests {
 
     #[test]
     fn what_goes_on_after_its_predecessor_is_told_once_and_covers_what_was_left_of_that() {
-        let places = (0..6).map(|n| (n, Place { era: 0, partition: 0, offset: (n, 0) })).collect();
-        let published = Placed { places, eras: 1, births: vec![(3, 0)], ..Placed::default() };
-        let judge = |seen: &[Vec<Seen>]| {
-            let entry = |seen| Entry { at: 0, seen };
+        let places = (0..9).map(|n| (n, Place { era: 0, partition: 0, offset: (n, 0) })).collect();
+        let published = Placed { places, eras: 1, births: vec![(3, 0), (6, 0)], ..Placed::default() };
+        let judge = |at: u64, seen: &[Vec<Seen>]| {
+            let entry = |seen| Entry { at: at * 1_000, seen };
             published.judge(|_| true, &seen.concat().into_iter().map(entry).collect::<Vec<_>>())
         };
-        for left in 0..=3 {
-            assert_eq!(judge(&[events(0..left), recreated(), events(3..6)]), []);
+        let missing = |numbers: &[u64]| numbers.iter().copied().map(Violation::Missing).collect::<Vec<_>>();
+        for (first, second) in (0..=3).flat_map(|first| (3..=6).map(move |second| (first, second))) {
+            let seen = [events(0..first), recreated(), events(3..second), recreated(), events(6..9)];
+            // With nothing of the second, one gap tells of both.
+            assert_eq!(judge(9, &seen), [], "{first} {second}");
         }
-        assert_eq!(judge(&[events(0..2), events(3..6)]), [Violation::Missing(2)]);
-        assert_eq!(judge(&[events([1]), recreated(), events(3..6)]), [Violation::Missing(0)]);
-        assert_eq!(judge(&[events(0..2), recreated(), events(4..6)]), [Violation::Missing(3)]);
-        assert_eq!(judge(&[events(0..2), recreated(), events(2..6)]), [Violation::Disordered(2)]);
-        let twice = judge(&[events(0..2), recreated(), events(3..4), recreated(), events(4..6)]);
-        assert_eq!(twice, [Violation::Untrue(5)]);
+        assert_eq!(judge(9, &[events(0..2), recreated(), events(6..9)]), []);
+        assert_eq!(judge(9, &[events(0..2), recreated()]), missing(&[6, 7, 8]));
+        assert_eq!(judge(5, &[events(0..2), recreated()]), missing(&[3, 4, 5, 6, 7, 8]));
+        assert_eq!(
+            judge(5, &[events(0..2), recreated(), events(6..9)]),
+            missing(&[3, 4, 5]),
+            "not there yet"
+        );
+        assert_eq!(judge(9, &[events(0..2), events(3..6), recreated(), events(6..9)]), missing(&[2]));
+        assert_eq!(judge(9, &[events([1]), recreated(), events(6..9)]), missing(&[0]));
+        assert_eq!(judge(9, &[events(0..2), recreated(), events(7..9)]), missing(&[6]));
+        let back = [events(0..2), recreated(), events(6..7), events(4..6), events(7..9)];
+        assert_eq!(judge(9, &back), [Violation::Disordered(4), Violation::Disordered(5)]);
+        let thrice = [events(0..2), recreated(), events(6..8), recreated(), events(8..9)];
+        assert_eq!(judge(9, &thrice), [Violation::Untrue(6)]);
     }
 }
