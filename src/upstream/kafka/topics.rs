@@ -203,6 +203,10 @@ impl Topics {
             waiting.feeds.iter().for_each(|feed| feed.log.scatter());
         }
         facts.has_partitions(partitions);
+        if waiting.was_gone {
+            // Those that knew the old one would have the fill wait for nothing.
+            self.past.slots.renew();
+        }
         let shelves: Vec<_> = new.iter().map(|feed| self.shelve(name, feed, &facts)).collect();
         let from = self.fill_from(name, &bounds, &shelves)?;
         let (feeds, was_gone) = (waiting.feeds.clone(), waiting.was_gone);
