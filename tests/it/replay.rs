@@ -185,6 +185,34 @@ async fn what_goes_beyond_max_events_or_retention_is_told_with_its_ranges() {
 }
 
 /// Holes in the offsets, by aborted transactions and their markers, are no gaps in history either.
+/// Until segments that hold nothing else have gone, the broker finds nothing when it is asked for what is that young.
+#[tokio::test]
+async fn what_was_deleted_by_offset_a_moment_ago_is_no_limit_of_age() {
+    let kafka = Kafka::shared().await;
+    if kafka.is_mock() {
+        return eprintln!("skipped on the mock cluster: it cannot trim topics");
+    }
+    // They go twice a second here: it is not met with every time.
+    for _ in 0..4 {
+        let topic = unique("replay");
+        kafka.create_topic_with(&topic, 1, &[("segment.bytes", "16384")]).await;
+        let ssegate = Ssegate::start(config(&kafka.bootstrap(), &topic)).await;
+        let mut live = EventSource::connect(ssegate.url("/short"), Options::http1()).await;
+        let start = live.next_named("stream.position").await.id;
+        for from in (0..500).step_by(50) {
+            // A batch has to fit into a segment.
+            publish(kafka, &topic, 1, from, from + 50).await;
+        }
+        numbers(&mut live, "short", 500).await;
+        kafka.delete_records(&topic, 0, 490).await;
+        let mut back = EventSource::connect(ssegate.url("/short"), Options::http1().resume(&start)).await;
+        let gap = back.next_gap().await;
+        assert_eq!((&gap["reason"], &gap["to"]), (&json!("trimmed"), &json!({ "0": 490 })), "{gap}");
+        back.next_named("stream.position").await;
+        assert_eq!(numbers(&mut back, "short", 10).await, (490..500).collect::<Vec<_>>());
+    }
+}
+
 #[tokio::test]
 async fn holes_in_history_are_no_gaps() {
     let Some((kafka, topic)) = topic(1).await else { return };

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
 use rdkafka::consumer::Consumer as _;
@@ -17,7 +17,8 @@ use super::record::Message;
 use super::topic_id::{self, TopicId};
 use crate::config;
 use crate::history::{End, Unreadable};
-use crate::hub::{Segment, SegmentDraft};
+use crate::hub::{Position, Segment, SegmentDraft};
+use crate::shape::Record as _;
 
 /// The idle consumers of one cluster.
 pub(super) struct Slots {
@@ -194,10 +195,61 @@ impl Slot {
         }
     }
 
+    /// Those of some partitions whose first record was published at this time or later; `low` is where each begins.
+    pub(super) fn first_since(
+        &mut self,
+        topic: &Arc<str>,
+        time: SystemTime,
+        low: &Position,
+        mut partitions: Vec<u32>,
+    ) -> Result<Vec<u32>, Unreadable> {
+        self.at = None;
+        self.assign(topic, partitions.iter().map(|&partition| (partition, low.next(partition))))?;
+        let (mut since, mut last) = (Vec::new(), Instant::now());
+        while !partitions.is_empty() {
+            let of = match self.consumer.poll(POLL) {
+                Some(Ok(message)) => {
+                    let partition = message.partition() as u32;
+                    let is_first = partitions.contains(&partition)
+                        && is_of(&message, topic, partition, low.next(partition));
+                    if is_first && Message(&message).timestamp() >= Some(time) {
+                        since.push(partition);
+                    }
+                    is_first.then_some(partition)
+                }
+                // There is none that consumers may see.
+                Some(Err(KafkaError::PartitionEOF(partition))) => Some(partition as u32),
+                Some(Err(error)) if is_out_of_range(&error) => {
+                    return Err(Unreadable(format!("topic {topic} was trimmed just now")));
+                }
+                Some(Err(_)) | None => None,
+            };
+            if let Some(at) = of.and_then(|of| partitions.iter().position(|&partition| partition == of)) {
+                partitions.swap_remove(at);
+                last = Instant::now();
+            }
+            if last.elapsed() > SLOW {
+                return Err(Unreadable(format!("reading the first records of topic {topic} took too long")));
+            }
+        }
+        Ok(since)
+    }
+
     fn seek(&mut self, topic: &Arc<str>, partition: u32, from: u64) -> Result<(), Unreadable> {
+        self.assign(topic, [(partition, from)])
+    }
+
+    fn assign(
+        &mut self,
+        topic: &Arc<str>,
+        places: impl IntoIterator<Item = (u32, u64)>,
+    ) -> Result<(), Unreadable> {
         self.consumer.context().clear();
         let mut list = TopicPartitionList::new();
-        let added = list.add_partition_offset(topic, partition as i32, Offset::Offset(from as i64));
+        let mut places = places.into_iter();
+        let added = places.try_for_each(|(partition, from)| {
+            list.add_partition_offset(topic, partition as i32, Offset::Offset(from as i64))
+        });
         added
             .and_then(|()| self.consumer.assign(&list))
             .map_err(|error| Unreadable(format!("reading the history of topic {topic} failed: {error}")))
