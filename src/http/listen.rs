@@ -10,7 +10,7 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, yield_now};
 
 use super::connection::{self, stopped};
 use super::{Edge, Terminator};
@@ -82,6 +82,9 @@ pub async fn serve(bound: Bound, terminator: Terminator, edge: Arc<Edge>, stop: 
                 configure(&socket, edge.write_stall);
                 let (terminator, edge, stop) = (terminator.clone(), Arc::clone(&edge), stop.clone());
                 connections.spawn(connection::serve(socket, client, terminator, edge, stop));
+                // Handshakes are costly: of a crowd that comes at once, one begins at a time and live events have
+                // their turn between.
+                yield_now().await;
             }
         }
     }

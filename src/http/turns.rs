@@ -5,14 +5,17 @@
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::thread::available_parallelism;
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::yield_now;
 
 /// Who waits for a turn, first come first served.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Turns {
+    /// How many streams have a turn at a time.
+    at_a_time: usize,
     waiting: Mutex<VecDeque<oneshot::Sender<()>>>,
     bell: Notify,
 }
@@ -25,7 +28,18 @@ pub struct Turn {
     read: usize,
 }
 
+impl Default for Turns {
+    /// As many turns at a time as keep half of the cores busy: the others are for what is live.
+    fn default() -> Self {
+        Self::new(available_parallelism().map_or(1, |cores| cores.get().div_ceil(2)))
+    }
+}
+
 impl Turns {
+    fn new(at_a_time: usize) -> Self {
+        Self { at_a_time, waiting: Mutex::default(), bell: Notify::new() }
+    }
+
     /// Hands out turns; never returns. Those who got one run before the next get theirs.
     pub async fn run(&self) {
         loop {
@@ -39,14 +53,14 @@ impl Turns {
     /// False when nobody waits.
     fn hand_out(&self) -> bool {
         let mut waiting = self.waiting.lock();
-        let mut left = AT_A_TIME;
+        let mut left = self.at_a_time;
         while left > 0
             && let Some(next) = waiting.pop_front()
         {
             // One that has left needs no turn.
             left -= usize::from(next.send(()).is_ok());
         }
-        left < AT_A_TIME
+        left < self.at_a_time
     }
 
     fn queue(&self) -> oneshot::Receiver<()> {
@@ -89,10 +103,6 @@ impl Turn {
     }
 }
 
-/// How many streams have a turn at a time: as many as keep the cores of a large machine busy, and few enough to wait
-/// for.
-const AT_A_TIME: usize = 4;
-
 /// Bytes that a stream may read without a turn.
 const LENGTH: usize = 32 * 1024;
 
@@ -110,7 +120,7 @@ mod tests {
 
     #[tokio::test]
     async fn only_those_who_read_much_wait_for_their_turn() {
-        let (turns, mut turn) = (Turns::default(), Turn::default());
+        let (turns, mut turn) = (Turns::new(4), Turn::default());
         for read in [1, LENGTH - 2] {
             assert!(next(&mut turn, &turns, false).now_or_never().is_some());
             turn.count(read);
@@ -126,7 +136,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_few_at_a_time_get_theirs_in_order_and_those_who_left_none() {
-        let turns = Turns::default();
+        let turns = Turns::new(4);
         let mut waiting: Vec<_> = (0..8).map(|_| Turn::default()).collect();
         for turn in &mut waiting {
             assert!(next(turn, &turns, true).now_or_never().is_none());
@@ -144,7 +154,7 @@ mod tests {
 
     #[tokio::test]
     async fn everyone_gets_on() {
-        let turns = Arc::new(Turns::default());
+        let turns = Arc::new(Turns::new(4));
         let hands = Arc::clone(&turns);
         let running = tokio::spawn(async move { hands.run().await });
         let streams = (0..100).map(|_| {

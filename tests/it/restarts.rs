@@ -48,6 +48,9 @@ async fn kafka_is_killed_and_restarted_under_a_hundred_streams() {
         assert_eq!((stream.opened(), stream.ended()), (1, 0), "no stream ended");
         assert_eq!(stream.gaps(), [] as [serde_json::Value; 0]);
     }
+    let is_down = |line: &serde_json::Value| line["message"].as_str().is_some_and(|m| m.contains("is down"));
+    let downs: Vec<_> = ssegate.log().into_iter().filter(is_down).collect();
+    assert!((1..=4).contains(&downs.len()), "that it is down is said once or twice each time: {downs:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -229,15 +229,17 @@ impl<'s> Reader<'s> {
         // The asker's own events are served, so that they do not pile up; what they say, the consumer's say too.
         while self.topics.asker().poll(Duration::ZERO).is_some() {}
         let News { error, all_down } = self.consumer.context().news();
-        if all_down && self.up {
+        if self.up && !all_down {
+            return;
+        }
+        // What the consumer says of its links may be over, and a broker that comes back has it said dozens of times.
+        let probe = self.topics.any().map_or(PROBE, |topic| topic);
+        let answers = self.topics.asker().fetch_metadata(Some(probe), PROBE_WAIT).is_ok();
+        if answers {
+            self.came_back();
+        } else if self.up {
             self.up = false;
             self.link.down(&error.unwrap_or_else(|| "no broker is left".to_owned()));
-        }
-        if !self.up {
-            let probe = self.topics.any().map_or(PROBE, |topic| topic);
-            if self.topics.asker().fetch_metadata(Some(probe), PROBE_WAIT).is_ok() {
-                self.came_back();
-            }
         }
     }
 
