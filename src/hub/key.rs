@@ -216,7 +216,19 @@ impl Index {
 
 #[cfg(test)]
 mod tests {
+    use super::super::feed::Subscription;
     use super::*;
+
+    /// What one more stream costs in the hub that waits for a key which nobody else reads.
+    #[test]
+    fn an_idle_reader_of_a_key_is_small() {
+        const COUNTS: usize = 2 * size_of::<usize>();
+        let (key, wake) = (COUNTS + 36, COUNTS + size_of::<Notify>());
+        // A map is at least half as full as it may be, which is to seven eighths; a byte of each place is its own.
+        let entry = (size_of::<(KeyHash, Known)>() + 1) * 16 / 7;
+        let sizes = [size_of::<Subscription>(), size_of::<Lens>(), key, wake, entry];
+        assert!(sizes.iter().sum::<usize>() <= 640, "{sizes:?}");
+    }
 
     #[test]
     fn of_what_concerns_every_key_the_newest_that_was_let_go_stays_known() {
