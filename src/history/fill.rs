@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::{End, Pool, Reader, Shelf, Unreadable};
 use crate::hub::{Offset, Position, Segment};
 
-/// How long a partition may be read in vain before the log begins without it.
+/// For how long a partition may be read and nothing come before the log begins without it.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The wait before a read that failed is tried again.
@@ -71,24 +71,31 @@ struct Filling<'f, R> {
 impl<R: Reader> Filling<'_, R> {
     async fn read(&self, from: Offset, bytes: usize) -> VecDeque<Segment> {
         let newest = Arc::new(Mutex::new(Newest::from(from)));
-        let mut in_vain_since = None;
+        let mut in_vain = Duration::ZERO;
         loop {
             let at = newest.lock().at;
             if at >= self.end {
                 return std::mem::take(&mut newest.lock().segments);
             }
             let slot = self.pool.slot().await;
-            let since = *in_vain_since.get_or_insert_with(Instant::now);
+            let began = Instant::now();
             let read = self.read_on(at, bytes, &newest).await;
             drop(slot);
+            in_vain = match newest.lock().came {
+                Some(came) if came >= began => came.elapsed(),
+                _ => in_vain + began.elapsed(),
+            };
             match read {
-                Ok(End::Read) => in_vain_since = None,
+                Ok(End::Read) => in_vain = Duration::ZERO,
                 Ok(End::Trimmed(low)) => *newest.lock() = Newest::from(low),
-                Err(error) if since.elapsed() > PATIENCE => {
+                Err(error) if in_vain > PATIENCE => {
                     tracing::warn!(%error, self.partition, "a log begins without its history");
                     return VecDeque::new();
                 }
-                Err(_) => tokio::time::sleep(AGAIN).await,
+                Err(_) => {
+                    tokio::time::sleep(AGAIN).await;
+                    in_vain += AGAIN;
+                }
             }
         }
     }
@@ -119,16 +126,19 @@ struct Newest {
     size: usize,
     /// Where to read on.
     at: Offset,
+    /// When something came last.
+    came: Option<Instant>,
 }
 
 impl Newest {
     fn from(at: Offset) -> Self {
-        Self { segments: VecDeque::new(), size: 0, at }
+        Self { segments: VecDeque::new(), size: 0, at, came: None }
     }
 
     /// Takes in what follows, and lets go of the oldest that `bytes` has no room for.
     fn put(&mut self, segment: Segment, bytes: usize) {
         (self.at, self.size) = (segment.to, self.size + segment.size());
+        self.came = Some(Instant::now());
         self.segments.push_back(segment);
         while let Some(oldest) = self.segments.front()
             && self.size - oldest.size() >= bytes

@@ -19,7 +19,7 @@ use crate::hub::{Answer, Offset, Question, Segment, SegmentDraft};
 
 /// How the history of one source is read.
 pub trait Reader: Send + Sync + 'static {
-    /// Whether the difference of two offsets is a number of records, or close to it.
+    /// Whether the difference of two offsets is a number of records, or more than that where some are gone.
     const COUNTS: bool;
 
     /// The source was created anew, and it is the new one that is read from now on.

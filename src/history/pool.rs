@@ -22,8 +22,9 @@ pub struct Pool<R> {
     /// Shelves with something to do: one entry for each thing, in the order in which they came.
     queue: Mutex<VecDeque<Arc<Shelf<R>>>>,
     queued: Semaphore,
-    /// One for each read at a time, whether for readers or for a log that begins.
-    slots: (usize, Semaphore),
+    /// How many reads there are at a time, whether for readers or for a log that begins.
+    at_a_time: usize,
+    slots: Semaphore,
     /// Since when reads succeed; `None` while they fail.
     answers: Mutex<Option<Instant>>,
     trouble: Box<dyn Fn(&str) + Send + Sync>,
@@ -41,7 +42,8 @@ impl<R: Reader> Pool<R> {
             memory,
             queue: Mutex::default(),
             queued: Semaphore::new(0),
-            slots: (slots, Semaphore::new(slots)),
+            at_a_time: slots,
+            slots: Semaphore::new(slots),
             answers: Mutex::new(Some(Instant::now())),
             trouble: Box::new(trouble),
         })
@@ -100,12 +102,12 @@ impl<R: Reader> Pool<R> {
 
     /// How many slots there are.
     pub(super) fn slots(&self) -> usize {
-        self.slots.0
+        self.at_a_time
     }
 
     /// Waits for a slot. Who waits longest gets the next.
     pub(super) async fn slot(&self) -> SemaphorePermit<'_> {
-        self.slots.1.acquire().await.expect("slots are never closed")
+        self.slots.acquire().await.expect("slots are never closed")
     }
 
     /// Since when reads succeed.

@@ -39,8 +39,8 @@ struct State {
     questions: Questions,
     /// Counts the uses of segments.
     uses: u64,
-    /// How far the widest of them reaches that was closed because it was full.
-    widest: u64,
+    /// How far the narrowest reached that was closed because it was full: as far as any does at least.
+    narrowest: Option<u64>,
 }
 
 struct Kept {
@@ -117,7 +117,12 @@ impl<R: Reader> Shelf<R> {
             What::Ask(question) => self.answer(job.generation, question).await,
             What::Read { partition, from, until } => {
                 let reading = Reading { shelf: &self, generation: job.generation, partition };
-                reading.read(from, until).await
+                reading.read(from, until).await?;
+                // One that failed is for the pool to try again, after a pause.
+                if self.state.lock().places.is_wanted(partition) {
+                    self.queue();
+                }
+                Ok(())
             }
         }
     }
@@ -154,9 +159,11 @@ impl<R: Reader> Shelf<R> {
     }
 
     /// Bytes that one read may bring: going elsewhere costs the upstream what was fetched ahead, and who wants what was
-    /// read wants what follows, but what is read too early has to go before it is looked at.
+    /// read wants what follows. But readers go through all partitions side by side, and what is read too early has to go
+    /// before it is looked at.
     pub(super) fn stretch(&self) -> usize {
-        STRETCH.min(self.memory.limit() / 16)
+        let partitions = self.state.lock().places.partitions();
+        STRETCH.min(self.memory.limit() / 4 / partitions.max(4))
     }
 
     fn queue(&self) {
@@ -198,9 +205,8 @@ impl<R: Reader> Reading<'_, R> {
 impl<R: Reader> Drop for Reading<'_, R> {
     fn drop(&mut self) {
         let mut state = self.shelf.state.lock();
-        if state.generation == self.generation && state.places.done(self.partition) {
-            drop(state);
-            self.shelf.queue();
+        if state.generation == self.generation {
+            state.places.done(self.partition);
         }
     }
 }
@@ -210,7 +216,8 @@ impl State {
         self.uses += 1;
         let (partition, from, to) = (segment.partition, segment.from, segment.to);
         if segment.is_full() {
-            self.widest = self.widest.max(to.major - from.major);
+            let width = to.major - from.major;
+            self.narrowest = Some(self.narrowest.map_or(width, |narrowest| narrowest.min(width)));
         }
         for (_, old) in self.segments.extract_if((partition, from)..(partition, to), |_, _| true) {
             self.bytes -= old.segment.size();
@@ -224,7 +231,7 @@ impl State {
     /// Where to begin a read that is to end at `until`. A whole segment costs the upstream little more than a part of
     /// one, and those who come back one after the other want places all over: so there are few such reads.
     fn widen(&self, partition: u32, from: Offset, until: Offset) -> Offset {
-        let whole = Offset::from(until.major.saturating_sub(self.widest));
+        let whole = Offset::from(until.major.saturating_sub(self.narrowest.unwrap_or_default()));
         let before = self.segments.range((partition, Offset::default())..(partition, until)).next_back();
         let before = before.map(|(_, kept)| kept.segment.to);
         let low = self.low.get(&partition).copied();
@@ -247,13 +254,13 @@ impl State {
 impl<R: Reader> History for Shelf<R> {
     fn segment(&self, partition: u32, from: Offset, until: Offset) -> Found<Sought> {
         let mut state = self.state.lock();
+        if let Some(segment) = state.find(partition, from) {
+            return Found::Here(Sought::Segment(segment));
+        }
         if let Some(&low) = state.low.get(&partition)
             && from < low
         {
             return Found::Here(Sought::Trimmed(low));
-        }
-        if let Some(segment) = state.find(partition, from) {
-            return Found::Here(Sought::Segment(segment));
         }
         let (wake, news) = state.places.want(partition, from, until);
         drop(state);
@@ -289,7 +296,7 @@ impl<R: Reader> History for Shelf<R> {
         let mut state = self.state.lock();
         state.generation += 1;
         state.segments.clear();
-        state.bytes = 0;
+        (state.bytes, state.narrowest) = (0, None);
         state.low.clear();
         state.places.clear();
         state.questions.clear();

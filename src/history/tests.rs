@@ -27,6 +27,8 @@ struct Inner {
     reads: AtomicU32,
     /// Bytes of each record.
     size: AtomicUsize,
+    /// Of so many offsets in a row of partition 1 one is there.
+    sparse: AtomicUsize,
     /// How many reads are under way, and the most that ever were.
     under_way: (AtomicUsize, AtomicUsize),
     /// A read takes one; a test that holds some back sees reads wait.
@@ -48,6 +50,7 @@ impl Default for Inner {
             asked: AtomicU32::new(0),
             reads: AtomicU32::new(0),
             size: AtomicUsize::new(9),
+            sparse: AtomicUsize::new(1),
             under_way: Default::default(),
             permits: Semaphore::new(PERMITS as usize),
             troubles: Mutex::default(),
@@ -96,10 +99,11 @@ impl Reader for Source {
         }
         loop {
             let (partition, from) = (draft.partition(), draft.at().major);
-            for offset in from..until.major.min(from + AT_ONCE) {
+            let step = if partition == 1 { self.0.sparse.load(Ordering::Relaxed) } else { 1 };
+            for offset in (from..until.major).step_by(step).take(AT_ONCE as usize) {
                 *self.0.read.lock().entry((partition, offset)).or_default() += 1;
                 draft.push(
-                    (offset + 1).into(),
+                    (offset + step as u64).min(until.major).into(),
                     &Text(offset, vec![b'x'; self.0.size.load(Ordering::Relaxed)]),
                 );
                 if draft.is_full() {
@@ -154,6 +158,14 @@ fn pool(
     memory: &Arc<Memory>,
 ) -> (Arc<Pool<Source>>, Arc<Shelf<Source>>, JoinSet<()>) {
     let pool = Pool::new(slots, Arc::clone(memory), |_| {});
+    let shelf = another(&pool, source);
+    let mut serving = JoinSet::new();
+    serving.spawn(Arc::clone(&pool).run());
+    (pool, shelf, serving)
+}
+
+/// One more shelf of a pool.
+fn another(pool: &Arc<Pool<Source>>, source: &Source) -> Arc<Shelf<Source>> {
     let shape = Shape {
         event: None,
         data: None,
@@ -164,10 +176,7 @@ fn pool(
     };
     let feed = FeedKey { upstream: "u".into(), source: Reads::Topic("t".into()), shape };
     let codec: Arc<dyn IdCodec> = Arc::new(Codec);
-    let shelf = pool.shelf(source.clone(), &feed, &codec);
-    let mut serving = JoinSet::new();
-    serving.spawn(Arc::clone(&pool).run());
-    (pool, shelf, serving)
+    pool.shelf(source.clone(), &feed, &codec)
 }
 
 /// Walks a partition from one offset to another, and returns how many events there were.
@@ -218,6 +227,57 @@ async fn who_comes_later_and_lacks_a_little_more_costs_a_read_only_now_and_then(
     }
     let reads = source.0.reads.load(Ordering::Relaxed);
     assert!(u64::from(reads) < RECORDS / 10, "{reads} reads");
+}
+
+#[tokio::test]
+async fn a_sparse_partition_makes_no_read_of_a_dense_one_begin_far_too_early() {
+    let source = Source::default();
+    source.0.size.store(FULL_OF_32, Ordering::Relaxed);
+    source.0.sparse.store(10_000, Ordering::Relaxed);
+    let (shelf, _serving) = shelf(&source, 4, &Memory::new(usize::MAX));
+    assert_eq!(walk(&shelf, 1, 0, 1_000_000).await, 100);
+    assert_eq!(walk(&shelf, 0, 0, 100).await, 100);
+    assert_eq!(walk(&shelf, 0, 999_990, 1_000_000).await, 10);
+    assert!(source.0.read.lock().keys().filter(|(partition, _)| *partition == 0).count() <= 100 + 32);
+}
+
+#[tokio::test]
+async fn questions_of_readers_that_left_are_not_asked() {
+    let source = Source::default();
+    let all = source.0.permits.acquire_many(PERMITS).await.unwrap();
+    let (shelf, _serving) = shelf(&source, 1, &Memory::new(usize::MAX));
+    let at = |second| Question::At(SystemTime::UNIX_EPOCH + Duration::from_secs(second));
+    for second in 0..1_000 {
+        assert!(matches!(shelf.ask(&at(second), Instant::now()), Found::Wait(_)));
+    }
+    let Found::Wait(stays) = shelf.ask(&at(1_000), Instant::now()) else { panic!("nothing is known") };
+    drop(all);
+    timeout(LONG, stays).await.expect("it is answered");
+    assert!(source.0.asked.load(Ordering::Relaxed) <= 2, "who is asked for first was asked for");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_fails_again_and_again_leaves_the_others_their_turn() {
+    let (good, bad) = (Source::default(), Source::default());
+    bad.0.troubles.lock().extend((0..10_000).map(|_| Trouble::Fails));
+    let (pool, shelf, _serving) = pool(&bad, 1, &Memory::new(usize::MAX));
+    let Found::Wait(_wanted) = shelf.segment(0, 0.into(), 9.into()) else { panic!("nothing is there") };
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(bad.0.reads.load(Ordering::Relaxed) <= 121, "one read in half a second");
+    let other = another(&pool, &good);
+    let began = Instant::now();
+    assert_eq!(walk(&other, 0, 0, 9).await, 9);
+    assert!(began.elapsed() < Duration::from_secs(2));
+}
+
+#[tokio::test]
+async fn what_was_read_before_it_was_trimmed_is_still_given() {
+    let source = Source::default();
+    let (shelf, _serving) = shelf(&source, 1, &Memory::new(usize::MAX));
+    assert_eq!(walk(&shelf, 0, 0, 50).await, 50);
+    *source.0.low.lock() = 600;
+    assert_eq!(walk(&shelf, 0, 60, 650).await, 50);
+    assert_eq!(walk(&shelf, 0, 0, 650).await, 100);
 }
 
 #[tokio::test]

@@ -61,9 +61,18 @@ impl Places {
         }
     }
 
-    /// A read has ended. Returns whether more is wanted of its partition.
-    pub(super) fn done(&mut self, partition: u32) -> bool {
+    /// A read has ended.
+    pub(super) fn done(&mut self, partition: u32) {
         self.busy.remove(&partition);
+    }
+
+    /// How many partitions were read so far.
+    pub(super) fn partitions(&self) -> usize {
+        self.ended.len()
+    }
+
+    /// Whether more is wanted of a partition.
+    pub(super) fn is_wanted(&self, partition: u32) -> bool {
         self.wanted.range((partition, Offset::default())..(partition + 1, Offset::default())).next().is_some()
     }
 
@@ -115,8 +124,9 @@ impl Questions {
         }
     }
 
-    /// Takes a question that waits for its answer.
+    /// Takes a question that waits for its answer, and forgets those of readers that have left.
     pub(super) fn take(&mut self) -> Option<Question> {
+        self.0.retain(|_, asked| !asked.waiting || Arc::strong_count(&asked.arrived) > 1);
         let (question, asked) = self.0.iter_mut().find(|(_, asked)| asked.waiting)?;
         asked.waiting = false;
         Some(*question)

@@ -22,7 +22,7 @@ use super::problem::Problem;
 use super::router::{Miss, Route};
 use super::stream::{self, EventStream};
 use super::supervise::Slot;
-use crate::hub::{Opens, Wish};
+use crate::hub::{self, Opens, Wish};
 
 /// Answers the requests of one connection.
 #[derive(Clone)]
@@ -204,7 +204,7 @@ fn wish(request: &Request<Incoming>) -> Result<Wish, Problem> {
 /// A time of RFC 3339, or a duration back from now.
 fn parse_since(text: &str) -> Option<SystemTime> {
     let time = humantime::parse_rfc3339(text).ok();
-    time.or_else(|| SystemTime::now().checked_sub(humantime::parse_duration(text).ok()?))
+    time.or_else(|| hub::back(SystemTime::now(), humantime::parse_duration(text).ok()?))
 }
 
 const METHODS: &str = "GET, HEAD, OPTIONS";

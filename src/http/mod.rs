@@ -1,9 +1,9 @@
 //! The public side: from an accepted socket to a stream of events.
 //!
 //! Reading order: `listen` accepts, `tls` and `connection` make HTTP of it, `answer` finds the
-//! `router`'s route and makes a response (`cors`, `problem`), `stream` is its body while it is open, `turns` lets
-//! those that catch up do so a few at a time, and `streams` and `supervise` end it from outside, since hyper does not poll the body of a client that
-//! stops reading.
+//! `router`'s route and makes a response (`cors`, `problem`), `stream` is its body while it is open and `outgoing`
+//! what that has still to send, `turns` lets those that catch up do so a few at a time, and `streams` and `supervise`
+//! end it from outside, since hyper does not poll the body of a client that stops reading.
 
 mod answer;
 mod body;

@@ -7,13 +7,16 @@ use bytes::Bytes;
 /// Bytes handed over at a time; what a stalled client can hold of a large event.
 pub const FRAME: usize = 16 * 1024;
 
-/// Pieces below this size are sent together: each that is handed over costs far more than a copy.
+/// Pieces below this size are copied, and sent together: each that is handed over costs far more than a copy, and one
+/// that waits keeps alive the whole block of which it is a part.
 const SMALL: usize = 4 * 1024;
 
 /// Pieces that wait to be sent.
 #[derive(Debug, Default)]
 pub struct Outgoing {
     pieces: VecDeque<Bytes>,
+    /// Small ones after them.
+    open: Vec<u8>,
     length: usize,
 }
 
@@ -31,39 +34,31 @@ impl Outgoing {
     /// Adds what is sent after all that waits.
     pub fn put(&mut self, bytes: Bytes) {
         self.length += bytes.len();
-        self.pieces.push_back(bytes);
+        if bytes.len() >= SMALL || self.open.len() + bytes.len() > FRAME {
+            self.close();
+        }
+        if bytes.len() >= SMALL {
+            self.pieces.push_back(bytes);
+        } else {
+            self.open.extend_from_slice(&bytes);
+        }
     }
 
     /// Takes what is sent next: at most a frame.
     pub fn take(&mut self) -> Option<Bytes> {
+        if self.pieces.is_empty() {
+            self.close();
+        }
         let front = self.pieces.front_mut()?;
-        let bytes = if front.len() > FRAME {
-            front.split_to(FRAME)
-        } else {
-            let first = self.pieces.pop_front()?;
-            self.join(first)
-        };
+        let bytes = if front.len() > FRAME { front.split_to(FRAME) } else { self.pieces.pop_front()? };
         self.length -= bytes.len();
         Some(bytes)
     }
 
-    /// Adds to `first` the small pieces that follow it, as far as a frame has room.
-    fn join(&mut self, first: Bytes) -> Bytes {
-        let mut length = first.len();
-        let fits = |piece: &&Bytes| {
-            let sum = length + piece.len();
-            let fits = piece.len() < SMALL && sum <= FRAME;
-            length = if fits { sum } else { length };
-            fits
-        };
-        let count = if first.len() < SMALL { self.pieces.iter().take_while(fits).count() } else { 0 };
-        if count == 0 {
-            return first;
+    fn close(&mut self) {
+        if !self.open.is_empty() {
+            self.pieces.push_back(std::mem::take(&mut self.open).into());
         }
-        let mut joined = Vec::with_capacity(length);
-        joined.extend_from_slice(&first);
-        self.pieces.drain(..count).for_each(|piece| joined.extend_from_slice(&piece));
-        joined.into()
     }
 }
 
@@ -87,15 +82,17 @@ mod tests {
         assert!(sent(&[]).is_empty());
         assert_eq!(sent(&[100, 200, 300]), [600]);
         assert_eq!(sent(&[100, SMALL, 100, 100]), [100, SMALL, 200]);
-        assert_eq!(sent(&[2 * FRAME + 1, 10]), [FRAME, FRAME, 11]);
+        assert_eq!(sent(&[2 * FRAME + 1, 10]), [FRAME, FRAME, 1, 10]);
         assert_eq!(sent(&[SMALL - 1; 5]), [4 * (SMALL - 1), SMALL - 1]);
     }
 
     #[test]
-    fn a_large_piece_is_shared_and_not_copied() {
-        let piece = Bytes::from(vec![b'x'; SMALL]);
+    fn a_large_piece_is_shared_and_a_small_one_keeps_nothing_alive() {
+        let block = Bytes::from(vec![b'x'; SMALL]);
         let mut outgoing = Outgoing::default();
-        outgoing.put(piece.clone());
-        assert_eq!(outgoing.take().map(|bytes| bytes.as_ptr()), Some(piece.as_ptr()));
+        outgoing.put(block.clone());
+        assert_eq!(outgoing.take().map(|bytes| bytes.as_ptr()), Some(block.as_ptr()));
+        outgoing.put(block.slice(1..));
+        assert!(block.is_unique());
     }
 }

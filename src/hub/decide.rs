@@ -73,12 +73,21 @@ impl Undecided {
         Asking { reader: self, terms, view, lens: lens.as_deref() }.place(decoded)
     }
 
-    /// The oldest that may be replayed. Rounded, so that clients who come at about the same time ask the same.
-    fn oldest(&self, max_age: Duration) -> Option<SystemTime> {
-        let step = (max_age / 100).as_secs().clamp(1, 60);
-        let oldest = self.came_at.checked_sub(max_age)?.duration_since(SystemTime::UNIX_EPOCH).ok()?;
-        Some(SystemTime::UNIX_EPOCH + Duration::from_secs(oldest.as_secs() / step * step))
+    /// The oldest that may be replayed.
+    fn oldest_allowed(&self, max_age: Duration) -> Option<SystemTime> {
+        rounded(self.came_at.checked_sub(max_age)?, (max_age / 100).as_secs().clamp(1, 60))
     }
+}
+
+/// The time so long before `time`, in whole seconds; `None` where that is before 1970.
+pub fn back(time: SystemTime, age: Duration) -> Option<SystemTime> {
+    rounded(time.checked_sub(age)?, 1)
+}
+
+/// Rounded down to so many seconds, so that clients who come at about the same time ask the same.
+fn rounded(time: SystemTime, seconds: u64) -> Option<SystemTime> {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    Some(SystemTime::UNIX_EPOCH + Duration::from_secs(since.as_secs() / seconds * seconds))
 }
 
 /// One try to decide.
@@ -125,7 +134,7 @@ impl Asking<'_> {
         let gaps = reason.map(Gap::of).into_iter().collect();
         let since = match (self.reader.wish.since, self.terms.start) {
             (Some(since), _) => Some(since),
-            (None, Start::Since(age)) => self.reader.came_at.checked_sub(age),
+            (None, Start::Since(age)) => back(self.reader.came_at, age),
             (None, Start::Earliest | Start::Latest) => None,
         };
         let question = match since {
@@ -158,7 +167,7 @@ impl Asking<'_> {
             return self.resume(vec![Gap::of(Reason::Recreated)], born, Some(answer));
         }
         // Asked together with where the source begins, so that what was trimmed just now is not told as a limit.
-        let by_age = match self.reader.oldest(self.terms.replay.max_age) {
+        let by_age = match self.reader.oldest_allowed(self.terms.replay.max_age) {
             Some(oldest) => Some(here!(history.ask(&Question::At(oldest), lately))),
             None => None,
         };

@@ -33,6 +33,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 pub use cursor::{Cursor, Read, Terms, Wish};
+pub use decide::back;
 pub use feed::{Feed, FeedKey, Opens, Policy, Source, Subscription};
 pub use gap::{Gap, Reason};
 pub use history::{Answer, Found, History, Question, Sought};

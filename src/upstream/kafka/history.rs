@@ -1,5 +1,6 @@
 //! The history of a topic: what Kafka's retention still holds, read by the cluster's slots.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -23,13 +24,18 @@ pub(super) struct TopicReader {
     /// The id of the topic that its log has read, where brokers tell it. Another of the same name is none of its history,
     /// and is not read before the log has begun anew.
     id: Mutex<Option<TopicId>>,
+    firsts: Arc<Firsts>,
 }
+
+/// Where partitions begin, and when their first record was published.
+type Firsts = Mutex<HashMap<u32, (Offset, SystemTime)>>;
 
 impl TopicReader {
     /// For a topic of which this is known.
     pub(super) fn new(slots: &Arc<Slots>, topic: &Arc<str>, facts: &Arc<Facts>) -> Self {
         let id = Mutex::new(facts.incarnation().id);
-        Self { slots: Arc::clone(slots), topic: Arc::clone(topic), facts: Arc::clone(facts), id }
+        let (slots, topic, facts) = (Arc::clone(slots), Arc::clone(topic), Arc::clone(facts));
+        Self { slots, topic, facts, id, firsts: Arc::default() }
     }
 }
 
@@ -38,12 +44,13 @@ impl Reader for TopicReader {
 
     fn begins_anew(&self) {
         *self.id.lock() = self.facts.incarnation().id;
+        self.firsts.lock().clear();
     }
 
     async fn answer(&self, question: Question) -> Result<Answer, Unreadable> {
-        let (topic, id) = (Arc::clone(&self.topic), *self.id.lock());
+        let (topic, id, firsts) = (Arc::clone(&self.topic), *self.id.lock(), Arc::clone(&self.firsts));
         let ask = move |slot: &mut Slot| {
-            let answer = answer(slot, &topic, question)?;
+            let answer = answer(slot, &topic, question, &firsts)?;
             slot.is_still(&topic, id)?;
             Ok(answer)
         };
@@ -63,7 +70,12 @@ impl Reader for TopicReader {
     }
 }
 
-fn answer(slot: &mut Slot, topic: &Arc<str>, question: Question) -> Result<Answer, Unreadable> {
+fn answer(
+    slot: &mut Slot,
+    topic: &Arc<str>,
+    question: Question,
+    firsts: &Firsts,
+) -> Result<Answer, Unreadable> {
     let (client, failed) = (slot.client(), |error: KafkaError| {
         Unreadable(format!("asking for the offsets of topic {topic} failed: {error}"))
     });
@@ -74,27 +86,36 @@ fn answer(slot: &mut Slot, topic: &Arc<str>, question: Question) -> Result<Answe
         Question::Bounds => bounds.low.clone(),
         Question::At(time) => {
             let found = offsets::at(client, topic, partitions, time, &bounds.high, ASK).map_err(failed)?;
-            with_what_is_hidden(slot, topic, time, &bounds, found)?
+            with_what_is_hidden(slot, topic, time, &bounds, found, firsts)?
         }
     };
     Ok(Answer { from, oldest: bounds.low, end: bounds.high, born: None })
 }
 
 /// A broker looks for a time in the first segment that goes beyond it, and finds nothing where that was deleted by offset
-/// and is about to go, however much there is after it. So where it finds nothing, the first record tells.
+/// and is about to go, however much there is after it. So where it finds nothing, the first record tells; it is read once.
 fn with_what_is_hidden(
     slot: &mut Slot,
     topic: &Arc<str>,
     time: SystemTime,
     bounds: &Bounds,
     mut found: Position,
+    firsts: &Firsts,
 ) -> Result<Position, Unreadable> {
     let hidden = |&partition: &u32| found.next(partition) >= bounds.high.next(partition);
     let unsure: Vec<_> = bounds.low.behind(&bounds.high).filter(hidden).collect();
-    if !unsure.is_empty() {
-        for partition in slot.first_since(topic, time, &bounds.low, unsure)? {
-            found.put(Mark { partition, next: bounds.low.at(partition) });
+    let known = |partition: u32| {
+        let first = firsts.lock().get(&partition).copied();
+        first.filter(|(low, _)| *low == bounds.low.at(partition)).map(|(_, time)| time)
+    };
+    let unknown: Vec<_> = unsure.iter().copied().filter(|&partition| known(partition).is_none()).collect();
+    if !unknown.is_empty() {
+        for (partition, time) in slot.first_times(topic, &bounds.low, unknown)? {
+            firsts.lock().insert(partition, (bounds.low.at(partition), time));
         }
+    }
+    for partition in unsure.into_iter().filter(|&partition| known(partition) >= Some(time)) {
+        found.put(Mark { partition, next: bounds.low.at(partition) });
     }
     Ok(found)
 }

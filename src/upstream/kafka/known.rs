@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
@@ -19,6 +19,7 @@ pub(super) struct Known(Mutex<HashMap<Arc<str>, Arc<Facts>>>);
 pub(super) struct Facts {
     partitions: AtomicUsize,
     incarnation: Mutex<Incarnation>,
+    another: AtomicBool,
 }
 
 impl Known {
@@ -51,6 +52,34 @@ impl Facts {
 
     /// It has this id. Returns whether it is another topic than it was.
     pub(super) fn has_id(&self, id: TopicId) -> bool {
-        self.incarnation.lock().id.replace(id).is_some_and(|before| before != id)
+        let is_another = self.incarnation.lock().id.replace(id).is_some_and(|before| before != id);
+        self.another.fetch_or(is_another, Ordering::Relaxed);
+        is_another
+    }
+
+    /// Whether it is another topic than its logs were read from. A session may end before they have begun anew.
+    pub(super) fn is_another(&self) -> bool {
+        self.another.load(Ordering::Relaxed)
+    }
+
+    /// Its logs are read from the topic that it is now.
+    pub(super) fn is_read(&self) {
+        self.another.store(false, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn that_a_topic_is_another_is_known_until_its_logs_are_read_from_it() {
+        let (facts, [one, two]) = (Facts::default(), [1, 2].map(|byte| TopicId([byte; 16])));
+        assert!(!facts.has_id(one) && !facts.is_another());
+        assert!(facts.has_id(two));
+        // A session that comes after one which was cut off asks again.
+        assert!(!facts.has_id(two) && facts.is_another());
+        facts.is_read();
+        assert!(!facts.is_another());
     }
 }

@@ -12,9 +12,10 @@ use rdkafka::message::BorrowedMessage;
 use rdkafka::{Message as _, Offset, TopicPartitionList};
 
 use super::client::{self, ASK, Consumer};
-use super::offsets;
+use super::offsets::{self, Bounds};
 use super::record::Message;
 use super::topic_id::{self, TopicId};
+use super::topics;
 use crate::config;
 use crate::history::{End, Unreadable};
 use crate::hub::{Position, Segment, SegmentDraft};
@@ -64,6 +65,8 @@ impl Slots {
             slot.used = Instant::now();
             if slot.generation == slots.generation() {
                 slots.idle.lock().push(slot);
+            } else {
+                client::let_go(slot);
             }
             result
         };
@@ -136,12 +139,12 @@ impl Slot {
     ) -> Result<End, Unreadable> {
         let (partition, from) = (draft.partition(), draft.at().major);
         let place = |next| Place { topic: Arc::clone(topic), partition, next };
-        let mut stands = self.at.take().is_some_and(|at| at == place(from));
+        let stands = self.at.take().is_some_and(|at| at == place(from));
         tracing::debug!(topic = &**topic, partition, from, until, stands, "reading history");
         if !stands {
             self.seek(topic, partition, from)?;
         }
-        let mut last = Instant::now();
+        let (mut last, mut sure) = (Instant::now(), false);
         loop {
             match self.consumer.poll(POLL) {
                 Some(Ok(message)) if !is_of(&message, topic, partition, from) => {}
@@ -167,12 +170,18 @@ impl Slot {
                         }
                     }
                 }
-                // What a consumer fetched ahead tells where the end was then, which may be before `until`.
-                Some(Err(KafkaError::PartitionEOF(of))) if of == partition as i32 && stands => {
-                    stands = false;
+                // The end before which this was fetched may lie before `until`: it was ahead of its time, or of a leader
+                // that has yet to learn what the one before it had shown.
+                Some(Err(KafkaError::PartitionEOF(of))) if of == partition as i32 && !sure => {
+                    if self.bounds(topic, partitions)?.high.next(partition) < until {
+                        return Err(Unreadable(format!(
+                            "topic {topic} ends before {until} in partition {partition}"
+                        )));
+                    }
+                    sure = true;
                     self.seek(topic, partition, draft.at().major)?;
                 }
-                // There is nothing but holes up to `until`: it lies within what consumers may see.
+                // There is nothing but holes up to `until`.
                 Some(Err(KafkaError::PartitionEOF(of))) if of == partition as i32 => {
                     self.is_still(topic, id)?;
                     hand_over(draft.finish(until.into()));
@@ -182,7 +191,14 @@ impl Slot {
                 Some(Err(error)) if is_out_of_range(&error) => {
                     let end = self.out_of_range(topic, partition, partitions, draft.at().major)?;
                     self.is_still(topic, id)?;
+                    let at = draft.at();
+                    if at > draft.from() {
+                        hand_over(draft.finish(at));
+                    }
                     return Ok(end);
+                }
+                Some(Err(error)) if topics::is_unknown(&error) => {
+                    return Err(Unreadable(format!("reading the history of topic {topic} failed: {error}")));
                 }
                 Some(Err(KafkaError::PartitionEOF(_))) | None => {}
                 Some(Err(error)) => tracing::debug!(%error, "while reading history"),
@@ -195,25 +211,25 @@ impl Slot {
         }
     }
 
-    /// Those of some partitions whose first record was published at this time or later; `low` is where each begins.
-    pub(super) fn first_since(
+    /// When the first record of each of these partitions was published, where it has one that consumers may see; `low` is
+    /// where they begin.
+    pub(super) fn first_times(
         &mut self,
         topic: &Arc<str>,
-        time: SystemTime,
         low: &Position,
         mut partitions: Vec<u32>,
-    ) -> Result<Vec<u32>, Unreadable> {
+    ) -> Result<Vec<(u32, SystemTime)>, Unreadable> {
         self.at = None;
         self.assign(topic, partitions.iter().map(|&partition| (partition, low.next(partition))))?;
-        let (mut since, mut last) = (Vec::new(), Instant::now());
+        let (mut times, mut last) = (Vec::new(), Instant::now());
         while !partitions.is_empty() {
             let of = match self.consumer.poll(POLL) {
                 Some(Ok(message)) => {
                     let partition = message.partition() as u32;
                     let is_first = partitions.contains(&partition)
                         && is_of(&message, topic, partition, low.next(partition));
-                    if is_first && Message(&message).timestamp() >= Some(time) {
-                        since.push(partition);
+                    if is_first {
+                        times.extend(Message(&message).timestamp().map(|time| (partition, time)));
                     }
                     is_first.then_some(partition)
                 }
@@ -232,7 +248,9 @@ impl Slot {
                 return Err(Unreadable(format!("reading the first records of topic {topic} took too long")));
             }
         }
-        Ok(since)
+        // What follows is not wanted.
+        self.assign(topic, [])?;
+        Ok(times)
     }
 
     fn seek(&mut self, topic: &Arc<str>, partition: u32, from: u64) -> Result<(), Unreadable> {
@@ -255,6 +273,11 @@ impl Slot {
             .map_err(|error| Unreadable(format!("reading the history of topic {topic} failed: {error}")))
     }
 
+    fn bounds(&self, topic: &str, partitions: usize) -> Result<Bounds, Unreadable> {
+        let bounds = offsets::bounds(&self.consumer, topic, partitions, ASK);
+        bounds.map_err(|error| Unreadable(format!("asking for the ends of topic {topic} failed: {error}")))
+    }
+
     fn out_of_range(
         &self,
         topic: &str,
@@ -262,10 +285,7 @@ impl Slot {
         partitions: usize,
         from: u64,
     ) -> Result<End, Unreadable> {
-        let bounds = offsets::bounds(&self.consumer, topic, partitions, ASK);
-        let low = bounds
-            .map_err(|error| Unreadable(format!("asking for the ends of topic {topic} failed: {error}")))?
-            .low;
+        let low = self.bounds(topic, partitions)?.low;
         if low.next(partition) > from {
             return Ok(End::Trimmed(low.at(partition)));
         }

@@ -192,11 +192,12 @@ impl Topics {
     fn begin(&mut self, name: &Arc<str>, waiting: &mut Waiting) -> Result<(), KafkaError> {
         let partitions =
             count_partitions(&self.asker, name).inspect_err(|error| waiting.was_gone |= is_unknown(error))?;
-        waiting.was_gone |= self.identify(&[name])?.contains(name);
+        self.identify(&[name])?;
+        let facts = self.past.known.topic(name);
+        waiting.was_gone |= facts.is_another();
         let bounds = offsets::bounds(&self.asker, name, partitions, ASK)?;
         let new: Vec<_> =
             waiting.feeds.iter().filter(|feed| feed.log.position().is_none()).cloned().collect();
-        let facts = self.past.known.topic(name);
         // A topic loses no partition in its life.
         waiting.was_gone |= partitions < facts.partitions();
         if partitions > facts.partitions() {
@@ -355,6 +356,7 @@ impl Topics {
         let went_back = !bounds.high.covers_all(&topic.next);
         let recreated =
             recreated || went_back && self.identify(&[name]).is_ok_and(|others| !others.is_empty());
+        topic.facts.is_read();
         if recreated || went_back {
             topic.next = bounds.low.clone();
             if topic.facts.incarnation().id.is_none() || !recreated {
@@ -448,7 +450,8 @@ pub(super) fn count_partitions(asker: &Consumer, name: &str) -> Result<usize, Ka
     }
 }
 
-fn is_unknown(error: &KafkaError) -> bool {
+/// Whether the cluster does not know what was asked for.
+pub(super) fn is_unknown(error: &KafkaError) -> bool {
     use RDKafkaErrorCode::{UnknownPartition, UnknownTopic, UnknownTopicOrPartition};
     matches!(error.rdkafka_error_code(), Some(UnknownTopic | UnknownPartition | UnknownTopicOrPartition))
 }

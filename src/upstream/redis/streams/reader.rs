@@ -136,7 +136,9 @@ impl<T: Fn(News)> Reader<'_, T> {
     /// A stream that Redis refuses waits alone, and that is said once.
     fn refuse(&mut self, stream: &str, term: u64, why: Unanswered) -> Result<(), Broken> {
         let (wait, what) = match why {
-            Unanswered::Broken(broken) => return Err(broken),
+            Unanswered::Broken(broken) if self.place.way == Way::All => return Err(broken),
+            // Of another node perhaps, to which a slot is on its way. What is wrong with this one its own link shows.
+            Unanswered::Broken(broken) => (BUSY, format!("stream {stream} cannot be read now: {broken}")),
             Unanswered::Refused(error) => (REFUSED, format!("reading stream {stream} was refused: {error}")),
             Unanswered::Busy(cause) => (BUSY, format!("stream {stream} cannot be read now: {cause}")),
         };
