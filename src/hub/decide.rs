@@ -157,8 +157,11 @@ impl Asking<'_> {
             gaps.extend(gap);
             return Found::Here((gaps, begin));
         };
-        // What was trimmed since is found out while reading.
-        let lately = self.reader.came.checked_sub(LATELY).unwrap_or(self.reader.came);
+        // What was trimmed since is found out while reading. But whether this is the source that the reader has read is
+        // what it is asked for where ids do not tell.
+        let came = self.reader.came;
+        let lately = if self.view.codec.tells_incarnations() { came.checked_sub(LATELY) } else { None };
+        let lately = lately.unwrap_or(came);
         let answer = match known {
             Some(answer) => answer,
             None => here!(history.ask(&Question::Bounds, lately)),

@@ -200,6 +200,31 @@ async fn what_was_trimmed_or_goes_beyond_max_events_is_told_with_its_range() {
     assert_eq!(numbers(&mut stream, 2_899).await.0, all(101, 3_000), "its own entry is there");
 }
 
+/// What was answered to one who came while the stream was gone says nothing of the stream that came after it.
+#[tokio::test]
+async fn a_stream_made_anew_just_after_somebody_asked_is_told() {
+    let redis = Redis::start().await;
+    let ssegate = Ssegate::start(format!(
+        r#"
+upstreams: {{ cache: {{ redis: {{ url: "{}" }} }} }}
+routes: [ {{ path: "/rooms/{{room}}", from: {{ upstream: cache, stream: "room:{{room}}" }}, data: "{{field.n}}" }} ]
+"#,
+        redis.url()
+    ))
+    .await;
+    // Nobody reads it so far.
+    let ids = redis.xadd_numbers("room:a", 0..2).await;
+    redis.command::<u64>(cmd("DEL").arg("room:a")).await;
+    let mut early = EventSource::connect(ssegate.url("/rooms/a"), Options::http1().resume(&ids[0])).await;
+    assert_eq!(early.next_gap().await["reason"], "unknown_id");
+    early.next_named("stream.position").await;
+    redis.xadd_numbers("room:a", [2]).await;
+    assert_eq!(numbers(&mut early, 1).await.0, [2]);
+    let mut late = EventSource::connect(ssegate.url("/rooms/a"), Options::http1().resume(&ids[0])).await;
+    assert_eq!(late.next_gap().await["reason"], "recreated");
+    assert_eq!(numbers(&mut late, 1).await.0, [2]);
+}
+
 #[tokio::test]
 async fn deleted_entries_are_holes_and_no_gaps() {
     let redis = Redis::start().await;
