@@ -107,16 +107,12 @@ impl<R: Reader> Filling<'_, R> {
         bytes: usize,
         newest: &Arc<Mutex<Newest>>,
     ) -> Result<End, Unreadable> {
-        let (shelf, partition, end) = (Arc::clone(self.shelf), self.partition, self.end);
-        let (newest, mut left) = (Arc::clone(newest), shelf.stretch());
-        let draft = shelf.draft(partition, at);
-        let hand_over = move |segment: Segment| {
-            let to = segment.to;
-            left = left.saturating_sub(segment.size());
+        let newest = Arc::clone(newest);
+        let keep = move |segment| {
             newest.lock().put(segment, bytes);
-            (left > 0 && to < end).then(|| shelf.draft(partition, to))
+            true
         };
-        self.shelf.reader().read(draft, end, hand_over).await
+        self.shelf.read(self.partition, at, self.end, keep).await
     }
 }
 

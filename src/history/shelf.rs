@@ -86,13 +86,24 @@ impl<R: Reader> Shelf<R> {
         shelf
     }
 
-    /// How it is read.
-    pub fn reader(&self) -> &R {
-        &self.reader
+    /// Reads a stretch of a partition, and gives each segment to `keep`, which says whether to go on.
+    pub(super) async fn read(
+        self: &Arc<Self>,
+        partition: u32,
+        from: Offset,
+        until: Offset,
+        mut keep: impl FnMut(Segment) -> bool + Send + 'static,
+    ) -> Result<End, Unreadable> {
+        let (shelf, mut left) = (Arc::clone(self), self.stretch());
+        let hand_over = move |segment: Segment| {
+            let to = segment.to;
+            left = left.saturating_sub(segment.size());
+            (keep(segment) && left > 0 && to < until).then(|| shelf.draft(partition, to))
+        };
+        self.reader.read(self.draft(partition, from), until, hand_over).await
     }
 
-    /// A segment of its log, to be read.
-    pub(super) fn draft(&self, partition: u32, from: Offset) -> SegmentDraft {
+    fn draft(&self, partition: u32, from: Offset) -> SegmentDraft {
         SegmentDraft::new(&self.shape, &self.codec, self.keyed, &self.memory, partition, from)
     }
 
@@ -161,7 +172,7 @@ impl<R: Reader> Shelf<R> {
     /// Bytes that one read may bring: going elsewhere costs the upstream what was fetched ahead, and who wants what was
     /// read wants what follows. But readers go through all partitions side by side, and what is read too early has to go
     /// before it is looked at.
-    pub(super) fn stretch(&self) -> usize {
+    fn stretch(&self) -> usize {
         let partitions = self.state.lock().places.partitions();
         STRETCH.min(self.memory.limit() / 4 / partitions.max(4))
     }
@@ -182,15 +193,9 @@ struct Reading<'s, R: Reader> {
 
 impl<R: Reader> Reading<'_, R> {
     async fn read(self, from: Offset, until: Offset) -> Result<(), Unreadable> {
-        let (shelf, generation, partition) = (Arc::clone(self.shelf), self.generation, self.partition);
-        let mut left = shelf.stretch();
-        let hand_over = move |segment: Segment| {
-            let to = segment.to;
-            left = left.saturating_sub(segment.size());
-            let goes_on = shelf.put(generation, segment) && left > 0 && to < until;
-            goes_on.then(|| shelf.draft(partition, to))
-        };
-        let end = self.shelf.reader.read(self.shelf.draft(self.partition, from), until, hand_over).await?;
+        let (shelf, generation) = (Arc::clone(self.shelf), self.generation);
+        let keep = move |segment| shelf.put(generation, segment);
+        let end = self.shelf.read(self.partition, from, until, keep).await?;
         let mut state = self.shelf.state.lock();
         if let End::Trimmed(low) = end
             && state.generation == self.generation

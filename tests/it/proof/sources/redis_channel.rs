@@ -70,25 +70,7 @@ routes: [ {{ path: /all, from: {{ upstream: up, channel: {CHANNEL} }} }} ]
     }
 
     async fn suffer(&mut self, fault: Fault, _: &Mutex<RedisPen>, _: &Replicas) {
-        match fault {
-            Fault::BrokerKilled(down) => {
-                self.redis.kill();
-                sleep(down).await;
-                self.redis.restart().await;
-            }
-            Fault::BrokerStopped(pause) => {
-                self.redis.pause();
-                sleep(pause).await;
-                self.redis.resume();
-            }
-            Fault::LinkReset => self.link.cut_all(),
-            Fault::LinkSilent(pause) => {
-                self.link.pause();
-                sleep(pause).await;
-                self.link.resume();
-            }
-            other => panic!("{other:?} is not on the menu"),
-        }
+        suffer_at_redis(&mut self.redis, &self.link, fault).await;
     }
 
     async fn until_settled(&self) {
@@ -97,6 +79,29 @@ routes: [ {{ path: /all, from: {{ upstream: up, channel: {CHANNEL} }} }} ]
 
     async fn conclude(&mut self, pen: RedisPen) -> Published {
         Published::Timed(pen.sent)
+    }
+}
+
+/// What may happen to any Redis server, and to the link of the first replica to it.
+pub async fn suffer_at_redis(redis: &mut Redis, link: &Proxy, fault: Fault) {
+    match fault {
+        Fault::BrokerKilled(down) => {
+            redis.kill();
+            sleep(down).await;
+            redis.restart().await;
+        }
+        Fault::BrokerStopped(pause) => {
+            redis.pause();
+            sleep(pause).await;
+            redis.resume();
+        }
+        Fault::LinkReset => link.cut_all(),
+        Fault::LinkSilent(pause) => {
+            link.pause();
+            sleep(pause).await;
+            link.resume();
+        }
+        other => panic!("{other:?} is not on the menu"),
     }
 }
 

@@ -10,7 +10,7 @@ use redis::{Client, Pipeline, RedisResult, cmd};
 use tokio::sync::Mutex;
 use tokio::time::sleep;
 
-use super::redis_channel::connect;
+use super::redis_channel::{connect, suffer_at_redis};
 use crate::proof::faults::{Fault, Kind};
 use crate::proof::replicas::Replicas;
 use crate::proof::source::{Pen, Published, Source, View};
@@ -90,22 +90,6 @@ routes:
 
     async fn suffer(&mut self, fault: Fault, pen: &Mutex<StreamPen>, _: &Replicas) {
         match fault {
-            Fault::BrokerKilled(down) => {
-                self.redis.kill();
-                sleep(down).await;
-                self.redis.restart().await;
-            }
-            Fault::BrokerStopped(pause) => {
-                self.redis.pause();
-                sleep(pause).await;
-                self.redis.resume();
-            }
-            Fault::LinkReset => self.link.cut_all(),
-            Fault::LinkSilent(pause) => {
-                self.link.pause();
-                sleep(pause).await;
-                self.link.resume();
-            }
             Fault::Trimmed(part) => self.trim(part).await,
             Fault::TrimmedBehind => {
                 self.link.pause();
@@ -115,7 +99,7 @@ routes:
                 self.link.resume();
             }
             Fault::Recreated => self.recreate(pen).await,
-            other => panic!("{other:?} is not on the menu"),
+            other => suffer_at_redis(&mut self.redis, &self.link, other).await,
         }
     }
 
