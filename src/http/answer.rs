@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use super::Edge;
 use super::body::Body;
 use super::cors;
+use super::handover::Handover;
 use super::problem::Problem;
 use super::router::{Miss, Route};
 use super::stream::{self, EventStream};
@@ -30,12 +31,18 @@ pub struct Service {
     edge: Arc<Edge>,
     client: SocketAddr,
     asked: watch::Sender<bool>,
+    handover: Option<Arc<Handover>>,
 }
 
 impl Service {
     /// For a connection from `client`.
     pub fn new(edge: Arc<Edge>, client: SocketAddr) -> Self {
-        Self { edge, client, asked: watch::Sender::new(false) }
+        Self { edge, client, asked: watch::Sender::new(false), handover: None }
+    }
+
+    /// Hands streams over instead of giving them to hyper.
+    pub fn handing_over(self, handover: &Arc<Handover>) -> Self {
+        Self { handover: Some(Arc::clone(handover)), ..self }
     }
 
     /// Ends once the connection has had a request.
@@ -117,7 +124,11 @@ impl Future for Answer {
     fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
         let response = self.service.answer(&self.request);
         let is_head = self.request.method() == Method::HEAD;
-        Poll::Ready(Ok(if is_head { head_only(response) } else { response }))
+        let response = if is_head { head_only(response) } else { response };
+        Poll::Ready(Ok(match &self.service.handover {
+            Some(handover) => handover.keep(response, self.request.version()),
+            None => response,
+        }))
     }
 }
 

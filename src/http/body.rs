@@ -2,20 +2,27 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::Full;
 
+use super::handover::Handover;
 use super::stream::EventStream;
+
+/// A stream of events as its server holds it.
+pub type Events = Pin<Box<EventStream>>;
 
 /// The body of every response of this server.
 pub enum Body {
     /// Known in whole.
     Full(Full<Bytes>),
     /// Open until one side ends it.
-    Events(Pin<Box<EventStream>>),
+    Events(Events),
+    /// The same, which is taken out of hyper once the head is flushed.
+    Elsewhere(Arc<Handover>),
 }
 
 impl From<Bytes> for Body {
@@ -43,20 +50,24 @@ impl HttpBody for Body {
             Self::Events(stream) => {
                 stream.as_mut().poll_bytes(cx).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
             }
+            Self::Elsewhere(handover) => {
+                handover.head_is_written();
+                Poll::Pending
+            }
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Full(full) => full.is_end_stream(),
-            Self::Events(_) => false,
+            Self::Events(_) | Self::Elsewhere(_) => false,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Full(full) => full.size_hint(),
-            Self::Events(_) => SizeHint::default(),
+            Self::Events(_) | Self::Elsewhere(_) => SizeHint::default(),
         }
     }
 }

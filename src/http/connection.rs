@@ -1,10 +1,13 @@
 //! One connection: handshake, the choice between HTTP/1.1 and HTTP/2 by ALPN, and serving until either side
-//! ends it.
+//! ends it or, on HTTP/1.1, it has become a stream.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
+use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -12,73 +15,117 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::answer::Service as Answers;
+use super::direct::Direct;
+use super::handover::Flushes;
+use super::socket::Socket;
 use super::supervise::{StreamExecutor, Supervised};
+use super::tls_stream::TlsStream;
 use super::{Body, Edge, Problem, Terminator};
 
-/// Serves one accepted socket until it ends. `stop` asks it to end when its streams have.
+/// Serves one accepted socket until it ends, or has become a stream that goes on by itself. `stop` asks it to end when
+/// its streams have.
 pub async fn serve(
     socket: TcpStream,
     client: SocketAddr,
     terminator: Terminator,
     edge: Arc<Edge>,
     stop: watch::Receiver<bool>,
-) {
+) -> Option<Direct> {
+    let socket = match terminator.config() {
+        None => Socket::Plain(socket),
+        Some(config) => match timeout(HANDSHAKE, handshake(socket, config)).await {
+            Ok(Ok(stream)) => Socket::Tls(stream),
+            Ok(Err(error)) => {
+                edge.metrics.handshakes_failed.inc();
+                tracing::debug!(client = %client.ip(), %error, "no TLS handshake");
+                return None;
+            }
+            Err(_) => {
+                edge.metrics.handshakes_failed.inc();
+                tracing::debug!(client = %client.ip(), "the TLS handshake took too long");
+                return None;
+            }
+        },
+    };
     let service = Answers::new(Arc::clone(&edge), client);
-    let Some(acceptor) = terminator.acceptor() else {
-        let _open = Counted::new(&edge, "http/1.1");
-        return serve_http1(socket, service, stop).await;
-    };
-    let handshake = async {
-        if speaks_plain_http(&socket).await {
-            return refuse_plain_http(socket).await;
-        }
-        acceptor.accept_with(socket, |session| session.set_buffer_limit(Some(TLS_BUFFER))).await
-    };
-    let stream = match timeout(HANDSHAKE, handshake).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => {
-            edge.metrics.handshakes_failed.inc();
-            return tracing::debug!(client = %client.ip(), %error, "no TLS handshake");
-        }
-        Err(_) => {
-            edge.metrics.handshakes_failed.inc();
-            return tracing::debug!(client = %client.ip(), "the TLS handshake took too long");
-        }
-    };
-    if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+    if socket.is_h2() {
         let _open = Counted::new(&edge, "h2");
-        serve_http2(stream, service, stop).await;
+        serve_http2(socket, service, stop).await;
+        None
     } else {
-        let _open = Counted::new(&edge, "http/1.1");
-        serve_http1(stream, service, stop).await;
+        serve_until_stream(socket, service, Counted::new(&edge, "http/1.1"), stop).await
     }
 }
 
-/// Serves HTTP/1.1. The connection's task is what a stalled stream takes down.
+async fn handshake(socket: TcpStream, config: &Arc<ServerConfig>) -> io::Result<TlsStream> {
+    if speaks_plain_http(&socket).await {
+        return refuse_plain_http(socket).await;
+    }
+    TlsStream::accept(socket, Arc::clone(config)).await
+}
+
+/// Serves HTTP/1.1 until the connection ends or a response is a stream.
+async fn serve_until_stream(
+    socket: Socket,
+    service: Answers,
+    open: Counted,
+    stop: watch::Receiver<bool>,
+) -> Option<Direct> {
+    let (handover, slot) = (Arc::default(), Arc::default());
+    let socket = TokioIo::new(Flushes::new(socket, &handover));
+    let mut connection = http1_builder().serve_connection(socket, service.handing_over(&handover));
+    let mut told = pin!(Some(stopped(stop)));
+    let served = poll_fn(|cx| {
+        if told.as_mut().as_pin_mut().is_some_and(|told| told.poll(cx).is_ready()) {
+            told.set(None);
+            Pin::new(&mut connection).graceful_shutdown();
+        }
+        let ended = connection.poll_without_shutdown(cx);
+        match handover.take() {
+            Some(stream) => Poll::Ready(Ok(Some(stream))),
+            None => ended.map_ok(|()| None),
+        }
+    });
+    let served = Supervised::within(Arc::clone(&slot), served).await?.ok()?;
+    let mut socket = connection.into_parts().io.into_inner().io;
+    if let Some(stream) = served {
+        return Some(Direct::new(socket, stream, slot, open));
+    }
+    // The client may have gone before.
+    let _ = timeout(HANDSHAKE, socket.shutdown()).await;
+    None
+}
+
+/// Serves HTTP/1.1 to its end.
 pub async fn serve_http1<I, S>(io: I, service: S, stop: watch::Receiver<bool>)
 where
     I: AsyncRead + AsyncWrite + Unpin,
     S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
 {
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HANDSHAKE)
-        .max_buf_size(HTTP1_BUFFER)
-        .max_header_size(HEAD)
-        .serve_connection(TokioIo::new(io), service);
-    let mut connection = pin!(Supervised::new(connection));
+    let mut connection = pin!(http1_builder().serve_connection(TokioIo::new(io), service));
     tokio::select! {
         _ = &mut connection => return,
         () = stopped(stop) => {}
     }
-    connection.as_mut().inner_pin_mut().graceful_shutdown();
-    connection.await;
+    connection.as_mut().graceful_shutdown();
+    let _ = connection.await;
+}
+
+fn http1_builder() -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(HANDSHAKE)
+        .max_buf_size(HTTP1_BUFFER)
+        .max_header_size(HEAD);
+    builder
 }
 
 async fn serve_http2<I>(io: I, service: Answers, stop: watch::Receiver<bool>)
@@ -124,7 +171,7 @@ async fn speaks_plain_http(socket: &TcpStream) -> bool {
 }
 
 /// Tells someone who typed http:// what is wrong, as nginx does; then there is no handshake.
-async fn refuse_plain_http<T>(mut socket: TcpStream) -> std::io::Result<T> {
+async fn refuse_plain_http<T>(mut socket: TcpStream) -> io::Result<T> {
     let (status, text) = Problem::PlainHttp.text();
     let answer = format!(
         "HTTP/1.1 {status}\r\ncontent-type: application/problem+json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{text}",
@@ -134,11 +181,11 @@ async fn refuse_plain_http<T>(mut socket: TcpStream) -> std::io::Result<T> {
     socket.shutdown().await?;
     // Closing with unread input would reset the connection before the answer is read.
     tokio::io::copy(&mut socket, &mut tokio::io::sink()).await?;
-    Err(std::io::Error::other("plain HTTP on a TLS port"))
+    Err(io::Error::other("plain HTTP on a TLS port"))
 }
 
 /// Counts a connection while it is open.
-struct Counted(prometheus_client::metrics::gauge::Gauge);
+pub struct Counted(prometheus_client::metrics::gauge::Gauge);
 
 impl Counted {
     fn new(edge: &Edge, protocol: &'static str) -> Self {
@@ -156,8 +203,6 @@ impl Drop for Counted {
 
 /// For the TLS handshake, and again for a request's head.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// Bytes that rustls may hold for a client that does not read.
-const TLS_BUFFER: usize = 32 * 1024;
 /// Bytes of a request's head, in either protocol; longer ones are answered with 431.
 const HEAD: usize = HTTP1_BUFFER;
 /// Bytes that hyper may hold of an HTTP/1.1 connection: of a head that comes in, or for a client that does not

@@ -10,9 +10,10 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::task::{JoinSet, yield_now};
+use tokio::task::{JoinError, JoinSet, yield_now};
 
 use super::connection::{self, stopped};
+use super::direct::Direct;
 use super::{Edge, Terminator};
 
 /// A bound address that is not served yet.
@@ -68,15 +69,18 @@ fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-/// Accepts and serves connections until `stop` changes, then waits for those that are open.
+/// Accepts and serves connections until `stop` changes, then waits for those that are open. A connection that has become
+/// a stream goes on as a task of its own, which is a fraction of the size.
 pub async fn serve(bound: Bound, terminator: Terminator, edge: Arc<Edge>, stop: watch::Receiver<bool>) {
     let mut connections = JoinSet::new();
+    let mut streams = JoinSet::new();
     let mut told = pin!(stopped(stop.clone()));
     loop {
         tokio::select! {
             biased;
             () = &mut told => break,
-            Some(_) = connections.join_next() => {}
+            Some(served) = connections.join_next() => go_on(&mut streams, served),
+            Some(_) = streams.join_next() => {}
             (socket, client) = bound.accept() => {
                 edge.metrics.accepted.inc();
                 configure(&socket, edge.write_stall);
@@ -89,7 +93,17 @@ pub async fn serve(bound: Bound, terminator: Terminator, edge: Arc<Edge>, stop: 
         }
     }
     drop(bound);
-    while connections.join_next().await.is_some() {}
+    while let Some(served) = connections.join_next().await {
+        go_on(&mut streams, served);
+    }
+    while streams.join_next().await.is_some() {}
+}
+
+/// Serves what has become of a connection, if it is a stream.
+fn go_on(streams: &mut JoinSet<Option<()>>, served: Result<Option<Direct>, JoinError>) {
+    if let Ok(Some(stream)) = served {
+        streams.spawn(stream.supervised());
+    }
 }
 
 /// A connection that broke before it was accepted is no reason to wait; anything else is a lack of something.

@@ -1,22 +1,27 @@
 //! The public side: from an accepted socket to a stream of events.
 //!
-//! Reading order: `listen` accepts, `tls` and `connection` make HTTP of it, `answer` finds the
+//! Reading order: `listen` accepts, `tls`, `tls_stream`, `socket` and `connection` make HTTP of it, `answer` finds the
 //! `router`'s route and makes a response (`cors`, `problem`), `stream` is its body while it is open and `outgoing`
-//! what that has still to send, `turns` lets those that catch up do so a few at a time, and `streams` and `supervise`
-//! end it from outside, since hyper does not poll the body of a client that stops reading.
+//! what that has still to send. On HTTP/1.1 `handover` takes it out of hyper and `direct` serves it. `turns` lets those
+//! that catch up do so a few at a time, and `streams` and `supervise` end one from outside, since nobody polls a stream
+//! whose client stops reading.
 
 mod answer;
 mod body;
 mod connection;
 mod cors;
+mod direct;
+mod handover;
 mod listen;
 mod outgoing;
 mod problem;
 mod router;
+mod socket;
 mod stream;
 mod streams;
 mod supervise;
 mod tls;
+mod tls_stream;
 mod turns;
 
 pub use body::Body;

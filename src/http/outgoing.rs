@@ -4,8 +4,11 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-/// Bytes handed over at a time; what a stalled client can hold of a large event.
-pub const FRAME: usize = 16 * 1024;
+use super::tls_stream::RECORD;
+
+/// Bytes handed over at a time; what a stalled client can hold of a large event. With what HTTP/1.1 puts around them
+/// they make one TLS record.
+pub const FRAME: usize = RECORD - 16;
 
 /// Pieces below this size are copied, and sent together: each that is handed over costs far more than a copy, and one
 /// that waits keeps alive the whole block of which it is a part.

@@ -46,12 +46,12 @@ pin_project! {
 impl<F> Supervised<F> {
     /// Runs `inner` with a slot of its own.
     pub fn new(inner: F) -> Self {
-        Self { inner, slot: Arc::default() }
+        Self::within(Arc::default(), inner)
     }
 
-    /// The future within.
-    pub fn inner_pin_mut(self: Pin<&mut Self>) -> Pin<&mut F> {
-        self.project().inner
+    /// Runs `inner` with this slot, which one at a time may have.
+    pub fn within(slot: Arc<Slot>, inner: F) -> Self {
+        Self { inner, slot }
     }
 }
 

@@ -7,7 +7,6 @@ use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use tokio_rustls::TlsAcceptor;
 
 use crate::config::Tls;
 
@@ -16,7 +15,7 @@ const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
 /// Plain or TLS; `None` inside is plain.
 #[derive(Clone)]
-pub struct Terminator(Option<TlsAcceptor>);
+pub struct Terminator(Option<Arc<ServerConfig>>);
 
 impl Terminator {
     /// The terminator that `server.tls` asks for. A self-signed certificate is made for `localhost` and the
@@ -39,11 +38,11 @@ impl Terminator {
         config.ticketer = aws_lc_rs::Ticketer::new()?;
         // A client that comes back needs one ticket, not a choice of them.
         config.send_tls13_tickets = 1;
-        Ok(Self(Some(TlsAcceptor::from(Arc::new(config)))))
+        Ok(Self(Some(Arc::new(config))))
     }
 
-    /// What accepts TLS; `None` where connections are plain.
-    pub fn acceptor(&self) -> Option<&TlsAcceptor> {
+    /// How TLS is spoken; `None` where connections are plain.
+    pub fn config(&self) -> Option<&Arc<ServerConfig>> {
         self.0.as_ref()
     }
 }
