@@ -107,7 +107,7 @@ impl hyper::service::Service<Request<Incoming>> for Service {
 
     fn call(&self, request: Request<Incoming>) -> Answer {
         self.asked.send_if_modified(|asked| !std::mem::replace(asked, true));
-        Answer { service: self.clone(), request }
+        Answer { service: self.clone(), request: Box::new(request) }
     }
 }
 
@@ -115,7 +115,8 @@ impl hyper::service::Service<Request<Incoming>> for Service {
 /// polls this in the task that will serve the stream, and it is that task's [`Slot`] that the stream needs.
 pub struct Answer {
     service: Service,
-    request: Request<Incoming>,
+    /// Boxed, as hyper keeps the room for it as long as the stream is open.
+    request: Box<Request<Incoming>>,
 }
 
 impl Future for Answer {
