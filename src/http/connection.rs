@@ -41,7 +41,7 @@ pub async fn serve(
     let socket = match terminator.config() {
         None => Socket::Plain(socket),
         Some(config) => match timeout(HANDSHAKE, handshake(socket, config)).await {
-            Ok(Ok(stream)) => Socket::Tls(stream),
+            Ok(Ok(stream)) => Socket::Tls(stream.into()),
             Ok(Err(error)) => {
                 edge.metrics.handshakes_failed.inc();
                 tracing::debug!(client = %client.ip(), %error, "no TLS handshake");

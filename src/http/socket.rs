@@ -14,7 +14,7 @@ pub enum Socket {
     /// Behind another TLS terminator.
     Plain(TcpStream),
     /// With TLS.
-    Tls(TlsStream),
+    Tls(Box<TlsStream>),
 }
 
 impl Socket {

@@ -8,6 +8,7 @@ mod command_line;
 mod contract;
 mod cors;
 mod demo;
+mod direct;
 mod drain;
 mod hostile;
 mod kafka;
