@@ -34,7 +34,7 @@ impl Raw {
         }
     }
 
-    async fn to_end(&mut self) -> &str {
+    async fn rest(&mut self) -> &str {
         within("the end", self.socket.read_to_string(&mut self.text)).await.unwrap();
         &self.text
     }
@@ -68,10 +68,10 @@ async fn a_stream_is_chunked_for_http_1_1_and_ends_with_its_connection_for_http_
     new.until("data: last\n").await;
     old.until("data: last\n").await;
     assert!(ssegate.terminate().await.success());
-    let (head, body) = new.to_end().await.split_once("\r\n\r\n").unwrap();
+    let (head, body) = new.rest().await.split_once("\r\n\r\n").unwrap();
     assert!(head.contains("transfer-encoding: chunked") && head.contains("connection: close"), "{head}");
     let body = chunks(body);
-    let (head, old) = old.to_end().await.split_once("\r\n\r\n").unwrap();
+    let (head, old) = old.rest().await.split_once("\r\n\r\n").unwrap();
     assert!(!head.contains("transfer-encoding"), "{head}");
     // But for the times to come back, which are drawn.
     let lines = |body: &str| {
@@ -109,7 +109,7 @@ async fn what_a_client_says_after_its_request_is_not_listened_to_until_it_leaves
     ssegate.publish("e", "hello").await;
     client.until("data: hello\n").await;
     client.socket.shutdown().await.unwrap();
-    client.to_end().await;
+    client.rest().await;
     let gone = async || match ssegate.metrics().await.sum("ssegate_subscribers", &[]) {
         0.0 => Ok(()),
         open => Err(open),
