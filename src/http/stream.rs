@@ -63,7 +63,7 @@ impl EventStream {
             if self.outgoing.fills_a_frame() || self.ended {
                 return Poll::Ready(self.take());
             }
-            if self.registered.control.ending(cx).is_some() {
+            if self.registered.control.ending().is_some() {
                 self.as_mut().finish();
                 continue;
             }

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
-use futures_util::task::AtomicWaker;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -79,21 +78,19 @@ pub struct Control {
     /// not asked to follow up yet; 0 while the body waits for events.
     handed: AtomicU64,
     ending: AtomicU8,
-    body: AtomicWaker,
     task: Arc<Slot>,
 }
 
 impl Control {
-    /// Why the stream is to end, if it is. Wakes the body's task when that changes.
-    pub fn ending(&self, cx: &std::task::Context<'_>) -> Option<End> {
-        self.body.register(cx.waker());
+    /// Why the stream is to end, if it is. Its task is woken when that changes.
+    pub fn ending(&self) -> Option<End> {
         End::from_u8(self.ending.load(Ordering::Acquire))
     }
 
     /// The stream is to end; the first reason counts.
     pub fn end(&self, why: End) {
         let _ = self.ending.compare_exchange(0, why as u8, Ordering::AcqRel, Ordering::Acquire);
-        self.body.wake();
+        self.task.wake();
     }
 
     /// The stream ends now, without a word: its task is dropped, which on HTTP/2 resets this stream alone.
@@ -142,7 +139,6 @@ impl Streams {
             bytes: AtomicU64::new(0),
             handed: AtomicU64::new(0),
             ending: AtomicU8::new(0),
-            body: AtomicWaker::new(),
             task,
         });
         let id = self.next.fetch_add(1, Ordering::Relaxed);

@@ -30,6 +30,11 @@ impl Slot {
     /// Has the task dropped.
     pub fn kill(&self) {
         self.killed.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    /// Has the task polled, which will see what was written before.
+    pub fn wake(&self) {
         self.waker.wake();
     }
 }
