@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 
 use crate::args::Options;
-use crate::server::child::Child;
 use crate::client::unix_nanos;
-use crate::sse::{LANE, payload};
+use crate::server::child::Child;
 use crate::server::start::free_address;
+use crate::sse::{LANE, payload};
 use crate::wire::{Record, Wire, partition_of};
 
 /// A broker, ended when dropped if it was started here.

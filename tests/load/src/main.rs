@@ -44,6 +44,9 @@ fn main() -> anyhow::Result<()> {
     let mut report = Report::new(&args.options);
     // What was measured before something failed is not lost.
     let outcome = scenario::run(&args, &mut report);
+    if let Err(error) = &outcome {
+        report.note(format!("{error:#}"));
+    }
     print!("{}", report.markdown());
     if let Some(path) = &args.options.json {
         std::fs::write(path, report.json())?;

@@ -49,7 +49,12 @@ pub fn start(options: &Options, folder: &str) -> anyhow::Result<Started> {
     })?;
     wait_for(&mut server, public)?;
     wait_for(&mut server, api)?;
-    Ok(Started { children: vec![server], public, path: centrifugo_path, road: Road::Centrifugo { addr: api } })
+    Ok(Started {
+        children: vec![server],
+        public,
+        path: centrifugo_path,
+        road: Road::Centrifugo { addr: api },
+    })
 }
 
 /// What it is built of.

@@ -24,11 +24,8 @@ pub fn program(options: &Options) -> String {
 /// Where it does not start.
 pub fn start(options: &Options, need: Need, folder: &str) -> anyhow::Result<Started> {
     let (public, publisher) = (free_address()?, free_address()?);
-    let mut arguments = vec![
-        program(options),
-        format!("--listen={public}"),
-        format!("--publish={publisher}"),
-    ];
+    let mut arguments =
+        vec![program(options), format!("--listen={public}"), format!("--publish={publisher}")];
     if need == Need::Return {
         arguments.push(format!("--history={folder}/history.db"));
     }

@@ -47,7 +47,9 @@ impl Peer {
     pub fn lacks(self, need: Need) -> Option<&'static str> {
         match (self, need) {
             (Self::Pushpin, Need::Http2) => Some("Pushpin speaks no HTTP/2"),
-            (Self::Pushpin, Need::Return) => Some("Pushpin leaves what was missed to the application behind it"),
+            (Self::Pushpin, Need::Return) => {
+                Some("Pushpin leaves what was missed to the application behind it")
+            }
             (Self::Centrifugo, Need::Return) => Some("Centrifugo's SSE knows no Last-Event-ID"),
             _ => None,
         }

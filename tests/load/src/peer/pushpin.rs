@@ -62,7 +62,12 @@ pub fn start(options: &Options, folder: &str) -> anyhow::Result<Started> {
     wait_for(&mut condure, public)?;
     wait_for(&mut handler, road)?;
     let children = vec![condure, zurl, proxy, handler];
-    Ok(Started { children, public, path: |channel| format!("/{channel}"), road: Road::Pushpin { addr: road } })
+    Ok(Started {
+        children,
+        public,
+        path: |channel| format!("/{channel}"),
+        road: Road::Pushpin { addr: road },
+    })
 }
 
 fn zurl(folder: &str) -> String {
@@ -80,7 +85,7 @@ timeout=600
     )
 }
 
-/// Its own settings, but that it may send more than 2,500 events a second.
+/// Its own settings, but without a limit of events a second: any that is set makes them wait for seconds.
 fn pushpin(folder: &str, road: SocketAddr) -> String {
     format!(
         "[global]
@@ -99,8 +104,8 @@ push_in_sub_specs=ipc://{folder}/publish-sub
 command_spec=ipc://{folder}/command
 push_in_http_addr=127.0.0.1
 push_in_http_port=0
-message_rate=100000000
-message_hwm=100000000
+message_rate=0
+message_hwm=1000000
 "
     )
 }

@@ -69,7 +69,8 @@ impl Road {
             .into_bytes(),
             Self::Mercure { addr } => {
                 let form = format!("topic={channel}&data={}", percent(payload));
-                let headers = format!("content-type: application/x-www-form-urlencoded\r\n{MERCURE_TOKEN}\r\n");
+                let headers =
+                    format!("content-type: application/x-www-form-urlencoded\r\n{MERCURE_TOKEN}\r\n");
                 post(addr, "/.well-known/mercure", &headers, &form)
             }
             Self::Centrifugo { addr } => {
@@ -125,7 +126,8 @@ pub fn http_answer(bytes: &[u8]) -> anyhow::Result<Option<usize>> {
 
 fn post(addr: &SocketAddr, path: &str, headers: &str, body: &str) -> Vec<u8> {
     let length = body.len();
-    format!("POST {path} HTTP/1.1\r\nhost: {addr}\r\n{headers}content-length: {length}\r\n\r\n{body}").into_bytes()
+    format!("POST {path} HTTP/1.1\r\nhost: {addr}\r\n{headers}content-length: {length}\r\n\r\n{body}")
+        .into_bytes()
 }
 
 /// For a form (URL Standard, section 5.2), as far as our payloads go.
@@ -165,10 +167,7 @@ mod tests {
     #[test]
     fn an_item_of_pushpin_is_a_tnetstring() {
         let item = String::from_utf8(pushpin_item("load", "{}")).expect("it is text");
-        assert_eq!(
-            item,
-            "79:7:channel,4:load,7:formats,48:11:http-stream,29:7:content,10:data: {}\n\n,}}}"
-        );
+        assert_eq!(item, "79:7:channel,4:load,7:formats,48:11:http-stream,29:7:content,10:data: {}\n\n,}}}");
     }
 
     #[test]

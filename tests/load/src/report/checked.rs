@@ -46,13 +46,12 @@ impl Checked {
             (*disordered, "disordered"),
             (ended, "connections ended"),
         ];
-        let wrong: Vec<_> = wrong.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
+        let wrong: Vec<_> = wrong
+            .iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, what)| format!("{count} {what}"))
+            .collect();
         format!("{delivered} | {}", if wrong.is_empty() { "none".to_owned() } else { wrong.join(", ") })
-    }
-
-    /// Whether everything came, once and in order.
-    pub fn is_whole(&self) -> bool {
-        self.lost == 0 && self.repeated == 0 && self.disordered == 0 && self.ended.is_empty()
     }
 }
 

@@ -36,10 +36,18 @@ impl Report {
         self.rows.push(row);
     }
 
-    /// Adds a note, and shows it.
+    /// Adds a note, once, and shows it.
     pub fn note(&mut self, note: String) {
-        eprintln!("! {note}");
-        self.notes.push(note);
+        if !self.notes.contains(&note) {
+            eprintln!("! {note}");
+            self.notes.push(note);
+        }
+    }
+
+    /// Takes over what another process has measured.
+    pub fn absorb(&mut self, other: Self) {
+        self.rows.extend(other.rows);
+        other.notes.into_iter().for_each(|note| self.note(note));
     }
 
     /// The figure of a row as a share of what nchan needs for the same.

@@ -13,7 +13,9 @@ use crate::scenario::return_storm::Return;
 use crate::scenario::slow::Slow;
 use crate::scenario::streams::Streams;
 use crate::scenario::workers::Workers;
-use crate::scenario::{connect, delay, fanout, herd, idle, keyed, replay, return_storm, slow, streams, workers};
+use crate::scenario::{
+    connect, delay, fanout, herd, idle, keyed, replay, return_storm, slow, streams, workers,
+};
 
 /// One measurement.
 #[derive(Debug, Clone, Serialize, Deserialize)]

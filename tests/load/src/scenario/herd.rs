@@ -21,10 +21,10 @@ use crate::report::noise::Noise;
 use crate::scenario::filled::Filled;
 use crate::scenario::history::PATIENCE;
 use crate::scenario::{LOOK, MIB, SETTLE, note};
-use crate::sse::{Place, Subscriber, Trail};
 use crate::server::ssegate::{PATH, Serving};
-use crate::tally::Seen;
 use crate::server::usage::{Processes, Watch};
+use crate::sse::{Place, Subscriber, Trail};
+use crate::tally::Seen;
 
 /// The return of many clients.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -16,9 +16,9 @@ use crate::report::noise::Noise;
 use crate::scenario::history::PATIENCE;
 use crate::scenario::{GRACE, LOOK, MIB, SETTLE, note};
 use crate::server::scratch::Scratch;
-use crate::sse::Subscriber;
 use crate::server::ssegate::Serving;
 use crate::server::usage::{Processes, Watch};
+use crate::sse::Subscriber;
 
 /// Streams of one key each.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -73,7 +73,9 @@ pub fn run(options: &Options) -> anyhow::Result<Keyed> {
     let began = Instant::now();
     let pid = serving.server.pid();
     let mut fleet = Fleet::new(Dial::new(serving.public, "/", options)?)?;
-    let all = (0..keys).map(|number| Subscriber::of(number, format!("/k/{}", key_name(number)))).collect::<Vec<_>>();
+    let all = (0..keys)
+        .map(|number| Subscriber::of(number, format!("/k/{}", key_name(number))))
+        .collect::<Vec<_>>();
     let mut all = all.into_iter();
     fleet.open_for(all.by_ref().take(streams / 2).collect(), options.concurrency)?;
     thread::sleep(SETTLE);

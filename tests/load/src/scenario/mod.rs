@@ -40,7 +40,9 @@ pub fn run(args: &Args, report: &mut Report) -> anyhow::Result<()> {
             }
             Command::Streams => streams::run_each(options, report)?,
             Command::Connect => {
-                each(options, Need::Live, report, |start| Ok(Row::Connect(connect::run(options, start()?)?)))?;
+                each(options, Need::Live, report, |start| {
+                    Ok(Row::Connect(connect::run(options, start()?)?))
+                })?;
             }
             Command::Return => each(options, Need::Return, report, |start| {
                 Ok(Row::Return(return_storm::run(options, start()?)?))
@@ -63,7 +65,8 @@ pub fn run(args: &Args, report: &mut Report) -> anyhow::Result<()> {
 /// Starts a server; as often as asked.
 pub type Start<'a> = &'a dyn Fn() -> anyhow::Result<Target>;
 
-/// Does something with our server, in each way that it is fed, and with each peer that can do it.
+/// Does something with our server, in each way that it is fed, and with each peer that can do it. One that fails is
+/// noted, and keeps nobody else from being measured.
 ///
 /// # Errors
 /// Where one cannot do its work.
@@ -87,18 +90,27 @@ pub fn each_with(
     report: &mut Report,
     run: impl Fn(Start<'_>) -> anyhow::Result<Row>,
 ) -> anyhow::Result<()> {
+    let mut failed = Ok(());
+    let mut take = |name: &str, report: &mut Report, row: anyhow::Result<Row>| match row {
+        Ok(row) => report.add(row),
+        Err(error) => {
+            let error = error.context(name.to_owned());
+            report.note(format!("{error:#}"));
+            failed = Err(error);
+        }
+    };
     if options.server.is_some() || options.url.is_some() || options.peer.is_empty() {
         for &via in &options.via {
-            report.add(run(&|| Target::new(options, via, linger))?);
+            take("ssegate", report, run(&|| Target::new(options, via, linger)));
         }
     }
     for &peer in &options.peer {
         match peer.lacks(need) {
             Some(why) => report.note(why.to_owned()),
-            None => report.add(run(&|| Target::peer(options, peer, need))?),
+            None => take(peer.name(), report, run(&|| Target::peer(options, peer, need))),
         }
     }
-    Ok(())
+    failed
 }
 
 /// Says what is going on, since a run takes a while.

@@ -14,10 +14,10 @@ use crate::report::noise::Noise;
 use crate::scenario::replay::Replay;
 use crate::scenario::{LOOK, SETTLE, note};
 use crate::server::scratch::Scratch;
-use crate::sse::Subscriber;
 use crate::server::ssegate::{PATH, Serving};
 use crate::server::start::CHANNEL;
 use crate::server::usage::Watch;
+use crate::sse::Subscriber;
 
 /// Runs it.
 ///
@@ -45,7 +45,8 @@ routes:
     let id = before.into_iter().next().context("no client")?.id;
     let road = Road::Post { addr: serving.admin, path: "/publish/{}".to_owned() };
     let rate = events.min(1_000_000) as u32;
-    let publisher = Publisher::start(road, Pace { rate, first: 0, events, feeds: 1, payload: options.payload });
+    let publisher =
+        Publisher::start(road, Pace { rate, first: 0, events, feeds: 1, payload: options.payload });
     while !publisher.is_over() {
         std::thread::sleep(LOOK);
     }

@@ -62,7 +62,8 @@ pub fn run(options: &Options, target: Target) -> anyhow::Result<Slow> {
     let before = target.processes.memory()?;
     let watch = Watch::begin(target.processes.clone(), &options.server_core)?;
     let stalled = fleet.stall(clients / 10);
-    let ports: HashSet<_> = stalled.iter().filter_map(|socket| Some(socket.local_addr().ok()?.port())).collect();
+    let ports: HashSet<_> =
+        stalled.iter().filter_map(|socket| Some(socket.local_addr().ok()?.port())).collect();
     let (mut process, mut kernel, mut now) = (0, 0, Held::default());
     while watch.elapsed() < phase && !publisher.is_over() {
         fleet.read_until(LOOK, |_| false)?;

@@ -134,7 +134,7 @@ const CHECKING: usize = 4;
 const OFFERED: u32 = 1_000_000;
 
 /// How far the publisher may be ahead.
-const AHEAD: u64 = 1_000;
+const AHEAD: u64 = 2_000;
 
 /// Between two reads of those that do not check.
 const TURN: Duration = Duration::from_millis(20);

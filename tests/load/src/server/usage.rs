@@ -22,6 +22,11 @@ impl FromIterator<u32> for Processes {
 }
 
 impl Processes {
+    /// The numbers of those that were started by the first of them, or by those in turn.
+    pub fn started(&self) -> Vec<u32> {
+        self.pids().split_off(self.0.len())
+    }
+
     /// The number of each.
     fn pids(&self) -> Vec<u32> {
         let mut pids = self.0.clone();
