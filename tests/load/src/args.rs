@@ -10,7 +10,7 @@ use crate::publish::Pace;
 
 /// Holds many SSE clients against a server on this machine and reports what that costs it.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(version, args_override_self = true)]
 pub struct Args {
     /// What to do.
     #[command(subcommand)]

@@ -227,6 +227,13 @@ const STEPS: &[Step] = &[
         Beside::Nchan,
         60,
     ),
+    step(
+        "sparse-http2",
+        "sparse --h2 --streams-per-connection 100 --via redis",
+        "--clients 500 --seconds 3",
+        Beside::All,
+        120,
+    ),
     step("return", "return", "--clients 500", Beside::All, 150),
     step("slow", "slow", "--clients 50 --seconds 3", Beside::All, 150),
     step("delay", "delay", "--clients 50 --seconds 4", Beside::Nobody, 60),
@@ -243,3 +250,21 @@ const STEPS: &[Step] = &[
         180,
     ),
 ];
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::args::Args;
+
+    #[test]
+    fn the_tool_knows_what_each_step_asks_for() {
+        for step in STEPS {
+            for options in [step.full.to_owned(), format!("{} {}", step.full, step.quick)] {
+                let arguments = ["ssegate-load"].into_iter().chain(options.split_whitespace());
+                Args::try_parse_from(arguments).unwrap_or_else(|error| panic!("{}: {error}", step.name));
+            }
+        }
+    }
+}

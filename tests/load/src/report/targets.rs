@@ -111,10 +111,7 @@ fn stream(report: &Report) -> Option<f64> {
 fn handshake(report: &Report, certificate: &str) -> Option<f64> {
     let ours = |row: &&Row| match row {
         Row::Connect(row) => {
-            row.server == OURS
-                && row.certificate == certificate
-                && row.offered == OFFERED
-                && !row.is_resumed()
+            row.server == OURS && row.certificate == certificate && row.offered == OFFERED && !row.resuming
         }
         _ => false,
     };
@@ -128,7 +125,7 @@ fn resumed(report: &Report, certificate: &str) -> Option<f64> {
                 if row.server == OURS
                     && row.certificate == certificate
                     && row.offered == OFFERED
-                    && row.is_resumed() == resumed =>
+                    && row.resuming == resumed =>
             {
                 Some(row.cpu_us_per_connect)
             }

@@ -23,6 +23,8 @@ pub struct Connect {
     /// What clients offered, and what came of it.
     pub offered: String,
     pub key_exchange: String,
+    /// Whether clients asked for it; and with how many it came about.
+    pub resuming: bool,
     pub connects: usize,
     pub resumed: usize,
     pub per_second: f64,
@@ -60,6 +62,7 @@ pub fn run(options: &Options, target: Target) -> anyhow::Result<Connect> {
         },
         offered: format!("{:?}", options.kx),
         key_exchange: cycled.key_exchange,
+        resuming: options.resume,
         connects: cycled.connects,
         resumed: cycled.resumed,
         per_second: cycled.connects as f64 / took.as_secs_f64(),
@@ -81,13 +84,8 @@ pub const HEAD: &str = "| connect | certificate | offered, agreed on | connectio
 impl Connect {
     /// What it did, whoever did it.
     pub fn work(&self) -> String {
-        let Self { protocol, certificate, offered, .. } = self;
-        format!("{protocol} {certificate} {offered} {}", if self.is_resumed() { "resumed" } else { "full" })
-    }
-
-    /// Whether sessions were resumed.
-    pub fn is_resumed(&self) -> bool {
-        self.resumed * 2 > self.connects
+        let Self { protocol, certificate, offered, resuming, .. } = self;
+        format!("{protocol} {certificate} {offered} {resuming}")
     }
 
     /// Its line of the table.

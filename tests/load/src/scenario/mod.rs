@@ -105,7 +105,8 @@ pub fn each_with(
         }
     }
     for &peer in &options.peer {
-        match peer.lacks(need) {
+        let http2 = options.h2.then(|| peer.lacks(Need::Http2)).flatten();
+        match peer.lacks(need).or(http2) {
             Some(why) => report.note(why.to_owned()),
             None => take(peer.name(), report, run(&|| Target::peer(options, peer, need))),
         }

@@ -2,7 +2,7 @@
 //! and what the others notice.
 
 use std::collections::HashSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -28,7 +28,8 @@ pub struct Slow {
     pub stalled: usize,
     /// Of them, how many the server ended.
     pub cut: usize,
-    /// For each, at its peak: of the server's memory, what it grew by, and of the kernel's, at the server's end.
+    /// For each, at its peak: of the server's memory, what it grew by beyond its peak before, and of the kernel's, at
+    /// the server's end.
     pub process_kib: f64,
     pub kernel_kib: f64,
     pub before_mib: f64,
@@ -54,12 +55,15 @@ pub fn run(options: &Options, target: Target) -> anyhow::Result<Slow> {
     fleet.read_until(SETTLE, |_| false)?;
     let pace = Pace { rate, first: 0, events: u64::MAX, feeds: 1, payload: options.payload };
     let publisher = Publisher::start(target.road()?, pace);
-    // Long enough for what a server keeps of events to have its size.
-    fleet.read_until(phase, |_| publisher.is_over())?;
+    // Long enough for what a server keeps of events to have its size; its memory goes up and down even so.
+    let (began, mut before) = (Instant::now(), 0);
+    while began.elapsed() < phase && !publisher.is_over() {
+        fleet.read_until(LOOK, |_| false)?;
+        before = before.max(target.processes.memory()?.pss);
+    }
     let quiet = quantiles(&fleet.tally.latency);
     fleet.tally.begin();
 
-    let before = target.processes.memory()?;
     let watch = Watch::begin(target.processes.clone(), &options.server_core)?;
     let stalled = fleet.stall(clients / 10);
     let ports: HashSet<_> =
@@ -68,14 +72,14 @@ pub fn run(options: &Options, target: Target) -> anyhow::Result<Slow> {
     while watch.elapsed() < phase && !publisher.is_over() {
         fleet.read_until(LOOK, |_| false)?;
         now = held(target.dial.addr, &ports)?;
-        process = process.max(target.processes.memory()?.pss.saturating_sub(before.pss));
+        process = process.max(target.processes.memory()?.pss.saturating_sub(before));
         kernel = kernel.max(now.bytes);
     }
     let (spent, meanwhile) = (watch.end()?, quantiles(&fleet.tally.latency));
     let published = publisher.end()?;
     let mut left = u64::MAX;
-    let grace = Watch::begin(target.processes.clone(), &options.server_core)?;
-    while left > 0 && grace.elapsed() < GRACE {
+    let began = Instant::now();
+    while left > 0 && began.elapsed() < GRACE {
         fleet.read_until(LOOK, |_| false)?;
         left = fleet.missing(published.events);
     }
@@ -90,8 +94,8 @@ pub fn run(options: &Options, target: Target) -> anyhow::Result<Slow> {
         cut: stalled.len() - now.open,
         process_kib: each(process),
         kernel_kib: each(kernel),
-        before_mib: before.pss as f64 / MIB,
-        peak_mib: (before.pss + process) as f64 / MIB,
+        before_mib: before as f64 / MIB,
+        peak_mib: (before + process) as f64 / MIB,
         quiet_ms: quiet,
         meanwhile_ms: meanwhile,
         checked: Checked::of(&fleet.tally, left),
