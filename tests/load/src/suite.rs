@@ -200,7 +200,7 @@ const STEPS: &[Step] = &[
         90,
     ),
     step("rooms", "rooms --via redis,push", "--clients 500 --rate 500 --seconds 3", Beside::All, 150),
-    step("idle", "idle --rounds 2", "--clients 500 --rounds 1 --seconds 2", Beside::All, 240),
+    step("idle", "idle --rounds 1 --seconds 10", "--clients 500 --seconds 2", Beside::All, 240),
     step("streams", "streams", "--clients 1000", Beside::All, 120),
     step("connect-full", "connect --concurrency 8", "--connects 300", Beside::All, 60),
     step("connect-resumed", "connect --resume --concurrency 8", "--connects 300", Beside::All, 60),
