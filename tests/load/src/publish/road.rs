@@ -167,7 +167,7 @@ mod tests {
     #[test]
     fn an_item_of_pushpin_is_a_tnetstring() {
         let item = String::from_utf8(pushpin_item("load", "{}")).expect("it is text");
-        assert_eq!(item, "79:7:channel,4:load,7:formats,48:11:http-stream,29:7:content,10:data: {}\n\n,}}}");
+        assert_eq!(item, "74:7:channel,4:load,7:formats,43:11:http-stream,24:7:content,10:data: {}\n\n,}}}");
     }
 
     #[test]
