@@ -251,5 +251,6 @@ impl Fleet {
 /// The longest wait for a socket.
 const TURN: Duration = Duration::from_millis(20);
 
-/// How long nothing may happen while connections are opened.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// How long nothing may happen while connections are opened. A server may do thousands of handshakes before it answers
+/// the first request.
+const PATIENCE: Duration = Duration::from_secs(60);
