@@ -4,7 +4,7 @@
 # check, test and demo share cargo's dev profile (its optimization is set in Cargo.toml), so that
 # librdkafka, OpenSSL and aws-lc, about ten minutes of work, are built once for all three.
 
-.PHONY: help demo test soak check build clean
+.PHONY: help demo test soak check build bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,12 @@ check: ## format, lints, docs, licences and bans, scripts, systemd files: what C
 build: ## build the optimized binary, target/release/ssegate
 	@scripts/need.sh build
 	cargo build --locked --release
+
+bench: ## measure ssegate beside other servers, half an hour: make bench BENCH=--quick for a few minutes
+	@scripts/need.sh bench
+	cargo build --locked --release
+	cargo build --locked --release $(LOAD) --target-dir target
+	target/release/ssegate-load suite $(BENCH) --server target/release/ssegate --peer nchan,pushpin,mercure,centrifugo
 
 clean: ## remove everything that was built, the tools in target/ included
 	rm -rf target tests/load/target

@@ -3,6 +3,8 @@
 #
 #   scripts/need.sh build   Rust, a C and C++ compiler, make, perl: librdkafka, OpenSSL and aws-lc
 #   scripts/need.sh test    those, Redis, Java and Maven (they bring Apache Kafka), two browsers
+#   scripts/need.sh bench   those of build, Redis, Java and Maven, and the servers to compare with: nginx with nchan,
+#                           Pushpin, and, where Go is, Mercure and Centrifugo, which it builds into target/peers
 #   scripts/need.sh check   those of build, rustfmt, clippy, cargo-deny, systemd-analyze, shellcheck
 #
 # Packages come from apt, with sudo where one is not root; each command is shown before it runs.
@@ -11,11 +13,12 @@ set -eu
 cd "$(dirname "$0")/.."
 
 cargo_deny=0.20.2
+centrifugo=v6.9.1
 
 main() {
     case "${1-}" in
-    build | test | check) ;;
-    *) fail "usage: scripts/need.sh build|test|check" ;;
+    build | test | check | bench) ;;
+    *) fail "usage: scripts/need.sh build|test|check|bench" ;;
     esac
     need_rust
     find_missing "$1"
@@ -27,6 +30,9 @@ main() {
     if [ "$1" = check ]; then
         need_rust_tools
         need_cargo_deny
+    elif [ "$1" = bench ]; then
+        need_kafka
+        need_go_peers
     fi
 }
 
@@ -47,6 +53,17 @@ find_missing() {
         need "Firefox" "has firefox-esr" firefox-esr firefox firefox
         need "certutil" "has certutil" libnss3-tools nss-tools nss
         need "curl" "has curl" curl curl curl
+        ;;
+    bench)
+        need "redis-server" "has redis-server" redis-server redis redis
+        need "Java 17 or newer" has_java default-jre-headless java-latest-openjdk-headless openjdk
+        need "Maven" "has mvn" maven maven maven
+        need "nginx" "has nginx" nginx nginx nginx
+        need "nchan" "exists /usr/lib/nginx/modules/ngx_nchan_module.so" libnginx-mod-nchan "" ""
+        need "Pushpin" "has pushpin-handler" pushpin "" ""
+        need "openssl" "has openssl" openssl openssl openssl
+        need "ss" "has ss" iproute2 iproute ""
+        need "taskset and setpriv" "has setpriv" util-linux util-linux ""
         ;;
     check)
         need "systemd-analyze" "has systemd-analyze" systemd systemd ""
@@ -71,6 +88,10 @@ add() {
 
 has() {
     command -v "$1" >/dev/null
+}
+
+exists() {
+    [ -e "$1" ]
 }
 
 # Debian's perl-base has the command, but not the modules that OpenSSL's Configure loads.
@@ -135,6 +156,31 @@ need_cargo_deny() {
     echo "+ cargo install cargo-deny --version $cargo_deny --root target/tools"
     CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
         cargo install cargo-deny --quiet --locked --version "$cargo_deny" --root target/tools
+}
+
+# The jars of Apache Kafka, where and as the tests look for them.
+need_kafka() {
+    cmp -s tests/kafka/pom.xml target/kafka/pom.xml && [ -s target/kafka/cp.txt ] && return
+    mkdir -p target/kafka
+    echo "+ mvn dependency:build-classpath"
+    mvn -B -q -f tests/kafka/pom.xml dependency:build-classpath -DincludeScope=runtime \
+        -Dmdep.outputFile="$PWD/target/kafka/cp.txt"
+    cp tests/kafka/pom.xml target/kafka/pom.xml
+}
+
+# Go is the developer's own, as Rust is: without it the benchmark leaves these two out, and says so.
+need_go_peers() {
+    if ! has go; then
+        echo "Go is not here: Mercure and Centrifugo are left out. To have them, install Go 1.26 or newer."
+        return
+    fi
+    peers=$PWD/target/peers
+    # Nothing is built twice: Go keeps what it has built.
+    (cd tests/load/peers/mercure && go build -o "$peers/mercure" .) || echo "Mercure is left out."
+    if [ ! -x "$peers/centrifugo" ]; then
+        echo "+ go install github.com/centrifugal/centrifugo/v6@$centrifugo"
+        GOBIN=$peers go install "github.com/centrifugal/centrifugo/v6@$centrifugo" || echo "Centrifugo is left out."
+    fi
 }
 
 fail() {

@@ -1,13 +1,16 @@
 //! The command line.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use anyhow::Context as _;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+
+use crate::publish::Pace;
 
 /// Holds many SSE clients against a server on this machine and reports what that costs it.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(version, args_override_self = true)]
 pub struct Args {
     /// What to do.
     #[command(subcommand)]
@@ -24,10 +27,23 @@ pub enum Command {
     Sparse,
     /// Few clients, many events: 200 clients, 1,000 events/s, 15 s, linger 20 ms.
     Dense,
-    /// Clients without events: 5,000 of them, memory and CPU for each.
+    /// Many feeds: 2,000 rooms of 5 clients each, 2,000 events/s over all of them, 15 s.
+    Rooms,
+    /// Clients without events: 15,000 of them, memory and CPU for each.
     Idle,
+    /// Memory of one more stream on an HTTP/2 connection: 150 connections with 1 stream each, then with 100.
+    Streams,
     /// Handshake, request and first byte, 2,000 times.
     Connect,
+    /// 5,000 clients lose their connections and come back at once, each with the id it read last, while 10 events/s
+    /// go on.
+    Return,
+    /// Of 200 clients at 1,000 events/s every tenth stops reading: what that holds, and what the others notice.
+    Slow,
+    /// From a record's sending to Kafka to 200 clients, 1,000 records/s, beside a plain consumer of the same records.
+    Delay,
+    /// All that 1 core, and then 2 cores, can send to 200 clients.
+    Workers,
     /// The least that sparse and dense can cost: one thread, one send() of a shared buffer a plain socket.
     Floor,
     /// Clients that come back within what memory holds: 20 of them, 200,000 events each, of a push route.
@@ -35,14 +51,14 @@ pub enum Command {
     /// A client that reads a topic of Kafka from its first record, beyond memory, through one fetch slot: 1,000,000
     /// events.
     History,
-    /// The return of many: 1,000 clients with an id each, all over the 10,000 records of a topic, beyond memory, at
-    /// once, while 50 others are live.
+    /// The return of many to Kafka: 1,000 clients with an id each, all over the 10,000 records of a topic, beyond
+    /// memory, at once, while 50 others are live.
     Herd,
     /// A topic of which each stream sees one key: 100,000 keys, 5,000 records/s, 30 s; then the server is killed and
     /// all come back. For HTTP/2 with --h2 --streams-per-connection 100.
     Keyed,
-    /// All of the first five.
-    All,
+    /// Everything that ssegate is to reach, peers beside it, in one run that ends by itself.
+    Suite(Suite),
     /// The floor's own server; started by the tool.
     #[command(hide = true)]
     FloorServe(Plan),
@@ -66,13 +82,31 @@ pub struct Plan {
     /// Bytes of an event's payload.
     #[arg(long)]
     pub payload: usize,
+    /// Channels that clients and events are spread over.
+    #[arg(long, default_value_t = 1)]
+    pub feeds: u64,
 }
 
 impl Plan {
-    /// Events that are published in all.
-    pub fn events(&self) -> u64 {
-        u64::from(self.rate) * u64::from(self.seconds)
+    /// What is published.
+    pub fn pace(&self) -> Pace {
+        let events = u64::from(self.rate) * u64::from(self.seconds);
+        Pace { rate: self.rate, first: 0, events, feeds: self.feeds, payload: self.payload }
     }
+}
+
+/// How the suite is run.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct Suite {
+    /// Every scenario, but small: to see that all of it works, not for figures.
+    #[arg(long)]
+    pub quick: bool,
+    /// Where table.md, figures.json and bench.svg go.
+    #[arg(long, value_name = "DIR", default_value = "target/bench")]
+    pub out: PathBuf,
+    /// Only steps whose names contain one of these.
+    #[arg(long, value_delimiter = ',', value_name = "NAME")]
+    pub only: Vec<String>,
 }
 
 /// How to do it.
@@ -85,9 +119,12 @@ pub struct Options {
     /// A server that runs already, on this machine: its stream, as https://HOST:PORT/PATH or http://…
     #[arg(long, global = true, value_name = "URL")]
     pub url: Option<String>,
-    /// Also measures another server the same way, right after ours.
-    #[arg(long, global = true, value_enum)]
-    pub peer: Option<Peer>,
+    /// Also measures other servers the same way, right after ours; several with commas.
+    #[arg(long, global = true, value_enum, value_delimiter = ',')]
+    pub peer: Vec<Peer>,
+    /// Where the peers are that are built from their Go modules; scripts/need.sh bench leaves them there.
+    #[arg(long, global = true, value_name = "DIR", default_value = "target/peers")]
+    pub peers_dir: PathBuf,
     /// With --url: the server's process, to read its CPU time and memory.
     #[arg(long, global = true)]
     pub pid: Option<u32>,
@@ -115,7 +152,7 @@ pub struct Options {
     /// Reads of history that the server does at a time (replay.concurrency).
     #[arg(long, global = true, default_value_t = 1)]
     pub slots: u32,
-    /// A Redis that runs already, in place of one started for the run; its channel is "load".
+    /// A Redis that runs already, in place of one started for the run.
     #[arg(long, global = true, value_name = "HOST:PORT")]
     pub redis: Option<SocketAddr>,
     /// Clients held at a time, in place of the scenario's number.
@@ -148,6 +185,9 @@ pub struct Options {
     /// Key exchange that clients offer; hybrid is X25519MLKEM768, which today's browsers prefer.
     #[arg(long, global = true, value_enum, default_value_t = KeyExchange::Hybrid)]
     pub kx: KeyExchange,
+    /// Key of the servers' certificates.
+    #[arg(long, global = true, value_enum, default_value_t = Cert::Ecdsa)]
+    pub cert: Cert,
     /// Resume TLS sessions in the connect scenario; then at most 8 handshakes are under way.
     #[arg(long, global = true)]
     pub resume: bool,
@@ -160,9 +200,9 @@ pub struct Options {
     /// With --h2: how many of the clients share a connection.
     #[arg(long, global = true, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=250))]
     pub streams_per_connection: u16,
-    /// The core that the server gets.
-    #[arg(long, global = true, default_value_t = 0)]
-    pub server_core: usize,
+    /// The cores that the server gets; several with commas.
+    #[arg(long, global = true, value_delimiter = ',', default_value = "0")]
+    pub server_core: Vec<usize>,
     /// The core that clients, publisher and Redis share.
     #[arg(long, global = true, default_value_t = 1)]
     pub load_core: usize,
@@ -175,14 +215,22 @@ pub struct Options {
 }
 
 impl Options {
-    /// The core that the server is kept on.
-    pub fn server_core(&self) -> Option<usize> {
-        (!self.no_pin).then_some(self.server_core)
+    /// The cores that the server is kept on; none for all.
+    pub fn server_cores(&self) -> &[usize] {
+        if self.no_pin { &[] } else { &self.server_core }
     }
 
-    /// The core that everything else is kept on.
-    pub fn load_core(&self) -> Option<usize> {
-        (!self.no_pin).then_some(self.load_core)
+    /// The core that everything else is kept on; none for all.
+    pub fn load_cores(&self) -> &[usize] {
+        if self.no_pin { &[] } else { std::slice::from_ref(&self.load_core) }
+    }
+
+    /// The ssegate binary.
+    ///
+    /// # Errors
+    /// Where none is named.
+    pub fn server(&self) -> anyhow::Result<&Path> {
+        self.server.as_deref().context("name a server: --server target/release/ssegate")
     }
 }
 
@@ -200,6 +248,21 @@ pub enum Via {
 pub enum Peer {
     /// nginx with nchan: Debian's packages nginx and libnginx-mod-nchan.
     Nchan,
+    /// Pushpin: Debian's package pushpin.
+    Pushpin,
+    /// Mercure: its Go module, served by a small main.
+    Mercure,
+    /// Centrifugo: its Go module.
+    Centrifugo,
+}
+
+/// The key of a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Cert {
+    /// ECDSA on P-256.
+    Ecdsa,
+    /// RSA of 2048 bits.
+    Rsa,
 }
 
 /// What clients offer for the key exchange.

@@ -76,6 +76,7 @@ impl Client {
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
             Err(error) => return Err(error.into()),
         };
+        tally.bytes += read as u64;
         let (now, mut bytes) = (unix_nanos(), &buffer[..read]);
         let Some(tls) = &mut self.tls else {
             self.wire.feed(bytes, &mut self.subscribers, now, tally)?;

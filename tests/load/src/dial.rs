@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
-use rustls::crypto::aws_lc_rs::kx_group::{X25519, X25519MLKEM768};
+use rustls::crypto::aws_lc_rs::kx_group::{SECP256R1, X25519, X25519MLKEM768};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
@@ -82,9 +82,10 @@ impl Dial {
 
 fn tls(options: &Options) -> anyhow::Result<ClientConfig> {
     let mut provider = aws_lc_rs::default_provider();
+    // The last is what browsers offer to those that know nothing newer.
     provider.kx_groups = match options.kx {
-        KeyExchange::Hybrid => vec![X25519MLKEM768, X25519],
-        KeyExchange::X25519 => vec![X25519],
+        KeyExchange::Hybrid => vec![X25519MLKEM768, X25519, SECP256R1],
+        KeyExchange::X25519 => vec![X25519, SECP256R1],
     };
     // First, as in browsers.
     provider.cipher_suites.sort_by_key(|suite| *suite != TLS13_AES_128_GCM_SHA256);

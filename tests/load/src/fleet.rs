@@ -1,6 +1,7 @@
 //! Many clients on one thread: an epoll loop, one read a turn for each socket that has something.
 
 use std::mem::MaybeUninit;
+use std::net::TcpStream;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,7 @@ use rustix::event::{Timespec, epoll};
 
 use crate::client::Client;
 use crate::dial::Dial;
+use crate::kafka::share;
 use crate::sse::Subscriber;
 use crate::tally::Tally;
 
@@ -146,9 +148,35 @@ impl Fleet {
         (self.joined, self.open) = (0, 0);
     }
 
+    /// Has so many of the clients stop reading, every so-manieth of all. They are not counted from now on; dropped, they
+    /// close their connections.
+    pub fn stall(&mut self, count: usize) -> Vec<TcpStream> {
+        let step = (self.clients.len() / count.max(1)).max(1);
+        let places = (0..self.clients.len()).step_by(step).take(count);
+        places.filter_map(|place| self.take(place)).collect()
+    }
+
+    /// The connections of all clients but the first few, to be read by others, who see no events in them.
+    pub fn split_off(&mut self, keep: usize) -> Vec<TcpStream> {
+        (keep..self.clients.len()).filter_map(|place| self.take(place)).collect()
+    }
+
+    fn take(&mut self, place: usize) -> Option<TcpStream> {
+        let client = self.clients[place].take()?;
+        let _ = epoll::delete(&self.epoll, &client.socket);
+        self.open -= 1;
+        self.joined -= usize::from(client.joined());
+        Some(client.socket)
+    }
+
     /// How many of the numbers below `end` the clients have missed, all together.
     pub fn missing(&self, end: u64) -> u64 {
         self.subscribers().map(|subscriber| subscriber.missing(&[end])).sum()
+    }
+
+    /// The same of events that go to so many feeds in turn, of which each client reads one.
+    pub fn missing_of(&self, events: u64, feeds: u64) -> u64 {
+        self.subscribers().map(|one| one.missing(&[share(events, one.feed, feeds)])).sum()
     }
 
     /// Every client that there is or was.
@@ -223,5 +251,6 @@ impl Fleet {
 /// The longest wait for a socket.
 const TURN: Duration = Duration::from_millis(20);
 
-/// How long nothing may happen while connections are opened.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// How long nothing may happen while connections are opened. A server may do thousands of handshakes before it answers
+/// the first request.
+const PATIENCE: Duration = Duration::from_secs(60);

@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 
 use crate::args::Options;
-use crate::child::Child;
 use crate::client::unix_nanos;
+use crate::server::child::Child;
+use crate::server::start::free_address;
 use crate::sse::{LANE, payload};
-use crate::ssegate::free_address;
 use crate::wire::{Record, Wire, partition_of};
 
 /// A broker, ended when dropped if it was started here.
@@ -46,7 +46,7 @@ impl Kafka {
             .copied()
             .chain(["-cp", classpath.trim(), "kafka.Kafka", &settings])
             .collect();
-        let mut server = Child::start(&arguments, options.load_core(), |command| {
+        let mut server = Child::start(&arguments, options.load_cores(), |command| {
             command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log)
         })?;
         let deadline = Instant::now() + START;

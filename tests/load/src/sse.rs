@@ -10,6 +10,8 @@ use crate::tally::{Fresh, Seen, Tally};
 pub struct Subscriber {
     /// What it asks for, where that is not what all do.
     pub path: Option<Box<str>>,
+    /// The number of the feed that it reads, where there are several.
+    pub feed: u64,
     /// The id of the last event that came whole; sent along when it connects.
     pub id: Vec<u8>,
     /// What it has seen, in each lane.
@@ -55,15 +57,17 @@ enum Event {
 
 /// What a payload of ours says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stamp {
-    seq: u64,
-    at: u64,
+pub struct Stamp {
+    /// Its number.
+    pub seq: u64,
+    /// When it was sent, in nanoseconds since the epoch.
+    pub at: u64,
 }
 
 impl Subscriber {
-    /// One that asks for this.
-    pub fn of(path: String) -> Self {
-        Self { path: Some(path.into()), ..Self::default() }
+    /// One that asks for this, the feed with this number.
+    pub fn of(feed: u64, path: String) -> Self {
+        Self { path: Some(path.into()), feed, ..Self::default() }
     }
 
     /// One that has seen this, and goes on after the event with this id.
@@ -73,7 +77,7 @@ impl Subscriber {
 
     /// The same client, about to connect again.
     pub fn again(self) -> Self {
-        Self { path: self.path, ..Self::after((self.id, self.seen)) }
+        Self { path: self.path, feed: self.feed, ..Self::after((self.id, self.seen)) }
     }
 
     /// How many of the numbers below `ends`, one for each lane, it has not seen.
@@ -143,10 +147,10 @@ impl Subscriber {
             self.seen.resize_with(lane + 1, Seen::default);
         }
         match self.seen[lane].note(stamp.seq % LANE) {
-            Fresh::InOrder => tally.arrived(stamp.at, now),
+            Fresh::InOrder => tally.arrived(stamp.seq, stamp.at, now),
             Fresh::Late => {
                 tally.disordered += 1;
-                tally.arrived(stamp.at, now);
+                tally.arrived(stamp.seq, stamp.at, now);
             }
             Fresh::Repeated => tally.repeated += 1,
         }
@@ -160,8 +164,11 @@ impl Subscriber {
 }
 
 impl Stamp {
-    fn read(data: &[u8]) -> Option<Self> {
-        let rest = data.strip_prefix(br#"{"seq":"#)?;
+    /// Finds it in a payload.
+    pub fn read(data: &[u8]) -> Option<Self> {
+        // Some servers wrap a payload in JSON of their own.
+        let begin = memmem::find(data, SEQ)?;
+        let rest = &data[begin + SEQ.len()..];
         let (seq, rest) = number(rest)?;
         let (at, _) = number(rest.strip_prefix(br#","at":"#)?)?;
         Some(Self { seq, at })
@@ -181,6 +188,8 @@ fn number(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let value = bytes[..end].iter().fold(0u64, |value, digit| value * 10 + u64::from(digit - b'0'));
     (end > 0).then_some((value, &bytes[end..]))
 }
+
+const SEQ: &[u8] = br#"{"seq":"#;
 
 /// Numbers of one lane, which have an order: those of one partition, say. Lane 1 begins with this number.
 pub const LANE: u64 = 1 << 40;

@@ -9,6 +9,8 @@ use hdrhistogram::Histogram;
 pub struct Tally {
     /// Numbered events that came for the first time.
     pub delivered: u64,
+    /// Bytes that were read off the sockets.
+    pub bytes: u64,
     /// Numbered events that came again.
     pub repeated: u64,
     /// Numbered events that came after a later one.
@@ -23,6 +25,8 @@ pub struct Tally {
     pub ended: BTreeMap<String, u64>,
     /// From publishing to arrival, in microseconds.
     pub latency: Histogram<u64>,
+    /// The number of each event and when it arrived, if that is to be kept.
+    pub arrivals: Option<Vec<(u64, u64)>>,
 }
 
 impl Tally {
@@ -31,6 +35,7 @@ impl Tally {
         let latency = Histogram::new_with_bounds(1, 120_000_000, 3).expect("the bounds are valid");
         Self {
             delivered: 0,
+            bytes: 0,
             repeated: 0,
             disordered: 0,
             foreign: 0,
@@ -38,12 +43,23 @@ impl Tally {
             announced: 0,
             ended: BTreeMap::new(),
             latency,
+            arrivals: None,
         }
     }
 
+    /// Counts deliveries and their latency anew: what came before was for warming up.
+    pub fn begin(&mut self) {
+        (self.delivered, self.bytes) = (0, 0);
+        self.latency.reset();
+        self.arrivals.iter_mut().for_each(Vec::clear);
+    }
+
     /// An event that was published at `at` arrived at `now`, both in nanoseconds since the epoch.
-    pub fn arrived(&mut self, at: u64, now: u64) {
+    pub fn arrived(&mut self, seq: u64, at: u64, now: u64) {
         self.delivered += 1;
+        if let Some(arrivals) = &mut self.arrivals {
+            arrivals.push((seq, now));
+        }
         self.latency.saturating_record(now.saturating_sub(at) / 1_000);
     }
 

@@ -2,17 +2,16 @@
 
 use std::time::Duration;
 
-use anyhow::Context as _;
-
 use crate::args::Options;
 use crate::dial::Dial;
 use crate::fleet::Fleet;
-use crate::kafka::{Kafka, share};
-use crate::report::{Checked, Noise, Replay};
+use crate::kafka::share;
+use crate::report::checked::Checked;
+use crate::report::noise::Noise;
+use crate::scenario::filled::Filled;
+use crate::scenario::replay::Replay;
 use crate::scenario::{MIB, SETTLE, note};
-use crate::scratch::Scratch;
-use crate::ssegate::{PATH, Serving};
-use crate::usage::Watch;
+use crate::server::usage::Watch;
 
 /// Runs it.
 ///
@@ -22,19 +21,14 @@ pub fn run(options: &Options) -> anyhow::Result<Replay> {
     let (clients, events) = (options.clients.unwrap_or(1), options.events.unwrap_or(1_000_000));
     let partitions = options.partitions.unwrap_or(1);
     note(&format!("history: {clients} clients, {events} events each, {partitions} partitions"));
-    let server = options.server.as_deref().context("name a server: --server")?;
-    let scratch = Scratch::new()?;
-    let kafka = Kafka::start(options, scratch.path()?)?;
-    let mut topic = kafka.topic(partitions, None, options.payload)?;
-    topic.fill(events)?;
-    let rest = configuration(options, &kafka, &topic.name);
-    let serving = Serving::start(server, options, scratch.path()?, &rest)?;
+    let filled = Filled::new(options, partitions, events)?;
+    let (kafka, serving) = (&filled.kafka, filled.serve(options)?);
     std::thread::sleep(SETTLE);
 
     let pid = serving.server.pid();
     let mut fleet = Fleet::new(Dial::new(serving.public, "/all", options)?)?;
     let expected = clients as u64 * events;
-    let (before, watch) = (kafka.read_by(pid)?, Watch::begin(pid, options.server_core)?);
+    let (before, watch) = (kafka.read_by(pid)?, Watch::begin(pid, &options.server_core)?);
     fleet.open(clients, clients)?;
     fleet.read_until(PATIENCE, |tally| tally.delivered >= expected)?;
     let spent = watch.end()?;
@@ -51,28 +45,9 @@ pub fn run(options: &Options) -> anyhow::Result<Replay> {
         per_second: fleet.tally.delivered as f64 / seconds,
         per_cpu_second: fleet.tally.delivered as f64 / spent.cpu.as_secs_f64(),
         read_mib: kafka.read_by(pid)?.saturating_sub(before) as f64 / MIB,
-        range_mib: topic.bytes as f64 / MIB,
+        range_mib: filled.topic.bytes as f64 / MIB,
         noise: Noise::of(&spent),
     })
-}
-
-/// A topic with hardly any of it in memory: clients without an id begin at its end, or at its first record on `/all`.
-pub fn configuration(options: &Options, kafka: &Kafka, topic: &str) -> String {
-    let route = |path: &str, start: &str| {
-        format!("  - {{ path: {path}, from: {{ upstream: source, topic: {topic}, start: {start} }} }}\n")
-    };
-    format!(
-        "upstreams: {{ source: {{ kafka: {{ brokers: [\"{}\"] }} }} }}
-defaults:
-  history: {{ events: 10 }}
-  replay: {{ max_events: 1000000000, timeout: 10m, concurrency: {} }}
-routes:
-{}{}",
-        kafka.addr,
-        options.slots,
-        route(PATH, "latest"),
-        route("/all", "earliest")
-    )
 }
 
 /// How long it may take.

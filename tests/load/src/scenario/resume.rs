@@ -4,16 +4,20 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-use crate::args::{Options, Plan};
+use crate::args::Options;
 use crate::dial::Dial;
 use crate::fleet::Fleet;
-use crate::publish::Road;
-use crate::report::{Checked, Noise, Replay};
-use crate::scenario::{SETTLE, note};
-use crate::scratch::Scratch;
+use crate::publish::road::Road;
+use crate::publish::{Pace, Publisher};
+use crate::report::checked::Checked;
+use crate::report::noise::Noise;
+use crate::scenario::replay::Replay;
+use crate::scenario::{LOOK, SETTLE, note};
+use crate::server::scratch::Scratch;
+use crate::server::ssegate::{PATH, Serving};
+use crate::server::start::CHANNEL;
+use crate::server::usage::Watch;
 use crate::sse::Subscriber;
-use crate::ssegate::{CHANNEL, PATH, Serving};
-use crate::usage::Watch;
 
 /// Runs it.
 ///
@@ -22,7 +26,6 @@ use crate::usage::Watch;
 pub fn run(options: &Options) -> anyhow::Result<Replay> {
     let (clients, events) = (options.clients.unwrap_or(20), options.events.unwrap_or(200_000));
     note(&format!("resume: {clients} clients, {events} events each"));
-    let server = options.server.as_deref().context("name a server: --server")?;
     let scratch = Scratch::new()?;
     let rest = format!(
         "limits: {{ memory: 4GiB }}
@@ -34,26 +37,26 @@ routes:
     replay: {{ max_events: {events} }}
 "
     );
-    let serving = Serving::start(server, options, scratch.path()?, &rest)?;
+    let serving = Serving::start(options, scratch.path()?, &rest)?;
     let dial = Dial::new(serving.public, PATH, options)?;
     let mut first = Fleet::new(dial.clone())?;
     first.open(1, 1)?;
     let (_, before) = first.into_subscribers();
     let id = before.into_iter().next().context("no client")?.id;
-    let road = Road::Post { addr: serving.admin, path: format!("/publish/{CHANNEL}") };
-    road.publish(&Plan {
-        clients,
-        rate: events.min(1_000_000) as u32,
-        seconds: 1,
-        linger: 0,
-        payload: options.payload,
-    })?;
+    let road = Road::Post { addr: serving.admin, path: "/publish/{}".to_owned() };
+    let rate = events.min(1_000_000) as u32;
+    let publisher =
+        Publisher::start(road, Pace { rate, first: 0, events, feeds: 1, payload: options.payload });
+    while !publisher.is_over() {
+        std::thread::sleep(LOOK);
+    }
+    publisher.end()?;
     std::thread::sleep(SETTLE);
 
     let mut fleet = Fleet::new(dial)?;
     let back = (0..clients).map(|_| Subscriber::after((id.clone(), Vec::new()))).collect();
     let expected = clients as u64 * events;
-    let watch = Watch::begin(serving.server.pid(), options.server_core)?;
+    let watch = Watch::begin(serving.server.pid(), &options.server_core)?;
     fleet.open_for(back, clients)?;
     fleet.read_until(PATIENCE, |tally| tally.delivered >= expected)?;
     let spent = watch.end()?;

@@ -5,20 +5,53 @@ use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
 
 use crate::args::Options;
 use crate::dial::Dial;
 use crate::fleet::Fleet;
-use crate::herd::quantiles;
-use crate::history::PATIENCE;
-use crate::kafka::{Kafka, key_name, share};
-use crate::report::{Back, Checked, Keyed, Noise};
-use crate::scenario::{MIB, SETTLE, note};
-use crate::scratch::Scratch;
+use crate::kafka::{Kafka, key_name};
+use crate::report::checked::{Checked, millis, quantiles};
+use crate::report::noise::Noise;
+use crate::scenario::history::PATIENCE;
+use crate::scenario::{GRACE, LOOK, MIB, SETTLE, note};
+use crate::server::scratch::Scratch;
+use crate::server::ssegate::Serving;
+use crate::server::usage::{Processes, Watch};
 use crate::sse::Subscriber;
-use crate::ssegate::Serving;
-use crate::usage::{Memory, Watch};
+
+/// Streams of one key each.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Keyed {
+    pub protocol: String,
+    pub streams: usize,
+    pub partitions: u32,
+    pub rate: u32,
+    pub opened_in_s: f64,
+    /// Of the second half of the streams, before anything was sent.
+    pub pss_kib_per_stream: f64,
+    pub pss_mib: f64,
+    pub live: Checked,
+    pub live_ms: [f64; 3],
+    pub cpu_share: f64,
+    pub publisher_late_ms: f64,
+    pub back: Back,
+    pub noise: Noise,
+}
+
+/// The return of all streams after the server was killed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Back {
+    /// Of the server, after its start.
+    pub listens_s: f64,
+    pub all_told_s: f64,
+    pub all_live_s: f64,
+    /// What the server received from Kafka by then, and the size of all that was ever sent to it.
+    pub read_mib: f64,
+    pub topic_mib: f64,
+    pub pss_mib: f64,
+    pub checked: Checked,
+}
 
 /// Runs it.
 ///
@@ -29,34 +62,33 @@ pub fn run(options: &Options) -> anyhow::Result<Keyed> {
     let (partitions, seconds) = (options.partitions.unwrap_or(4), options.seconds.unwrap_or(30));
     let keys = streams as u64;
     note(&format!("keyed: {streams} streams of a key each, {rate} records/s in {partitions} partitions"));
-    let server = options.server.as_deref().context("name a server: --server")?;
     let scratch = Scratch::new()?;
     let kafka = Kafka::start(options, scratch.path()?)?;
     let topic = kafka.topic(partitions, Some(keys), options.payload)?;
     let rest = configuration(options, &kafka, &topic.name);
-    let start = || Serving::start(server, options, scratch.path()?, &rest);
+    let start = || Serving::start(options, scratch.path()?, &rest);
     let mut serving = start()?;
     thread::sleep(SETTLE);
 
     let began = Instant::now();
     let pid = serving.server.pid();
     let mut fleet = Fleet::new(Dial::new(serving.public, "/", options)?)?;
-    let all = (0..keys).map(|number| Subscriber::of(format!("/k/{}", key_name(number)))).collect::<Vec<_>>();
+    let all = (0..keys)
+        .map(|number| Subscriber::of(number, format!("/k/{}", key_name(number))))
+        .collect::<Vec<_>>();
     let mut all = all.into_iter();
     fleet.open_for(all.by_ref().take(streams / 2).collect(), options.concurrency)?;
     thread::sleep(SETTLE);
-    let half = Memory::of(pid)?;
+    let half = Processes::from(pid).memory()?;
     fleet.open_for(all.collect(), options.concurrency)?;
     let opened = began.elapsed() - SETTLE;
     thread::sleep(SETTLE);
-    let full = Memory::of(pid)?;
+    let full = Processes::from(pid).memory()?;
     note(&format!("{streams} streams stand after {opened:.1?}"));
 
     let sent = topic.sent.clone();
-    let owed = |fleet: &Fleet, sent: u64| -> u64 {
-        fleet.subscribers().map(|one| one.missing(&[share(sent, number(one), keys)])).sum()
-    };
-    let watch = Watch::begin(pid, options.server_core)?;
+    let owed = |fleet: &Fleet, sent: u64| fleet.missing_of(sent, keys);
+    let watch = Watch::begin(pid, &options.server_core)?;
     let pacing = topic.pace(rate);
     fleet.read_until(Duration::from_secs(seconds.into()), |_| pacing.is_over())?;
     let spent = watch.end()?;
@@ -108,7 +140,7 @@ pub fn run(options: &Options) -> anyhow::Result<Keyed> {
             all_live_s: back.as_secs_f64(),
             topic_mib: topic.bytes as f64 * whole as f64 / total as f64 / MIB,
             read_mib: read as f64 / MIB,
-            pss_mib: Memory::of(pid)?.pss as f64 / MIB,
+            pss_mib: Processes::from(pid).memory()?.pss as f64 / MIB,
             checked: Checked::of(&fleet.tally, owed(&fleet, total)),
         },
         noise: Noise::of(&spent),
@@ -128,17 +160,25 @@ routes:
     )
 }
 
-/// The number of the key that it reads.
-fn number(subscriber: &Subscriber) -> u64 {
-    let path = subscriber.path.as_deref().unwrap_or_default();
-    path.rsplit_once('-').and_then(|(_, number)| number.parse().ok()).unwrap_or_default()
-}
-
-/// How long the last events may take.
-const GRACE: Duration = Duration::from_secs(5);
-
 /// How long there is no server.
 const DOWN: Duration = Duration::from_secs(2);
 
-/// Between two looks whether all have everything.
-const LOOK: Duration = Duration::from_millis(200);
+pub const HEAD: &str = "| keyed | streams | records/s | opened in | a stream (PSS) | p50, p99, max | server's CPU | delivered | wrong | tool | killed: listens, told, live again | read / range | delivered | wrong |";
+
+impl Keyed {
+    /// Its line of the table.
+    pub fn line(&self) -> String {
+        let Self { protocol, streams, rate, opened_in_s, pss_kib_per_stream, live, live_ms, .. } = self;
+        let Self { cpu_share, noise, back, .. } = self;
+        let Back { listens_s, all_told_s, all_live_s, topic_mib, read_mib, checked, .. } = back;
+        format!(
+            "| {protocol} | {streams} | {rate} | {opened_in_s:.1} s | {pss_kib_per_stream:.2} KiB | {} | {:.0} % | {} \
+             | {:.0} % | {listens_s:.1}, {all_told_s:.1}, {all_live_s:.1} s | {read_mib:.1} / {topic_mib:.1} MiB | {} |",
+            millis(live_ms),
+            cpu_share * 100.0,
+            live.cells(),
+            noise.tool * 100.0,
+            checked.cells(),
+        )
+    }
+}

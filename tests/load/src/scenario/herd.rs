@@ -10,19 +10,43 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use hdrhistogram::Histogram;
 use rustix::process::nice;
+use serde::{Deserialize, Serialize};
 
 use crate::args::Options;
 use crate::dial::Dial;
 use crate::fleet::Fleet;
-use crate::history::{PATIENCE, configuration};
-use crate::kafka::{Kafka, share};
-use crate::report::{Checked, Herd, Noise};
-use crate::scenario::{MIB, SETTLE, note};
-use crate::scratch::Scratch;
+use crate::kafka::share;
+use crate::report::checked::{Checked, millis, quantiles};
+use crate::report::noise::Noise;
+use crate::scenario::filled::Filled;
+use crate::scenario::history::PATIENCE;
+use crate::scenario::{LOOK, MIB, SETTLE, note};
+use crate::server::ssegate::{PATH, Serving};
+use crate::server::usage::{Processes, Watch};
 use crate::sse::{Place, Subscriber, Trail};
-use crate::ssegate::{PATH, Serving};
 use crate::tally::Seen;
-use crate::usage::{Memory, Watch};
+
+/// The return of many clients.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Herd {
+    pub protocol: String,
+    pub source: String,
+    pub clients: usize,
+    pub checked: Checked,
+    pub seconds: f64,
+    pub per_second: f64,
+    pub read_mib: f64,
+    /// What was sent before they came, and what came to it meanwhile.
+    pub range_mib: f64,
+    pub grown_mib: f64,
+    pub live: usize,
+    /// Of the others, before and while the many come back.
+    pub quiet_ms: [f64; 3],
+    pub meanwhile_ms: [f64; 3],
+    pub base_mib: f64,
+    pub peak_mib: f64,
+    pub noise: Noise,
+}
 
 /// Runs it.
 ///
@@ -32,18 +56,13 @@ pub fn run(options: &Options) -> anyhow::Result<Herd> {
     let (clients, events) = (options.clients.unwrap_or(1_000), options.events.unwrap_or(10_000));
     let (partitions, rate) = (options.partitions.unwrap_or(1), options.rate.unwrap_or(100));
     note(&format!("herd: {clients} clients come back to {events} events in {partitions} partitions"));
-    let server = options.server.as_deref().context("name a server: --server")?;
-    let scratch = Scratch::new()?;
-    let kafka = Kafka::start(options, scratch.path()?)?;
-    let mut topic = kafka.topic(partitions, None, options.payload)?;
-    topic.fill(events)?;
-    let rest = configuration(options, &kafka, &topic.name);
-    let start = || Serving::start(server, options, scratch.path()?, &rest);
-    let places = walk(&start()?, options, events, clients)?;
+    let filled = Filled::new(options, partitions, events)?;
+    let places = walk(&filled.serve(options)?, options, events, clients)?;
     // Anew, so that it remembers nothing of that. The ids mean the same to it.
-    let serving = start()?;
+    let serving = filled.serve(options)?;
+    let Filled { kafka, topic, scratch: _scratch, .. } = filled;
 
-    let pid = serving.server.pid();
+    let (pid, server) = (serving.server.pid(), Processes::from(serving.server.pid()));
     let dial = Dial::new(serving.public, PATH, options)?;
     let ends =
         |sent| -> Vec<u64> { (0..partitions.into()).map(|p| share(sent, p, partitions.into())).collect() };
@@ -53,16 +72,16 @@ pub fn run(options: &Options) -> anyhow::Result<Herd> {
     thread::sleep(SETTLE);
     live.next_phase();
     thread::sleep(QUIET);
-    let (base, before) = (Memory::of(pid)?, kafka.read_by(pid)?);
+    let (base, before) = (server.memory()?, kafka.read_by(pid)?);
     let mut herd = Fleet::new(dial)?;
     live.next_phase();
-    let watch = Watch::begin(pid, options.server_core)?;
+    let watch = Watch::begin(pid, &options.server_core)?;
     herd.open_for(places.into_iter().map(Subscriber::after).collect(), clients)?;
     let until = ends(sent.load(Ordering::Relaxed));
     let (mut peak, mut left) = (base.pss, u64::MAX);
     while left > 0 && watch.elapsed() < PATIENCE {
         herd.read_until(LOOK, |_| false)?;
-        peak = peak.max(Memory::of(pid)?.pss);
+        peak = peak.max(server.memory()?.pss);
         left = herd.subscribers().map(|one| one.missing(&until)).sum();
     }
     let spent = watch.end()?;
@@ -88,12 +107,6 @@ pub fn run(options: &Options) -> anyhow::Result<Herd> {
         peak_mib: peak as f64 / MIB,
         noise: Noise::of(&spent),
     })
-}
-
-/// Median, 99th percentile and largest, in milliseconds.
-pub fn quantiles(latency: &Histogram<u64>) -> [f64; 3] {
-    let millis = |micros: u64| micros as f64 / 1e3;
-    [0.5, 0.99, 1.0].map(|quantile| millis(latency.value_at_quantile(quantile)))
 }
 
 /// Reads the topic once, and notes so many places in it.
@@ -159,5 +172,20 @@ const LIVE: usize = 50;
 /// How long their latency is measured before.
 const QUIET: Duration = Duration::from_secs(10);
 
-/// Between two looks at memory.
-const LOOK: Duration = Duration::from_millis(200);
+pub const HEAD: &str = "| return to Kafka | source | clients | took | read / range | live clients | p50, p99, max quiet | meanwhile | memory before, peak | delivered | wrong | core: server / others / tool |";
+
+impl Herd {
+    /// Its line of the table.
+    pub fn line(&self) -> String {
+        let Self { protocol, source, clients, checked, seconds, read_mib, range_mib, live, .. } = self;
+        let Self { quiet_ms, meanwhile_ms, base_mib, peak_mib, noise, .. } = self;
+        format!(
+            "| {protocol} | {source} | {clients} | {seconds:.1} s | {read_mib:.1} / {range_mib:.1} MiB | {live} \
+             | {} | {} | {base_mib:.0}, {peak_mib:.0} MiB | {} | {} |",
+            millis(quiet_ms),
+            millis(meanwhile_ms),
+            checked.cells(),
+            noise.cells()
+        )
+    }
+}

@@ -16,20 +16,21 @@ pub struct Child {
 }
 
 impl Child {
-    /// Starts what `arguments` say, on `core` alone if one is given. `setup` sets environment and streams.
+    /// Starts what `arguments` say, on these cores alone if there are any. `setup` sets environment and streams.
     ///
     /// # Errors
     /// Where there is no such program. setpriv and taskset are part of util-linux.
     pub fn start(
         arguments: &[&str],
-        core: Option<usize>,
+        cores: &[usize],
         setup: impl FnOnce(&mut Command) -> &mut Command,
     ) -> anyhow::Result<Self> {
         // Both replace themselves by what they start, so that the process is the program's own.
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "--"]);
-        if let Some(core) = core {
-            command.args(["taskset", "-c", &core.to_string()]);
+        if !cores.is_empty() {
+            let list: Vec<_> = cores.iter().map(usize::to_string).collect();
+            command.args(["taskset", "-c", &list.join(",")]);
         }
         command.args(arguments);
         let name = arguments.first().copied().unwrap_or_default().to_owned();

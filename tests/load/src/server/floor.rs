@@ -52,11 +52,11 @@ fn send_all(plan: &Plan, clients: &[TcpStream]) -> anyhow::Result<(Duration, Dur
     let batch = (u64::from(plan.rate) * u64::from(plan.linger) / 1_000).max(1);
     let pace = Duration::from_secs(1) * batch as u32 / plan.rate;
     let (began, mut late) = (Instant::now(), Duration::ZERO);
-    for (turn, first) in (0..plan.events()).step_by(batch as usize).enumerate() {
+    for (turn, first) in (0..plan.pace().events).step_by(batch as usize).enumerate() {
         let due = began + pace * turn as u32;
         sleep(due.saturating_duration_since(Instant::now()));
         late = late.max(due.elapsed());
-        let last = plan.events().min(first + batch);
+        let last = plan.pace().events.min(first + batch);
         let events: String = (first..last)
             .map(|seq| format!("data: {}\nid: {seq}\n\n", payload(seq, unix_nanos(), plan.payload)))
             .collect();

@@ -1,0 +1,122 @@
+//! One measurement of any kind, and what tables and targets want to know of it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::scenario::connect::Connect;
+use crate::scenario::delay::Delay;
+use crate::scenario::fanout::Fanout;
+use crate::scenario::herd::Herd;
+use crate::scenario::idle::Idle;
+use crate::scenario::keyed::Keyed;
+use crate::scenario::replay::Replay;
+use crate::scenario::return_storm::Return;
+use crate::scenario::slow::Slow;
+use crate::scenario::streams::Streams;
+use crate::scenario::workers::Workers;
+use crate::scenario::{
+    connect, delay, fanout, herd, idle, keyed, replay, return_storm, slow, streams, workers,
+};
+
+/// One measurement.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum Row {
+    /// Of `sparse`, `dense`, `rooms` and the floor.
+    Fanout(Fanout),
+    /// Of `idle`.
+    Idle(Idle),
+    /// Of `streams`.
+    Streams(Streams),
+    /// Of `connect`.
+    Connect(Connect),
+    /// Of `return`.
+    Return(Return),
+    /// Of `slow`.
+    Slow(Slow),
+    /// Of `delay`.
+    Delay(Delay),
+    /// Of `workers`.
+    Workers(Workers),
+    /// Of `resume` and `history`.
+    Replay(Replay),
+    /// Of `herd`.
+    Herd(Herd),
+    /// Of `keyed`.
+    Keyed(Keyed),
+}
+
+/// What a row says beside those of other servers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Compared<'a> {
+    /// The server.
+    pub server: &'a str,
+    /// What it did; only rows that did the same are compared.
+    pub work: String,
+    /// What that cost: less is better.
+    pub figure: f64,
+}
+
+/// Heads of all tables, in their order.
+pub const HEADS: [&str; 11] = [
+    fanout::HEAD,
+    idle::HEAD,
+    streams::HEAD,
+    connect::HEAD,
+    return_storm::HEAD,
+    slow::HEAD,
+    delay::HEAD,
+    workers::HEAD,
+    replay::HEAD,
+    herd::HEAD,
+    keyed::HEAD,
+];
+
+impl Row {
+    /// The head of its table.
+    pub fn head(&self) -> &'static str {
+        match self {
+            Self::Fanout(_) => fanout::HEAD,
+            Self::Idle(_) => idle::HEAD,
+            Self::Streams(_) => streams::HEAD,
+            Self::Connect(_) => connect::HEAD,
+            Self::Return(_) => return_storm::HEAD,
+            Self::Slow(_) => slow::HEAD,
+            Self::Delay(_) => delay::HEAD,
+            Self::Workers(_) => workers::HEAD,
+            Self::Replay(_) => replay::HEAD,
+            Self::Herd(_) => herd::HEAD,
+            Self::Keyed(_) => keyed::HEAD,
+        }
+    }
+
+    /// Its line in that table. `ratio` is its figure as a share of nchan's, if that did the same.
+    pub fn line(&self, ratio: Option<f64>) -> String {
+        let ratio = ratio.map_or(String::new(), |ratio| format!("{ratio:.2} ×"));
+        match self {
+            Self::Fanout(row) => row.line(&ratio),
+            Self::Idle(row) => row.line(&ratio),
+            Self::Streams(row) => row.line(&ratio),
+            Self::Connect(row) => row.line(&ratio),
+            Self::Return(row) => row.line(&ratio),
+            Self::Slow(row) => row.line(),
+            Self::Delay(row) => row.line(),
+            Self::Workers(row) => row.line(),
+            Self::Replay(row) => row.line(),
+            Self::Herd(row) => row.line(),
+            Self::Keyed(row) => row.line(),
+        }
+    }
+
+    /// What it says beside those of other servers, if there are others that can do this.
+    pub fn compared(&self) -> Option<Compared<'_>> {
+        let (server, work, figure) = match self {
+            Self::Fanout(row) => (&row.server, row.work(), row.cpu_us_per_delivery),
+            Self::Idle(row) => (&row.server, row.protocol.clone(), row.pss_kib_per_client),
+            Self::Streams(row) => (&row.server, String::new(), row.kib_per_stream),
+            Self::Connect(row) => (&row.server, row.work(), row.cpu_us_per_connect),
+            Self::Return(row) => (&row.server, row.protocol.clone(), row.all_live_s),
+            _ => return None,
+        };
+        Some(Compared { server, work, figure })
+    }
+}

@@ -1,0 +1,173 @@
+//! Every event to every client of its feed: few events to many, many to few, and many feeds with few clients each.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::args::{Options, Plan};
+use crate::fleet::Fleet;
+use crate::peer::Need;
+use crate::publish::Pace;
+use crate::report::Report;
+use crate::report::checked::{Checked, millis, quantiles};
+use crate::report::noise::Noise;
+use crate::report::row::Row;
+use crate::scenario::{GRACE, MIB, SETTLE, each_with, note};
+use crate::server::start::channel;
+use crate::server::target::Target;
+use crate::server::usage::Watch;
+use crate::sse::Subscriber;
+
+/// Events to many clients.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Fanout {
+    pub scenario: String,
+    pub server: String,
+    pub protocol: String,
+    pub via: String,
+    pub clients: usize,
+    pub feeds: u64,
+    pub rate: u32,
+    pub seconds: f64,
+    pub linger_ms: u32,
+    pub expected: u64,
+    pub checked: Checked,
+    pub cpu_us_per_delivery: f64,
+    pub latency_ms: [f64; 3],
+    /// How late the publisher was at most, as where the server did not take events as fast as they were due.
+    pub publisher_late_ms: f64,
+    pub pss_mib: f64,
+    pub noise: Noise,
+}
+
+/// Few events to many clients.
+pub fn sparse(options: &Options) -> Plan {
+    plan(options, Plan { clients: 5_000, rate: 10, seconds: 20, linger: 10, payload: 0, feeds: 1 })
+}
+
+/// Many events to few clients.
+pub fn dense(options: &Options) -> Plan {
+    plan(options, Plan { clients: 200, rate: 1_000, seconds: 15, linger: 20, payload: 0, feeds: 1 })
+}
+
+/// Many feeds with five clients each.
+pub fn rooms(options: &Options) -> Plan {
+    let plan =
+        plan(options, Plan { clients: 10_000, rate: 2_000, seconds: 15, linger: 10, payload: 0, feeds: 1 });
+    Plan { feeds: (plan.clients as u64 / 5).max(1), ..plan }
+}
+
+fn plan(options: &Options, scenario: Plan) -> Plan {
+    Plan {
+        clients: options.clients.unwrap_or(scenario.clients),
+        rate: options.rate.unwrap_or(scenario.rate).max(1),
+        seconds: options.seconds.unwrap_or(scenario.seconds),
+        linger: options.linger.unwrap_or(scenario.linger),
+        payload: options.payload,
+        feeds: scenario.feeds,
+    }
+}
+
+/// The floor of sparse and dense.
+///
+/// # Errors
+/// Where it, or a client, cannot do its work.
+pub fn floors(options: &Options, report: &mut Report) -> anyhow::Result<()> {
+    for (name, plan) in [("sparse", sparse(options)), ("dense", dense(options))] {
+        report.add(Row::Fanout(run(options, name, &plan, Target::floor(options, &plan)?)?));
+    }
+    Ok(())
+}
+
+/// With our server and each peer.
+///
+/// # Errors
+/// Where one, or a client, cannot do its work.
+pub fn run_each(options: &Options, name: &str, plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
+    each_with(options, Need::Live, plan.linger, report, |start| {
+        Ok(Row::Fanout(run(options, name, plan, start()?)?))
+    })
+}
+
+fn run(options: &Options, name: &str, plan: &Plan, mut target: Target) -> anyhow::Result<Fanout> {
+    note(&format!("{name}: {} clients of {}", plan.clients, target.name));
+    let mut fleet = Fleet::new(target.dial.clone())?;
+    fleet.open_for(readers(&target, plan.clients, plan.feeds), options.concurrency)?;
+    fleet.read_until(SETTLE, |_| false)?;
+    let first = if target.warms_up() { warm_up(&mut target, &mut fleet, plan)? } else { 0 };
+
+    let pace = Pace { first, ..plan.pace() };
+    let expected = pace.events * fleet.streams() as u64 / plan.feeds;
+    let watch = Watch::begin(target.processes.clone(), &options.server_core)?;
+    let publishing = target.publish(pace)?;
+    // It ends by itself, late or with an error.
+    fleet.read_until(Duration::MAX, |_| publishing.is_over())?;
+    let published = publishing.end()?;
+    fleet.read_until(GRACE, |tally| tally.delivered >= expected)?;
+    let spent = watch.end()?;
+    let lost = fleet.missing_of(published.events, plan.feeds);
+    Ok(Fanout {
+        scenario: name.to_owned(),
+        server: target.name.clone(),
+        protocol: fleet.protocol(),
+        via: target.via.to_owned(),
+        clients: fleet.streams(),
+        feeds: plan.feeds,
+        rate: plan.rate,
+        seconds: published.took.as_secs_f64(),
+        linger_ms: plan.linger,
+        expected,
+        cpu_us_per_delivery: spent.cpu.as_secs_f64() * 1e6 / fleet.tally.delivered.max(1) as f64,
+        latency_ms: quantiles(&fleet.tally.latency),
+        checked: Checked::of(&fleet.tally, lost),
+        publisher_late_ms: published.late.as_secs_f64() * 1e3,
+        pss_mib: target.processes.memory()?.pss as f64 / MIB,
+        noise: Noise::of(&spent),
+    })
+}
+
+/// Clients for the feeds in turn; of whole connections, where several share one.
+pub fn readers(target: &Target, clients: usize, feeds: u64) -> Vec<Subscriber> {
+    let clients = clients.next_multiple_of(target.dial.h2.unwrap_or(1)) as u64;
+    let one = |number: u64| match feeds {
+        1 => Subscriber::default(),
+        _ => Subscriber::of(number % feeds, (target.path)(&channel(number % feeds, feeds))),
+    };
+    (0..clients).map(one).collect()
+}
+
+/// A second of events that are not counted. Returns how many they were.
+fn warm_up(target: &mut Target, fleet: &mut Fleet, plan: &Plan) -> anyhow::Result<u64> {
+    let pace = Pace { events: u64::from(plan.rate), ..plan.pace() };
+    let expected = pace.events * fleet.streams() as u64 / plan.feeds;
+    let publishing = target.publish(pace)?;
+    fleet.read_until(Duration::MAX, |_| publishing.is_over())?;
+    publishing.end()?;
+    fleet.read_until(GRACE, |tally| tally.delivered >= expected)?;
+    fleet.tally.begin();
+    Ok(pace.events)
+}
+
+pub const HEAD: &str = "| scenario | server | by | clients × events/s × s | linger | CPU a delivery | of nchan's | p50, p99, max | publisher late | memory | delivered | wrong | core: server / others / tool |";
+
+impl Fanout {
+    /// What it did, whoever did it.
+    pub fn work(&self) -> String {
+        let Self { scenario, protocol, clients, rate, .. } = self;
+        format!("{scenario} {protocol} {clients} {rate}")
+    }
+
+    /// Its line of the table.
+    pub fn line(&self, ratio: &str) -> String {
+        let Self { scenario, server, protocol, via, clients, rate, seconds, linger_ms, .. } = self;
+        let Self { cpu_us_per_delivery, latency_ms, publisher_late_ms, pss_mib, checked, noise, .. } = self;
+        let linger = if server == "ssegate" { format!("{linger_ms} ms") } else { String::new() };
+        format!(
+            "| {scenario} | {server} | {via}; {protocol} | {clients} × {rate} × {seconds:.0} | {linger} \
+             | {cpu_us_per_delivery:.2} µs | {ratio} | {} | {publisher_late_ms:.0} ms | {pss_mib:.0} MiB | {} | {} |",
+            millis(latency_ms),
+            checked.cells(),
+            noise.cells()
+        )
+    }
+}
