@@ -66,6 +66,14 @@ impl Chunk {
         self.entries.get(place).map_or(self.bytes.len(), |entry| entry.body as usize)
     }
 
+    /// The last place up to which the events from `start` on, and before `end`, have at most `room` bytes.
+    pub fn fitting(&self, start: usize, end: usize, room: usize) -> usize {
+        let most = self.offset(start).saturating_add(room);
+        // Each entry begins where the one before it ends.
+        let within = self.entries[start..end].partition_point(|entry| entry.body as usize <= most);
+        if self.offset(end) <= most { end } else { start + within.saturating_sub(1) }
+    }
+
     /// The whole event at `place`, with the log's id.
     pub fn event(&self, place: usize) -> Bytes {
         self.bytes.slice(self.offset(place)..self.offset(place + 1))

@@ -114,6 +114,8 @@ pub enum Read {
 pub struct View<'r> {
     /// The chunks.
     pub ring: &'r mut Ring,
+    /// Up to where readers have been woken.
+    pub reached: Seq,
     /// The log's codec.
     pub codec: &'r Arc<dyn IdCodec>,
     /// What the names of control events begin with.
@@ -176,7 +178,7 @@ impl Cursor {
                 }
             }
             State::Joined { next, .. } if *next < view.ring.floor() => self.lagged(view),
-            State::Joined { next, at } => read_joined(next, at, view.ring, max),
+            State::Joined { next, at } => read_joined(next, at, view, max),
             State::CatchingUp(catching) => {
                 if catching.lags(view.ring) {
                     return self.lagged(view);
@@ -422,20 +424,12 @@ impl CatchingUp {
     }
 }
 
-fn read_joined(next: &mut Seq, at: &mut Arc<Position>, ring: &mut Ring, max: usize) -> Read {
-    let Some((chunk, from)) = ring.find(*next) else { return Read::Pending };
-    let start = chunk.offset(from);
-    let to = if chunk.bytes.len() - start <= max {
-        chunk.entries.len()
-    } else {
-        let fitting = chunk.entries.partition_point(|entry| entry.body as usize <= start + max);
-        (fitting - 1).max(from + 1)
-    };
-    *next += (to - from) as Seq;
-    *at = chunk.position_before(to);
-    let (bytes, passed) = (chunk.bytes.slice(start..chunk.offset(to)), chunk.taken_before(to));
-    ring.passed(passed);
-    Read::Slice { bytes, events: to - from }
+fn read_joined(next: &mut Seq, at: &mut Arc<Position>, view: &mut View<'_>, max: usize) -> Read {
+    let Some(run) = view.ring.run(*next, view.reached, max) else { return Read::Pending };
+    view.ring.passed(run.taken);
+    let events = run.events();
+    (*next, *at) = (run.to, run.end);
+    Read::Slice { bytes: run.bytes, events }
 }
 
 /// Entries that a reader who catches up walks at a time: as long as it does, nothing can be appended.

@@ -115,12 +115,12 @@ impl Log {
         position: Position,
         fill: impl FnOnce(&mut Writer) -> Option<Batch>,
     ) {
-        {
+        let head = {
             let mut slot = self.writer.lock();
             if slot.is_some() {
                 return;
             }
-            let mut ring = Ring::new(position.clone(), self.keyed);
+            let mut ring = Ring::new(position.clone(), self.keyed, Arc::clone(&self.memory));
             let (shape, memory) = (self.shape.clone(), Arc::clone(&self.memory));
             let mut writer = Writer::new(Arc::clone(&codec), shape, self.keyed, memory, position);
             if let Some(batch) = fill(&mut writer) {
@@ -129,9 +129,11 @@ impl Log {
                 ring.evict(&self.bounds.lock(), self.attended(), Instant::now());
             }
             *slot = Some(writer);
+            let head = ring.head();
             *self.open.lock() = Some(Open { ring, codec, history });
-        }
-        self.wake.ring_now();
+            head
+        };
+        self.wake.ring_now(head);
     }
 
     /// The position after the newest record; `None` before the log is open.
@@ -158,13 +160,14 @@ impl Log {
     /// The source was created anew: forgets everything and goes on at `position`, with a codec that does not
     /// know the ids given before. Readers are told. Returns whether the log was open.
     pub fn restart(&self, codec: Arc<dyn IdCodec>, position: Position) -> bool {
-        let mut wakes = Vec::new();
+        let (mut head, mut wakes) = (0, Vec::new());
         {
             let mut writer = self.writer.lock();
             let Some(writer) = writer.as_mut() else { return false };
             writer.restart(Arc::clone(&codec), position.clone());
             if let Some(open) = self.open.lock().as_mut() {
                 open.ring.restart(position);
+                head = open.ring.head();
                 wakes = open.ring.index().map(|(index, _)| index.all_wakes()).unwrap_or_default();
                 open.codec = codec;
                 if let Some(history) = &open.history {
@@ -173,12 +176,12 @@ impl Log {
             }
         }
         wakes.iter().for_each(|wake| wake.notify_waiters());
-        self.wake.ring_now();
+        self.wake.ring_now(head);
         true
     }
 
     fn take_in(&self, encode: impl FnOnce(&mut Writer) -> Batch) -> Appended {
-        let mut wakes = Vec::new();
+        let (mut head, mut wakes) = (0, Vec::new());
         let appended = {
             let mut writer = self.writer.lock();
             let Some(writer) = writer.as_mut() else { return Appended::default() };
@@ -188,13 +191,14 @@ impl Log {
             let bounds = *self.bounds.lock();
             if let Some(open) = self.open.lock().as_mut() {
                 wakes = open.ring.push(batch);
+                head = open.ring.head();
                 open.ring.evict(&bounds, self.attended(), Instant::now());
             }
             appended
         };
         self.memory.settle();
         if appended.events > 0 {
-            self.wake.ring(wakes);
+            self.wake.ring(head, wakes);
         }
         appended
     }
@@ -202,7 +206,13 @@ impl Log {
     /// Reads on at `cursor`, at most `max` bytes unless a single event is larger.
     pub fn read(&self, cursor: &mut Cursor, max: usize) -> Read {
         match self.with_view(|view| cursor.read(view, max)) {
-            Some(Step::Read(read)) => read,
+            Some(Step::Read(read)) => {
+                if matches!(read, Read::Slice { .. }) {
+                    // It may have been made for this reader, beside the chunks.
+                    self.memory.settle();
+                }
+                read
+            }
             Some(Step::Replay(floor)) => cursor.replay(&floor, &self.shape.control_prefix, max),
             None => Read::Pending,
         }
@@ -216,8 +226,9 @@ impl Log {
     fn with_view<T>(&self, read: impl FnOnce(&mut View<'_>) -> T) -> Option<T> {
         let mut open = self.open.lock();
         let Open { ring, codec, history } = open.as_mut()?;
-        let prefix = &self.shape.control_prefix;
-        Some(read(&mut View { ring, codec, prefix, history: history.as_ref(), now: Instant::now() }))
+        let (prefix, history) = (&*self.shape.control_prefix, history.as_ref());
+        let reached = self.wake.reached();
+        Some(read(&mut View { ring, reached, codec, prefix, history, now: Instant::now() }))
     }
 
     /// A reader leaves: nobody is to be woken for it.
@@ -279,6 +290,8 @@ impl Log {
         let bounds = *self.bounds.lock();
         if let Some(open) = self.open.lock().as_mut() {
             open.ring.evict(&bounds, self.attended(), now);
+            // Those who are to have them do within a second, but for a few.
+            open.ring.forget_runs();
         }
     }
 
@@ -302,6 +315,7 @@ impl Reclaim for Log {
     fn reclaim(&self, bytes: usize) -> usize {
         let mut given = 0;
         if let Some(open) = self.open.lock().as_mut() {
+            given += open.ring.forget_runs();
             while given < bytes {
                 match open.ring.evict_oldest() {
                     0 => break,

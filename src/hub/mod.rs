@@ -1,7 +1,7 @@
 //! The heart: a subscriber is a cursor over a shared log. Knows no network and no file, keeps no timers of its
 //! own but the one ticker in `wake`, and never waits for a subscriber.
 //!
-//! Reading order: `position`, `id`, `gap`; then `chunk`, `writer`, `ring`, `log`; then
+//! Reading order: `position`, `id`, `gap`; then `chunk`, `writer`, `ring`, `run`, `log`; then
 //! `cursor`, `feed`, and the [`Hub`] that holds all feeds.
 
 mod chunk;
@@ -18,6 +18,7 @@ mod note;
 mod position;
 mod replay;
 mod ring;
+mod run;
 mod segment;
 #[cfg(test)]
 mod testing;

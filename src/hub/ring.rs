@@ -10,7 +10,9 @@ use tokio::time::Instant;
 
 use super::chunk::{Chunk, Seq};
 use super::key::{Index, KeyHash};
+use super::memory::Memory;
 use super::position::{Mark, Offset, Position};
+use super::run::{Run, Runs};
 use super::writer::Batch;
 
 /// How much a log holds.
@@ -39,11 +41,13 @@ impl Bounds {
 }
 
 /// The chunks of a log, oldest first.
-#[derive(Debug)]
 pub struct Ring {
     chunks: VecDeque<Chunk>,
+    /// What was made of them for joined readers.
+    runs: Runs,
     /// The entries of each key, if the source is keyed.
     index: Option<Index>,
+    /// Bytes of the chunks.
     bytes: usize,
     /// The number after the newest entry.
     head: Seq,
@@ -62,10 +66,11 @@ pub struct Ring {
 
 impl Ring {
     /// An empty ring whose first entry will be number 0.
-    pub fn new(position: Position, keyed: bool) -> Self {
+    pub fn new(position: Position, keyed: bool, memory: Arc<Memory>) -> Self {
         let position = Arc::new(position);
         Self {
             chunks: VecDeque::new(),
+            runs: Runs::new(memory),
             index: keyed.then(Index::default),
             bytes: 0,
             head: 0,
@@ -139,6 +144,9 @@ impl Ring {
             }
             self.evict_oldest();
         }
+        if !attended {
+            self.runs.forget();
+        }
     }
 
     /// Lets go of the oldest chunk, whatever the bounds say; returns its size.
@@ -154,6 +162,7 @@ impl Ring {
             index.evicted_to_all(oldest.next());
         }
         self.floor = (oldest.next(), Arc::clone(&oldest.end));
+        self.runs.forget_before(self.floor.0);
         self.bytes -= oldest.size();
         oldest.size()
     }
@@ -164,6 +173,7 @@ impl Ring {
         let position = Arc::new(position);
         self.head += 1;
         self.chunks.clear();
+        self.runs.forget();
         self.index.iter_mut().for_each(Index::restart);
         self.bytes = 0;
         self.floor = (self.head, Arc::clone(&position));
@@ -197,9 +207,9 @@ impl Ring {
         &self.position
     }
 
-    /// Bytes held.
+    /// Bytes held, those of runs included.
     pub fn bytes(&self) -> usize {
-        self.bytes
+        self.bytes + self.runs.bytes()
     }
 
     /// Entries held.
@@ -219,14 +229,38 @@ impl Ring {
 
     /// The chunk that holds entry `seq`, and its place there. `None` at the head, and below the floor.
     pub fn find(&self, seq: Seq) -> Option<(&Chunk, usize)> {
+        let chunk = &self.chunks[self.index_of(seq)?];
+        Some((chunk, (seq - chunk.first) as usize))
+    }
+
+    /// Which chunk holds entry `seq`.
+    fn index_of(&self, seq: Seq) -> Option<usize> {
         let newest = self.chunks.back()?;
-        let chunk = if seq >= newest.first {
-            newest
-        } else {
-            &self.chunks[self.chunks.partition_point(|chunk| chunk.next() <= seq)]
+        if seq >= newest.first {
+            return (seq < newest.next()).then(|| self.chunks.len() - 1);
+        }
+        (seq >= self.floor.0).then(|| self.chunks.partition_point(|chunk| chunk.next() <= seq))
+    }
+
+    /// What a joined reader is given that stands before entry `from`, of the entries before `until`: at most `max`
+    /// bytes unless a single event is larger. `None` if there is nothing.
+    pub fn run(&mut self, from: Seq, until: Seq, max: usize) -> Option<Run> {
+        let until = match self.runs.after(from) {
+            Some(run) if run.from == from && (run.bytes.len() <= max || run.events() == 1) => {
+                return Some(run.clone());
+            }
+            // Where the one ends, or the next one begins, the others stand.
+            Some(run) if run.from <= from => run.to,
+            Some(run) => run.from,
+            None => until,
         };
-        (seq < chunk.next()).then_some(())?;
-        Some((chunk, seq.checked_sub(chunk.first)? as usize))
+        let first = self.index_of(from).filter(|_| from < until)?;
+        self.runs.make(self.chunks.range(first..), (from, until), max)
+    }
+
+    /// Lets go of what was made for readers; returns its size.
+    pub fn forget_runs(&mut self) -> usize {
+        self.runs.forget()
     }
 
     /// The number of the first entry that `position` does not cover. Entries after it may be covered.
@@ -327,8 +361,12 @@ mod tests {
         ring.push(Batch { chunks: vec![chunk], position: end, notes: Vec::new() });
     }
 
+    fn empty() -> Ring {
+        Ring::new(Position::default(), false, Memory::new(usize::MAX))
+    }
+
     fn ring(chunks: &[(u64, usize)]) -> Ring {
-        let mut ring = Ring::new(Position::default(), false);
+        let mut ring = empty();
         chunks.iter().for_each(|&(entries, bytes)| push(&mut ring, entries, bytes, false));
         ring
     }
@@ -404,7 +442,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_newest_note_let_go_is_remembered() {
-        let mut ring = Ring::new(Position::default(), false);
+        let mut ring = empty();
         push(&mut ring, 1, 1, false);
         push(&mut ring, 2, 1, true);
         push(&mut ring, 1, 1, false);

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -10,10 +11,14 @@ use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
 use tokio::time::Instant;
 
+use super::chunk::Seq;
+
 /// Wakes the readers of one log.
 #[derive(Debug)]
 pub struct Wake {
     readers: Arc<Notify>,
+    /// The head of the log at the last wake.
+    reached: AtomicU64,
     window: Mutex<Window>,
     linger: Arc<Linger>,
 }
@@ -23,6 +28,8 @@ struct Window {
     length: Duration,
     woken: Option<Instant>,
     pending: bool,
+    /// The head of the log.
+    head: Seq,
     /// Readers of single keys that are to be woken with the others.
     keys: Vec<Arc<Notify>>,
 }
@@ -30,13 +37,20 @@ struct Window {
 impl Wake {
     /// Readers are woken at most once in `length`.
     pub fn new(length: Duration, linger: Arc<Linger>) -> Arc<Self> {
-        let window = Mutex::new(Window { length, woken: None, pending: false, keys: Vec::new() });
-        Arc::new(Self { readers: Arc::new(Notify::new()), window, linger })
+        let window = Mutex::new(Window { length, woken: None, pending: false, head: 0, keys: Vec::new() });
+        let (readers, reached) = (Arc::new(Notify::new()), AtomicU64::new(0));
+        Arc::new(Self { readers, reached, window, linger })
     }
 
     /// A future that ends at the next wake after this call, polled or not.
     pub fn next(&self) -> OwnedNotified {
         Arc::clone(&self.readers).notified_owned()
+    }
+
+    /// The number of the entry up to which readers have been woken: they read no further before the next wake, so that
+    /// all who were woken are given the same.
+    pub fn reached(&self) -> Seq {
+        self.reached.load(Ordering::Acquire)
     }
 
     /// Shortens the window, for a feed that two routes share.
@@ -45,11 +59,12 @@ impl Wake {
         window.length = window.length.min(length);
     }
 
-    /// Something was appended, for all readers and, in a keyed log, for those whom `keys` wake.
-    pub fn ring(self: &Arc<Self>, keys: Vec<Arc<Notify>>) {
+    /// Something was appended up to `head`, for all readers and, in a keyed log, for those whom `keys` wake.
+    pub fn ring(self: &Arc<Self>, head: Seq, keys: Vec<Arc<Notify>>) {
         let now = Instant::now();
         {
             let mut window = self.window.lock();
+            window.head = window.head.max(head);
             if window.pending {
                 window.keys.extend(keys);
                 return;
@@ -62,15 +77,18 @@ impl Wake {
                 return;
             }
             window.woken = Some(now);
+            self.reached.store(window.head, Ordering::Release);
         }
         self.readers.notify_waiters();
         keys.iter().for_each(|wake| wake.notify_waiters());
     }
 
-    /// Wakes now, whatever the window says.
-    pub fn ring_now(&self) {
+    /// Wakes now, whatever the window says: what was appended up to `head` is there at once.
+    pub fn ring_now(&self, head: Seq) {
         let keys = {
             let mut window = self.window.lock();
+            window.head = window.head.max(head);
+            self.reached.store(window.head, Ordering::Release);
             window.pending = false;
             window.woken = Some(Instant::now());
             std::mem::take(&mut window.keys)
@@ -106,7 +124,7 @@ impl Linger {
             }
             let now = Instant::now();
             while let Some(wakes) = self.take_due(now) {
-                wakes.iter().for_each(|wake| wake.ring_now());
+                wakes.iter().for_each(|wake| wake.ring_now(0));
             }
         }
     }
@@ -150,15 +168,15 @@ mod tests {
     async fn the_first_wakes_at_once_and_the_rest_share_one_wake() {
         let wake = Wake::new(Duration::from_millis(20), ticking());
         let first = wake.next();
-        wake.ring(Vec::new());
+        wake.ring(0, Vec::new());
         assert_eq!(until(first).await, Duration::ZERO);
         let second = wake.next();
-        wake.ring(Vec::new());
-        wake.ring(Vec::new());
+        wake.ring(0, Vec::new());
+        wake.ring(0, Vec::new());
         assert_eq!(until(second).await, Duration::from_millis(20));
         tokio::time::sleep(Duration::from_millis(50)).await;
         let third = wake.next();
-        wake.ring(Vec::new());
+        wake.ring(0, Vec::new());
         assert_eq!(until(third).await, Duration::ZERO);
     }
 
@@ -166,12 +184,12 @@ mod tests {
     async fn windows_of_several_logs_end_each_in_its_time() {
         let linger = ticking();
         let wakes = [50, 20, 20, 70].map(|millis| Wake::new(Duration::from_millis(millis), linger.clone()));
-        wakes.iter().for_each(|wake| wake.ring(Vec::new()));
+        wakes.iter().for_each(|wake| wake.ring(0, Vec::new()));
         // The ticker waits for the first of them when a shorter window opens.
         tokio::task::yield_now().await;
         let nexts = wakes.each_ref().map(|wake| {
             let next = wake.next();
-            wake.ring(Vec::new());
+            wake.ring(0, Vec::new());
             tokio::spawn(until(next))
         });
         let mut lengths = Vec::new();
@@ -186,9 +204,9 @@ mod tests {
         let wake = Wake::new(Duration::from_millis(50), ticking());
         wake.shorten(Duration::from_millis(10));
         wake.shorten(Duration::from_millis(90));
-        wake.ring(Vec::new());
+        wake.ring(0, Vec::new());
         let next = wake.next();
-        wake.ring(Vec::new());
+        wake.ring(0, Vec::new());
         assert_eq!(until(next).await, Duration::from_millis(10));
     }
 }
