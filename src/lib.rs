@@ -11,6 +11,7 @@
 //! - [`app`] wires everything from these types, and takes it down again.
 //! - [`upstream`] keeps a link to each Redis or Kafka and hands its records over.
 //! - [`shape`] makes an event of a record, and [`sse`] the bytes of an event, once for all clients.
+//! - [`compress`] packs what many clients are sent, once for all of them.
 //! - [`hub`] is the heart: a log for each feed, and cursors that read it.
 //! - [`history`] reads what only the upstream still holds, once for all cursors that stand before their log.
 //! - [`http`] terminates TLS, routes, and serves each cursor as a stream.
@@ -22,6 +23,7 @@
 pub mod admin;
 pub mod app;
 pub mod cli;
+pub mod compress;
 pub mod config;
 pub mod history;
 pub mod http;

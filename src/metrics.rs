@@ -55,6 +55,7 @@ pub struct Metrics {
     subscribers: Family<OfRoute, Gauge>,
     events_out: Family<OfRoute, Counter>,
     bytes_out: Family<OfRoute, Counter>,
+    plain_out: Family<OfRoute, Counter>,
     client_gaps: Family<RouteReason, Counter>,
     streams_ended: Family<RouteReason, Counter>,
     events_in: Family<OfUpstream, Counter>,
@@ -88,6 +89,8 @@ pub struct RouteMetrics {
     pub events_out: Counter,
     /// Bytes handed to streams, everything included.
     pub bytes_out: Counter,
+    /// The same before compression.
+    pub plain_out: Counter,
     name: String,
     gaps: Family<RouteReason, Counter>,
     ended: Family<RouteReason, Counter>,
@@ -133,6 +136,9 @@ impl Metrics {
         registry.register_with_unit("memory_limit", "What all logs together may hold", Unit::Bytes, limit);
         let bytes_out = Family::<OfRoute, Counter>::default();
         registry.register_with_unit("sent", "Handed to streams", Unit::Bytes, bytes_out.clone());
+        let plain_out = Family::<OfRoute, Counter>::default();
+        let help = "Handed to streams, as it is before it is compressed";
+        registry.register_with_unit("sent_plain", help, Unit::Bytes, plain_out.clone());
         Arc::new(Self {
             connections: metric!("connections", "Open connections"),
             accepted: metric!("connections_accepted", "Connections accepted"),
@@ -147,6 +153,7 @@ impl Metrics {
             reconnects: metric!("upstream_reconnects", "Attempts to link up again"),
             feeds: metric!("feeds", "Feeds that are kept"),
             bytes_out,
+            plain_out,
             memory_used,
             memory_limit,
             registry,
@@ -176,6 +183,7 @@ impl Metrics {
             subscribers: self.subscribers.get_or_create_owned(&labels),
             events_out: self.events_out.get_or_create_owned(&labels),
             bytes_out: self.bytes_out.get_or_create_owned(&labels),
+            plain_out: self.plain_out.get_or_create_owned(&labels),
             name: name.to_owned(),
             gaps: self.client_gaps.clone(),
             ended: self.streams_ended.clone(),

@@ -39,6 +39,7 @@ const POLICIES: &[&str] = &[
     "on_lag",
     "binary",
     "cors",
+    "compress",
 ];
 
 sections! {
@@ -67,8 +68,11 @@ sections! {
     REPLAY = "`replay`" at "routes.[].replay": [REPLAY_KEYS];
     DEFAULT_CORS = "`cors`" at "defaults.cors": [CORS_KEYS];
     CORS = "`cors`" at "routes.[].cors": [CORS_KEYS];
+    DEFAULT_COMPRESS = "`compress`" at "defaults.compress": [COMPRESS_KEYS];
+    COMPRESS = "`compress`" at "routes.[].compress": [COMPRESS_KEYS];
 }
 
 const HISTORY_KEYS: &[&str] = &["events", "bytes", "age"];
 const REPLAY_KEYS: &[&str] = &["max_events", "max_age", "timeout"];
 const CORS_KEYS: &[&str] = &["origins", "credentials"];
+const COMPRESS_KEYS: &[&str] = &["codings", "level", "min_length"];

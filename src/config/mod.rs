@@ -7,6 +7,7 @@
 //! and `problem` draws what was found.
 
 mod client_tls;
+mod compress;
 mod cors;
 mod endpoint;
 mod event;

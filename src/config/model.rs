@@ -222,6 +222,8 @@ pub struct Route {
     pub binary: Binary,
     /// `cors`: which pages of other origins may read it; without it, or with `none`, none.
     pub cors: Option<Cors>,
+    /// `compress`: which codings clients may choose; without it, or with `none`, none. Never of a [`Source::Keyed`].
+    pub compress: Option<Compress>,
     /// `keepalive`: silence after which a comment is sent. Default 15 s, 1 s to 10 min.
     pub keepalive: Duration,
     /// `retry`: the middle of the jittered reconnection time. Default 3 s, 100 ms to 10 min.
@@ -314,6 +316,36 @@ pub enum Origins {
     Any,
     /// Exact origins such as `https://shop.example.com`, lower-case, as browsers send them.
     List(Vec<String>),
+}
+
+/// `compress:`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Compress {
+    /// `codings`: at least one, each once; the first goes first where a client likes several as much.
+    pub codings: Vec<Coding>,
+    /// `level`: 1 is the fastest, 9 makes the fewest bytes. Default 3.
+    pub level: u32,
+    /// `min_length`: what is woken for at once and has fewer bytes is sent as it is. Default 128 B, at most 1 MiB.
+    pub min_length: usize,
+}
+
+/// A content coding of `compress.codings`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Coding {
+    /// `zstd` (RFC 8878).
+    Zstd,
+    /// `gzip` (RFC 1952).
+    Gzip,
+}
+
+impl Coding {
+    /// Its name in HTTP and in the file.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Zstd => "zstd",
+            Self::Gzip => "gzip",
+        }
+    }
 }
 
 /// `history:`; the first bound that is reached counts. An entry is one event with its id.

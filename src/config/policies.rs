@@ -1,11 +1,12 @@
-//! What `defaults:` sets and each route may override: timings, room, replay, `binary` and `cors`.
+//! What `defaults:` sets and each route may override: timings, room, replay, `binary`, `cors` and `compress`.
 
 use std::time::Duration;
 
+use super::compress;
 use super::cors;
 use super::fields::{Bounds, Fields};
 use super::keys::{self, Section};
-use super::model::{Binary, Cors, History, OnLag, Replay};
+use super::model::{Binary, Compress, Cors, History, OnLag, Replay};
 use super::tree::Node;
 use super::walk::Walk;
 
@@ -24,6 +25,7 @@ pub(super) struct Policies {
     pub on_lag: OnLag,
     pub binary: Binary,
     pub cors: Option<Cors>,
+    pub compress: Option<Compress>,
 }
 
 /// The sections in which policies keep sections of their own.
@@ -31,14 +33,20 @@ pub(super) struct Nested {
     history: &'static Section,
     replay: &'static Section,
     cors: &'static Section,
+    compress: &'static Section,
 }
 
 /// Those of `defaults`.
-const IN_DEFAULTS: Nested =
-    Nested { history: keys::DEFAULT_HISTORY, replay: keys::DEFAULT_REPLAY, cors: keys::DEFAULT_CORS };
+const IN_DEFAULTS: Nested = Nested {
+    history: keys::DEFAULT_HISTORY,
+    replay: keys::DEFAULT_REPLAY,
+    cors: keys::DEFAULT_CORS,
+    compress: keys::DEFAULT_COMPRESS,
+};
 
 /// Those of a route.
-pub(super) const IN_ROUTE: Nested = Nested { history: keys::HISTORY, replay: keys::REPLAY, cors: keys::CORS };
+pub(super) const IN_ROUTE: Nested =
+    Nested { history: keys::HISTORY, replay: keys::REPLAY, cors: keys::CORS, compress: keys::COMPRESS };
 
 impl Default for Policies {
     fn default() -> Self {
@@ -58,6 +66,7 @@ impl Default for Policies {
             on_lag: OnLag::Replay,
             binary: Binary::Gap,
             cors: None,
+            compress: None,
         }
     }
 }
@@ -74,6 +83,7 @@ pub(super) fn read(walk: &Walk<'_>, fields: &Fields<'_>, base: &Policies, nested
     let on_lag = [("replay", OnLag::Replay), ("gap", OnLag::Gap), ("disconnect", OnLag::Disconnect)];
     let binary = [("gap", Binary::Gap), ("base64", Binary::Base64)];
     let cors = fields.node("cors").and_then(|node| cors::read(walk, node, nested.cors));
+    let compress = fields.node("compress").and_then(|node| compress::read(walk, node, nested.compress));
     let (replay, concurrency) = read_replay(walk, fields.node("replay"), base, nested.replay);
     Policies {
         keepalive: fields.duration("keepalive", &KEEPALIVE).unwrap_or(base.keepalive),
@@ -87,6 +97,7 @@ pub(super) fn read(walk: &Walk<'_>, fields: &Fields<'_>, base: &Policies, nested
         on_lag: fields.choice("on_lag", &on_lag).unwrap_or(base.on_lag),
         binary: fields.choice("binary", &binary).unwrap_or(base.binary),
         cors: cors.unwrap_or_else(|| base.cors.clone()),
+        compress: compress.unwrap_or_else(|| base.compress.clone()),
     }
 }
 
@@ -167,7 +178,7 @@ mod tests {
         assert_eq!(route.replay, Replay { max_events: 100_000, max_age, timeout });
         assert_eq!(route.idle_timeout.as_secs(), 60);
         assert_eq!((route.on_lag, route.binary), (OnLag::Replay, Binary::Gap));
-        assert!(route.cors.is_none());
+        assert!(route.cors.is_none() && route.compress.is_none());
     }
 
     #[test]

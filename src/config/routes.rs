@@ -62,7 +62,13 @@ fn read_route(walk: &Walk<'_>, node: &Node, given: &Given<'_>, table: &mut Table
     let tombstone = fields
         .entry("tombstone")
         .and_then(|entry| tombstone::read(walk, &fields, entry, kind, names, given.prefix));
-    if let Some(Source::Keyed { .. }) = from.as_ref().and_then(|from| from.source.as_ref()) {
+    let keyed = matches!(from.as_ref().and_then(|from| from.source.as_ref()), Some(Source::Keyed { .. }));
+    let policies = policies::read(walk, &fields, given.defaults, &policies::IN_ROUTE);
+    if keyed {
+        if let (Some(entry), Some(_)) = (fields.entry("compress"), &policies.compress) {
+            let text = "`compress` packs what many clients are sent at once, and those of a topic's keys are each sent their own; leave it out";
+            walk.problem(entry.key.span, text);
+        }
         for (key, name) in [("event", &event), ("tombstone", &tombstone)] {
             if let (Some(entry), Some(name)) = (fields.entry(key), name)
                 && name.has_params()
@@ -73,7 +79,6 @@ fn read_route(walk: &Walk<'_>, node: &Node, given: &Given<'_>, table: &mut Table
         }
     }
     let params = fields.node("params").map(|node| read_params(walk, node, path.as_ref())).unwrap_or_default();
-    let policies = policies::read(walk, &fields, given.defaults, &policies::IN_ROUTE);
     let from = from?;
     Some(Route {
         host: host.flatten(),
@@ -87,6 +92,7 @@ fn read_route(walk: &Walk<'_>, node: &Node, given: &Given<'_>, table: &mut Table
         data,
         binary: policies.binary,
         cors: policies.cors,
+        compress: policies.compress.filter(|_| !keyed),
         keepalive: policies.keepalive,
         retry: policies.retry,
         linger: policies.linger,

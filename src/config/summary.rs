@@ -103,6 +103,7 @@ fn row(config: &Config, route: &Route) -> Vec<String> {
         from.trim_end().to_owned(),
         event + &data,
         cors(route),
+        compress(route),
     ]
 }
 
@@ -118,6 +119,12 @@ fn cors(route: &Route) -> String {
         Origins::List(origins) => origins.join(", "),
     };
     format!("cors {origins}{}", if cors.credentials { ", with credentials" } else { "" })
+}
+
+fn compress(route: &Route) -> String {
+    let Some(compress) = &route.compress else { return String::new() };
+    let codings: Vec<_> = compress.codings.iter().map(|coding| coding.as_str()).collect();
+    format!("compress {}, level {}", codings.join(", "), compress.level)
 }
 
 #[cfg(test)]
@@ -141,7 +148,7 @@ routes:
   - { path: '/s/{x}', from: { upstream: shards, shard_channel: 'c:{x}' } }
   - { path: /b, host: shop.example, from: { upstream: bus, topic: o }, event: '{key}', tombstone: { event: gone }, cors: { origins: '*' } }
   - { path: /t, from: { upstream: t }, event: \"a\", cors: { origins: https://a, credentials: true } }
-  - { path: /s, from: { upstream: cache, stream: s }, data: '{field.d}' }
+  - { path: /s, from: { upstream: cache, stream: s }, data: '{field.d}', compress: [zstd, gzip] }
   - { path: /p, from: { upstream: p, channel: \"c\\nd\" } }
 ";
         assert_eq!(
@@ -164,7 +171,7 @@ routes
   /s/{x}          <-  redis shards shard channel c:{x}  no event name                  no cors
   shop.example/b  <-  kafka bus topic o                 event {key}, tombstones gone   cors *
   /t              <-  ticker t                          event a                        cors https://a, with credentials
-  /s              <-  redis cache stream s              no event name, data {field.d}  no cors
+  /s              <-  redis cache stream s              no event name, data {field.d}  no cors                           compress zstd, gzip, level 3
   /p              <-  push p channel c\u{fffd}d                no event name                  no cors
 "
         );

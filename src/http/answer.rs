@@ -17,12 +17,14 @@ use tokio::sync::watch;
 
 use super::Edge;
 use super::body::Body;
+use super::coding;
 use super::cors;
 use super::handover::Handover;
 use super::problem::Problem;
 use super::router::{Miss, Route};
 use super::stream::{self, EventStream};
 use super::supervise::Slot;
+use crate::compress::Encoding;
 use crate::hub::{self, Opens, Wish};
 
 /// Answers the requests of one connection.
@@ -76,7 +78,10 @@ impl Service {
                 Problem::NotAcceptable.response()
             }
             Method::GET => self.stream(route, feed, request),
-            Method::HEAD => head(Bytes::new().into()),
+            Method::HEAD => {
+                let encoding = coding::agree(route.config.compress.as_ref(), request.headers());
+                head(route, encoding, Bytes::new().into())
+            }
             _ => Problem::Method(METHODS).response(),
         }
     }
@@ -88,7 +93,7 @@ impl Service {
     fn stream(&self, route: &Arc<Route>, feed: Opens, request: &Request<Incoming>) -> Response<Body> {
         if self.edge.streams.draining() {
             // An error status would end an EventSource for good; this one comes back, to another process.
-            return head(stream::opening(route).into());
+            return head(route, None, stream::opening(route).into());
         }
         let wish = match wish(request) {
             Ok(wish) => wish,
@@ -96,7 +101,8 @@ impl Service {
         };
         let subscription = self.edge.hub.subscribe(feed, &route.policy(), wish, route.terms());
         let registered = self.edge.streams.open(route, self.client, Slot::current());
-        head(EventStream::new(subscription, registered).into())
+        let encoding = coding::agree(route.config.compress.as_ref(), request.headers());
+        head(route, encoding, EventStream::new(subscription, registered, encoding).into())
     }
 }
 
@@ -142,14 +148,15 @@ fn head_only(response: Response<Body>) -> Response<Body> {
     Response::from_parts(head, Bytes::new().into())
 }
 
-/// The head of a stream.
-fn head(body: Body) -> Response<Body> {
+/// The head of a stream of this route.
+fn head(route: &Route, encoding: Option<Encoding>, body: Body) -> Response<Body> {
     let mut response = Response::new(body);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store, no-transform"));
     // nginx in front would otherwise gather the stream in its buffers.
     headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
+    coding::tell(route.config.compress.as_ref(), encoding, headers);
     response
 }
 

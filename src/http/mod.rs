@@ -1,13 +1,14 @@
 //! The public side: from an accepted socket to a stream of events.
 //!
 //! Reading order: `listen` accepts, `tls`, `tls_stream`, `socket` and `connection` make HTTP of it, `answer` finds the
-//! `router`'s route and makes a response (`cors`, `problem`), `stream` is its body while it is open and `outgoing`
+//! `router`'s route and makes a response (`coding`, `cors`, `problem`), `stream` is its body while it is open and `outgoing`
 //! what that has still to send. On HTTP/1.1 `handover` takes it out of hyper and `direct` serves it. `turns` lets those
 //! that catch up do so a few at a time, and `streams` and `supervise` end one from outside, since nobody polls a stream
 //! whose client stops reading.
 
 mod answer;
 mod body;
+mod coding;
 mod connection;
 mod cors;
 mod direct;

@@ -16,6 +16,7 @@ use super::outgoing::Outgoing;
 use super::router::Route;
 use super::streams::{End, Registered};
 use super::turns::Turn;
+use crate::compress::Encoding;
 use crate::config::OnLag;
 use crate::hub::{Read, Reason, Subscription};
 use crate::sse;
@@ -29,6 +30,7 @@ pin_project! {
         subscription: Subscription,
         registered: Registered,
         outgoing: Outgoing,
+        encoding: Option<Encoding>,
         ended: bool,
         written: Instant,
         turn: Turn,
@@ -40,13 +42,14 @@ pin_project! {
 }
 
 impl EventStream {
-    /// A stream that begins with a comment and a `retry:`, before anything else is known.
-    pub fn new(subscription: Subscription, registered: Registered) -> Self {
+    /// A stream in this encoding that begins with a comment and a `retry:`, before anything else is known.
+    pub fn new(subscription: Subscription, registered: Registered, encoding: Option<Encoding>) -> Self {
         let keepalive = registered.control.route.config.keepalive;
-        let mut outgoing = Outgoing::default();
+        let mut outgoing = Outgoing::new(encoding.map(|encoding| encoding.coding));
         outgoing.put(opening(&registered.control.route));
         Self {
             outgoing,
+            encoding,
             ended: false,
             written: Instant::now(),
             turn: Turn::default(),
@@ -96,10 +99,14 @@ impl EventStream {
                         this.outgoing.put(bytes);
                     }
                 }
-                Read::Slice { bytes, events } => {
+                Read::Slice { bytes, events, forms } => {
                     this.registered.count(events);
                     this.turn.count(bytes.len());
-                    this.outgoing.put(bytes);
+                    let packed = forms.zip(*this.encoding);
+                    match packed.and_then(|(forms, encoding)| forms.packed(&bytes, encoding)) {
+                        Some(packed) => this.outgoing.put_packed(&bytes, packed),
+                        None => this.outgoing.put(bytes),
+                    }
                 }
                 Read::Pieces { bytes, .. } if bytes.is_empty() => {
                     // It went past entries that the client has; the others have their turn before the next ones.
@@ -140,7 +147,7 @@ impl EventStream {
         let this = self.project();
         let bytes = this.outgoing.take()?;
         *this.written = Instant::now();
-        this.registered.handed(bytes.len());
+        this.registered.handed(bytes.len(), this.outgoing.take_plain());
         Some(bytes)
     }
 
@@ -151,6 +158,7 @@ impl EventStream {
         let mut bytes = Vec::new();
         sse::retry(&mut bytes, jittered(this.registered.control.route.config.retry));
         this.outgoing.put(bytes.into());
+        this.outgoing.end();
     }
 }
 

@@ -229,10 +229,12 @@ impl Registered {
         &self.streams
     }
 
-    /// Bytes were handed over; until the body is polled again the client is slow, or gone.
-    pub fn handed(&self, bytes: usize) {
+    /// Bytes were handed over, and so many were put in their place before they were coded; until the body is polled
+    /// again the client is slow, or gone.
+    pub fn handed(&self, bytes: usize, plain: usize) {
         self.control.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
         self.control.route.metrics.bytes_out.inc_by(bytes as u64);
+        self.control.route.metrics.plain_out.inc_by(plain as u64);
         self.control.handed.store(self.streams.now(), Ordering::Relaxed);
     }
 }

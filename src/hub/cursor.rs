@@ -19,6 +19,7 @@ use super::note;
 use super::position::Position;
 use super::replay::{Floor, Replaying};
 use super::ring::Ring;
+use super::run::Forms;
 use super::viewing::{self, Viewing};
 use crate::config::{OnLag, Replay, Start};
 use crate::sse;
@@ -99,6 +100,8 @@ pub enum Read {
         bytes: Bytes,
         /// How many events they hold.
         events: usize,
+        /// What to send in their place, if they are for many.
+        forms: Option<Arc<Forms>>,
     },
     /// Events with the reader's own ids: shared bodies and id blocks in turn. May be empty, where it went past what
     /// the reader has: the others have their turn before it reads on.
@@ -425,11 +428,11 @@ impl CatchingUp {
 }
 
 fn read_joined(next: &mut Seq, at: &mut Arc<Position>, view: &mut View<'_>, max: usize) -> Read {
-    let Some(run) = view.ring.run(*next, view.reached, max) else { return Read::Pending };
+    let Some(run) = view.ring.run(*next, view.reached, max, view.now) else { return Read::Pending };
     view.ring.passed(run.taken);
     let events = run.events();
     (*next, *at) = (run.to, run.end);
-    Read::Slice { bytes: run.bytes, events }
+    Read::Slice { bytes: run.bytes, events, forms: run.forms }
 }
 
 /// Entries that a reader who catches up walks at a time: as long as it does, nothing can be appended.

@@ -418,7 +418,7 @@ mod tests {
                 matches!(&told, Read::Control { gaps, .. } if gaps[..] == [Reason::Recreated]),
                 "{told:?}"
             );
-            let Read::Slice { bytes, events: 1 } = log.read(&mut cursor, 1_000) else {
+            let Read::Slice { bytes, events: 1, .. } = log.read(&mut cursor, 1_000) else {
                 panic!("what is new")
             };
             assert!(bytes.ends_with(b"-8\n\n"));

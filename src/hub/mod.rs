@@ -43,6 +43,7 @@ pub use log::{Appended, Held, Log, Opening};
 pub use memory::{Memory, Reclaim};
 pub use position::{Mark, Offset, Position};
 pub use ring::Bounds;
+pub use run::Forms;
 pub use segment::{Segment, SegmentDraft};
 pub use wake::{Linger, Wake};
 pub use wanted::{Feeds, Wanted};
@@ -256,7 +257,7 @@ mod tests {
         feed.lose(long_ago + Duration::from_secs(5));
         assert_eq!(feed.confirm().gaps, [Reason::UpstreamLost]);
         assert!(feed.confirm().gaps.is_empty());
-        let Read::Slice { bytes, events: 1 } = subscription.read(1_000) else { panic!("the gap") };
+        let Read::Slice { bytes, events: 1, .. } = subscription.read(1_000) else { panic!("the gap") };
         assert!(str::from_utf8(&bytes).unwrap().contains(r#""since":"1970-01-01T00:00:00.000Z""#));
     }
 

@@ -244,7 +244,7 @@ impl Ring {
 
     /// What a joined reader is given that stands before entry `from`, of the entries before `until`: at most `max`
     /// bytes unless a single event is larger. `None` if there is nothing.
-    pub fn run(&mut self, from: Seq, until: Seq, max: usize) -> Option<Run> {
+    pub fn run(&mut self, from: Seq, until: Seq, max: usize, now: Instant) -> Option<Run> {
         let until = match self.runs.after(from) {
             Some(run) if run.from == from && (run.bytes.len() <= max || run.events() == 1) => {
                 return Some(run.clone());
@@ -255,7 +255,7 @@ impl Ring {
             None => until,
         };
         let first = self.index_of(from).filter(|_| from < until)?;
-        self.runs.make(self.chunks.range(first..), (from, until), max)
+        self.runs.make(self.chunks.range(first..), (from, until), max, now)
     }
 
     /// Lets go of what was made for readers; returns its size.

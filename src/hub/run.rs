@@ -1,21 +1,31 @@
 //! Runs: what joined readers are given. A run is the events from one entry on, as far as readers have been woken for,
 //! in one piece of bytes: made by the first reader that asks, and given by pointer to every other that stands where it
-//! begins. Who stands within one is given its rest, and stands with the others from then on.
+//! begins. Who stands within one is given its rest, and stands with the others from then on. For clients that accept a
+//! content coding a run has a packed form, which is made once, too.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use super::chunk::{Chunk, Seq};
 use super::memory::Memory;
 use super::position::Position;
+use crate::compress::{Encoding, Packed};
 
 /// Bytes that are joined at most; a single chunk may hold more.
 const LENGTH: usize = 24 * 1024;
 
 /// Runs that are kept, for readers that are a little behind the others.
 const KEPT: usize = 4;
+
+/// How old events may be in a run that is packed. It is made for all who keep up; to pack what one client returns for
+/// would cost each of them what is meant to be shared, and let a client order that work.
+const FRESH: Duration = Duration::from_secs(2);
 
 /// Events in a row, as they are sent.
 #[derive(Debug, Clone)]
@@ -30,14 +40,63 @@ pub struct Run {
     pub end: Arc<Position>,
     /// Bytes that the log had taken in up to the last entry.
     pub taken: u64,
-    /// What it costs beside the chunks.
+    /// What many clients are sent in its place, if it is for many.
+    pub forms: Option<Arc<Forms>>,
+    /// What it costs beside the chunks, its forms aside.
     own: usize,
 }
+
+/// The packed forms of a run.
+pub struct Forms {
+    memory: Arc<Memory>,
+    made: Mutex<Vec<(Encoding, Form)>>,
+}
+
+/// A form, once somebody has asked for it; `None` where the run is not worth it.
+type Form = Arc<OnceLock<Option<Packed>>>;
 
 impl Run {
     /// How many events it holds.
     pub fn events(&self) -> usize {
         (self.to - self.from) as usize
+    }
+}
+
+impl Forms {
+    /// The packed form of `plain`, the bytes of the run; made by the first who asks, while others of the same encoding
+    /// wait for it. `None` where the run is sent as it is.
+    pub fn packed(&self, plain: &[u8], encoding: Encoding) -> Option<Packed> {
+        let form = {
+            let mut made = self.made.lock();
+            match made.iter().find(|(other, _)| *other == encoding) {
+                Some((_, form)) => Arc::clone(form),
+                None => {
+                    let form = Form::default();
+                    made.push((encoding, Arc::clone(&form)));
+                    form
+                }
+            }
+        };
+        let make = || {
+            let bytes = self.memory.charge(encoding.pack(plain)?, OVERHEAD);
+            Some(Packed::new(plain, bytes))
+        };
+        let packed = form.get_or_init(make).clone();
+        self.memory.settle();
+        packed
+    }
+
+    /// Bytes held.
+    fn bytes(&self) -> usize {
+        let made = self.made.lock();
+        let packed = made.iter().filter_map(|(_, form)| form.get()?.as_ref());
+        packed.map(|packed| packed.bytes.len() + OVERHEAD).sum()
+    }
+}
+
+impl fmt::Debug for Forms {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.made.lock().iter().map(|(encoding, _)| encoding.coding)).finish()
     }
 }
 
@@ -65,6 +124,7 @@ impl Runs {
         chunks: impl Iterator<Item = &'c Chunk>,
         (from, until): (Seq, Seq),
         max: usize,
+        now: Instant,
     ) -> Option<Run> {
         let (mut to, mut length, mut last) = (from, 0, None);
         let mut parts: Vec<Bytes> = Vec::new();
@@ -92,8 +152,12 @@ impl Runs {
         let own = if joined { length + OVERHEAD } else { 0 };
         let bytes = if joined { self.memory.charge(parts.concat(), OVERHEAD) } else { parts.remove(0) };
         let (end, taken) = (chunk.position_before(place), chunk.taken_before(place));
-        let run = Run { from, to, bytes, end, taken, own };
-        if self.after(from).is_none() {
+        let keep = self.after(from).is_none();
+        let for_many = keep && now.duration_since(chunk.at) <= FRESH;
+        let forms =
+            for_many.then(|| Arc::new(Forms { memory: Arc::clone(&self.memory), made: Mutex::default() }));
+        let run = Run { from, to, bytes, end, taken, forms, own };
+        if keep {
             if self.kept.len() == KEPT {
                 self.kept.pop_front();
             }
@@ -118,11 +182,11 @@ impl Runs {
 
     /// Bytes held beside the chunks.
     pub fn bytes(&self) -> usize {
-        self.kept.iter().map(|run| run.own).sum()
+        self.kept.iter().map(|run| run.own + run.forms.as_ref().map_or(0, |forms| forms.bytes())).sum()
     }
 }
 
-/// What a run that was copied together costs beside its bytes.
+/// What a run that was copied together, or a packed form, costs beside its bytes.
 const OVERHEAD: usize = size_of::<Run>() + 64;
 
 #[cfg(test)]
@@ -134,6 +198,7 @@ mod tests {
     use super::super::testing::{ROOM, TERMS, Text, log};
     use super::super::wake::{Linger, Wake};
     use super::*;
+    use crate::compress::Coding;
 
     fn opened(bounds: Bounds) -> Arc<Log> {
         let log = log(bounds);
@@ -155,7 +220,7 @@ mod tests {
 
     fn slice(log: &Log, cursor: &mut Cursor, max: usize) -> (Bytes, usize) {
         match log.read(cursor, max) {
-            Read::Slice { bytes, events } => (bytes, events),
+            Read::Slice { bytes, events, .. } => (bytes, events),
             other => panic!("not a slice: {other:?}"),
         }
     }
@@ -219,7 +284,7 @@ mod tests {
         append(&log, 5_000);
         let held = log.held().bytes;
         let mut seen = Vec::new();
-        while let Read::Slice { bytes, events } = log.read(&mut large, MAX) {
+        while let Read::Slice { bytes, events, .. } = log.read(&mut large, MAX) {
             assert!(bytes.len() <= LENGTH && (bytes.len() > LENGTH - 200 || seen.len() + events == 5_000));
             seen.extend(numbers(&bytes));
             assert!(log.held().bytes <= held + KEPT * (LENGTH + OVERHEAD));
@@ -234,7 +299,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_let_go_is_not_held_by_a_run() {
         let memory = Memory::new(usize::MAX);
-        let wake = Wake::new(std::time::Duration::ZERO, Linger::new());
+        let wake = Wake::new(Duration::ZERO, Linger::new());
         let log =
             Log::new(super::super::testing::shape(), false, Bounds { events: 2, ..ROOM }, &memory, wake);
         log.open(Arc::new(EpochCodec::new(Epoch::random(), None)), Position::default());
@@ -250,7 +315,7 @@ mod tests {
         assert_eq!(numbers(&slice(&log, &mut late, MAX).0), [3, 4]);
 
         let with_run = memory.used();
-        log.sweep(tokio::time::Instant::now());
+        log.sweep(Instant::now());
         assert!(memory.used() < with_run, "the copy goes when its time is over");
         assert_eq!(numbers(&slice(&log, &mut first, MAX).0), [3, 4]);
 
@@ -262,16 +327,62 @@ mod tests {
         assert_eq!(memory.used(), 0);
     }
 
+    /// What a reader of this encoding is sent for the next slice.
+    fn packed(log: &Log, cursor: &mut Cursor, encoding: Encoding) -> Option<Bytes> {
+        let Read::Slice { bytes, forms, .. } = log.read(cursor, MAX) else { panic!("a slice") };
+        forms.unwrap().packed(&bytes, encoding).map(|packed| packed.bytes)
+    }
+
+    #[tokio::test]
+    async fn a_run_is_packed_once_for_each_encoding_and_counted() {
+        let memory = Memory::new(usize::MAX);
+        let wake = Wake::new(Duration::ZERO, Linger::new());
+        let log = Log::new(super::super::testing::shape(), false, ROOM, &memory, wake);
+        log.open(Arc::new(EpochCodec::new(Epoch::random(), None)), Position::default());
+        let mut readers: Vec<_> = (0..8).map(|_| reader(&log)).collect();
+        append(&log, 50);
+        let zstd = Encoding { coding: Coding::Zstd, level: 1, min_length: 0 };
+        let kinds = [zstd, Encoding { level: 9, ..zstd }, Encoding { coding: Coding::Gzip, ..zstd }];
+        let given: Vec<_> = readers[..6]
+            .iter_mut()
+            .zip(kinds.into_iter().cycle())
+            .map(|(reader, encoding)| packed(&log, reader, encoding).unwrap())
+            .collect();
+        for at in 0..3 {
+            assert_eq!(given[at].as_ptr_range(), given[at + 3].as_ptr_range());
+            assert!(given[at + 1..][..2].iter().all(|other| other.as_ptr() != given[at].as_ptr()));
+        }
+        let none = Encoding { min_length: 1 << 20, ..zstd };
+        assert_eq!(packed(&log, &mut readers[6], none), None);
+        assert_eq!(memory.used(), log.held().bytes, "forms are counted");
+        log.sweep(Instant::now());
+        let held: usize = given[..3].iter().map(|bytes| bytes.len() + OVERHEAD).sum();
+        assert_eq!(memory.used(), log.held().bytes + held, "until the last reader has let go");
+        drop(given);
+        assert_eq!(memory.used(), log.held().bytes);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_one_client_returns_for_is_not_packed_for_it() {
+        let log = opened(ROOM);
+        let mut behind = reader(&log);
+        append(&log, 3);
+        tokio::time::advance(FRESH + Duration::from_millis(1)).await;
+        assert!(matches!(log.read(&mut behind, MAX), Read::Slice { forms: None, .. }));
+        append(&log, 3);
+        assert!(matches!(log.read(&mut behind, MAX), Read::Slice { forms: Some(_), .. }));
+    }
+
     /// Whoever looks before the window ends waits with the others, so that all are given the same.
     #[tokio::test(start_paused = true)]
     async fn nobody_is_given_what_readers_have_not_been_woken_for() {
         let linger = Linger::new();
         let ticker = Arc::clone(&linger);
         tokio::spawn(async move { ticker.run().await });
-        let wake = Wake::new(std::time::Duration::from_millis(20), linger);
+        let wake = Wake::new(Duration::from_millis(20), linger);
         let log = Log::new(super::super::testing::shape(), false, ROOM, &Memory::new(usize::MAX), wake);
         log.open(Arc::new(EpochCodec::new(Epoch::random(), None)), Position::default());
-        tokio::time::advance(std::time::Duration::from_millis(20)).await;
+        tokio::time::advance(Duration::from_millis(20)).await;
         let (mut early, mut other) = (reader(&log), reader(&log));
         append(&log, 1);
         assert_eq!(slice(&log, &mut early, MAX).1, 1, "a lone event is there at once");

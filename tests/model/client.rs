@@ -99,7 +99,7 @@ pub fn read(log: &Log, cursor: &mut Cursor, max: usize) -> Option<(Vec<u8>, usiz
     let (bytes, events) = match log.read(cursor, max) {
         Read::Pending | Read::Wait(_) => return None,
         Read::Control { bytes, .. } => return Some((bytes.to_vec(), 0)),
-        Read::Slice { bytes, events } => {
+        Read::Slice { bytes, events, .. } => {
             assert!(events > 0, "a slice holds something");
             (bytes.to_vec(), events)
         }

@@ -427,7 +427,7 @@ impl World {
                 let connection = reader.connection.as_mut().unwrap();
                 if connection.replica == replica {
                     let read = self.replicas[replica].log.read(&mut connection.cursor, 1_000);
-                    let Read::Slice { bytes, events: 1 } = read else { panic!("{read:?}") };
+                    let Read::Slice { bytes, events: 1, .. } = read else { panic!("{read:?}") };
                     assert_eq!(*shared.get_or_insert(bytes.as_ptr()), bytes.as_ptr());
                 }
             }

@@ -230,7 +230,7 @@ fn control(log: &Log, cursor: &mut Cursor) -> String {
 
 fn slice(log: &Log, cursor: &mut Cursor) -> (Bytes, usize) {
     match log.read(cursor, 100_000) {
-        Read::Slice { bytes, events } => (bytes, events),
+        Read::Slice { bytes, events, .. } => (bytes, events),
         other => panic!("not a shared slice: {other:?}"),
     }
 }
