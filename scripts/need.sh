@@ -53,6 +53,8 @@ find_missing() {
         need "Firefox" "has firefox-esr" firefox-esr firefox firefox
         need "certutil" "has certutil" libnss3-tools nss-tools nss
         need "curl" "has curl" curl curl curl
+        need "Node.js" "has node" nodejs nodejs node
+        need "Python" "has python3" python3 python3 python3
         ;;
     bench)
         need "redis-server" "has redis-server" redis-server redis redis

@@ -4,26 +4,20 @@ use std::cell::RefCell;
 
 use zstd_safe::{CCtx, CParameter};
 
-/// Bytes of content in a frame at most. The decoder's window is as large, and browsers refuse more than 8 MiB.
-const FRAME: usize = 1 << 20;
-
 thread_local! {
     /// One for each worker, so that no client has one.
     static CONTEXT: RefCell<CCtx<'static>> = RefCell::new(CCtx::create());
 }
 
-/// Frames of `plain`; `None` where they would not be shorter than it.
+/// A frame of `plain`, which is the decoder's window, too: browsers refuse more than 8 MiB. `None` where it would not be
+/// shorter than that.
 pub fn pack(plain: &[u8], level: u32) -> Option<Vec<u8>> {
     CONTEXT.with_borrow_mut(|context| {
         context.set_parameter(CParameter::CompressionLevel(i32::try_from(level).ok()?)).ok()?;
-        let mut packed = Vec::new();
-        for content in plain.chunks(FRAME) {
-            // There is an error where it does not fit.
-            let mut frame = Vec::with_capacity(content.len() - 1);
-            context.compress2(&mut frame, content).ok()?;
-            packed.extend_from_slice(&frame);
-        }
-        Some(packed)
+        // There is an error where it does not fit.
+        let mut frame = Vec::with_capacity(plain.len() - 1);
+        context.compress2(&mut frame, plain).ok()?;
+        Some(frame)
     })
 }
 

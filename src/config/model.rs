@@ -325,7 +325,7 @@ pub struct Compress {
     pub codings: Vec<Coding>,
     /// `level`: 1 is the fastest, 9 makes the fewest bytes. Default 3.
     pub level: u32,
-    /// `min_length`: what is woken for at once and has fewer bytes is sent as it is. Default 128 B, at most 1 MiB.
+    /// `min_length`: events that are sent together, and have fewer bytes, are sent as they are. Default 128, at most 1 MiB.
     pub min_length: usize,
 }
 

@@ -145,9 +145,13 @@ impl Outgoing {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read as _;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use proptest::test_runner::Config;
 
     use super::*;
+    use crate::compress::Encoding;
+    use crate::compress::testing::Decoder;
 
     /// The sizes in which pieces of these sizes are sent, all bytes of which arrive in order.
     fn sent(sizes: &[usize]) -> Vec<usize> {
@@ -169,46 +173,79 @@ mod tests {
         assert_eq!(sent(&[SMALL - 1; 5]), [4 * (SMALL - 1), SMALL - 1]);
     }
 
-    /// How what is put is decoded is tested with the codings; here, that all of it is framed, whatever its sizes.
-    #[test]
-    fn pieces_of_all_sizes_are_stored_in_blocks() {
-        let sizes = [
-            3,
-            SMALL - 1,
-            1,
-            SMALL,
-            5,
-            3 * BLOCK,
-            7,
-            FRAME,
-            BLOCK - FRAME + 1,
-            100,
-            SMALL - 1,
-            SMALL - 1,
-            SMALL - 1,
-            9,
-        ];
-        let mut outgoing = Outgoing::new(Some(Coding::Gzip));
-        let (mut stream, mut plain) = (Vec::new(), Vec::new());
-        for (at, size) in sizes.into_iter().enumerate() {
-            let bytes = Bytes::from(vec![at as u8; size]);
-            plain.extend_from_slice(&bytes);
-            outgoing.put(bytes);
-            if at % 3 == 0 {
-                stream.extend(
-                    std::iter::from_fn(|| outgoing.take())
-                        .inspect(|bytes| assert!(bytes.len() <= FRAME))
-                        .flatten(),
-                );
-                assert!(outgoing.is_empty());
+    #[derive(Debug, Clone)]
+    enum Op {
+        /// So many bytes for this client alone.
+        Put(usize),
+        /// So many for all, that get shorter or not.
+        Share(usize, bool),
+        /// A frame is taken, or all that waits.
+        Take,
+        TakeAll,
+    }
+
+    fn op() -> impl Strategy<Value = Op> {
+        let size = || prop_oneof![8 => 1..300_usize, 3 => 300..20_000_usize, 1 => 20_000..200_000_usize];
+        prop_oneof![
+            3 => size().prop_map(Op::Put),
+            3 => (size(), any::<bool>()).prop_map(|(size, shrinks)| Op::Share(size, shrinks)),
+            2 => Just(Op::Take),
+            1 => Just(Op::TakeAll),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(Config { cases: 200, failure_persistence: None, ..Config::default() })]
+
+        /// What has been taken is decoded at once, be it the whole of what waits or not.
+        #[test]
+        fn what_is_taken_decodes_to_what_was_put(gzip in any::<bool>(), ops in vec(op(), 1..60)) {
+            let coding = if gzip { Coding::Gzip } else { Coding::Zstd };
+            let encoding = Encoding { coding, level: 1, min_length: 100 };
+            let (mut outgoing, mut decoder) = (Outgoing::new(Some(coding)), Decoder::new(coding.as_str()));
+            let (mut put, mut seen, mut told) = (Vec::new(), Vec::new(), 0);
+            for op in ops {
+                match op {
+                    Op::Put(size) => {
+                        let bytes = content(put.len(), size, true);
+                        put.extend_from_slice(&bytes);
+                        outgoing.put(bytes);
+                    }
+                    Op::Share(size, shrinks) => {
+                        let bytes = content(put.len(), size, shrinks);
+                        put.extend_from_slice(&bytes);
+                        match encoding.pack(&bytes) {
+                            Some(packed) => outgoing.put_packed(&bytes, Packed::new(&bytes, packed.into())),
+                            None => outgoing.put(bytes),
+                        }
+                    }
+                    Op::Take => {
+                        let frame = outgoing.take().unwrap_or_default();
+                        prop_assert!(frame.len() <= FRAME);
+                        seen.extend(decoder.feed(&frame));
+                    }
+                    Op::TakeAll => {
+                        std::iter::from_fn(|| outgoing.take()).for_each(|frame| seen.extend(decoder.feed(&frame)));
+                        prop_assert!(outgoing.is_empty() && seen.len() == put.len());
+                        told += outgoing.take_plain();
+                        prop_assert_eq!(told, put.len());
+                    }
+                }
+                prop_assert!(put.starts_with(&seen));
             }
+            outgoing.end();
+            std::iter::from_fn(|| outgoing.take()).for_each(|frame| seen.extend(decoder.feed(&frame)));
+            prop_assert!(seen == put && decoder.is_whole());
         }
-        outgoing.end();
-        stream.extend(std::iter::from_fn(|| outgoing.take()).flatten());
-        assert_eq!(outgoing.take_plain(), plain.len());
-        let mut decoded = Vec::new();
-        flate2::read::GzDecoder::new(&stream[..]).read_to_end(&mut decoded).expect("with its checksum");
-        assert!(decoded == plain);
+    }
+
+    /// Bytes that are the `at`th of a stream, and text or nothing that gets shorter.
+    fn content(at: usize, size: usize, text: bool) -> Bytes {
+        let byte = |at: usize| match text {
+            true => b"data: and so on\n\n"[at % 17],
+            false => ((at as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 29) as u8,
+        };
+        (at..at + size).map(byte).collect()
     }
 
     #[test]

@@ -181,7 +181,7 @@ impl Log {
     }
 
     fn take_in(&self, encode: impl FnOnce(&mut Writer) -> Batch) -> Appended {
-        let (mut head, mut wakes) = (0, Vec::new());
+        let (mut head, mut wakes, mut hurry) = (0, Vec::new(), false);
         let appended = {
             let mut writer = self.writer.lock();
             let Some(writer) = writer.as_mut() else { return Appended::default() };
@@ -193,11 +193,15 @@ impl Log {
                 wakes = open.ring.push(batch);
                 head = open.ring.head();
                 open.ring.evict(&bounds, self.attended(), Instant::now());
+                // What takes up much of the lag room does not linger.
+                hurry = self.attended() && open.ring.unread() > bounds.buffer as u64 / 4;
             }
             appended
         };
         self.memory.settle();
-        if appended.events > 0 {
+        if appended.events > 0 && hurry {
+            self.wake.ring_now(head);
+        } else if appended.events > 0 {
             self.wake.ring(head, wakes);
         }
         appended
@@ -205,16 +209,18 @@ impl Log {
 
     /// Reads on at `cursor`, at most `max` bytes unless a single event is larger.
     pub fn read(&self, cursor: &mut Cursor, max: usize) -> Read {
-        match self.with_view(|view| cursor.read(view, max)) {
-            Some(Step::Read(read)) => {
-                if matches!(read, Read::Slice { .. }) {
-                    // It may have been made for this reader, beside the chunks.
-                    self.memory.settle();
-                }
-                read
-            }
-            Some(Step::Replay(floor)) => cursor.replay(&floor, &self.shape.control_prefix, max),
-            None => Read::Pending,
+        let step = self.with_view(|view| {
+            let copied = view.ring.runs_copied();
+            let step = cursor.read(view, max);
+            (step, view.ring.runs_copied() > copied)
+        });
+        let Some((step, grown)) = step else { return Read::Pending };
+        if grown {
+            self.memory.settle();
+        }
+        match step {
+            Step::Read(read) => read,
+            Step::Replay(floor) => cursor.replay(&floor, &self.shape.control_prefix, max),
         }
     }
 

@@ -258,6 +258,11 @@ impl Ring {
         self.runs.make(self.chunks.range(first..), (from, until), max, now)
     }
 
+    /// How many runs were copied together, since the log was made.
+    pub fn runs_copied(&self) -> u64 {
+        self.runs.copied()
+    }
+
     /// Lets go of what was made for readers; returns its size.
     pub fn forget_runs(&mut self) -> usize {
         self.runs.forget()

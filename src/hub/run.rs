@@ -79,11 +79,10 @@ impl Forms {
         };
         let make = || {
             let bytes = self.memory.charge(encoding.pack(plain)?, OVERHEAD);
+            self.memory.settle();
             Some(Packed::new(plain, bytes))
         };
-        let packed = form.get_or_init(make).clone();
-        self.memory.settle();
-        packed
+        form.get_or_init(make).clone()
     }
 
     /// Bytes held.
@@ -104,12 +103,19 @@ impl fmt::Debug for Forms {
 pub struct Runs {
     kept: VecDeque<Run>,
     memory: Arc<Memory>,
+    /// How many were copied together, since the log was made.
+    copied: u64,
 }
 
 impl Runs {
     /// None yet.
     pub fn new(memory: Arc<Memory>) -> Self {
-        Self { kept: VecDeque::new(), memory }
+        Self { kept: VecDeque::new(), memory, copied: 0 }
+    }
+
+    /// How many were copied together, since the log was made.
+    pub fn copied(&self) -> u64 {
+        self.copied
     }
 
     /// The first that ends after entry `from`.
@@ -149,6 +155,7 @@ impl Runs {
         }
         let (chunk, place) = last?;
         let joined = parts.len() > 1;
+        self.copied += u64::from(joined);
         let own = if joined { length + OVERHEAD } else { 0 };
         let bytes = if joined { self.memory.charge(parts.concat(), OVERHEAD) } else { parts.remove(0) };
         let (end, taken) = (chunk.position_before(place), chunk.taken_before(place));
@@ -380,7 +387,8 @@ mod tests {
         let ticker = Arc::clone(&linger);
         tokio::spawn(async move { ticker.run().await });
         let wake = Wake::new(Duration::from_millis(20), linger);
-        let log = Log::new(super::super::testing::shape(), false, ROOM, &Memory::new(usize::MAX), wake);
+        let bounds = Bounds { buffer: 16 * 1024, ..ROOM };
+        let log = Log::new(super::super::testing::shape(), false, bounds, &Memory::new(usize::MAX), wake);
         log.open(Arc::new(EpochCodec::new(Epoch::random(), None)), Position::default());
         tokio::time::advance(Duration::from_millis(20)).await;
         let (mut early, mut other) = (reader(&log), reader(&log));
@@ -394,5 +402,10 @@ mod tests {
         assert_eq!(slice(&log, &mut other, MAX).1, 1);
         let (shared, events) = slice(&log, &mut early, MAX);
         assert_eq!((events, slice(&log, &mut other, MAX).0.as_ptr()), (4, shared.as_ptr()));
+
+        append(&log, 1);
+        assert!(matches!(log.read(&mut early, MAX), Read::Pending));
+        append(&log, 20);
+        assert!(slice(&log, &mut early, MAX).1 > 1, "much of the lag room does not wait");
     }
 }

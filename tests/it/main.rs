@@ -5,6 +5,7 @@
 mod admin;
 mod browsers;
 mod command_line;
+mod compress;
 mod contract;
 mod cors;
 mod demo;

@@ -1,6 +1,6 @@
 //! A recording client that behaves like a browser's `EventSource`, one step at a time.
 //!
-//! It connects, sends `Last-Event-ID` when it has one, parses with [`super::sse_parser`], keeps all it
+//! It connects, sends `Last-Event-ID` when it has one, decodes with [`super::decoder`], parses with [`super::sse_parser`], keeps all it
 //! saw, can be cut at any byte, and reconnects when told to. [`super::recorder`] drives it by itself.
 
 use std::collections::VecDeque;
@@ -14,6 +14,7 @@ use http_body_util::BodyExt;
 use hyper::body::{Bytes, Incoming};
 use tokio::time::timeout;
 
+use super::decoder::Decoder;
 use super::http::{Connect, Link, build};
 pub use super::sse_parser::Event;
 use super::sse_parser::{Item, Parser};
@@ -77,6 +78,7 @@ pub struct EventSource {
     url: String,
     options: Options,
     parser: Parser,
+    decoder: Decoder,
     open: Option<Open>,
     end: Option<End>,
     status: StatusCode,
@@ -126,6 +128,7 @@ impl EventSource {
         Self {
             url: url.into(),
             parser: Parser::new(),
+            decoder: Decoder::Identity,
             open: None,
             end: None,
             status: StatusCode::OK,
@@ -318,6 +321,7 @@ impl EventSource {
             true => Parser::new(),
             false => Parser::resuming(&self.last_event_id),
         };
+        self.decoder = Decoder::new(self.header("content-encoding"));
         self.open = Some(Open { link, body, cut_after: None });
         self.end = None;
         Ok(())
@@ -333,7 +337,10 @@ impl EventSource {
                 }
             }
             Some(Err(error)) => self.ended(End::Broken(describe(&error))),
-            None => self.ended(End::Complete),
+            None => {
+                assert!(self.decoder.is_whole(), "the body was completed, and its coding was not\n{self}");
+                self.ended(End::Complete);
+            }
         }
         true
     }
@@ -345,7 +352,7 @@ impl EventSource {
         if let Some(left) = &mut open.cut_after {
             *left -= taken.len() as u64;
         }
-        for item in self.parser.feed(taken) {
+        for item in self.parser.feed(&self.decoder.feed(taken)) {
             self.keep(item);
         }
         if let Some(id) = self.parser.last_event_id() {

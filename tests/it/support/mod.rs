@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`ssegate`] runs the product, [`eventsource`] and [`recorder`] read its streams,
 //! [`redis`] and [`kafka`] feed it, [`proxy`] cuts links, [`browser`] opens real browsers on the page
-//! that [`collector`] serves. Below them: [`tls`], [`http`], [`sse_parser`], and what keeps a run clean:
+//! that [`collector`] serves. Below them: [`tls`], [`http`], [`decoder`], [`sse_parser`], and what keeps a run clean:
 //! [`child`] (no process outlives the tests), [`scratch`] (no file does), [`ports`], [`wait`].
 //!
 //! Nothing in here uses the product's own code, so that a mistake cannot hide on both sides.
@@ -13,6 +13,7 @@
 pub mod browser;
 pub mod child;
 pub mod collector;
+pub mod decoder;
 pub mod eventsource;
 pub mod http;
 pub mod kafka;
