@@ -184,6 +184,8 @@ fn start_housekeeping(edge: &Arc<Edge>, tasks: &mut JoinSet<()>) {
     tasks.spawn(async move { streams.supervise(&memory).await });
     let streams = Arc::clone(&edge.streams);
     tasks.spawn(async move { streams.turns.run().await });
+    let streams = Arc::clone(&edge.streams);
+    tasks.spawn(async move { streams.replay_turns.run().await });
     let hub = Arc::clone(&edge.hub);
     tasks.spawn(async move {
         let mut ticks = tokio::time::interval(SWEEP);

@@ -71,8 +71,9 @@ impl EventStream {
                 continue;
             }
             let mut this = self.as_mut().project();
-            if this.turn.poll(&this.registered.streams().turns, this.subscription.replays(), cx).is_pending()
-            {
+            let (streams, replays) = (this.registered.streams(), this.subscription.replays());
+            let turns = if replays { &streams.replay_turns } else { &streams.turns };
+            if this.turn.poll(turns, replays, cx).is_pending() {
                 this.registered.control.waiting();
                 return self.take().map_or(Poll::Pending, |bytes| Poll::Ready(Some(bytes)));
             }

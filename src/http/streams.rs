@@ -24,8 +24,10 @@ pub struct Streams {
     epoch: Instant,
     next: AtomicU64,
     draining: AtomicBool,
-    /// Who reads on of those that have much to catch up with.
+    /// Who reads on of those that are behind what memory holds.
     pub turns: Turns,
+    /// Who reads on of those that read what only the upstream still holds.
+    pub replay_turns: Turns,
 }
 
 /// Why a stream ended.
@@ -115,7 +117,8 @@ impl Streams {
             epoch: Instant::now(),
             next: AtomicU64::new(0),
             draining: AtomicBool::new(false),
-            turns: Turns::default(),
+            turns: Turns::on_all_cores(),
+            replay_turns: Turns::on_half_the_cores(),
         })
     }
 

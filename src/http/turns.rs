@@ -3,6 +3,7 @@
 //! one of them. So such a stream reads on when it has its turn, and only a few have it at a time.
 
 use std::collections::VecDeque;
+use std::num::NonZero;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::thread::available_parallelism;
@@ -28,14 +29,17 @@ pub struct Turn {
     read: usize,
 }
 
-impl Default for Turns {
-    /// As many turns at a time as keep half of the cores busy: the others are for what is live.
-    fn default() -> Self {
-        Self::new(available_parallelism().map_or(1, |cores| cores.get().div_ceil(2)))
-    }
-}
-
 impl Turns {
+    /// As many turns at a time as there are cores.
+    pub fn on_all_cores() -> Self {
+        Self::new(cores())
+    }
+
+    /// As many turns at a time as keep half of the cores busy: the others are for what is live.
+    pub fn on_half_the_cores() -> Self {
+        Self::new(cores().div_ceil(2))
+    }
+
     fn new(at_a_time: usize) -> Self {
         Self { at_a_time, waiting: Mutex::default(), bell: Notify::new() }
     }
@@ -101,6 +105,10 @@ impl Turn {
     pub fn over(&mut self) {
         self.read = 0;
     }
+}
+
+fn cores() -> usize {
+    available_parallelism().map_or(1, NonZero::get)
 }
 
 /// Bytes that a stream may read without a turn.
