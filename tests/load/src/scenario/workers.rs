@@ -128,7 +128,7 @@ impl Blind {
 }
 
 /// Clients that check what they get.
-const CHECKING: usize = 4;
+const CHECKING: usize = 2;
 
 /// Events a second that are offered: more than any server sends to so many.
 const OFFERED: u32 = 1_000_000;
@@ -137,7 +137,7 @@ const OFFERED: u32 = 1_000_000;
 const AHEAD: u64 = 2_000;
 
 /// Between two reads of those that do not check.
-const TURN: Duration = Duration::from_millis(20);
+const TURN: Duration = Duration::from_millis(50);
 
 /// Bytes of a read, at most.
 const GULP: usize = 4 << 20;
