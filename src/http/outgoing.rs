@@ -1,4 +1,4 @@
-//! What a stream has read and not yet handed to hyper: pieces of shared bytes, in order, and in the stream's coding if
+//! What a stream has read and not yet handed over: pieces of shared bytes, in order, and in the stream's coding if
 //! it has one.
 
 use std::collections::VecDeque;

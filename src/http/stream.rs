@@ -148,7 +148,7 @@ impl EventStream {
         let this = self.project();
         let bytes = this.outgoing.take()?;
         *this.written = Instant::now();
-        this.registered.handed(bytes.len(), this.outgoing.take_plain());
+        this.registered.handed(bytes.len(), this.outgoing.take_plain(), *this.written);
         Some(bytes)
     }
 

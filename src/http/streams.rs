@@ -159,7 +159,7 @@ impl Streams {
             tokio::time::interval((self.write_stall / 8).clamp(Duration::from_millis(50), MAX_TICK));
         loop {
             ticks.tick().await;
-            let now = self.now();
+            let now = self.millis(Instant::now());
             let pressed = memory.used() > memory.limit();
             let limit = if pressed { self.write_stall.min(PRESSED) } else { self.write_stall };
             let limit = limit.as_millis() as u64;
@@ -212,9 +212,9 @@ impl Streams {
         let _ = self.count.subscribe().wait_for(|&count| count == 0).await;
     }
 
-    fn now(&self) -> u64 {
+    fn millis(&self, now: Instant) -> u64 {
         // Never 0, which means waiting.
-        self.epoch.elapsed().as_millis() as u64 + 1
+        now.duration_since(self.epoch).as_millis() as u64 + 1
     }
 }
 
@@ -234,11 +234,11 @@ impl Registered {
 
     /// Bytes were handed over, and so many were put in their place before they were coded; until the body is polled
     /// again the client is slow, or gone.
-    pub fn handed(&self, bytes: usize, plain: usize) {
+    pub fn handed(&self, bytes: usize, plain: usize, now: Instant) {
         self.control.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
         self.control.route.metrics.bytes_out.inc_by(bytes as u64);
         self.control.route.metrics.plain_out.inc_by(plain as u64);
-        self.control.handed.store(self.streams.now(), Ordering::Relaxed);
+        self.control.handed.store(self.streams.millis(now), Ordering::Relaxed);
     }
 }
 
