@@ -1,7 +1,7 @@
 //! A topic that was filled before anybody came, and what serves it with hardly any of it in memory.
 
 use crate::args::Options;
-use crate::kafka::{Kafka, Topic};
+use crate::kafka::{Kafka, Topic, share};
 use crate::server::scratch::Scratch;
 use crate::server::ssegate::{PATH, Serving};
 
@@ -37,6 +37,16 @@ impl Filled {
     pub fn serve(&self, options: &Options) -> anyhow::Result<Serving> {
         Serving::start(options, self.scratch.path()?, &self.configuration)
     }
+}
+
+/// Where each of so many partitions ends after `sent` events.
+pub fn ends(sent: u64, partitions: u32) -> Vec<u64> {
+    (0..partitions.into()).map(|partition| share(sent, partition, partitions.into())).collect()
+}
+
+/// What is read, and how, for people.
+pub fn source(options: &Options, partitions: u32) -> String {
+    format!("Kafka, {partitions} partitions, {} slots", options.slots)
 }
 
 fn configuration(options: &Options, kafka: &Kafka, topic: &str) -> String {

@@ -15,10 +15,9 @@ use serde::{Deserialize, Serialize};
 use crate::args::Options;
 use crate::dial::Dial;
 use crate::fleet::Fleet;
-use crate::kafka::share;
 use crate::report::checked::{Checked, millis, quantiles};
 use crate::report::noise::Noise;
-use crate::scenario::filled::Filled;
+use crate::scenario::filled::{Filled, ends, source};
 use crate::scenario::history::PATIENCE;
 use crate::scenario::{LOOK, MIB, SETTLE, note};
 use crate::server::ssegate::{PATH, Serving};
@@ -64,10 +63,8 @@ pub fn run(options: &Options) -> anyhow::Result<Herd> {
 
     let (pid, server) = (serving.server.pid(), Processes::from(serving.server.pid()));
     let dial = Dial::new(serving.public, PATH, options)?;
-    let ends =
-        |sent| -> Vec<u64> { (0..partitions.into()).map(|p| share(sent, p, partitions.into())).collect() };
     let (range, sent) = (topic.bytes, topic.sent.clone());
-    let live = Live::start(dial.clone(), ends(events))?;
+    let live = Live::start(dial.clone(), ends(events, partitions))?;
     let pacing = topic.pace(rate);
     thread::sleep(SETTLE);
     live.next_phase();
@@ -77,7 +74,7 @@ pub fn run(options: &Options) -> anyhow::Result<Herd> {
     live.next_phase();
     let watch = Watch::begin(pid, &options.server_core)?;
     herd.open_for(places.into_iter().map(Subscriber::after).collect(), clients)?;
-    let until = ends(sent.load(Ordering::Relaxed));
+    let until = ends(sent.load(Ordering::Relaxed), partitions);
     let (mut peak, mut left) = (base.pss, u64::MAX);
     while left > 0 && watch.elapsed() < PATIENCE {
         herd.read_until(LOOK, |_| false)?;
@@ -92,7 +89,7 @@ pub fn run(options: &Options) -> anyhow::Result<Herd> {
     let seconds = spent.elapsed.as_secs_f64();
     Ok(Herd {
         protocol: herd.protocol(),
-        source: format!("Kafka, {partitions} partitions, {} slots", options.slots),
+        source: source(options, partitions),
         clients,
         checked: Checked::of(&herd.tally, left),
         seconds,

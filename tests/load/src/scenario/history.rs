@@ -5,10 +5,9 @@ use std::time::Duration;
 use crate::args::Options;
 use crate::dial::Dial;
 use crate::fleet::Fleet;
-use crate::kafka::share;
 use crate::report::checked::Checked;
 use crate::report::noise::Noise;
-use crate::scenario::filled::Filled;
+use crate::scenario::filled::{Filled, ends, source};
 use crate::scenario::replay::Replay;
 use crate::scenario::{MIB, SETTLE, note};
 use crate::server::usage::Watch;
@@ -32,13 +31,13 @@ pub fn run(options: &Options) -> anyhow::Result<Replay> {
     fleet.open(clients, clients)?;
     fleet.read_until(PATIENCE, |tally| tally.delivered >= expected)?;
     let spent = watch.end()?;
-    let ends: Vec<_> = (0..partitions.into()).map(|p| share(events, p, partitions.into())).collect();
+    let ends = ends(events, partitions);
     let lost = fleet.subscribers().map(|one| one.missing(&ends)).sum();
     let seconds = spent.elapsed.as_secs_f64();
     Ok(Replay {
         scenario: "history".to_owned(),
         protocol: fleet.protocol(),
-        source: format!("Kafka, {partitions} partitions, {} slots", options.slots),
+        source: source(options, partitions),
         clients,
         checked: Checked::of(&fleet.tally, lost),
         seconds,
