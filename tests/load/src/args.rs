@@ -57,8 +57,14 @@ pub enum Command {
     /// A topic of which each stream sees one key: 100,000 keys, 5,000 records/s, 30 s; then the server is killed and
     /// all come back. For HTTP/2 with --h2 --streams-per-connection 100.
     Keyed,
+    /// Whether costs grow in a straight line: 1,000 to 15,000 clients of one server, 45,000 of three, 100,000 streams of
+    /// HTTP/2, 10,000 feeds.
+    Scale(Parts),
     /// Everything that ssegate is to reach, peers beside it, in one run that ends by itself.
     Suite(Suite),
+    /// A server and its clients, beside others; started by the tool.
+    #[command(hide = true)]
+    ScalePart,
     /// The floor's own server; started by the tool.
     #[command(hide = true)]
     FloorServe(Plan),
@@ -93,6 +99,27 @@ impl Plan {
         let events = u64::from(self.rate) * u64::from(self.seconds);
         Pace { rate: self.rate, first: 0, events, feeds: self.feeds, payload: self.payload }
     }
+}
+
+/// What of the scale scenario is run.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct Parts {
+    /// These alone.
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "clients,servers,streams,feeds")]
+    pub parts: Vec<Part>,
+}
+
+/// What grows in the scale scenario.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Part {
+    /// Clients of one server.
+    Clients,
+    /// Servers, each with as many clients as a process has descriptors for.
+    Servers,
+    /// Streams on HTTP/2 connections of 100 each.
+    Streams,
+    /// Feeds of one client each.
+    Feeds,
 }
 
 /// How the suite is run.

@@ -38,6 +38,9 @@ fn main() -> anyhow::Result<()> {
     if !args.options.no_pin {
         server::child::pin_self(args.options.load_core)?;
     }
+    if let Command::ScalePart = &args.command {
+        return scenario::run(&args, &mut Report::new(&args.options));
+    }
     if let Command::Suite(suite) = &args.command {
         return suite::run(suite, &args.options);
     }

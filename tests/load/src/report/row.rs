@@ -10,11 +10,13 @@ use crate::scenario::idle::Idle;
 use crate::scenario::keyed::Keyed;
 use crate::scenario::replay::Replay;
 use crate::scenario::return_storm::Return;
+use crate::scenario::scale::fit::Fit;
+use crate::scenario::scale::point::Point;
 use crate::scenario::slow::Slow;
 use crate::scenario::streams::Streams;
 use crate::scenario::workers::Workers;
 use crate::scenario::{
-    connect, delay, fanout, herd, idle, keyed, replay, return_storm, slow, streams, workers,
+    connect, delay, fanout, herd, idle, keyed, replay, return_storm, scale, slow, streams, workers,
 };
 
 /// One measurement.
@@ -43,6 +45,10 @@ pub enum Row {
     Herd(Herd),
     /// Of `keyed`.
     Keyed(Keyed),
+    /// Of `scale`.
+    Scale(Point),
+    /// What several of these come to.
+    Fit(Fit),
 }
 
 /// What a row says beside those of other servers.
@@ -57,7 +63,7 @@ pub struct Compared<'a> {
 }
 
 /// Heads of all tables, in their order.
-pub const HEADS: [&str; 11] = [
+pub const HEADS: [&str; 13] = [
     fanout::HEAD,
     idle::HEAD,
     streams::HEAD,
@@ -69,6 +75,8 @@ pub const HEADS: [&str; 11] = [
     replay::HEAD,
     herd::HEAD,
     keyed::HEAD,
+    scale::point::HEAD,
+    scale::fit::HEAD,
 ];
 
 impl Row {
@@ -86,6 +94,8 @@ impl Row {
             Self::Replay(_) => replay::HEAD,
             Self::Herd(_) => herd::HEAD,
             Self::Keyed(_) => keyed::HEAD,
+            Self::Scale(_) => scale::point::HEAD,
+            Self::Fit(_) => scale::fit::HEAD,
         }
     }
 
@@ -104,6 +114,8 @@ impl Row {
             Self::Replay(row) => row.line(),
             Self::Herd(row) => row.line(),
             Self::Keyed(row) => row.line(),
+            Self::Scale(row) => row.line(),
+            Self::Fit(row) => row.line(),
         }
     }
 

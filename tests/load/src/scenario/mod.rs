@@ -11,6 +11,7 @@ pub mod keyed;
 pub mod replay;
 pub mod resume;
 pub mod return_storm;
+pub mod scale;
 pub mod slow;
 pub mod streams;
 pub mod workers;
@@ -21,6 +22,7 @@ use crate::args::{Args, Command, Options};
 use crate::peer::Need;
 use crate::report::Report;
 use crate::report::row::Row;
+use crate::scenario::scale::point::Size;
 use crate::server::target::Target;
 
 /// Runs what the command line asks for, and adds to the report what it finds.
@@ -56,6 +58,11 @@ pub fn run(args: &Args, report: &mut Report) -> anyhow::Result<()> {
             Command::History => report.add(Row::Replay(history::run(options)?)),
             Command::Herd => report.add(Row::Herd(herd::run(options)?)),
             Command::Keyed => report.add(Row::Keyed(keyed::run(options)?)),
+            Command::Scale(parts) => scale::run_each(options, &parts.parts, report)?,
+            Command::ScalePart => {
+                let (clients, rate) = (options.clients.unwrap_or(1_000), options.rate.unwrap_or(1));
+                scale::point::serve(options, &Size { part: "servers", clients, feeds: 1, rate })?;
+            }
             Command::Suite(_) | Command::FloorServe(_) => {}
         }
     }

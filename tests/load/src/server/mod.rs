@@ -4,6 +4,7 @@
 pub mod cert;
 pub mod child;
 pub mod floor;
+pub mod kernel;
 pub mod scratch;
 pub mod sockets;
 pub mod ssegate;
