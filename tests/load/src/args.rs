@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 use crate::publish::Pace;
+use crate::simulate::Simulate;
 
 /// Holds many SSE clients against a server on this machine and reports what that costs it.
 #[derive(Debug, Parser)]
@@ -60,6 +61,8 @@ pub enum Command {
     /// Whether costs grow in a straight line: 1,000 to 15,000 clients of one server, 45,000 of three, 100,000 streams of
     /// HTTP/2, 10,000 feeds.
     Scale(Parts),
+    /// What 32 cores and 1,000,000 clients would come to, by what was measured: no server is started.
+    Simulate(Simulate),
     /// Everything that ssegate is to reach, peers beside it, in one run that ends by itself.
     Suite(Suite),
     /// A server and its clients, beside others; started by the tool.

@@ -19,6 +19,7 @@ mod publish;
 mod report;
 mod scenario;
 mod server;
+mod simulate;
 mod sse;
 mod suite;
 mod tally;

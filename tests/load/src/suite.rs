@@ -235,6 +235,13 @@ const STEPS: &[Step] = &[
         120,
     ),
     step("return", "return", "--clients 500", Beside::All, 150),
+    step(
+        "scale",
+        "scale --parts clients,streams,feeds --seconds 6",
+        "--clients 600 --seconds 2",
+        Beside::Nobody,
+        240,
+    ),
     step("slow", "slow --clients 1000 --rate 200 --linger 50", "--clients 50 --seconds 3", Beside::All, 150),
     step("delay", "delay", "--clients 50 --seconds 4", Beside::Nobody, 60),
     step("workers", "workers --clients 800", "--seconds 3", Beside::Nobody, 60),

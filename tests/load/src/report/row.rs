@@ -18,6 +18,7 @@ use crate::scenario::workers::Workers;
 use crate::scenario::{
     connect, delay, fanout, herd, idle, keyed, replay, return_storm, scale, slow, streams, workers,
 };
+use crate::simulate::{self, Simulated};
 
 /// One measurement.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -49,6 +50,8 @@ pub enum Row {
     Scale(Point),
     /// What several of these come to.
     Fit(Fit),
+    /// Of `simulate`.
+    Simulated(Simulated),
 }
 
 /// What a row says beside those of other servers.
@@ -63,7 +66,7 @@ pub struct Compared<'a> {
 }
 
 /// Heads of all tables, in their order.
-pub const HEADS: [&str; 13] = [
+pub const HEADS: [&str; 14] = [
     fanout::HEAD,
     idle::HEAD,
     streams::HEAD,
@@ -77,6 +80,7 @@ pub const HEADS: [&str; 13] = [
     keyed::HEAD,
     scale::point::HEAD,
     scale::fit::HEAD,
+    simulate::HEAD,
 ];
 
 impl Row {
@@ -96,6 +100,7 @@ impl Row {
             Self::Keyed(_) => keyed::HEAD,
             Self::Scale(_) => scale::point::HEAD,
             Self::Fit(_) => scale::fit::HEAD,
+            Self::Simulated(_) => simulate::HEAD,
         }
     }
 
@@ -116,6 +121,7 @@ impl Row {
             Self::Keyed(row) => row.line(),
             Self::Scale(row) => row.line(),
             Self::Fit(row) => row.line(),
+            Self::Simulated(row) => row.line(),
         }
     }
 

@@ -24,6 +24,7 @@ use crate::report::Report;
 use crate::report::row::Row;
 use crate::scenario::scale::point::Size;
 use crate::server::target::Target;
+use crate::simulate;
 
 /// Runs what the command line asks for, and adds to the report what it finds.
 ///
@@ -59,6 +60,7 @@ pub fn run(args: &Args, report: &mut Report) -> anyhow::Result<()> {
             Command::Herd => report.add(Row::Herd(herd::run(options)?)),
             Command::Keyed => report.add(Row::Keyed(keyed::run(options)?)),
             Command::Scale(parts) => scale::run_each(options, &parts.parts, report)?,
+            Command::Simulate(simulate) => simulate::run(simulate, options, report)?,
             Command::ScalePart => {
                 let (clients, rate) = (options.clients.unwrap_or(1_000), options.rate.unwrap_or(1));
                 scale::point::serve(options, &Size { part: "servers", clients, feeds: 1, rate })?;

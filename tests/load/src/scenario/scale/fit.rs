@@ -51,10 +51,13 @@ impl Line {
     }
 }
 
+/// What grows, its unit, and what a point says of it.
+type Grows = (&'static str, &'static str, fn(&Point) -> f64);
+
 /// What grows with the points of one part.
 pub fn fits(part: &str, points: &[Point]) -> Vec<Fit> {
     let with = if part == "feeds" { "feed" } else { "client" };
-    let grows: [(&str, &str, fn(&Point) -> f64); 6] = [
+    let grows: [Grows; 6] = [
         ("memory of the process", "KiB", |point| point.pss_kib),
         ("memory of the kernel, server's half", "KiB", |point| point.kernel_kib),
         ("CPU of connecting", "µs", |point| point.connect_cpu_us),
@@ -68,7 +71,7 @@ pub fn fits(part: &str, points: &[Point]) -> Vec<Fit> {
         "servers" => 4,
         _ => grows.len(),
     };
-    let fit = |&(what, unit, of): &(&str, &str, fn(&Point) -> f64)| {
+    let fit = |&(what, unit, of): &Grows| {
         let points: Vec<_> = points.iter().map(|point| (point.clients as f64, of(point))).collect();
         let (from, to) = (points.first()?.0, points.last()?.0);
         let line = Line::through(&points)?;

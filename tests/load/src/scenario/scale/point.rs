@@ -1,6 +1,7 @@
 //! One number of clients: what it took to let them in, what they hold, and what an event to all of them costs.
 
-use std::io::{BufRead as _, Write as _, stdin, stdout};
+use std::io::{Write as _, stdin, stdout};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -82,7 +83,7 @@ pub fn stand(options: &Options, via: Via, size: &Size) -> anyhow::Result<Standin
     let linger = options.linger.unwrap_or(10);
     let target = Target::new(options, via, linger)?;
     let mut fleet = Fleet::new(target.dial.clone())?;
-    std::thread::sleep(SETTLE);
+    thread::sleep(SETTLE);
     let (empty, before) = (target.processes.memory()?, Kernel::now()?);
     let watch = Watch::begin(target.processes.clone(), &options.server_core)?;
     fleet.open_for(readers(&target, size.clients, size.feeds), options.concurrency)?;
@@ -175,15 +176,16 @@ impl Standing {
 /// Where a server or a client cannot do its work.
 pub fn serve(options: &Options, size: &Size) -> anyhow::Result<()> {
     let via = *options.via.first().context("--via names how events reach the server")?;
-    let standing = stand(options, via, size)?;
-    let mut lines = stdin().lock().lines();
+    let mut standing = stand(options, via, size)?;
     say(&standing.point)?;
-    // The clients have to answer pings meanwhile, of which HTTP/1.1 has none.
-    if lines.next().transpose()?.is_none() {
+    // What clients do not read would be held by the kernel, and be taken for memory of the clients of others.
+    let told = thread::spawn(|| stdin().lines().next().is_some());
+    standing.fleet.read_until(Duration::MAX, |_| told.is_finished())?;
+    if !told.join().expect("reading a line does not panic") {
         return Ok(());
     }
     say(&standing.live()?)?;
-    lines.next().transpose()?;
+    stdin().lines().next().transpose()?;
     Ok(())
 }
 
