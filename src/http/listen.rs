@@ -63,6 +63,8 @@ fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
     }
     // Taken over by every accepted socket: what a client that never reads may cost the kernel.
     socket.set_send_buffer_size(SEND_BUFFER)?;
+    // Of that, what is not even on its way: more of it waits in the log, where all clients share it.
+    socket.set_tcp_notsent_lowat(NOT_SENT)?;
     socket.set_nonblocking(true)?;
     socket.bind(&addr.into())?;
     socket.listen(BACKLOG)?;
@@ -125,5 +127,8 @@ fn configure(socket: &TcpStream, write_stall: Duration) {
 }
 
 const SEND_BUFFER: usize = 64 * 1024;
-const BACKLOG: i32 = 4096;
+const NOT_SENT: u32 = 16 * 1024;
+/// As many connections not yet accepted as the system allows (net.core.somaxconn): when many come back at once, those
+/// that find no room try again only after seconds.
+const BACKLOG: i32 = i32::MAX;
 const PAUSE: Duration = Duration::from_millis(250);

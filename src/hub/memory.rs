@@ -48,7 +48,12 @@ impl Memory {
     /// Makes `holder` one of those that are asked to give back.
     pub fn register(&self, holder: Weak<dyn Reclaim>) {
         let mut holders = self.holders.lock();
-        holders.retain(|holder| holder.strong_count() > 0);
+        if holders.len() == holders.capacity() {
+            holders.retain(|holder| holder.strong_count() > 0);
+            // Room for as many again: the next search for those that are gone is as far away as it is long.
+            let count = holders.len();
+            holders.reserve(count + 1);
+        }
         holders.push(Weak::clone(&holder));
         drop(holders);
         if let Some(whole) = &self.whole {
@@ -115,5 +120,40 @@ impl AsRef<[u8]> for Charged {
 impl Drop for Charged {
     fn drop(&mut self) {
         self.memory.take(self.bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Idle;
+
+    impl Reclaim for Idle {
+        fn held(&self) -> usize {
+            0
+        }
+
+        fn reclaim(&self, _bytes: usize) -> usize {
+            0
+        }
+    }
+
+    #[test]
+    fn holders_that_are_gone_are_forgotten_and_the_others_are_not() {
+        let memory = Memory::new(1);
+        let part = memory.part(1);
+        let stay: [Arc<dyn Reclaim>; 100] = std::array::from_fn(|_| Arc::new(Idle) as _);
+        for holder in &stay {
+            part.register(Arc::downgrade(holder));
+            for _ in 0..100 {
+                part.register(Arc::downgrade(&(Arc::new(Idle) as Arc<dyn Reclaim>)));
+            }
+        }
+        for memory in [&memory, &part] {
+            let holders = memory.holders.lock();
+            assert_eq!(holders.iter().filter(|holder| holder.strong_count() > 0).count(), stay.len());
+            assert!(holders.len() < 4 * stay.len(), "{} are remembered", holders.len());
+        }
     }
 }

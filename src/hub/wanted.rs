@@ -25,6 +25,11 @@ impl Wanted {
         self.feeds.lock().clone()
     }
 
+    /// Looks at the set as it is now, which nobody changes meanwhile.
+    pub fn with<T>(&self, look: impl FnOnce(&Feeds) -> T) -> T {
+        look(&self.feeds.lock())
+    }
+
     /// The feeds of one source.
     pub fn of(&self, source: &Source) -> Vec<Arc<Feed>> {
         self.feeds.lock().get(source).cloned().unwrap_or_default()

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use super::changes::Changes;
 use crate::hub::{Appended, Feed, Mark, Reason, Wanted};
 use crate::metrics::UpstreamMetrics;
 use crate::shape::Record;
@@ -78,6 +79,11 @@ impl Link {
     /// The sources that are wanted.
     pub(super) fn wanted(&self) -> &Wanted {
         &self.wanted
+    }
+
+    /// What becomes of that from now on.
+    pub(super) fn changes(&self) -> Changes {
+        Changes::new(self.wanted.changes())
     }
 
     /// The link stands.

@@ -1,6 +1,7 @@
 //! Upstreams: where records come from. Each kind is one file and one line in `start`; what they have in
 //! common, above all reconnecting, is the `runner`'s.
 
+mod changes;
 mod kafka;
 mod link;
 mod push;

@@ -34,11 +34,11 @@ impl Upstream for Push {
     async fn session(self: Arc<Self>, link: Arc<Link>) -> Broken {
         self.link.get_or_init(|| Arc::clone(&link));
         link.up();
-        let mut changes = link.wanted().changes();
+        let mut changes = link.changes();
         loop {
-            link.wanted().for_each(|feed| link.confirm(feed));
+            changes.look(|| link.wanted().for_each(|feed| link.confirm(feed)));
             link.settled();
-            if changes.changed().await.is_err() {
+            if changes.next().await.is_err() {
                 std::future::pending::<()>().await;
             }
         }

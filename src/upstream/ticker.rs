@@ -28,14 +28,13 @@ impl Upstream for Ticker {
 
     async fn session(self: Arc<Self>, link: Arc<Link>) -> Broken {
         link.up();
-        let mut changes = link.wanted().changes();
-        changes.mark_changed();
+        let mut changes = link.changes().and_now();
         let mut ticks = tokio::time::interval(self.every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
             tokio::select! {
                 biased;
-                _ = changes.changed() => link.wanted().for_each(|feed| link.confirm(feed)),
+                _ = changes.next() => changes.look(|| link.wanted().for_each(|feed| link.confirm(feed))),
                 _ = ticks.tick() => link.wanted().for_each(|feed| link.deliver(feed, [(None, Tick(&self.data))])),
             }
             link.settled();

@@ -9,7 +9,7 @@ use rdkafka::Message as _;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::BorrowedMessage;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 
 use super::cause;
 use super::client::{self, ASK, Consumer, News};
@@ -18,6 +18,7 @@ use super::record::Message;
 use super::topics::Topics;
 use crate::config;
 use crate::upstream::Broken;
+use crate::upstream::changes::Changes;
 use crate::upstream::link::Link;
 
 /// Reads until `stop` is set or the consumer is of no more use; tells why before it lets go of the consumer,
@@ -65,7 +66,7 @@ struct Reader<'s> {
     config: &'s config::Kafka,
     link: &'s Link,
     topics: Topics,
-    changes: watch::Receiver<()>,
+    changes: Changes,
     up: bool,
     look_at: Instant,
     look_every: Duration,
@@ -74,8 +75,7 @@ struct Reader<'s> {
 impl<'s> Reader<'s> {
     fn new(consumer: Consumer, link: &'s Link, topics: Topics, config: &'s config::Kafka) -> Self {
         let look_every = client::refresh_interval(config);
-        let mut changes = link.wanted().changes();
-        changes.mark_changed();
+        let changes = link.changes().and_now();
         let now = Instant::now();
         let consumer = Rc::new(consumer);
         Self { consumer, config, link, topics, changes, up: true, look_at: now + look_every, look_every }
@@ -96,9 +96,9 @@ impl<'s> Reader<'s> {
     }
 
     fn turn(&mut self) -> Result<(), KafkaError> {
-        if self.changes.has_changed().unwrap_or(false) {
-            self.changes.mark_unchanged();
-            self.topics.follow(&self.consumer, self.link.wanted().snapshot())?;
+        if self.changes.are_due() {
+            let (topics, link, consumer) = (&mut self.topics, self.link, &self.consumer);
+            self.changes.look(|| topics.follow(consumer, link.wanted().snapshot()))?;
             self.topics.open_joined();
         }
         if self.up {

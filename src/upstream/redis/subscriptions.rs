@@ -69,11 +69,11 @@ impl Subscriptions {
 
     /// Assigns everything that is wanted, for as long as it runs.
     pub async fn follow_wanted(&self) -> Broken {
-        let mut changes = self.link.wanted().changes();
+        let mut changes = self.link.changes();
         loop {
-            self.assign(self.link.wanted().snapshot());
-            if changes.changed().await.is_err() {
-                return Broken("the wanted set is gone".to_owned());
+            changes.look(|| self.assign(self.link.wanted().snapshot()));
+            if let Err(gone) = changes.next().await {
+                return gone;
             }
         }
     }

@@ -116,14 +116,14 @@ impl<'c> Cluster<'c> {
         let (dialer, endpoint) = (self.dialer.clone(), self.seeds[0].clone());
         self.redis.streams.ask_at(Servers { dialer, endpoint, map: Some(Arc::clone(&self.map)) });
         self.next_check = Instant::now() + self.redis.config.ping_interval;
-        let mut changes = self.link.wanted().changes();
+        let mut changes = self.link.changes();
         self.place();
         loop {
             let (next_check, next_place) = (self.next_check, self.next_place);
             tokio::select! {
-                changed = changes.changed() => match changed {
-                    Ok(()) => self.place(),
-                    Err(_) => return Broken("the wanted set is gone".to_owned()),
+                changed = changes.next() => match changed {
+                    Ok(()) => changes.look(|| self.place()),
+                    Err(gone) => return gone,
                 },
                 Some((id, place, news)) = self.inbox.recv() => self.hear(id, place, news),
                 Some(ended) = self.tasks.join_next_with_id(), if !self.tasks.is_empty() => match ended {

@@ -127,9 +127,9 @@ pub(super) async fn until_messages_are_wanted(link: &Link) {
 }
 
 async fn until_wanted(link: &Link, is_it: impl Fn(&Feeds) -> bool) {
-    let mut changes = link.wanted().changes();
-    while !is_it(&link.wanted().snapshot()) {
-        if changes.changed().await.is_err() {
+    let mut changes = link.changes();
+    while !changes.look(|| link.wanted().with(&is_it)) {
+        if changes.next().await.is_err() {
             std::future::pending::<()>().await;
         }
     }

@@ -50,11 +50,11 @@ pub(super) struct Due {
 impl Table {
     /// Assigns every stream that is wanted, for as long as it runs.
     pub async fn follow_wanted(&self, link: &Link) -> Broken {
-        let mut changes = link.wanted().changes();
+        let mut changes = link.changes();
         loop {
-            self.assign(link.wanted().snapshot(), &mut Carried::default());
-            if changes.changed().await.is_err() {
-                return Broken("the wanted set is gone".to_owned());
+            changes.look(|| self.assign(link.wanted().snapshot(), &mut Carried::default()));
+            if let Err(gone) = changes.next().await {
+                return gone;
             }
         }
     }
