@@ -5,6 +5,7 @@ use std::io;
 use std::net::TcpStream;
 use std::time::Duration;
 
+use rustix::net::sockopt::set_socket_recv_buffer_size;
 use rustix::net::{RecvFlags, recv};
 use serde::{Deserialize, Serialize};
 
@@ -61,6 +62,9 @@ fn run(options: &Options) -> anyhow::Result<Workers> {
     fleet.open_for(readers(&target, clients, 1), options.concurrency)?;
     fleet.read_until(SETTLE, |_| false)?;
     let mut blind = Blind { sockets: fleet.split_off(CHECKING), buffer: vec![0; GULP], bytes: 0 };
+    for socket in &blind.sockets {
+        set_socket_recv_buffer_size(socket, ROOM)?;
+    }
 
     let pace = Pace { rate: OFFERED, first: 0, events: u64::MAX, feeds: 1, payload: options.payload };
     let publisher = Publisher::start(target.road()?, pace);
@@ -134,10 +138,13 @@ const CHECKING: usize = 2;
 const OFFERED: u32 = 1_000_000;
 
 /// How far the publisher may be ahead.
-const AHEAD: u64 = 2_000;
+const AHEAD: u64 = 3_000;
 
 /// Between two reads of those that do not check.
-const TURN: Duration = Duration::from_millis(50);
+const TURN: Duration = Duration::from_millis(100);
+
+/// What the kernel keeps of a connection between two reads, so that it is never the clients who hold the server up.
+const ROOM: usize = 1 << 20;
 
 /// Bytes of a read, at most.
 const GULP: usize = 4 << 20;
