@@ -40,7 +40,7 @@ bench: ## measure ssegate beside other servers, half an hour: make bench BENCH=-
 	@scripts/need.sh bench
 	cargo build --locked --release
 	cargo build --locked --release $(LOAD) --target-dir target
-	target/release/ssegate-load suite $(BENCH) --server target/release/ssegate --peer nchan,pushpin,mercure,centrifugo
+	target/release/ssegate-load suite $(BENCH) --server target/release/ssegate --peer nchan,pushpin,mercure,centrifugo,nginx
 
 clean: ## remove everything that was built, the tools in target/ included
 	rm -rf target tests/load/target

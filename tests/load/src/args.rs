@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use serde::{Deserialize, Serialize};
 
 use crate::publish::Pace;
 use crate::simulate::Simulate;
@@ -197,9 +198,16 @@ pub struct Options {
     /// The route's linger in milliseconds, in place of the scenario's number.
     #[arg(long, global = true)]
     pub linger: Option<u32>,
-    /// Bytes of a payload.
+    /// Bytes of a payload: a JSON record with values that change. With gzip, level 6, events of 200 bytes become 76 %
+    /// of their size each alone, 42 % by fives, 30 % by twenties, and 22 % by the thousand.
     #[arg(long, global = true, default_value_t = 200)]
     pub payload: usize,
+    /// The coding that clients accept, for sparse, dense and rooms; servers are set up to compress.
+    #[arg(long, global = true, value_enum, default_value_t = Coding::Identity)]
+    pub coding: Coding,
+    /// With --coding: the level, in place of the server's default, which is 3 with ssegate and 1 with nginx.
+    #[arg(long, global = true, value_parser = clap::value_parser!(u8).range(1..=9))]
+    pub level: Option<u8>,
     /// Connections that the connect scenario makes.
     #[arg(long, global = true, default_value_t = 2_000)]
     pub connects: usize,
@@ -273,6 +281,29 @@ pub enum Via {
     Redis,
 }
 
+/// A content coding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Coding {
+    /// None: bytes as they are.
+    Identity,
+    /// gzip.
+    Gzip,
+    /// zstd.
+    Zstd,
+}
+
+impl Coding {
+    /// Its name in HTTP; of what need not be named, none.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Identity => "",
+            Self::Gzip => "gzip",
+            Self::Zstd => "zstd",
+        }
+    }
+}
+
 /// Another server to compare with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Peer {
@@ -284,6 +315,8 @@ pub enum Peer {
     Mercure,
     /// Centrifugo: its Go module.
     Centrifugo,
+    /// nginx with gzip, before an ssegate that does not compress; only nginx is measured. For --coding gzip.
+    Nginx,
 }
 
 /// The key of a certificate.

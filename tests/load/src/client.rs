@@ -8,6 +8,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context as _, bail};
 use rustls::{ClientConnection, HandshakeKind};
 
+use crate::decode::Decoder;
 use crate::dial::Dial;
 use crate::sse::Subscriber;
 use crate::tally::Tally;
@@ -37,7 +38,7 @@ impl Client {
     ///
     /// # Errors
     /// Where there is no connection to be had.
-    pub fn connect(dial: &Dial, subscribers: Vec<Subscriber>) -> anyhow::Result<Self> {
+    pub fn connect(dial: &Dial, mut subscribers: Vec<Subscriber>) -> anyhow::Result<Self> {
         let began = Instant::now();
         // On loopback this ends at once, as long as the server's backlog has room.
         let socket = TcpStream::connect(dial.addr).with_context(|| format!("connecting to {}", dial.addr))?;
@@ -47,6 +48,9 @@ impl Client {
             Some(config) => Some(Box::new(ClientConnection::new(Arc::clone(config), dial.server_name()?)?)),
             None => None,
         };
+        for subscriber in &mut subscribers {
+            subscriber.decoder = Decoder::new(dial.coding);
+        }
         let (wire, request) = match dial.h2 {
             None => {
                 let asks = subscribers.first().map(|one| dial.asks(one)).context("nobody to connect for")?;
@@ -159,14 +163,14 @@ impl Wire {
     ) -> anyhow::Result<()> {
         match self {
             Self::Http1(response) => {
-                response.feed(bytes, |piece| subscribers[0].feed(piece, now, tally))?;
+                response.feed(bytes, |piece| subscribers[0].receive(piece, now, tally))?;
                 if matches!(response, http1::Response::End) {
                     bail!("the response ended");
                 }
                 Ok(())
             }
             Self::Http2(connection) => {
-                connection.feed(bytes, |stream, piece| subscribers[stream].feed(piece, now, tally))
+                connection.feed(bytes, |stream, piece| subscribers[stream].receive(piece, now, tally))
             }
         }
     }

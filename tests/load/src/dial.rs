@@ -12,7 +12,7 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 
-use crate::args::{KeyExchange, Options};
+use crate::args::{Coding, KeyExchange, Options};
 use crate::sse::Subscriber;
 
 /// How clients reach the server.
@@ -24,6 +24,8 @@ pub struct Dial {
     pub host: String,
     /// What they ask for.
     pub path: String,
+    /// The coding that they accept.
+    pub coding: Coding,
     /// How they speak TLS, if they do.
     pub tls: Option<Arc<ClientConfig>>,
     /// HTTP/2, and how many streams share a connection.
@@ -39,6 +41,8 @@ pub struct Ask<'a> {
     pub host: &'a str,
     /// What is asked for.
     pub path: &'a str,
+    /// The coding that is accepted; to all others nothing is said of codings.
+    pub coding: Coding,
     /// The id to go on after; empty for none.
     pub id: &'a [u8],
 }
@@ -51,13 +55,21 @@ impl Dial {
     pub fn new(addr: SocketAddr, path: &str, options: &Options) -> anyhow::Result<Self> {
         let tls = if options.plain { None } else { Some(Arc::new(tls(options)?)) };
         let h2 = options.h2.then(|| options.streams_per_connection.into());
-        Ok(Self { addr, host: addr.to_string(), path: path.to_owned(), tls, h2, announces: true })
+        Ok(Self {
+            addr,
+            host: addr.to_string(),
+            path: path.to_owned(),
+            coding: options.coding,
+            tls,
+            h2,
+            announces: true,
+        })
     }
 
     /// What a subscriber asks for.
     pub fn asks<'a>(&'a self, subscriber: &'a Subscriber) -> Ask<'a> {
         let path = subscriber.path.as_deref().unwrap_or(&self.path);
-        Ask { host: &self.host, path, id: &subscriber.id }
+        Ask { host: &self.host, path, coding: self.coding, id: &subscriber.id }
     }
 
     /// The protocol, for people.

@@ -2,13 +2,17 @@
 
 use anyhow::{Context as _, bail};
 
+use crate::args::Coding;
 use crate::dial::Ask;
 use crate::sse::head_end;
 
 /// A request for a stream.
-pub fn request(&Ask { host, path, id }: &Ask<'_>) -> Vec<u8> {
+pub fn request(&Ask { host, path, coding, id }: &Ask<'_>) -> Vec<u8> {
     let mut head =
         format!("GET {path} HTTP/1.1\r\nhost: {host}\r\naccept: text/event-stream\r\n").into_bytes();
+    if coding != Coding::Identity {
+        head.extend(format!("accept-encoding: {}\r\n", coding.name()).into_bytes());
+    }
     if !id.is_empty() {
         head.extend([b"last-event-id: ", id, b"\r\n"].concat());
     }
@@ -41,8 +45,12 @@ impl Response {
     /// Takes in bytes of the connection, and hands pieces of the content to `content`.
     ///
     /// # Errors
-    /// Anything but status 200, and framing that cannot be.
-    pub fn feed(&mut self, mut bytes: &[u8], mut content: impl FnMut(&[u8])) -> anyhow::Result<()> {
+    /// Anything but status 200, framing that cannot be, and what `content` does not take.
+    pub fn feed(
+        &mut self,
+        mut bytes: &[u8],
+        mut content: impl FnMut(&[u8]) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
         while !bytes.is_empty() {
             bytes = match self {
                 Self::Head(head) => {
@@ -65,7 +73,7 @@ impl Response {
                 }
                 Self::Chunk(left) => {
                     let (piece, rest) = bytes.split_at(bytes.len().min(*left));
-                    content(&piece[..piece.len().min(left.saturating_sub(2))]);
+                    content(&piece[..piece.len().min(left.saturating_sub(2))])?;
                     *left -= piece.len();
                     if *left == 0 {
                         *self = Self::Size(0);
@@ -73,7 +81,7 @@ impl Response {
                     rest
                 }
                 Self::Open => {
-                    content(bytes);
+                    content(bytes)?;
                     return Ok(());
                 }
                 Self::End => return Ok(()),
@@ -109,10 +117,14 @@ mod tests {
         for cut in 0..stream.len() {
             let (mut response, mut got) = (Response::default(), Vec::new());
             for part in [&stream[..cut], &stream[cut..]] {
-                response.feed(part, |piece| got.extend_from_slice(piece)).unwrap();
+                let take = |piece: &[u8]| {
+                    got.extend_from_slice(piece);
+                    Ok(())
+                };
+                response.feed(part, take).unwrap();
             }
             assert_eq!(got, b"abc0123456789");
         }
-        assert!(Response::default().feed(b"HTTP/1.1 404 Not Found\r\n\r\n", |_| {}).is_err());
+        assert!(Response::default().feed(b"HTTP/1.1 404 Not Found\r\n\r\n", |_| Ok(())).is_err());
     }
 }

@@ -54,7 +54,11 @@ impl Connection {
     ///
     /// # Errors
     /// A stream that is refused or ends, and what a server that was asked like this must not send.
-    pub fn feed(&mut self, bytes: &[u8], mut content: impl FnMut(usize, &[u8])) -> anyhow::Result<()> {
+    pub fn feed(
+        &mut self,
+        bytes: &[u8],
+        mut content: impl FnMut(usize, &[u8]) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
         let mut gathered = std::mem::take(&mut self.part);
         let mut rest = if gathered.is_empty() {
             bytes
@@ -79,7 +83,7 @@ impl Connection {
         flags: u8,
         id: u32,
         payload: &[u8],
-        content: &mut impl FnMut(usize, &[u8]),
+        content: &mut impl FnMut(usize, &[u8]) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
         match kind {
             DATA => {
@@ -88,7 +92,7 @@ impl Connection {
                 if flags & PADDED != 0 {
                     bail!("a padded frame");
                 }
-                content(index, payload);
+                content(index, payload)?;
                 stream.taken += payload.len();
                 self.taken += payload.len();
                 refill(&mut self.out, id, &mut stream.taken);
@@ -117,13 +121,14 @@ impl Connection {
 }
 
 /// The header block of a request: indexed fields and literals without Huffman coding (RFC 7541 section 6).
-fn head(&Ask { host, path, id }: &Ask<'_>) -> Vec<u8> {
+fn head(&Ask { host, path, coding, id }: &Ask<'_>) -> Vec<u8> {
     let mut block = vec![METHOD_GET, SCHEME_HTTPS];
-    // A literal's name by its place in the static table: 1 is :authority, 4 is :path, 19 is accept.
-    let fields: [(&[u8], &[u8]); 4] = [
+    // A literal's name by its place in the static table: 1 is :authority, 4 is :path, 19 is accept, 16 is accept-encoding.
+    let fields: [(&[u8], &[u8]); 5] = [
         (&[1], host.as_bytes()),
         (&[4], path.as_bytes()),
         (&[15, 4], b"text/event-stream"),
+        (&[15, 1], coding.name().as_bytes()),
         // A name that is not in the table stands for itself.
         (b"\0\x0dlast-event-id", id),
     ];

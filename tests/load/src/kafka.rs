@@ -12,9 +12,10 @@ use anyhow::{Context as _, bail};
 
 use crate::args::Options;
 use crate::client::unix_nanos;
+use crate::payload::payload;
 use crate::server::child::Child;
 use crate::server::start::free_address;
-use crate::sse::{LANE, payload};
+use crate::sse::LANE;
 use crate::wire::{Record, Wire, partition_of};
 
 /// A broker, ended when dropped if it was started here.

@@ -9,11 +9,13 @@
 
 mod args;
 mod client;
+mod decode;
 mod dial;
 mod fleet;
 mod http1;
 mod http2;
 mod kafka;
+mod payload;
 mod peer;
 mod publish;
 mod report;

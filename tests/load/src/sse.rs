@@ -3,10 +3,12 @@
 
 use memchr::{memchr, memmem};
 
+use crate::decode::Decoder;
+use crate::payload::Stamp;
 use crate::tally::{Fresh, Seen, Tally};
 
 /// One client of a stream.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Subscriber {
     /// What it asks for, where that is not what all do.
     pub path: Option<Box<str>>,
@@ -22,6 +24,8 @@ pub struct Subscriber {
     pub joined: bool,
     /// Places that it came past, if they are to be noted.
     pub trail: Option<Box<Trail>>,
+    /// Undoes the coding that it asked for.
+    pub decoder: Decoder,
     /// The id of the event that is coming in.
     coming: Vec<u8>,
     /// The line that is not complete yet.
@@ -55,15 +59,6 @@ enum Event {
     Gap(Vec<u8>),
 }
 
-/// What a payload of ours says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stamp {
-    /// Its number.
-    pub seq: u64,
-    /// When it was sent, in nanoseconds since the epoch.
-    pub at: u64,
-}
-
 impl Subscriber {
     /// One that asks for this, the feed with this number.
     pub fn of(feed: u64, path: String) -> Self {
@@ -87,8 +82,21 @@ impl Subscriber {
     }
 
     /// Takes in a piece of the body that arrived at `now`, in nanoseconds since the epoch.
-    pub fn feed(&mut self, mut bytes: &[u8], now: u64, tally: &mut Tally) {
+    ///
+    /// # Errors
+    /// Where it is not in the coding that was asked for.
+    pub fn receive(&mut self, piece: &[u8], now: u64, tally: &mut Tally) -> anyhow::Result<()> {
+        tally.body += piece.len() as u64;
+        let mut decoder = std::mem::take(&mut self.decoder);
+        let outcome = decoder.feed(piece, |plain| self.feed(plain, now, tally));
+        self.decoder = decoder;
+        outcome
+    }
+
+    /// Takes in what a piece stands for.
+    fn feed(&mut self, mut bytes: &[u8], now: u64, tally: &mut Tally) {
         self.begun = true;
+        tally.plain += bytes.len() as u64;
         if !self.part.is_empty() {
             let Some(end) = memchr(b'\n', bytes) else { return self.part.extend_from_slice(bytes) };
             let mut line = std::mem::take(&mut self.part);
@@ -163,34 +171,6 @@ impl Subscriber {
     }
 }
 
-impl Stamp {
-    /// Finds it in a payload.
-    pub fn read(data: &[u8]) -> Option<Self> {
-        // Some servers wrap a payload in JSON of their own.
-        let begin = memmem::find(data, SEQ)?;
-        let rest = &data[begin + SEQ.len()..];
-        let (seq, rest) = number(rest)?;
-        let (at, _) = number(rest.strip_prefix(br#","at":"#)?)?;
-        Some(Self { seq, at })
-    }
-}
-
-/// Writes the payload of event `seq`, published at `at`, with `size` bytes if they suffice.
-pub fn payload(seq: u64, at: u64, size: usize) -> String {
-    let stamp = format!(r#"{{"seq":{seq},"at":{at},"pad":""#);
-    let pad = size.saturating_sub(stamp.len() + 2);
-    format!(r#"{stamp}{:.<pad$}"}}"#, "")
-}
-
-/// The digits that `bytes` begins with, and what follows them.
-fn number(bytes: &[u8]) -> Option<(u64, &[u8])> {
-    let end = bytes.iter().position(|byte| !byte.is_ascii_digit())?;
-    let value = bytes[..end].iter().fold(0u64, |value, digit| value * 10 + u64::from(digit - b'0'));
-    (end > 0).then_some((value, &bytes[end..]))
-}
-
-const SEQ: &[u8] = br#"{"seq":"#;
-
 /// Numbers of one lane, which have an order: those of one partition, say. Lane 1 begins with this number.
 pub const LANE: u64 = 1 << 40;
 
@@ -202,13 +182,7 @@ pub fn head_end(bytes: &[u8]) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_payload_has_its_size_and_is_read_back() {
-        let text = payload(7, 123, 200);
-        assert_eq!(text.len(), 200);
-        assert_eq!(Stamp::read(text.as_bytes()), Some(Stamp { seq: 7, at: 123 }));
-    }
+    use crate::payload::payload;
 
     #[test]
     fn events_are_found_however_they_are_cut() {

@@ -88,6 +88,9 @@ struct Step {
 enum Beside {
     Nobody,
     Nchan,
+    /// Both that have gzip from nginx.
+    Nginx,
+    /// All that send streams of their own.
     All,
 }
 
@@ -101,10 +104,12 @@ impl Step {
     ) -> anyhow::Result<()> {
         let json = suite.out.join("step.json");
         let _ = fs::remove_file(&json);
+        let only = |some: &[Peer]| peers.iter().copied().filter(|peer| some.contains(peer)).collect();
         let peers: Vec<_> = match self.beside {
             Beside::Nobody => Vec::new(),
-            Beside::Nchan => peers.iter().copied().filter(|peer| *peer == Peer::Nchan).collect(),
-            Beside::All => peers.to_vec(),
+            Beside::Nchan => only(&[Peer::Nchan]),
+            Beside::Nginx => only(&[Peer::Nchan, Peer::Nginx]),
+            Beside::All => only(&[Peer::Nchan, Peer::Pushpin, Peer::Mercure, Peer::Centrifugo]),
         };
         let arguments = self.arguments(suite, options, &peers, &json)?;
         let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
@@ -198,6 +203,42 @@ const STEPS: &[Step] = &[
         "--clients 50 --seconds 3",
         Beside::Nchan,
         150,
+    ),
+    step("sparse-1k", "sparse --clients 1000 --via redis", "--clients 100 --seconds 3", Beside::Nchan, 90),
+    step(
+        "sparse-1k-gzip",
+        "sparse --clients 1000 --coding gzip --level 1 --via redis",
+        "--clients 100 --seconds 3",
+        Beside::Nginx,
+        90,
+    ),
+    step(
+        "sparse-1k-zstd",
+        "sparse --clients 1000 --coding zstd --via redis",
+        "--clients 100 --seconds 3",
+        Beside::Nobody,
+        90,
+    ),
+    step(
+        "dense-gzip",
+        "dense --seconds 5 --coding gzip --level 1 --via redis",
+        "--clients 50 --seconds 3",
+        Beside::Nginx,
+        180,
+    ),
+    step(
+        "dense-gzip-default",
+        "dense --seconds 5 --coding gzip --via redis",
+        "--clients 50 --seconds 3",
+        Beside::Nobody,
+        60,
+    ),
+    step(
+        "dense-zstd",
+        "dense --seconds 5 --coding zstd --via redis",
+        "--clients 50 --seconds 3",
+        Beside::Nobody,
+        60,
     ),
     step("rooms", "rooms --via redis,push", "--clients 500 --rate 500 --seconds 3", Beside::All, 150),
     step("idle", "idle --rounds 1 --seconds 10", "--clients 500 --seconds 2", Beside::All, 240),

@@ -11,6 +11,10 @@ pub struct Tally {
     pub delivered: u64,
     /// Bytes that were read off the sockets.
     pub bytes: u64,
+    /// Bytes of bodies, as they came.
+    pub body: u64,
+    /// Bytes of bodies, once their coding was undone.
+    pub plain: u64,
     /// Numbered events that came again.
     pub repeated: u64,
     /// Numbered events that came after a later one.
@@ -36,6 +40,8 @@ impl Tally {
         Self {
             delivered: 0,
             bytes: 0,
+            body: 0,
+            plain: 0,
             repeated: 0,
             disordered: 0,
             foreign: 0,
@@ -49,7 +55,7 @@ impl Tally {
 
     /// Counts deliveries and their latency anew: what came before was for warming up.
     pub fn begin(&mut self) {
-        (self.delivered, self.bytes) = (0, 0);
+        (self.delivered, self.bytes, self.body, self.plain) = (0, 0, 0, 0);
         self.latency.reset();
         self.arrivals.iter_mut().for_each(Vec::clear);
     }

@@ -51,6 +51,7 @@ pub fn start(options: &Options, folder: &str) -> anyhow::Result<Started> {
     wait_for(&mut server, api)?;
     Ok(Started {
         children: vec![server],
+        beside: Vec::new(),
         public,
         path: centrifugo_path,
         road: Road::Centrifugo { addr: api },

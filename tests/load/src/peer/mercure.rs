@@ -40,7 +40,13 @@ pub fn start(options: &Options, need: Need, folder: &str) -> anyhow::Result<Star
     wait_for(&mut server, public)?;
     wait_for(&mut server, publisher)?;
     let path = |channel: &str| format!("/.well-known/mercure?topic={channel}");
-    Ok(Started { children: vec![server], public, path, road: Road::Mercure { addr: publisher } })
+    Ok(Started {
+        children: vec![server],
+        beside: Vec::new(),
+        public,
+        path,
+        road: Road::Mercure { addr: publisher },
+    })
 }
 
 /// What it is built of.

@@ -3,6 +3,7 @@
 mod centrifugo;
 mod mercure;
 mod nchan;
+mod nginx;
 mod pushpin;
 
 use std::path::Path;
@@ -10,7 +11,7 @@ use std::process::Command;
 
 use anyhow::bail;
 
-use crate::args::{Options, Peer};
+use crate::args::{Coding, Options, Peer};
 use crate::server::start::Started;
 
 /// What a scenario asks of a server beyond sending events to those who are there.
@@ -32,6 +33,7 @@ impl Peer {
             Self::Pushpin => "Pushpin",
             Self::Mercure => "Mercure",
             Self::Centrifugo => "Centrifugo",
+            Self::Nginx => "nginx before ssegate",
         }
     }
 
@@ -55,6 +57,19 @@ impl Peer {
         }
     }
 
+    /// Why it cannot send this coding, if it cannot.
+    pub fn lacks_coding(self, coding: Coding) -> Option<&'static str> {
+        match (self, coding) {
+            (Self::Nchan | Self::Nginx, Coding::Gzip) => None,
+            (Self::Nchan | Self::Nginx, Coding::Zstd) => Some("nginx has no zstd"),
+            (Self::Nginx, Coding::Identity) => Some("nginx before ssegate is there for gzip"),
+            (_, Coding::Identity) => None,
+            (Self::Pushpin, _) => Some("Pushpin compresses no streams"),
+            (Self::Mercure, _) => Some("Mercure leaves compression to the server around it"),
+            (Self::Centrifugo, _) => Some("Centrifugo compresses no SSE"),
+        }
+    }
+
     /// Whether it is installed; if not, says how to get it.
     ///
     /// # Errors
@@ -62,23 +77,25 @@ impl Peer {
     pub fn installed(self, options: &Options) -> anyhow::Result<()> {
         match self {
             Self::Nchan => nchan::installed(),
+            Self::Nginx => nginx::installed(),
             Self::Pushpin => pushpin::installed(),
             Self::Mercure => built(&mercure::program(options)),
             Self::Centrifugo => built(&centrifugo::program(options)),
         }
     }
 
-    /// Starts it for a scenario that needs this, with its files in `folder`.
+    /// Starts it for a scenario that needs this, with its files in `folder`. `linger` is for what it is before.
     ///
     /// # Errors
     /// Where it is not installed, or does not start.
-    pub fn start(self, options: &Options, need: Need, folder: &str) -> anyhow::Result<Started> {
+    pub fn start(self, options: &Options, need: Need, linger: u32, folder: &str) -> anyhow::Result<Started> {
         self.installed(options)?;
         match self {
             Self::Nchan => nchan::start(options, folder),
             Self::Pushpin => pushpin::start(options, folder),
             Self::Mercure => mercure::start(options, need, folder),
             Self::Centrifugo => centrifugo::start(options, folder),
+            Self::Nginx => nginx::start(options, linger, folder),
         }
     }
 
@@ -86,6 +103,7 @@ impl Peer {
     pub fn version(self, options: &Options) -> String {
         match self {
             Self::Nchan => format!("nginx {}, nchan {}", package("nginx"), package("libnginx-mod-nchan")),
+            Self::Nginx => package("nginx"),
             Self::Pushpin => format!("Pushpin {}, condure {}", package("pushpin"), package("condure")),
             Self::Mercure => module(&mercure::program(options), mercure::MODULE),
             Self::Centrifugo => module(&centrifugo::program(options), centrifugo::MODULE),

@@ -64,6 +64,7 @@ pub fn start(options: &Options, folder: &str) -> anyhow::Result<Started> {
     let children = vec![condure, zurl, proxy, handler];
     Ok(Started {
         children,
+        beside: Vec::new(),
         public,
         path: |channel| format!("/{channel}"),
         road: Road::Pushpin { addr: road },

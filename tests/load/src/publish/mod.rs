@@ -14,9 +14,9 @@ use anyhow::{Context as _, bail};
 use rustix::net::{RecvFlags, recv};
 
 use crate::client::unix_nanos;
+use crate::payload::payload;
 use crate::publish::road::{Road, http_answer};
 use crate::server::start::channel;
-use crate::sse::payload;
 
 /// What is published.
 #[derive(Debug, Clone, Copy)]

@@ -59,6 +59,16 @@ impl Report {
         (peer.figure > 0.0).then(|| ours.figure / peer.figure)
     }
 
+    /// The figure of a row with a coding as a share of what the same server needs without one.
+    pub fn of_uncoded(&self, row: &Row) -> Option<f64> {
+        let Row::Fanout(coded) = row else { return None };
+        let plain = self.rows.iter().find_map(|other| match other {
+            Row::Fanout(other) if coded.is_coded_form_of(other) => Some(other),
+            _ => None,
+        })?;
+        Some(coded.cpu_us_per_delivery / plain.cpu_us_per_delivery)
+    }
+
     /// As JSON.
     pub fn json(&self) -> String {
         serde_json::to_string_pretty(self).unwrap_or_default()
@@ -72,7 +82,9 @@ impl Report {
             if !rows.is_empty() {
                 let rule = "|---".repeat(head.matches('|').count() - 1);
                 let _ = writeln!(out, "\n{head}\n{rule}|");
-                rows.iter().for_each(|row| out.extend([row.line(self.ratio(row)).as_str(), "\n"]));
+                for row in rows {
+                    out.extend([row.line(self.ratio(row), self.of_uncoded(row)).as_str(), "\n"]);
+                }
             }
         }
         if !self.notes.is_empty() {

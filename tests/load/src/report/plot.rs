@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use crate::args::Coding;
 use crate::report::Report;
 use crate::report::row::Row;
 
@@ -70,8 +71,13 @@ const PANELS: &[(&str, &str, Measure)] = &[
 
 fn delivery<'a>(row: &'a Row, scenario: &str) -> Option<(&'a str, f64)> {
     match row {
-        // The floor does without TLS, and another linger is another work.
-        Row::Fanout(row) if row.scenario == scenario && row.server != "floor" && row.linger_ms > 0 => {
+        // The floor does without TLS, and another linger or a coding is another work.
+        Row::Fanout(row)
+            if row.scenario == scenario
+                && row.server != "floor"
+                && row.linger_ms > 0
+                && row.coding == Coding::Identity =>
+        {
             Some((&row.server, row.cpu_us_per_delivery))
         }
         _ => None,

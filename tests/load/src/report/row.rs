@@ -104,11 +104,13 @@ impl Row {
         }
     }
 
-    /// Its line in that table. `ratio` is its figure as a share of nchan's, if that did the same.
-    pub fn line(&self, ratio: Option<f64>) -> String {
-        let ratio = ratio.map_or(String::new(), |ratio| format!("{ratio:.2} ×"));
+    /// Its line in that table. `ratio` is its figure as a share of nchan's, if that did the same, and `uncoded` that
+    /// of its own without a coding.
+    pub fn line(&self, ratio: Option<f64>, uncoded: Option<f64>) -> String {
+        let share = |ratio: Option<f64>| ratio.map_or(String::new(), |ratio| format!("{ratio:.2} ×"));
+        let (ratio, uncoded) = (share(ratio), share(uncoded));
         match self {
-            Self::Fanout(row) => row.line(&ratio),
+            Self::Fanout(row) => row.line(&ratio, &uncoded),
             Self::Idle(row) => row.line(&ratio),
             Self::Streams(row) => row.line(&ratio),
             Self::Connect(row) => row.line(&ratio),

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use Bound::{Least, Most};
 
+use crate::args::Coding;
 use crate::report::Report;
 use crate::report::row::Row;
 use crate::scenario::delay::Delay;
@@ -121,7 +122,12 @@ fn fan_out(
     of: fn(&Report, &Row) -> Option<f64>,
 ) -> Option<f64> {
     let ours = |row: &&Row| match row {
-        Row::Fanout(row) => row.server == OURS && row.scenario == scenario && row.linger_ms == linger,
+        Row::Fanout(row) => {
+            row.server == OURS
+                && row.scenario == scenario
+                && row.linger_ms == linger
+                && row.coding == Coding::Identity
+        }
         _ => false,
     };
     of(report, report.rows.iter().find(ours)?)

@@ -20,13 +20,13 @@ use crate::client::unix_nanos;
 use crate::dial::Dial;
 use crate::fleet::Fleet;
 use crate::kafka::{Kafka, Topic};
+use crate::payload::Stamp;
 use crate::report::checked::{Checked, millis, quantiles};
 use crate::report::noise::Noise;
 use crate::scenario::{GRACE, SETTLE, note};
 use crate::server::scratch::Scratch;
 use crate::server::ssegate::{PATH, Serving};
 use crate::server::usage::Watch;
-use crate::sse::Stamp;
 
 /// Delays of records.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::args::{Options, Plan};
+use crate::args::{Coding, Options, Plan};
 use crate::fleet::Fleet;
 use crate::peer::Need;
 use crate::publish::Pace;
@@ -30,13 +30,22 @@ pub struct Fanout {
     pub rate: u32,
     pub seconds: f64,
     pub linger_ms: u32,
+    pub coding: Coding,
+    /// Of the coding; the server's default where it is none.
+    pub level: Option<u8>,
     pub expected: u64,
     pub checked: Checked,
     pub cpu_us_per_delivery: f64,
+    /// Of the body, as they came: SSE's own bytes and HTTP/1.1's chunks are in it only once they are undone.
+    pub body_bytes_per_delivery: f64,
+    /// The same before coding.
+    pub plain_bytes_per_delivery: f64,
     pub latency_ms: [f64; 3],
     /// How late the publisher was at most, as where the server did not take events as fast as they were due.
     pub publisher_late_ms: f64,
     pub pss_mib: f64,
+    /// Beyond what the server took without clients.
+    pub pss_kib_per_client: f64,
     pub noise: Noise,
 }
 
@@ -92,6 +101,7 @@ pub fn run_each(options: &Options, name: &str, plan: &Plan, report: &mut Report)
 fn run(options: &Options, name: &str, plan: &Plan, mut target: Target) -> anyhow::Result<Fanout> {
     note(&format!("{name}: {} clients of {}", plan.clients, target.name));
     let mut fleet = Fleet::new(target.dial.clone())?;
+    let empty = target.processes.memory()?.pss;
     fleet.open_for(readers(&target, plan.clients, plan.feeds), options.concurrency)?;
     fleet.read_until(SETTLE, |_| false)?;
     let first = if target.warms_up() { warm_up(&mut target, &mut fleet, plan)? } else { 0 };
@@ -103,8 +113,9 @@ fn run(options: &Options, name: &str, plan: &Plan, mut target: Target) -> anyhow
     // It ends by itself, late or with an error.
     fleet.read_until(Duration::MAX, |_| publishing.is_over())?;
     let published = publishing.end()?;
-    fleet.read_until(GRACE, |tally| tally.delivered >= expected)?;
+    read_rest(&mut fleet, expected)?;
     let spent = watch.end()?;
+    let (full, each) = (target.processes.memory()?.pss, fleet.tally.delivered.max(1) as f64);
     let lost = fleet.missing_of(published.events, plan.feeds);
     Ok(Fanout {
         scenario: name.to_owned(),
@@ -116,12 +127,17 @@ fn run(options: &Options, name: &str, plan: &Plan, mut target: Target) -> anyhow
         rate: plan.rate,
         seconds: published.took.as_secs_f64(),
         linger_ms: plan.linger,
+        coding: target.dial.coding,
+        level: options.level,
         expected,
-        cpu_us_per_delivery: spent.cpu.as_secs_f64() * 1e6 / fleet.tally.delivered.max(1) as f64,
+        cpu_us_per_delivery: spent.cpu.as_secs_f64() * 1e6 / each,
+        body_bytes_per_delivery: fleet.tally.body as f64 / each,
+        plain_bytes_per_delivery: fleet.tally.plain as f64 / each,
         latency_ms: quantiles(&fleet.tally.latency),
         checked: Checked::of(&fleet.tally, lost),
         publisher_late_ms: published.late.as_secs_f64() * 1e3,
-        pss_mib: target.processes.memory()?.pss as f64 / MIB,
+        pss_mib: full as f64 / MIB,
+        pss_kib_per_client: full.saturating_sub(empty) as f64 / fleet.streams().max(1) as f64 / 1024.0,
         noise: Noise::of(&spent),
     })
 }
@@ -136,6 +152,16 @@ pub fn readers(target: &Target, clients: usize, feeds: u64) -> Vec<Subscriber> {
     (0..clients).map(one).collect()
 }
 
+/// Reads for as long as anything comes: where a server is behind, what is late is not lost.
+fn read_rest(fleet: &mut Fleet, expected: u64) -> anyhow::Result<()> {
+    let mut before = None;
+    while fleet.tally.delivered < expected && before != Some(fleet.tally.delivered) {
+        before = Some(fleet.tally.delivered);
+        fleet.read_until(GRACE, |tally| tally.delivered >= expected)?;
+    }
+    Ok(())
+}
+
 /// A second of events that are not counted. Returns how many they were.
 fn warm_up(target: &mut Target, fleet: &mut Fleet, plan: &Plan) -> anyhow::Result<u64> {
     let pace = Pace { events: u64::from(plan.rate), ..plan.pace() };
@@ -143,28 +169,47 @@ fn warm_up(target: &mut Target, fleet: &mut Fleet, plan: &Plan) -> anyhow::Resul
     let publishing = target.publish(pace)?;
     fleet.read_until(Duration::MAX, |_| publishing.is_over())?;
     publishing.end()?;
-    fleet.read_until(GRACE, |tally| tally.delivered >= expected)?;
+    read_rest(fleet, expected)?;
     fleet.tally.begin();
     Ok(pace.events)
 }
 
-pub const HEAD: &str = "| scenario | server | by | clients × events/s × s | linger | CPU a delivery | of nchan's | p50, p99, max | publisher late | memory | delivered | wrong | core: server / others / tool |";
+pub const HEAD: &str = "| scenario | server | by | clients × events/s × s | linger | coding | bytes a delivery, before coding | CPU a delivery | of nchan's | of its own uncoded | p50, p99, max | publisher late | memory, of it a client | delivered | wrong | core: server / others / tool |";
 
 impl Fanout {
-    /// What it did, whoever did it.
+    /// What it did, whoever did it, in whichever coding.
     pub fn work(&self) -> String {
         let Self { scenario, protocol, clients, rate, .. } = self;
-        format!("{scenario} {protocol} {clients} {rate}")
+        let coded = if self.coding == Coding::Identity { "" } else { " coded" };
+        format!("{scenario} {protocol} {clients} {rate}{coded}")
+    }
+
+    /// Whether the same server did the same without a coding, where this was with one.
+    pub fn is_coded_form_of(&self, other: &Self) -> bool {
+        let same = |row: &Self| {
+            let Self { scenario, server, protocol, via, clients, rate, linger_ms, .. } = row.clone();
+            (scenario, server, protocol, via, clients, rate, linger_ms)
+        };
+        self.coding != Coding::Identity && other.coding == Coding::Identity && same(self) == same(other)
     }
 
     /// Its line of the table.
-    pub fn line(&self, ratio: &str) -> String {
+    pub fn line(&self, ratio: &str, uncoded: &str) -> String {
         let Self { scenario, server, protocol, via, clients, rate, seconds, linger_ms, .. } = self;
         let Self { cpu_us_per_delivery, latency_ms, publisher_late_ms, pss_mib, checked, noise, .. } = self;
+        let Self {
+            body_bytes_per_delivery: body, plain_bytes_per_delivery: plain, pss_kib_per_client, ..
+        } = self;
+        let coding = match (self.coding, self.level) {
+            (Coding::Identity, _) => String::new(),
+            (coding, None) => format!("{}, default level", coding.name()),
+            (coding, Some(level)) => format!("{}, level {level}", coding.name()),
+        };
         let linger = if server == "ssegate" { format!("{linger_ms} ms") } else { String::new() };
         format!(
-            "| {scenario} | {server} | {via}; {protocol} | {clients} × {rate} × {seconds:.0} | {linger} \
-             | {cpu_us_per_delivery:.2} µs | {ratio} | {} | {publisher_late_ms:.0} ms | {pss_mib:.0} MiB | {} | {} |",
+            "| {scenario} | {server} | {via}; {protocol} | {clients} × {rate} × {seconds:.0} | {linger} | {coding} | {body:.0}, {plain:.0} \
+             | {cpu_us_per_delivery:.2} µs | {ratio} | {uncoded} | {} | {publisher_late_ms:.0} ms \
+             | {pss_mib:.0} MiB, {pss_kib_per_client:.0} KiB | {} | {} |",
             millis(latency_ms),
             checked.cells(),
             noise.cells()

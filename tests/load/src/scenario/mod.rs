@@ -18,7 +18,9 @@ pub mod workers;
 
 use std::time::Duration;
 
-use crate::args::{Args, Command, Options};
+use anyhow::bail;
+
+use crate::args::{Args, Coding, Command, Options};
 use crate::peer::Need;
 use crate::report::Report;
 use crate::report::row::Row;
@@ -32,6 +34,11 @@ use crate::simulate;
 /// Where a server or a client cannot do its work. Losses are no errors: they are reported.
 pub fn run(args: &Args, report: &mut Report) -> anyhow::Result<()> {
     let options = &args.options;
+    if options.coding != Coding::Identity
+        && !matches!(args.command, Command::Sparse | Command::Dense | Command::Rooms)
+    {
+        bail!("--coding is for sparse, dense and rooms");
+    }
     for _ in 0..options.runs.max(1) {
         match &args.command {
             Command::Sparse => fanout::run_each(options, "sparse", &fanout::sparse(options), report)?,
@@ -115,9 +122,9 @@ pub fn each_with(
     }
     for &peer in &options.peer {
         let http2 = options.h2.then(|| peer.lacks(Need::Http2)).flatten();
-        match peer.lacks(need).or(http2) {
+        match peer.lacks(need).or(http2).or(peer.lacks_coding(options.coding)) {
             Some(why) => report.note(why.to_owned()),
-            None => take(peer.name(), report, run(&|| Target::peer(options, peer, need))),
+            None => take(peer.name(), report, run(&|| Target::peer(options, peer, need, linger))),
         }
     }
     failed

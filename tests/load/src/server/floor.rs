@@ -10,7 +10,8 @@ use anyhow::{Context as _, bail};
 
 use crate::args::Plan;
 use crate::client::unix_nanos;
-use crate::sse::{head_end, payload};
+use crate::payload::payload;
+use crate::sse::head_end;
 
 /// Takes the plan's clients, waits for a line on standard input, sends the plan's events, and stays for a while.
 /// Tells its address first, then how late it was at most and how long it took, in

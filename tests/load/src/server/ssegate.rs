@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, bail};
 
-use crate::args::{Options, Via};
+use crate::args::{Coding, Options, Via};
 use crate::publish::probe;
 use crate::publish::road::Road;
 use crate::server::cert::Certificate;
@@ -31,14 +31,13 @@ pub fn start(options: &Options, via: Via, linger: u32, folder: &str) -> anyhow::
             (Some(redis), Some(addr))
         }
     };
-    let Serving { server, public, admin } = Serving::start(options, folder, &configuration(at, linger))?;
+    let Serving { server, public, admin } =
+        Serving::start(options, folder, &configuration(options, at, linger))?;
     let road = match at {
         None => Road::Post { addr: admin, path: "/publish/{}".to_owned() },
         Some(addr) => Road::Redis { addr },
     };
-    // The server before the Redis that it would try to reach again.
-    let children = [Some(server), redis].into_iter().flatten().collect();
-    Ok(Started { children, public, path, road })
+    Ok(Started { children: vec![server], beside: redis.into_iter().collect(), public, path, road })
 }
 
 fn path(channel: &str) -> String {
@@ -86,14 +85,19 @@ log: {{ format: json }}
     }
 }
 
-fn configuration(redis: Option<SocketAddr>, linger: u32) -> String {
+fn configuration(options: &Options, redis: Option<SocketAddr>, linger: u32) -> String {
     let upstream = match redis {
         None => "push: {}".to_owned(),
         Some(addr) => format!("redis: {{ url: \"redis://{addr}\" }}"),
     };
+    let compress = match (options.coding, options.level) {
+        (Coding::Identity, _) => String::new(),
+        (coding, None) => format!(", compress: {}", coding.name()),
+        (coding, Some(level)) => format!(", compress: {{ codings: {}, level: {level} }}", coding.name()),
+    };
     format!(
         "upstreams: {{ source: {{ {upstream} }} }}
-defaults: {{ linger: {linger}ms }}
+defaults: {{ linger: {linger}ms{compress} }}
 routes:
   - {{ path: {PATH}, from: {{ upstream: source, channel: {CHANNEL} }} }}
   - {{ path: \"/rooms/{{room}}\", from: {{ upstream: source, channel: \"{{room}}\" }} }}

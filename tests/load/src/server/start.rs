@@ -13,6 +13,8 @@ use crate::server::child::Child;
 pub struct Started {
     /// Its processes, or the first of them; ended in this order.
     pub children: Vec<Child>,
+    /// What it takes beside it, and is no part of it; ended after it.
+    pub beside: Vec<Child>,
     /// Where clients connect.
     pub public: SocketAddr,
     /// What clients of a channel ask for.

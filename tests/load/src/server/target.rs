@@ -35,6 +35,7 @@ pub struct Target {
     source: Option<Source>,
     /// Dropped in this order.
     _children: Vec<Child>,
+    _beside: Vec<Child>,
     _scratch: Option<Scratch>,
 }
 
@@ -90,20 +91,17 @@ impl Target {
             Via::Redis => "redis",
         };
         let started = ssegate::start(options, via, linger, scratch.path()?)?;
-        // What feeds it is no part of it.
-        let processes = started.children[0].pid().into();
-        Self::started(options, "ssegate", via_name, started, processes, scratch)
+        Self::started(options, "ssegate", via_name, started, scratch)
     }
 
-    /// The peer, for a scenario that needs this.
+    /// The peer, for a scenario that needs this. `linger` is for what it is before.
     ///
     /// # Errors
     /// Where it is not installed, or does not start.
-    pub fn peer(options: &Options, peer: Peer, need: Need) -> anyhow::Result<Self> {
+    pub fn peer(options: &Options, peer: Peer, need: Need, linger: u32) -> anyhow::Result<Self> {
         let scratch = Scratch::new()?;
-        let started = peer.start(options, need, scratch.path()?)?;
-        let processes = started.children.iter().map(Child::pid).collect();
-        let mut target = Self::started(options, peer.name(), peer.via(), started, processes, scratch)?;
+        let started = peer.start(options, need, linger, scratch.path()?)?;
+        let mut target = Self::started(options, peer.name(), peer.via(), started, scratch)?;
         target.dial.announces = false;
         Ok(target)
     }
@@ -113,18 +111,18 @@ impl Target {
         name: &str,
         via: &'static str,
         started: Started,
-        processes: Processes,
         scratch: Scratch,
     ) -> anyhow::Result<Self> {
-        let Started { children, public, path, road } = started;
+        let Started { children, beside, public, path, road } = started;
         Ok(Self {
             name: name.to_owned(),
             via,
             dial: Dial::new(public, &path(CHANNEL), options)?,
-            processes,
+            processes: children.iter().map(Child::pid).collect(),
             path,
             source: Some(Source::Road(road)),
             _children: children,
+            _beside: beside,
             _scratch: Some(scratch),
         })
     }
@@ -164,6 +162,7 @@ impl Target {
             path: |_| "/".to_owned(),
             source: Some(Source::Floor(stdin, stdout)),
             _children: vec![server],
+            _beside: Vec::new(),
             _scratch: None,
         })
     }
@@ -222,6 +221,7 @@ impl Target {
             path: |channel| format!("/{channel}"),
             source: road.map(Source::Road),
             _children: Vec::new(),
+            _beside: Vec::new(),
             _scratch: None,
         })
     }
