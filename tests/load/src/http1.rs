@@ -111,6 +111,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_coding_is_named_only_where_one_is_wanted() {
+        let head = |coding| {
+            let ask = Ask { host: "localhost", path: "/load", coding, id: b"" };
+            String::from_utf8(request(&ask)).unwrap()
+        };
+        assert!(head(Coding::Zstd).contains("\r\naccept-encoding: zstd\r\n"));
+        assert!(!head(Coding::Identity).contains("accept-encoding"));
+    }
+
+    #[test]
     fn chunks_are_undone_however_they_are_cut() {
         let stream =
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n00000A\r\n0123456789\r\n";

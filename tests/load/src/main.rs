@@ -3,8 +3,8 @@
 //! Reading order: [`args`] says what can be asked for; [`scenario`] runs it, one file for each, against a
 //! [`target`](server::target), which is an [`ssegate`](server::ssegate) or a [`peer`] started here, a server that runs
 //! already, or the [`floor`](server::floor). A [`fleet`] is one epoll loop over many [`client`]s, each of which undoes
-//! TLS, [`http1`] or [`http2`], and [`sse`]; what arrives is checked in [`tally`]. [`publish`] sends the events,
-//! [`kafka`] records, [`usage`](server::usage) reads the server's CPU time and memory, [`report`] prints. The [`suite`]
+//! TLS, [`http1`] or [`http2`], a coding in [`decode`], and [`sse`]; what arrives is checked in [`tally`]. [`publish`] sends
+//! events, [`kafka`] records, both with a [`payload`], [`usage`](server::usage) reads the server's CPU time and memory, [`report`] prints. The [`suite`]
 //! runs everything, each step in a process of its own.
 
 mod args;

@@ -36,7 +36,7 @@ pub struct Fanout {
     pub expected: u64,
     pub checked: Checked,
     pub cpu_us_per_delivery: f64,
-    /// Of the body, as they came: SSE's own bytes and HTTP/1.1's chunks are in it only once they are undone.
+    /// Of the body, without the framing of HTTP and TLS, as they came.
     pub body_bytes_per_delivery: f64,
     /// The same before coding.
     pub plain_bytes_per_delivery: f64,
@@ -214,5 +214,50 @@ impl Fanout {
             checked.cells(),
             noise.cells()
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+    use serde_json::json;
+
+    use super::*;
+    use crate::args::Args;
+
+    fn row(server: &str, coding: &str, cpu: f64) -> Row {
+        let noise = json!({ "server": 0.5, "others": 0.0, "tool": 0.2 });
+        let checked = json!({
+            "delivered": 1, "lost": 0, "announced": 0, "repeated": 0, "disordered": 0, "gaps": {}, "ended": {},
+        });
+        let row = json!({
+            "kind": "fanout", "scenario": "dense", "server": server, "protocol": "TLS", "via": "push", "clients": 200,
+            "feeds": 1, "rate": 1000, "seconds": 5.0, "linger_ms": 20, "coding": coding, "level": null,
+            "expected": 1, "checked": checked, "cpu_us_per_delivery": cpu, "body_bytes_per_delivery": 80.0,
+            "plain_bytes_per_delivery": 240.0, "latency_ms": [1.0, 2.0, 3.0], "publisher_late_ms": 0.0,
+            "pss_mib": 1.0, "pss_kib_per_client": 1.0, "noise": noise,
+        });
+        serde_json::from_value(row).expect("it has every field")
+    }
+
+    #[test]
+    fn codings_are_compared_with_each_other_and_with_none() {
+        let rows = [
+            row("ssegate", "identity", 2.0),
+            row("nginx+nchan", "identity", 10.0),
+            row("ssegate", "zstd", 3.0),
+            row("nginx+nchan", "gzip", 30.0),
+        ];
+        let options = Args::parse_from(["ssegate-load", "dense"]).options;
+        let report = Report { rows: rows.to_vec(), ..Report::new(&options) };
+        let shares = rows.each_ref().map(|row| (report.ratio(row), report.of_uncoded(row)));
+        let (plain, peer) = ((Some(0.2), None), (Some(1.0), None));
+        assert_eq!(shares, [plain, peer, (Some(0.1), Some(1.5)), (Some(1.0), Some(3.0))]);
+    }
+
+    #[test]
+    fn a_line_has_as_many_cells_as_the_head() {
+        let line = row("ssegate", "gzip", 1.0).line(None, None);
+        assert_eq!(line.matches('|').count(), HEAD.matches('|').count(), "{line}");
     }
 }
