@@ -58,7 +58,7 @@ impl Response {
                     head.extend_from_slice(bytes);
                     let Some(end) = head_end(head) else { return Ok(()) };
                     let rest = &bytes[end - before..];
-                    *self = after_head(&head[..end])?;
+                    *self = after_head(head.split_at(end))?;
                     rest
                 }
                 Self::Size(size) => {
@@ -91,11 +91,13 @@ impl Response {
     }
 }
 
-fn after_head(head: &[u8]) -> anyhow::Result<Response> {
+fn after_head((head, body): (&[u8], &[u8])) -> anyhow::Result<Response> {
     let head = str::from_utf8(head).context("the head is not UTF-8")?.to_ascii_lowercase();
     let status = head.lines().next().unwrap_or_default();
     if !status.starts_with("http/1.1 200") {
-        bail!("answered {status}");
+        // Some say why.
+        let why = String::from_utf8_lossy(body);
+        bail!("answered {status}: {}", why.trim());
     }
     let chunked = head.lines().any(|line| line.starts_with("transfer-encoding:") && line.contains("chunked"));
     Ok(if chunked { Response::Size(0) } else { Response::Open })
