@@ -293,7 +293,7 @@ const STEPS: &[Step] = &[
     step("herd", "herd --no-pin", "--clients 100 --events 2000", Beside::Nobody, 150),
     step(
         "keyed-10k",
-        "keyed --no-pin --clients 10000 --slots 4",
+        "keyed --clients 10000 --slots 4",
         "--clients 500 --rate 500 --seconds 3",
         Beside::Nobody,
         120,
