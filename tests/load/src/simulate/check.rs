@@ -98,7 +98,7 @@ const SECONDS: u64 = 10;
 /// What the return scenario has on the way at a time.
 const AT_ONCE: usize = 4_000;
 
-/// Of the server's listener.
+/// Of the server's listener: what `net.core.somaxconn` is by default.
 pub const BACKLOG: usize = 4_096;
 
 const HTTP1: &str = "TLS, HTTP/1.1";

@@ -33,16 +33,19 @@ pub fn all(simulate: &Simulate, costs: &Costs, options: &Options, report: &mut R
         }
     }
     let rate = full * 0.3;
-    let kinds: [(_, _, &[f64]); 2] =
-        [("full handshakes", *costs, &[3.0, 30.0, 60.0, 120.0]), ("resumed", costs.resuming(), &[60.0])];
-    for (kind, costs, retries) in kinds {
+    let kinds: [(_, _, _, &[f64]); 3] = [
+        ("full handshakes", *costs, BACKLOG, &[3.0, 30.0, 60.0, 120.0]),
+        ("full handshakes, somaxconn 65,535", *costs, 65_535, &[3.0, 30.0]),
+        ("resumed", costs.resuming(), BACKLOG, &[60.0]),
+    ];
+    for (kind, costs, backlog, retries) in kinds {
         told(&format!("{kind}, all cores"), "a second", cores as f64 * 1e6 / costs.connect_us);
         for retry in retries {
             let window = (retry * 0.75e9, retry * 1.25e9);
             let storm = Storm {
                 window: (window.0 as u64, window.1 as u64),
                 at_once: usize::MAX,
-                backlog: BACKLOG,
+                backlog,
                 round_trip: ROUND_TRIP,
             };
             let plan = Plan { storm: Some(storm), ..live(simulate, clients, rate, 10) };
