@@ -36,7 +36,7 @@ build: ## build the optimized binary, target/release/ssegate
 	@scripts/need.sh build
 	cargo build --locked --release
 
-bench: ## measure ssegate beside other servers, half an hour: make bench BENCH=--quick for a few minutes
+bench: ## measure ssegate beside other servers, an hour: make bench BENCH=--quick for a few minutes
 	@scripts/need.sh bench
 	cargo build --locked --release
 	cargo build --locked --release $(LOAD) --target-dir target

@@ -19,7 +19,7 @@ use crc32fast::Hasher;
 pub use crate::config::Coding;
 pub use framing::{BLOCK, Framing};
 
-/// Bytes that are packed at most: more would hold up, for longer than 20 ms, whatever else the worker has to do.
+/// Bytes that are packed at most: more would hold up, for tens of milliseconds, whatever else the worker has to do.
 const LARGEST: usize = 1 << 20;
 
 /// How bytes are packed.

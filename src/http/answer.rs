@@ -121,7 +121,7 @@ impl hyper::service::Service<Request<Incoming>> for Service {
 /// polls this in the task that will serve the stream, and it is that task's [`Slot`] that the stream needs.
 pub struct Answer {
     service: Service,
-    /// Boxed, as hyper keeps the room for it as long as the stream is open.
+    /// Boxed, as on HTTP/2 hyper keeps the room for it as long as the stream is open.
     request: Box<Request<Incoming>>,
 }
 

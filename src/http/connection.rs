@@ -93,9 +93,9 @@ async fn serve_until_stream(
             None => ended.map_ok(|()| None),
         }
     });
-    let served = Supervised::within(Arc::clone(&slot), served).await?.ok()?;
+    let served = Supervised::within(Arc::clone(&slot), served).await?;
     let mut socket = connection.into_parts().io.into_inner().io;
-    if let Some(stream) = served {
+    if let Ok(Some(stream)) = served {
         return Some(Direct::new(socket, stream, slot, open));
     }
     // The client may have gone before.

@@ -34,7 +34,10 @@ impl Handover {
     pub fn keep(self: &Arc<Self>, response: Response<Body>, version: Version) -> Response<Body> {
         let (mut head, body) = response.into_parts();
         let Body::Events(events) = body else { return Response::from_parts(head, body) };
+        events.begins();
         *self.stream.lock() = Some((events, version));
+        // Else hyper would tell a client of HTTP/1.0 to keep the connection.
+        head.version = version;
         // There will be no other request on this connection (RFC 9112 section 9.6).
         head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
         Response::from_parts(head, Body::Elsewhere(Arc::clone(self)))

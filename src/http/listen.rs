@@ -64,7 +64,8 @@ fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
     // Taken over by every accepted socket: what a client that never reads may cost the kernel.
     socket.set_send_buffer_size(SEND_BUFFER)?;
     // Of that, what is not even on its way: more of it waits in the log, where all clients share it.
-    socket.set_tcp_notsent_lowat(NOT_SENT)?;
+    // It works without.
+    let _ = socket.set_tcp_notsent_lowat(NOT_SENT);
     socket.set_nonblocking(true)?;
     socket.bind(&addr.into())?;
     socket.listen(BACKLOG)?;
@@ -77,13 +78,16 @@ pub async fn serve(bound: Bound, terminator: Terminator, edge: Arc<Edge>, stop: 
     let mut connections = JoinSet::new();
     let mut streams = JoinSet::new();
     let mut told = pin!(stopped(stop.clone()));
+    // Kept through what else happens, so that a pause is as long as it is meant to be.
+    let mut accepted = Box::pin(bound.accept());
     loop {
         tokio::select! {
             biased;
             () = &mut told => break,
             Some(served) = connections.join_next() => go_on(&mut streams, served),
             Some(_) = streams.join_next() => {}
-            (socket, client) = bound.accept() => {
+            (socket, client) = &mut accepted => {
+                accepted.set(bound.accept());
                 edge.metrics.accepted.inc();
                 configure(&socket, edge.write_stall);
                 let (terminator, edge, stop) = (terminator.clone(), Arc::clone(&edge), stop.clone());
@@ -94,6 +98,7 @@ pub async fn serve(bound: Bound, terminator: Terminator, edge: Arc<Edge>, stop: 
             }
         }
     }
+    drop(accepted);
     drop(bound);
     while let Some(served) = connections.join_next().await {
         go_on(&mut streams, served);

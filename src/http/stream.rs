@@ -60,6 +60,11 @@ impl EventStream {
         }
     }
 
+    /// The answer is made: until the stream is polled the client is slow, or gone.
+    pub fn begins(&self) {
+        self.registered.handed(0, 0, self.written);
+    }
+
     /// The next bytes to send; `None` when the stream has ended.
     pub fn poll_bytes(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         loop {

@@ -1,5 +1,5 @@
 //! The registry of open streams, and what ends one from outside: drain, and a client that stopped reading.
-//! hyper polls a body only when it can take more, so none of this can live in the body.
+//! A stream is polled only when its socket can take more, so none of this can live in the stream.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;

@@ -35,6 +35,8 @@ struct Left {
     ended: bool,
     /// We have said so.
     closed: bool,
+    /// What came in was no TLS that we speak. The session is not to be asked again.
+    failed: bool,
 }
 
 /// The buffers of a thread.
@@ -93,24 +95,14 @@ impl TlsStream {
     /// Reads from the socket once, and does what the bytes ask for; gives their number.
     fn poll_take_in(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let Self { socket, session, left } = self;
+        left.check()?;
         ROOM.with_borrow_mut(|Room { incoming, outgoing, .. }| {
             let mut read = ReadBuf::new(incoming);
             ready!(Pin::new(&mut *socket).poll_read(cx, &mut read))?;
             let length = read.filled().len();
             outgoing.clear();
-            let mut before = std::mem::take(&mut left.incoming);
-            let tls = if before.is_empty() {
-                read.filled_mut()
-            } else {
-                before.extend_from_slice(read.filled());
-                &mut before
-            };
-            let done = turn(session, tls, Say::Nothing, left, outgoing);
-            if let Ok(used) = done
-                && used < tls.len()
-            {
-                left.incoming = tls[used..].to_vec();
-            }
+            let done = take_in(session, read.filled_mut(), left, outgoing);
+            left.failed = done.is_err();
             // An alert goes out also where this is the end.
             send(socket, cx, outgoing, left)?;
             done.map_err(io::Error::other)?;
@@ -134,17 +126,54 @@ impl TlsStream {
     /// Encrypts and sends; what the socket does not take waits in `outgoing`.
     fn say(&mut self, cx: &mut Context<'_>, say: Say<'_>, room: &mut Vec<u8>) -> io::Result<()> {
         let Self { socket, session, left } = self;
+        left.check()?;
         room.clear();
         let mut incoming = std::mem::take(&mut left.incoming);
-        let used = turn(session, &mut incoming, say, left, room).map_err(io::Error::other)?;
-        incoming.drain(..used);
+        let done = turn(session, &mut incoming, say, left, room);
+        left.failed = done.is_err();
+        send(socket, cx, room, left)?;
+        incoming.drain(..done.map_err(io::Error::other)?);
         left.incoming = incoming;
-        send(socket, cx, room, left)
+        Ok(())
     }
 }
 
+impl Left {
+    /// An error once the session has had one.
+    fn check(&self) -> io::Result<()> {
+        if self.failed { Err(io::ErrorKind::BrokenPipe.into()) } else { Ok(()) }
+    }
+}
+
+/// Gives the session what was read, and keeps what it has no use for yet.
+fn take_in(
+    session: &mut UnbufferedServerConnection,
+    read: &mut [u8],
+    left: &mut Left,
+    out: &mut Vec<u8>,
+) -> Result<(), rustls::Error> {
+    if left.incoming.is_empty() {
+        let used = turn(session, read, Say::Nothing, left, out)?;
+        left.incoming = read[used..].to_vec();
+    } else {
+        let mut tls = std::mem::take(&mut left.incoming);
+        tls.extend_from_slice(read);
+        let used = turn(session, &mut tls, Say::Nothing, left, out)?;
+        if used < tls.len() {
+            tls.drain(..used);
+            left.incoming = tls;
+        }
+    }
+    // rustls bounds a message, but not the records that it comes in.
+    let most = if session.is_handshaking() { HANDSHAKE } else { RECORD + OVERHEAD };
+    if left.incoming.len() > most {
+        return Err(rustls::Error::General("a message in too many pieces".to_owned()));
+    }
+    Ok(())
+}
+
 /// Lets the session do what it can: decrypt, answer, and then say what is to be said. Gives how many bytes of `tls`
-/// it has used. After an error `out` holds the alert that tells it.
+/// it has used. After an error `out` holds the alert that tells it, and the session must not be asked again.
 fn turn(
     session: &mut UnbufferedServerConnection,
     tls: &mut [u8],
@@ -157,11 +186,10 @@ fn turn(
     loop {
         let UnbufferedStatus { mut discard, state, .. } = session.process_tls_records(&mut tls[used..]);
         let over = match state {
-            // It is told again when the alert has been taken.
-            Err(error) => match failed.replace(error) {
-                Some(first) => return Err(first),
-                None => false,
-            },
+            Err(error) => {
+                failed = Some(error);
+                true
+            }
             Ok(ConnectionState::ReadTraffic(mut records)) => {
                 while let Some(record) = records.next_record() {
                     let record = record?;
@@ -195,11 +223,27 @@ fn turn(
             // Waiting for the client, or over.
             Ok(_) => true,
         };
-        used = if failed.is_some() { tls.len() } else { used + discard };
+        used += discard;
+        if let Some(error) = failed {
+            alert(session, out)?;
+            return Err(error);
+        }
         if over {
-            return failed.map_or(Ok(used), Err);
+            return Ok(used);
         }
     }
+}
+
+/// What the session has to say after an error. It takes what it has to say before it looks at what came in, of which
+/// there must be nothing: it remembers places in what it failed at, and would look for them.
+fn alert(session: &mut UnbufferedServerConnection, out: &mut Vec<u8>) -> Result<(), rustls::Error> {
+    while session.wants_write() {
+        match session.process_tls_records(&mut []).state {
+            Ok(ConnectionState::EncodeTlsData(mut message)) => encode(out, 0, |room| message.encode(room))?,
+            _ => break,
+        }
+    }
+    Ok(())
 }
 
 /// Appends what `write` writes, which is asked again if the first room does not suffice.
@@ -311,7 +355,7 @@ impl AsyncWrite for TlsStream {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if !std::mem::replace(&mut this.left.closed, true) {
+        if !std::mem::replace(&mut this.left.closed, true) && !this.left.failed {
             ROOM.with_borrow_mut(|room| this.say(cx, Say::Goodbye, &mut room.outgoing))?;
         }
         ready!(this.poll_drain(cx))?;
@@ -332,6 +376,9 @@ pub const RECORD: usize = 16 * 1024;
 
 /// Bytes by which a record may be larger than what it holds (RFC 8446 section 5.2: 256, and 5 for its head).
 const OVERHEAD: usize = 256 + 5;
+
+/// Bytes of a handshake that wait for the rest of a message: one of 64 KiB, which is rustls's limit, in a few records.
+const HANDSHAKE: usize = 5 * RECORD;
 
 #[cfg(test)]
 mod tests {
@@ -478,6 +525,71 @@ mod tests {
         }
         let (_, told) = after_the_handshake([vec![23, 3, 3, 0, 32], vec![7; 32]].concat()).await;
         assert_eq!(told, Err(rustls::Error::AlertReceived(rustls::AlertDescription::BadRecordMac)));
+    }
+
+    /// What comes of it on either side that a client begins with `bytes`.
+    async fn before_the_handshake(bytes: Vec<u8>) -> (io::Result<TlsStream>, Vec<u8>) {
+        let (socket, mut peer) = sockets().await;
+        let client = std::thread::spawn(move || {
+            // The server may have had enough of it before all is sent.
+            let _ = peer.write_all(&bytes);
+            let _ = peer.shutdown(std::net::Shutdown::Write);
+            let mut got = Vec::new();
+            let _ = peer.read_to_end(&mut got);
+            got
+        });
+        let told = TlsStream::accept(socket, configs(&version::TLS13).0).await;
+        (told, client.join().unwrap())
+    }
+
+    #[tokio::test]
+    async fn what_follows_a_fault_is_not_looked_at() {
+        // The first byte of a message, and then another kind of record, which is no place for one.
+        let cut = [22, 3, 1, 0, 1, 1, 21, 3, 1, 0, 2, 2, 40];
+        // A hello that says nothing, and a message behind it in the same record.
+        let crowded = [22, 3, 1, 0, 8, 1, 0, 0, 0, 0, 0, 0, 0];
+        for bytes in [&cut[..], &crowded] {
+            let (told, alert) = before_the_handshake(bytes.to_vec()).await;
+            assert!(told.err().unwrap().get_ref().is_some(), "rustls says what is wrong");
+            assert!(alert.is_empty() || alert[0] == 21, "{alert:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_message_in_tiny_records_is_not_kept_without_end() {
+        // A hello of 65,535 bytes, each in a record of its own.
+        let head = [1, 0, 255, 255].into_iter().chain(std::iter::repeat_n(0, 65_535));
+        let records: Vec<u8> = head.flat_map(|byte| [22, 3, 1, 0, 1, byte]).collect();
+        let (told, _) = before_the_handshake(records).await;
+        assert!(told.err().unwrap().to_string().contains("too many pieces"));
+    }
+
+    #[tokio::test]
+    async fn after_a_fault_nothing_is_said_any_more() {
+        let (server, client) = configs(&version::TLS13);
+        let (socket, mut peer) = sockets().await;
+        let (done, accepted) = std::sync::mpsc::channel();
+        let client = std::thread::spawn(move || {
+            session(client).complete_io(&mut peer).unwrap();
+            accepted.recv().unwrap();
+            peer.write_all(&[23, 3, 3, 0, 1, 0]).unwrap();
+            let mut got = Vec::new();
+            peer.read_to_end(&mut got).unwrap();
+            got
+        });
+        let mut stream = TlsStream::accept(socket, server).await.unwrap();
+        done.send(()).unwrap();
+        stream.read(&mut [0]).await.unwrap_err();
+        stream.write_all(b"more").await.unwrap_err();
+        assert_eq!(stream.read(&mut [0]).await.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+        stream.shutdown().await.unwrap();
+        let records = client.join().unwrap();
+        let alert = &records[records.len() - 24..];
+        assert_eq!(
+            alert[..5],
+            [23, 3, 3, 0, 19],
+            "nothing follows the alert: 2 bytes, their type, 16 of the seal"
+        );
     }
 
     #[tokio::test]

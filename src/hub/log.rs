@@ -296,8 +296,7 @@ impl Log {
         let bounds = *self.bounds.lock();
         if let Some(open) = self.open.lock().as_mut() {
             open.ring.evict(&bounds, self.attended(), now);
-            // Those who are to have them do within a second, but for a few.
-            open.ring.forget_runs();
+            open.ring.forget_old_runs(now);
         }
     }
 

@@ -52,6 +52,7 @@ impl Memory {
             holders.retain(|holder| holder.strong_count() > 0);
             // Room for as many again: the next search for those that are gone is as far away as it is long.
             let count = holders.len();
+            holders.shrink_to(2 * count + 1);
             holders.reserve(count + 1);
         }
         holders.push(Weak::clone(&holder));

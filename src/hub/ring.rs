@@ -258,9 +258,14 @@ impl Ring {
         self.runs.make(self.chunks.range(first..), (from, until), max, now)
     }
 
-    /// How many runs were copied together, since the log was made.
+    /// How many copies were kept for others, since the log was made.
     pub fn runs_copied(&self) -> u64 {
         self.runs.copied()
+    }
+
+    /// Lets go of what was made for readers who have it by now.
+    pub fn forget_old_runs(&mut self, now: Instant) {
+        self.runs.forget_old(now);
     }
 
     /// Lets go of what was made for readers; returns its size.

@@ -27,6 +27,9 @@ const KEPT: usize = 4;
 /// would cost each of them what is meant to be shared, and let a client order that work.
 const FRESH: Duration = Duration::from_secs(2);
 
+/// How long runs are kept at least: whoever keeps up asks within that.
+const SHARED: Duration = Duration::from_secs(1);
+
 /// Events in a row, as they are sent.
 #[derive(Debug, Clone)]
 pub struct Run {
@@ -44,6 +47,7 @@ pub struct Run {
     pub forms: Option<Arc<Forms>>,
     /// What it costs beside the chunks, its forms aside.
     own: usize,
+    made: Instant,
 }
 
 /// The packed forms of a run.
@@ -103,7 +107,7 @@ impl fmt::Debug for Forms {
 pub struct Runs {
     kept: VecDeque<Run>,
     memory: Arc<Memory>,
-    /// How many were copied together, since the log was made.
+    /// How many copies were kept, since the log was made.
     copied: u64,
 }
 
@@ -113,7 +117,7 @@ impl Runs {
         Self { kept: VecDeque::new(), memory, copied: 0 }
     }
 
-    /// How many were copied together, since the log was made.
+    /// How many copies were kept, since the log was made.
     pub fn copied(&self) -> u64 {
         self.copied
     }
@@ -124,7 +128,8 @@ impl Runs {
     }
 
     /// Makes the run from entry `from` to `until` or short of it, at most `max` bytes unless a single event is larger,
-    /// out of the chunks from that on which holds `from`. Keeps it if there is none beyond.
+    /// out of the chunks from that on which holds `from`. Keeps it for others, unless it is old and there are newer ones,
+    /// or lies within another.
     pub fn make<'c>(
         &mut self,
         chunks: impl Iterator<Item = &'c Chunk>,
@@ -155,20 +160,23 @@ impl Runs {
         }
         let (chunk, place) = last?;
         let joined = parts.len() > 1;
-        self.copied += u64::from(joined);
         let own = if joined { length + OVERHEAD } else { 0 };
         let bytes = if joined { self.memory.charge(parts.concat(), OVERHEAD) } else { parts.remove(0) };
         let (end, taken) = (chunk.position_before(place), chunk.taken_before(place));
-        let keep = self.after(from).is_none();
-        let for_many = keep && now.duration_since(chunk.at) <= FRESH;
-        let forms =
-            for_many.then(|| Arc::new(Forms { memory: Arc::clone(&self.memory), made: Mutex::default() }));
-        let run = Run { from, to, bytes, end, taken, forms, own };
+        let fresh = now.duration_since(chunk.at) <= FRESH;
+        let place = self.kept.partition_point(|run| run.to <= from);
+        let full = self.kept.len() == KEPT;
+        let fits = |next: &Run| fresh && to <= next.from && (place > 0 || !full);
+        let keep = self.kept.get(place).is_none_or(fits);
+        let forms = (keep && fresh)
+            .then(|| Arc::new(Forms { memory: Arc::clone(&self.memory), made: Mutex::default() }));
+        let run = Run { from, to, bytes, end, taken, forms, own, made: now };
         if keep {
-            if self.kept.len() == KEPT {
+            self.copied += u64::from(joined);
+            self.kept.insert(place, run.clone());
+            if full {
                 self.kept.pop_front();
             }
-            self.kept.push_back(run.clone());
         }
         Some(run)
     }
@@ -178,6 +186,11 @@ impl Runs {
         while self.kept.front().is_some_and(|run| run.from < floor) {
             self.kept.pop_front();
         }
+    }
+
+    /// Forgets those that nobody is likely to ask for any more.
+    pub fn forget_old(&mut self, now: Instant) {
+        self.kept.retain(|run| now.duration_since(run.made) < SHARED);
     }
 
     /// Forgets all; returns what they took beside the chunks.
@@ -323,6 +336,8 @@ mod tests {
 
         let with_run = memory.used();
         log.sweep(Instant::now());
+        assert_eq!(memory.used(), with_run, "others may want it");
+        log.sweep(Instant::now() + SHARED);
         assert!(memory.used() < with_run, "the copy goes when its time is over");
         assert_eq!(numbers(&slice(&log, &mut first, MAX).0), [3, 4]);
 
@@ -332,6 +347,21 @@ mod tests {
         assert_eq!(numbers(&slice(&log, &mut first, MAX).0), [10, 11]);
         drop((first, late, log));
         assert_eq!(memory.used(), 0);
+    }
+
+    #[tokio::test]
+    async fn who_stands_beyond_the_others_takes_nothing_from_them() {
+        let log = opened(ROOM);
+        let mut crowd: Vec<_> = (0..4).map(|_| reader(&log)).collect();
+        append(&log, 3);
+        let mut newcomer = reader(&log);
+        append(&log, 2);
+        assert_eq!(numbers(&slice(&log, &mut newcomer, MAX).0), [4, 5], "it is the first to read");
+        let given: Vec<_> = crowd.iter_mut().map(|reader| slice(&log, reader, MAX).0).collect();
+        assert_eq!(numbers(&given[0]), [1, 2, 3]);
+        assert!(given.iter().all(|bytes| bytes.as_ptr() == given[0].as_ptr()), "made once");
+        let beyond: Vec<_> = crowd.iter_mut().map(|reader| slice(&log, reader, MAX).0).collect();
+        assert!(beyond.iter().all(|bytes| bytes.as_ptr() == beyond[0].as_ptr()));
     }
 
     /// What a reader of this encoding is sent for the next slice.
@@ -362,7 +392,7 @@ mod tests {
         let none = Encoding { min_length: 1 << 20, ..zstd };
         assert_eq!(packed(&log, &mut readers[6], none), None);
         assert_eq!(memory.used(), log.held().bytes, "forms are counted");
-        log.sweep(Instant::now());
+        log.sweep(Instant::now() + SHARED);
         let held: usize = given[..3].iter().map(|bytes| bytes.len() + OVERHEAD).sum();
         assert_eq!(memory.used(), log.held().bytes + held, "until the last reader has let go");
         drop(given);

@@ -20,8 +20,7 @@ use super::segment::{self, Segment};
 use crate::shape::{Record, Shape};
 use crate::sse;
 
-/// Bytes after which a chunk is closed. A reader takes at most one chunk at a time, and of events that are not
-/// large a whole one fits into its read.
+/// Bytes after which a chunk is closed. Of events that are not large a whole one fits into a read.
 const CHUNK: usize = 24 * 1024;
 
 /// Builds the chunks of one log, in order.

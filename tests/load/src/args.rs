@@ -138,6 +138,9 @@ pub struct Suite {
     /// Only steps whose names contain one of these.
     #[arg(long, value_delimiter = ',', value_name = "NAME")]
     pub only: Vec<String>,
+    /// Goes on with a run that was ended: only steps of which it has no rows, which are kept.
+    #[arg(long)]
+    pub go_on: bool,
 }
 
 /// How to do it.

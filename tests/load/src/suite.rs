@@ -29,7 +29,7 @@ pub fn run(suite: &Suite, options: &Options) -> anyhow::Result<()> {
     fs::create_dir_all(&suite.out)?;
     // What a step leaves behind becomes ours, to be ended.
     set_child_subreaper(Some(getpid()))?;
-    let mut report = Report::new(options);
+    let mut report = if suite.go_on { begun(&suite.out)? } else { Report::new(options) };
     let mut peers = options.peer.clone();
     peers.retain(|peer| match peer.installed(options) {
         Ok(()) => true,
@@ -38,12 +38,16 @@ pub fn run(suite: &Suite, options: &Options) -> anyhow::Result<()> {
             false
         }
     });
-    let wanted =
-        |step: &&Step| suite.only.is_empty() || suite.only.iter().any(|part| step.name.contains(part));
-    for step in STEPS.iter().filter(wanted) {
-        let began = Instant::now();
+    let mut steps: Vec<_> = STEPS.iter().collect();
+    steps.retain(|step| suite.only.is_empty() || suite.only.iter().any(|part| step.name.contains(part)));
+    steps.retain(|step| !report.steps.iter().any(|done| done == step.name));
+    for step in steps {
+        let (began, rows) = (Instant::now(), report.rows.len());
         if let Err(error) = step.run(suite, options, &peers, &mut report) {
             report.note(format!("{}: {error:#}", step.name));
+        }
+        if report.rows.len() > rows {
+            report.steps.push(step.name.to_owned());
         }
         end_what_is_left();
         eprintln!("= {} took {:.0?}", step.name, began.elapsed());
@@ -60,6 +64,13 @@ struct Figures<'a> {
     targets: Vec<Reached>,
     #[serde(flatten)]
     report: &'a Report,
+}
+
+/// What a run that was ended has written.
+fn begun(out: &Path) -> anyhow::Result<Report> {
+    let path = out.join("figures.json");
+    let text = fs::read_to_string(&path).with_context(|| format!("{} cannot be read", path.display()))?;
+    serde_json::from_str(&text).with_context(|| format!("{} is not of this tool", path.display()))
 }
 
 fn write(out: &Path, report: &Report) -> anyhow::Result<()> {

@@ -22,12 +22,15 @@ pub struct Report {
     /// What was left out or failed, and why.
     pub notes: Vec<String>,
     pub rows: Vec<Row>,
+    /// The steps of the suite that rows are from.
+    #[serde(default)]
+    pub steps: Vec<String>,
 }
 
 impl Report {
     /// Nothing yet, of this machine.
     pub fn new(options: &Options) -> Self {
-        Self { machine: Machine::this(options), notes: Vec::new(), rows: Vec::new() }
+        Self { machine: Machine::this(options), notes: Vec::new(), rows: Vec::new(), steps: Vec::new() }
     }
 
     /// Adds a row, and shows it.
