@@ -63,8 +63,8 @@ fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
     }
     // Taken over by every accepted socket: what a client that never reads may cost the kernel.
     socket.set_send_buffer_size(SEND_BUFFER)?;
-    // Of that, what is not even on its way: more of it waits in the log, where all clients share it.
-    // It works without.
+    // Of that, what is not even on its way: more of it waits in the log, where all clients share it. Where the system
+    // has no such option it works without.
     let _ = socket.set_tcp_notsent_lowat(NOT_SENT);
     socket.set_nonblocking(true)?;
     socket.bind(&addr.into())?;

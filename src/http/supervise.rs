@@ -1,6 +1,6 @@
-//! Ending a task from outside. The task that serves a stream (on HTTP/1.1 the connection's, and
-//! then the stream's own, as on HTTP/2) runs within [`Supervised`]; the stream finds its [`Slot`] there, and whoever holds the slot can
-//! have the task dropped, whatever hyper is waiting for.
+//! Ending a task from outside. The task that serves a stream (on HTTP/1.1 the connection's, and then the stream's own, as
+//! on HTTP/2) runs within [`Supervised`]; the stream finds its [`Slot`] there, and whoever holds the slot can have the
+//! task dropped, whatever it is waiting for.
 
 use std::pin::Pin;
 use std::sync::Arc;

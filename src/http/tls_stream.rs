@@ -182,33 +182,29 @@ fn turn(
     out: &mut Vec<u8>,
 ) -> Result<usize, rustls::Error> {
     let mut used = 0;
-    let mut failed = None;
     loop {
         let UnbufferedStatus { mut discard, state, .. } = session.process_tls_records(&mut tls[used..]);
         let over = match state {
-            Err(error) => {
-                failed = Some(error);
-                true
-            }
+            Err(error) => Err(error),
             Ok(ConnectionState::ReadTraffic(mut records)) => {
                 while let Some(record) = records.next_record() {
                     let record = record?;
                     discard += record.discard;
                     left.plain.extend_from_slice(record.payload);
                 }
-                false
+                Ok(false)
             }
             Ok(ConnectionState::EncodeTlsData(mut message)) => {
                 encode(out, 0, |room| message.encode(room))?;
-                false
+                Ok(false)
             }
             Ok(ConnectionState::TransmitTlsData(sent)) => {
                 sent.done();
-                false
+                Ok(false)
             }
             Ok(ConnectionState::PeerClosed) => {
                 left.ended = true;
-                false
+                Ok(false)
             }
             Ok(ConnectionState::WriteTraffic(mut traffic)) => {
                 match say {
@@ -218,18 +214,19 @@ fn turn(
                     }
                     Say::Goodbye => encode(out, OVERHEAD, |room| traffic.queue_close_notify(room))?,
                 }
-                true
+                Ok(true)
             }
             // Waiting for the client, or over.
-            Ok(_) => true,
+            Ok(_) => Ok(true),
         };
         used += discard;
-        if let Some(error) = failed {
-            alert(session, out)?;
-            return Err(error);
-        }
-        if over {
-            return Ok(used);
+        match over {
+            Err(error) => {
+                alert(session, out)?;
+                return Err(error);
+            }
+            Ok(true) => return Ok(used),
+            Ok(false) => {}
         }
     }
 }
