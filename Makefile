@@ -4,7 +4,7 @@
 # check, test and demo share cargo's dev profile (its optimization is set in Cargo.toml), so that
 # librdkafka, OpenSSL and aws-lc, about ten minutes of work, are built once for all three.
 
-.PHONY: help demo test soak check build bench clean
+.PHONY: help demo test soak fuzz check build bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,15 +21,25 @@ soak: ## the proof of exactness under faults, again and again with other seeds: 
 	@scripts/need.sh test
 	SSEGATE_REQUIRE_KAFKA=1 SSEGATE_SOAK=$(SSEGATE_SOAK) cargo test --locked --test it -- --ignored --nocapture soak
 
+fuzz: ## fuzz everything that parses, so many seconds a target: make fuzz SSEGATE_FUZZ=3600
+	@scripts/need.sh fuzz
+	for target in $(notdir $(wildcard tests/fuzz/corpus/*)); do \
+		mkdir -p target/fuzz/corpus/$$target && \
+		target/tools/bin/cargo-fuzz run --fuzz-dir tests/fuzz --target-dir target/fuzz --sanitizer none $$target \
+			target/fuzz/corpus/$$target tests/fuzz/corpus/$$target -- -max_total_time=$(SSEGATE_FUZZ) -timeout=10 || exit 1; \
+	done
+
 check: ## format, lints, docs, licences and bans, scripts, systemd files: what CI runs besides the tests
 	@scripts/need.sh check
 	cargo fmt --check
 	cargo fmt --check $(LOAD)
+	cargo fmt --check $(FUZZ)
 	shellcheck .ci/run $(shell find scripts systemd tests -name '*.sh' -not -path '*/target/*')
 	systemd/verify.sh
 	target/tools/bin/cargo-deny --locked check --hide-inclusion-graph licenses bans sources
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo clippy --locked $(LOAD) --target-dir target -- -D warnings
+	cargo clippy --locked $(FUZZ) --target-dir target -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --document-private-items
 
 build: ## build the optimized binary, target/release/ssegate
@@ -43,13 +53,17 @@ bench: ## measure ssegate beside other servers, an hour: make bench BENCH=--quic
 	target/release/ssegate-load suite $(BENCH) --server target/release/ssegate --peer nchan,pushpin,mercure,centrifugo,nginx
 
 clean: ## remove everything that was built, the tools in target/ included
-	rm -rf target tests/load/target
+	rm -rf target tests/load/target tests/fuzz/target tests/fuzz/artifacts
 
 # How long make soak goes on.
 SSEGATE_SOAK ?= 30m
 
-# The load tool is a package of its own, so that what it needs never reaches the product.
+# How many seconds make fuzz spends on each target.
+SSEGATE_FUZZ ?= 60
+
+# The load tool and the entries for libFuzzer are packages of their own, so that what they need never reaches the product.
 LOAD := --manifest-path tests/load/Cargo.toml
+FUZZ := --manifest-path tests/fuzz/Cargo.toml
 
 # cargo right after rustup has installed it, in a shell that does not know of it yet.
 export PATH := $(PATH):$(HOME)/.cargo/bin

@@ -5,6 +5,7 @@
 #   scripts/need.sh test    those, Redis, Java and Maven (they bring Apache Kafka), two browsers
 #   scripts/need.sh bench   those of build, Redis, Java and Maven, and the servers to compare with: nginx with nchan,
 #                           Pushpin, and, where Go is, Mercure and Centrifugo, which it builds into target/peers
+#   scripts/need.sh fuzz    those of build, cargo-fuzz
 #   scripts/need.sh check   those of build, rustfmt, clippy, cargo-deny, systemd-analyze, shellcheck
 #
 # Packages come from apt, with sudo where one is not root; each command is shown before it runs.
@@ -13,12 +14,13 @@ set -eu
 cd "$(dirname "$0")/.."
 
 cargo_deny=0.20.2
+cargo_fuzz=0.13.2
 centrifugo=v6.9.1
 
 main() {
     case "${1-}" in
-    build | test | check | bench) ;;
-    *) fail "usage: scripts/need.sh build|test|check|bench" ;;
+    build | test | fuzz | check | bench) ;;
+    *) fail "usage: scripts/need.sh build|test|fuzz|check|bench" ;;
     esac
     need_rust
     find_missing "$1"
@@ -29,7 +31,9 @@ main() {
     fi
     if [ "$1" = check ]; then
         need_rust_tools
-        need_cargo_deny
+        need_cargo_tool cargo-deny "$cargo_deny"
+    elif [ "$1" = fuzz ]; then
+        need_cargo_tool cargo-fuzz "$cargo_fuzz"
     elif [ "$1" = bench ]; then
         need_kafka
         need_go_peers
@@ -153,11 +157,11 @@ need_rust_tools() {
 }
 
 # Built without optimization: it runs for three seconds, and building it takes a minute instead of six.
-need_cargo_deny() {
-    [ "$(target/tools/bin/cargo-deny --version 2>/dev/null)" = "cargo-deny $cargo_deny" ] && return
-    echo "+ cargo install cargo-deny --version $cargo_deny --root target/tools"
+need_cargo_tool() {
+    [ "$("target/tools/bin/$1" --version 2>/dev/null)" = "$1 $2" ] && return
+    echo "+ cargo install $1 --version $2 --root target/tools"
     CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
-        cargo install cargo-deny --quiet --locked --version "$cargo_deny" --root target/tools
+        cargo install "$1" --quiet --locked --version "$2" --root target/tools
 }
 
 # The jars of Apache Kafka, where and as the tests look for them.

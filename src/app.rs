@@ -1,22 +1,38 @@
 //! Wires everything: from a configuration to running listeners and upstreams, and from a signal to a clean end.
 //! The only module that knows all others.
 
+use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
+use rustix::process::{Resource, getrlimit};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::admin::{self, Admin};
+use crate::admin::{self, Admin, Door, Live, SocketFile};
+use crate::auth::Auth;
 use crate::config::{Config, UpstreamKind};
-use crate::http::{self, Bound, Edge, Fallback, Router, Streams, Terminator};
+use crate::http::{
+    self, AccessLog, Admission, Bound, Edge, Fallback, Inherited, Patience, Router, SecurityHeaders, Streams,
+};
 use crate::hub::{Hub, Memory};
 use crate::metrics::Metrics;
+use crate::tls::Terminator;
 use crate::upstream::{self, Histories, Link, Push};
+
+/// What a process begins with.
+#[derive(Debug, Default)]
+pub struct Start {
+    /// Sockets that listen already.
+    pub inherited: Inherited,
+    /// Whether it takes the place of another process, which serves until this one does.
+    pub is_successor: bool,
+}
 
 /// A running ssegate.
 pub struct App {
@@ -25,34 +41,70 @@ pub struct App {
     admin_addr: Option<SocketAddr>,
     drain: Duration,
     stop: watch::Sender<bool>,
+    /// What listens, to be handed on.
+    sockets: Vec<OwnedFd>,
     listeners: JoinSet<()>,
+    admin_listener: JoinSet<()>,
     /// Upstreams and the hub's ticker: they run until the process ends, and end by being dropped.
     _background: JoinSet<()>,
+    /// The admin listener's, if it has one.
+    file: Option<SocketFile>,
 }
 
 impl App {
-    /// Binds every address, then starts everything. `fallback` answers requests that no route has.
+    /// Binds every address that no inherited socket listens on, then starts everything. What stands in for another process
+    /// is to have its logs filled before it serves anybody. `fallback` answers requests that no route has.
     ///
     /// # Errors
     /// An address that cannot be bound, or a certificate that cannot be made. Upstreams that are down are
     /// none: they are tried for ever.
-    pub async fn start(config: &Config, fallback: Option<Fallback>) -> anyhow::Result<Self> {
-        let bound = config.server.listen.iter().map(|&addr| http::bind(addr)).collect::<Result<Vec<_>, _>>();
+    pub async fn start(config: &Config, from: Start, fallback: Option<Fallback>) -> anyhow::Result<Self> {
+        let Start { mut inherited, is_successor } = from;
+        let bound = config
+            .server
+            .listen
+            .iter()
+            .map(|&addr| http::bind(addr, &mut inherited))
+            .collect::<Result<Vec<_>, _>>();
         let bound = bound.context("`server.listen`")?;
-        let admin_bound = config.admin.listen.map(http::bind).transpose();
+        let admin_bound =
+            config.admin.listen.as_ref().map(|listen| admin::bind(listen, &mut inherited)).transpose();
         let admin_bound =
             admin_bound.context("`admin.listen`, by default 127.0.0.1:9090; `none` does without")?;
-        let terminator = Terminator::new(&config.server.tls, &config.server.listen)?;
+        let file =
+            admin_bound.as_ref().map(admin::Bound::file).transpose().context("`admin.listen`")?.flatten();
+        for place in inherited.places() {
+            tracing::warn!(
+                place,
+                "this socket was passed, and nothing in the configuration listens there; it is closed"
+            );
+        }
+        drop(inherited);
+        let mut sockets = bound.iter().map(Bound::socket).collect::<Result<Vec<_>, _>>()?;
+        sockets.extend(admin_bound.as_ref().map(admin::Bound::socket).transpose()?);
 
         let metrics = Metrics::new();
+        let terminator = Terminator::new(&config.server.tls, &config.server.listen, &metrics)?;
         let names = config.upstreams.iter().map(|upstream| Arc::clone(&upstream.name));
         let hub = Arc::new(Hub::new(names, Memory::new(config.limits.memory)));
+        let auth = Auth::new(config, &metrics);
+        let wanted = config.connections_to_applications();
+        let admission = Admission::new(&config.limits, descriptors(), wanted, bound.len(), &metrics);
         let edge = Arc::new(Edge {
-            router: Router::new(config, &metrics),
+            auth,
+            router: Router::new(config, &metrics, admission.to_applications()),
             hub: Arc::clone(&hub),
+            held: hub.memory().part(config.limits.memory / HELD),
+            // Live events come first.
+            read: hub.memory().part(config.limits.memory / READ),
             streams: Streams::new(config.limits.write_stall),
+            admission,
+            patience: Patience::default(),
+            limits: config.limits,
+            proxies: config.server.proxies.clone(),
             metrics,
-            write_stall: config.limits.write_stall,
+            secure: SecurityHeaders::new(config.server.hsts),
+            access: AccessLog::new(config),
             fallback,
         });
         for route in edge.router.routes() {
@@ -65,25 +117,39 @@ impl App {
         let push = Arc::new(Push::default());
         let links = start_upstreams(config, &edge, &push, &mut background);
         start_housekeeping(&edge, &mut background);
+        terminator.start(&mut background);
         let admin = Arc::new(Admin {
             edge: Arc::clone(&edge),
+            terminator: terminator.clone(),
             links,
             push,
             max_event: config.limits.max_event,
             ready: AtomicBool::new(false),
+            live: Live::default(),
+            door: Door::new(&config.admin),
+            // Plain HTTP has nothing to say of HTTPS.
+            secure: SecurityHeaders::new(None),
             started: SystemTime::now(),
+            began: std::time::Instant::now(),
+            leave: watch::Sender::new(false),
         });
 
         let (stop, stopped) = watch::channel(false);
         let mut app = Self {
             addrs: bound.iter().map(|bound| bound.addr).collect(),
-            admin_addr: admin_bound.as_ref().map(|bound| bound.addr),
+            admin_addr: admin_bound.as_ref().and_then(admin::Bound::addr),
             drain: config.server.drain,
             admin,
             stop,
+            sockets,
             listeners: JoinSet::new(),
+            admin_listener: JoinSet::new(),
             _background: background,
+            file,
         };
+        if is_successor {
+            app.tried().await;
+        }
         app.listen(bound, admin_bound, &terminator, &edge, &stopped);
         Ok(app)
     }
@@ -91,7 +157,7 @@ impl App {
     fn listen(
         &mut self,
         bound: Vec<Bound>,
-        admin_bound: Option<Bound>,
+        admin_bound: Option<admin::Bound>,
         terminator: &Terminator,
         edge: &Arc<Edge>,
         stopped: &watch::Receiver<bool>,
@@ -101,9 +167,9 @@ impl App {
             self.listeners.spawn(http::serve(bound, terminator.clone(), Arc::clone(edge), stopped.clone()));
         }
         if let Some(bound) = admin_bound {
-            tracing::info!(addr = %bound.addr, name = "admin", "listening");
+            tracing::info!(addr = %bound, name = "admin", "listening");
             // Not told to stop: readiness and status stay to be seen while streams drain.
-            self._background.spawn(admin::serve(bound, Arc::clone(&self.admin)));
+            self.admin_listener.spawn(admin::serve(bound, Arc::clone(&self.admin)));
         }
     }
 
@@ -130,26 +196,65 @@ impl App {
     /// Ends once every upstream's first subscriptions have been tried, or a few seconds have passed; from then
     /// on the process counts as ready, whatever becomes of its upstreams.
     pub async fn ready(&self) {
+        self.tried().await;
+        self.admin.ready.store(true, Ordering::Relaxed);
+    }
+
+    async fn tried(&self) {
         let tried = async {
             for (_, link) in &self.admin.links {
                 link.tried().await;
             }
         };
         let _ = timeout(TRIED, tried).await;
-        self.admin.ready.store(true, Ordering::Relaxed);
+    }
+
+    /// The listening sockets once more, for another process.
+    ///
+    /// # Errors
+    /// There is no descriptor left.
+    pub fn sockets(&self) -> io::Result<Vec<OwnedFd>> {
+        self.sockets.iter().map(OwnedFd::try_clone).collect()
+    }
+
+    /// Takes the locks that serving takes: where one hangs, this does.
+    pub fn alive(&self) -> impl Fn() + Send + 'static {
+        let edge = Arc::clone(&self.admin.edge);
+        move || drop((edge.streams.get(0), edge.hub.count()))
+    }
+
+    /// Another process answers operators from now on.
+    pub fn leave_admin(&mut self) {
+        self.admin_listener.abort_all();
+        self.file.take().into_iter().for_each(SocketFile::leave);
+    }
+
+    /// Ends once somebody has asked for a drain by the admin listener.
+    pub async fn asked_to_leave(&self) {
+        // The sender lives as long as `self`, so this cannot fail.
+        let _ = self.admin.leave.subscribe().wait_for(|leave| *leave).await;
     }
 
     /// Ends all streams at random moments within the drain window, each with a time to come back, and then the
-    /// process's connections. Never waits longer than the window and a few seconds.
+    /// process's connections. What applications still answer has the whole window. Never waits longer than the window and
+    /// a few seconds.
     pub async fn shutdown(mut self) {
         let streams = &self.admin.edge.streams;
         tracing::info!(streams = streams.count(), window = ?self.drain, "draining");
         streams.refuse_new();
         self.stop.send_replace(true);
+        self.sockets.clear();
+        let end = Instant::now() + self.drain;
         let cut = streams.drain(self.drain).await;
+        let _ = timeout_at(end, self.admin.edge.router.applications_rest()).await;
         let ended = timeout(LEAVE, async { while self.listeners.join_next().await.is_some() {} }).await;
         tracing::info!(cut, connections_cut = ended.is_err(), "stopped");
     }
+}
+
+/// How many descriptors the process may have.
+fn descriptors() -> u64 {
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
 fn start_upstreams(
@@ -158,8 +263,7 @@ fn start_upstreams(
     push: &Arc<Push>,
     tasks: &mut JoinSet<()>,
 ) -> Vec<(&'static str, Arc<Link>)> {
-    // Live events come first: what was read of the past takes a quarter at most.
-    let memory = edge.hub.memory().part(config.limits.memory / 4);
+    let memory = Arc::clone(&edge.read);
     let histories = Histories { memory, concurrency: config.replay_concurrency };
     let start = |upstream: &crate::config::Upstream| {
         let wanted = edge.hub.wanted(&upstream.name).expect("the hub knows every upstream");
@@ -180,6 +284,10 @@ fn start_upstreams(
 fn start_housekeeping(edge: &Arc<Edge>, tasks: &mut JoinSet<()>) {
     let linger = Arc::clone(edge.hub.linger());
     tasks.spawn(async move { linger.run().await });
+    edge.auth.run(tasks);
+    tasks.spawn(http::withdraw(Arc::clone(edge)));
+    let streams = Arc::clone(&edge.streams);
+    tasks.spawn(async move { streams.deadlines.run().await });
     let (streams, memory) = (Arc::clone(&edge.streams), Arc::clone(edge.hub.memory()));
     tasks.spawn(async move { streams.supervise(&memory).await });
     let streams = Arc::clone(&edge.streams);
@@ -195,6 +303,11 @@ fn start_housekeeping(edge: &Arc<Edge>, tasks: &mut JoinSet<()>) {
         }
     });
 }
+
+/// Of `limits.memory`, what streams that cannot be decided on may take: an eighth.
+const HELD: usize = 8;
+/// And what was read of the past: a quarter.
+const READ: usize = 4;
 
 /// How long readiness waits for upstreams that do not answer.
 const TRIED: Duration = Duration::from_secs(10);

@@ -14,7 +14,9 @@
 //! - [`compress`] packs what many clients are sent, once for all of them.
 //! - [`hub`] is the heart: a log for each feed, and cursors that read it.
 //! - [`history`] reads what only the upstream still holds, once for all cursors that stand before their log.
-//! - [`http`] terminates TLS, routes, and serves each cursor as a stream.
+//! - [`auth`] decides who may listen.
+//! - [`http`] terminates TLS, routes, and serves each cursor as a stream; [`tls`] has certificates and keys, and [`watch`]
+//!   tells when their files change.
 //! - [`admin`] and [`metrics`] show operators how it goes; [`cli`] is the command line.
 //!
 //! `sse` ← `shape` ← `hub` ← `history` ← `upstream`, and `hub` ← `http`: dependencies point one way, and a test keeps it so. What must
@@ -22,6 +24,7 @@
 
 pub mod admin;
 pub mod app;
+pub mod auth;
 pub mod cli;
 pub mod compress;
 pub mod config;
@@ -31,4 +34,6 @@ pub mod hub;
 pub mod metrics;
 pub mod shape;
 pub mod sse;
+pub mod tls;
 pub mod upstream;
+pub mod watch;

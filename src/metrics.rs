@@ -1,48 +1,37 @@
 //! The process's metrics, in Prometheus terms. Counted where things happen, with handles made once per
-//! upstream and route; labelled by those two, never by client. `admin` encodes them.
+//! upstream and route; labelled by those two, never by client. What changes all the time is looked up when somebody
+//! asks: [`Figures`]. `admin` encodes them.
+
+mod auth;
+mod labels;
+mod process;
+mod recent;
+mod route;
+mod scrape;
+mod text;
+mod tls;
+mod upstream;
 
 use std::sync::Arc;
 
-use prometheus_client::encoding::EncodeLabelSet;
+use parking_lot::Mutex;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::{Registry, Unit};
+use prometheus_client::registry::Registry;
 
-use crate::hub::Reason;
+pub use auth::{ForwardMetrics, JwksMetrics};
+pub use recent::{Recent, Trouble, Whom};
+pub use route::RouteMetrics;
+pub use scrape::{Figures, Lag, Part};
+pub use text::Format;
+pub use tls::TlsMetrics;
+pub use upstream::{HistoryMetrics, UpstreamMetrics};
 
-/// Labels of an upstream.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfUpstream {
-    upstream: String,
-}
-
-/// Labels of a gap that happened to a source.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct SourceGap {
-    upstream: String,
-    reason: &'static str,
-}
-
-/// Labels of a route: its host, if it has one, and its path as configured.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfRoute {
-    route: String,
-}
-
-/// Labels of a gap that one client was told, and of a stream's end.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RouteReason {
-    route: String,
-    reason: &'static str,
-}
-
-/// Labels of a connection.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfProtocol {
-    protocol: &'static str,
-}
+use auth::AuthMetrics;
+use labels::{OfProtocol, OfReason, Version};
+use scrape::Gauges;
 
 /// Every metric.
 pub struct Metrics {
@@ -52,142 +41,75 @@ pub struct Metrics {
     pub accepted: Counter,
     /// Connections that ended before HTTP began: TLS handshakes that failed or took too long.
     pub handshakes_failed: Counter,
-    subscribers: Family<OfRoute, Gauge>,
-    events_out: Family<OfRoute, Counter>,
-    bytes_out: Family<OfRoute, Counter>,
-    plain_out: Family<OfRoute, Counter>,
-    client_gaps: Family<RouteReason, Counter>,
-    streams_ended: Family<RouteReason, Counter>,
-    events_in: Family<OfUpstream, Counter>,
-    source_gaps: Family<SourceGap, Counter>,
-    up: Family<OfUpstream, Gauge>,
-    reconnects: Family<OfUpstream, Counter>,
-    memory_used: Gauge,
-    memory_limit: Gauge,
-    feeds: Gauge,
-}
-
-/// The handles of one upstream.
-#[derive(Debug, Clone)]
-pub struct UpstreamMetrics {
-    /// Events appended to logs.
-    pub events_in: Counter,
-    /// 1 while the link is up.
-    pub up: Gauge,
-    /// Links that followed a lost one, or that were tried in vain.
-    pub reconnects: Counter,
-    name: String,
-    gaps: Family<SourceGap, Counter>,
-}
-
-/// The handles of one route.
-#[derive(Debug, Clone)]
-pub struct RouteMetrics {
-    /// Open streams.
-    pub subscribers: Gauge,
-    /// Events handed to streams.
-    pub events_out: Counter,
-    /// Bytes handed to streams, everything included.
-    pub bytes_out: Counter,
-    /// The same before compression.
-    pub plain_out: Counter,
-    name: String,
-    gaps: Family<RouteReason, Counter>,
-    ended: Family<RouteReason, Counter>,
-}
-
-impl UpstreamMetrics {
-    /// Counts a gap that happened to a source of this upstream.
-    pub fn gap(&self, reason: Reason) {
-        let labels = SourceGap { upstream: self.name.clone(), reason: reason.as_str() };
-        self.gaps.get_or_create(&labels).inc();
-    }
-}
-
-impl RouteMetrics {
-    /// Counts a gap that one client was told.
-    pub fn gap(&self, reason: Reason) {
-        self.gaps.get_or_create(&RouteReason { route: self.name.clone(), reason: reason.as_str() }).inc();
-    }
-
-    /// Counts a stream that ended, by why.
-    pub fn ended(&self, reason: &'static str) {
-        self.ended.get_or_create(&RouteReason { route: self.name.clone(), reason }).inc();
-    }
+    /// Connections that may be open.
+    pub connections_limit: Gauge,
+    connections_shed: Family<OfReason, Counter>,
+    accept_pauses: Family<OfReason, Counter>,
+    /// HTTP/2 connections that were ended for sending more control frames than a client needs.
+    pub floods: Counter,
+    upstreams: upstream::Families,
+    routes: route::Families,
+    tls: tls::Families,
+    auth: AuthMetrics,
+    /// The gaps and errors of late.
+    pub recent: Arc<Recent>,
+    /// One answer at a time sets them and shows them.
+    gauges: Mutex<Gauges>,
 }
 
 impl Metrics {
     /// All metrics at zero.
     pub fn new() -> Arc<Self> {
-        let mut registry = Registry::with_prefix("ssegate");
+        let mut whole = Registry::default();
+        whole.sub_registry_with_prefix("process").register_collector(Box::new(process::Process::starts()));
+        let registry = whole.sub_registry_with_prefix("ssegate");
         macro_rules! metric {
             ($name:literal, $help:literal) => {{
                 let metric = Default::default();
-                register(&mut registry, $name, $help, &metric);
+                register(registry, $name, $help, &metric);
                 metric
             }};
         }
         let build = Family::<Version, Gauge>::default();
         build.get_or_create(&Version { version: env!("CARGO_PKG_VERSION") }).set(1);
         registry.register("build_info", "The version that runs", build);
-        let (memory_used, memory_limit) = (Gauge::default(), Gauge::default());
-        let (used, limit) = (memory_used.clone(), memory_limit.clone());
-        registry.register_with_unit("memory_used", "Held by all logs", Unit::Bytes, used);
-        registry.register_with_unit("memory_limit", "What all logs together may hold", Unit::Bytes, limit);
-        let bytes_out = Family::<OfRoute, Counter>::default();
-        registry.register_with_unit("sent", "Handed to streams", Unit::Bytes, bytes_out.clone());
-        let plain_out = Family::<OfRoute, Counter>::default();
-        let help = "Handed to streams, as it is before it is compressed";
-        registry.register_with_unit("sent_plain", help, Unit::Bytes, plain_out.clone());
+        let connections_shed: Family<OfReason, Counter> =
+            metric!("connections_shed", "Connections for which there was no room");
+        let accept_pauses: Family<OfReason, Counter> =
+            metric!("accept_pauses", "Times at which no connection was accepted for a while");
+        SHED.iter().for_each(|reason| drop(connections_shed.get_or_create(&OfReason { reason })));
+        PAUSED.iter().for_each(|reason| drop(accept_pauses.get_or_create(&OfReason { reason })));
+        let connections: Family<OfProtocol, Gauge> = metric!("connections", "Open connections");
+        PROTOCOLS.iter().for_each(|protocol| drop(connections.get_or_create(&OfProtocol { protocol })));
         Arc::new(Self {
-            connections: metric!("connections", "Open connections"),
+            connections,
             accepted: metric!("connections_accepted", "Connections accepted"),
             handshakes_failed: metric!("handshakes_failed", "Connections that ended before HTTP began"),
-            subscribers: metric!("subscribers", "Open streams"),
-            events_out: metric!("events_out", "Events handed to streams"),
-            client_gaps: metric!("client_gaps", "Gaps that one client was told"),
-            streams_ended: metric!("streams_ended", "Streams that ended"),
-            events_in: metric!("events_in", "Events taken in from an upstream, once for each feed"),
-            source_gaps: metric!("source_gaps", "Gaps that happened to a source"),
-            up: metric!("upstream_up", "1 while the link to the upstream is up"),
-            reconnects: metric!("upstream_reconnects", "Attempts to link up again"),
-            feeds: metric!("feeds", "Feeds that are kept"),
-            bytes_out,
-            plain_out,
-            memory_used,
-            memory_limit,
-            registry,
+            connections_limit: metric!("connections_limit", "Connections that may be open"),
+            connections_shed,
+            accept_pauses,
+            floods: metric!(
+                "http2_floods",
+                "HTTP/2 connections ended for more frames that lead to nothing than a client needs"
+            ),
+            upstreams: upstream::Families::new(registry),
+            routes: route::Families::new(registry),
+            tls: tls::Families::new(registry),
+            auth: AuthMetrics::new(registry),
+            gauges: Mutex::new(Gauges::new(registry)),
+            recent: Arc::default(),
+            registry: whole,
         })
     }
 
-    /// The handles of an upstream. The commonest reasons for gaps begin at 0, so that their growth is seen.
-    pub fn upstream(&self, name: &str) -> UpstreamMetrics {
-        let labels = OfUpstream { upstream: name.to_owned() };
-        for reason in [Reason::UpstreamLost, Reason::Undecodable, Reason::TooLarge] {
-            let labels = SourceGap { upstream: name.to_owned(), reason: reason.as_str() };
-            drop(self.source_gaps.get_or_create(&labels));
-        }
-        UpstreamMetrics {
-            events_in: self.events_in.get_or_create_owned(&labels),
-            up: self.up.get_or_create_owned(&labels),
-            reconnects: self.reconnects.get_or_create_owned(&labels),
-            name: name.to_owned(),
-            gaps: self.source_gaps.clone(),
-        }
+    /// Counts a connection for which there was no room, by why.
+    pub fn connection_shed(&self, reason: &'static str) {
+        self.connections_shed.get_or_create(&OfReason { reason }).inc();
     }
 
-    /// The handles of a route.
-    pub fn route(&self, name: &str) -> RouteMetrics {
-        let labels = OfRoute { route: name.to_owned() };
-        RouteMetrics {
-            subscribers: self.subscribers.get_or_create_owned(&labels),
-            events_out: self.events_out.get_or_create_owned(&labels),
-            bytes_out: self.bytes_out.get_or_create_owned(&labels),
-            plain_out: self.plain_out.get_or_create_owned(&labels),
-            name: name.to_owned(),
-            gaps: self.client_gaps.clone(),
-            ended: self.streams_ended.clone(),
-        }
+    /// Counts a time at which accepting had to wait, by why.
+    pub fn accept_paused(&self, reason: &'static str) {
+        self.accept_pauses.get_or_create(&OfReason { reason }).inc();
     }
 
     /// The open connections of a protocol: `http/1.1` or `h2`.
@@ -195,15 +117,14 @@ impl Metrics {
         self.connections.get_or_create_owned(&OfProtocol { protocol })
     }
 
-    /// The text that Prometheus scrapes (OpenMetrics text format 1.0), with these figures of the hub.
-    pub fn encode(&self, memory_used: usize, memory_limit: usize, feeds: usize) -> String {
-        let gauge = |bytes: usize| i64::try_from(bytes).unwrap_or(i64::MAX);
-        self.memory_used.set(gauge(memory_used));
-        self.memory_limit.set(gauge(memory_limit));
-        self.feeds.set(gauge(feeds));
+    /// The text that is scraped, with these figures. Reads `/proc`: not for a thread that must not wait.
+    pub fn encode(&self, figures: &Figures, format: Format) -> String {
+        let gauges = self.gauges.lock();
+        gauges.set(figures);
         let mut text = String::new();
         encode(&mut text, &self.registry).expect("writing to memory cannot fail");
-        text
+        drop(gauges);
+        format.of(text)
     }
 }
 
@@ -214,8 +135,7 @@ where
     registry.register(name, help, metric.clone());
 }
 
-/// Labels of the build.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Version {
-    version: &'static str,
-}
+const PROTOCOLS: [&str; 2] = ["http/1.1", "h2"];
+/// Why connections are shed, and why none is accepted for a while.
+const SHED: [&str; 4] = ["connections", "client_connections", "client_rate", "proxy_protocol"];
+const PAUSED: [&str; 2] = ["connections", "error"];

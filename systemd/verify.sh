@@ -12,12 +12,12 @@ trap 'rm -rf "$root"' EXIT
 mkdir -p "$root"/{etc,usr/bin,usr/lib/systemd/system,usr/lib/sysusers.d}
 cp -r /lib/systemd/system/. "$root/usr/lib/systemd/system"
 install -m 755 /dev/null "$root/usr/bin/ssegate"
-install -m 644 ssegate.service "$root/usr/lib/systemd/system"
+install -m 644 ssegate.service ssegate.socket "$root/usr/lib/systemd/system"
 install -m 644 sysusers.conf "$root/usr/lib/sysusers.d/ssegate.conf"
 
 # recursive-errors=no: ours alone is looked at, and its warnings count as errors too.
-systemd-analyze verify --man=no --recursive-errors=no --root="$root" ssegate.service
-echo "systemd: ssegate.service verified"
+systemd-analyze verify --man=no --recursive-errors=no --root="$root" ssegate.service ssegate.socket
+echo "systemd: ssegate.service and ssegate.socket verified"
 
 # A threshold of 20 is a score of 2.0. The whole table is shown only where that is not reached.
 if ! security=$(systemd-analyze security --no-pager --offline=true --threshold=20 --root="$root" ssegate.service); then

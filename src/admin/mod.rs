@@ -1,30 +1,49 @@
-//! The admin listener: health, readiness, metrics, status, and the entry of `push` upstreams. For operators,
-//! on loopback by default; plain HTTP/1.1.
+//! The admin listener: health, readiness, metrics, status, what operators can do, and the entry of `push` upstreams. For
+//! operators, on loopback by default; plain HTTP/1.1.
+//!
+//! `listen` says where, and `door` for whom it is. `status` is the document, `clients` and `feeds` are what there may be
+//! very many of, page by page (`query`), and `page` is the same for people, kept up to date by `live`.
 
+mod clients;
+mod door;
+mod feeds;
+mod listen;
+mod live;
+mod metrics;
+mod page;
+mod query;
 mod status;
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
-use http::header::{self, HeaderValue};
+use http::header::{self, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::http::{Body, Bound, Edge, Problem, serve_http1};
+pub use self::door::Door;
+use self::listen::Accepted;
+pub use self::listen::{Bound, SocketFile, bind};
+pub use self::live::Live;
+use crate::http::{Body, Edge, Problem, SecurityHeaders, serve_http1};
+use crate::metrics::Format;
+use crate::tls::Terminator;
 use crate::upstream::{Link, Push};
 
 /// What the admin listener shows.
 pub struct Admin {
     /// The public side.
     pub edge: Arc<Edge>,
+    /// Certificates, and how they stand.
+    pub terminator: Terminator,
     /// The links to the upstreams, each with its kind.
     pub links: Vec<(&'static str, Arc<Link>)>,
     /// Where published messages go.
@@ -33,8 +52,18 @@ pub struct Admin {
     pub max_event: usize,
     /// Whether the listeners are bound and the first subscriptions have been tried.
     pub ready: AtomicBool,
+    /// What those see who watch.
+    pub live: Live,
+    /// Who may enter.
+    pub door: Door,
+    /// What every answer tells browsers.
+    pub secure: SecurityHeaders,
     /// When the process started.
     pub started: SystemTime,
+    /// The same, by the clock that only goes forward.
+    pub began: Instant,
+    /// Whether it was asked to drain and to end.
+    pub leave: watch::Sender<bool>,
 }
 
 /// Serves the admin listener for as long as it runs.
@@ -42,11 +71,17 @@ pub async fn serve(bound: Bound, admin: Arc<Admin>) {
     // Connections end with this task: whoever looks is served until the process goes.
     let (_stop, never) = watch::channel(false);
     let mut connections = JoinSet::new();
+    let mut live = pin!(admin.live.run(&admin));
     loop {
         tokio::select! {
+            never = &mut live => match never {},
             Some(_) = connections.join_next() => {}
-            (socket, _) = bound.accept() => {
-                connections.spawn(serve_http1(socket, Service(Arc::clone(&admin)), never.clone()));
+            accepted = bound.accept() => {
+                let (service, never) = (Service(Arc::clone(&admin)), never.clone());
+                match accepted {
+                    Accepted::Tcp(socket) => connections.spawn(serve_http1(socket, service, never)),
+                    Accepted::Unix(socket) => connections.spawn(serve_http1(socket, service, never)),
+                };
             }
         }
     }
@@ -62,28 +97,42 @@ impl hyper::service::Service<Request<Incoming>> for Service {
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let admin = Arc::clone(&self.0);
-        Box::pin(async move { Ok(admin.answer(request).await.unwrap_or_else(Problem::response)) })
+        Box::pin(async move {
+            let mut response = admin.answer(request).await.unwrap_or_else(Problem::response);
+            admin.secure.apply(response.headers_mut());
+            Ok(response)
+        })
     }
 }
 
 impl Admin {
-    async fn answer(&self, request: Request<Incoming>) -> Result<Response<Body>, Problem> {
+    async fn answer(self: &Arc<Self>, request: Request<Incoming>) -> Result<Response<Body>, Problem> {
+        self.door.enter(&request)?;
         let path = request.uri().path();
         if let Some(channel) = path.strip_prefix("/publish/") {
+            acts(&request, &Method::POST, "POST")?;
             let channel = channel.to_owned();
-            return match *request.method() {
-                // Any page that an operator opens could otherwise publish to a listener on loopback.
-                Method::POST if request.headers().contains_key(header::ORIGIN) => Err(Problem::CrossSite),
-                Method::POST => self.publish(&channel, request).await,
-                _ => Err(Problem::Method("POST")),
-            };
+            return self.publish(&channel, request).await;
         }
+        if let Some(id) = path.strip_prefix("/clients/") {
+            acts(&request, &Method::DELETE, "DELETE")?;
+            return self.end_stream(id);
+        }
+        if path == "/drain" {
+            acts(&request, &Method::POST, "POST")?;
+            return Ok(self.drain());
+        }
+        let (query, json) = (request.uri().query(), "application/json");
         let answer = match path {
             "/healthz" => text(StatusCode::OK, "alive\n"),
             "/readyz" => self.readiness(),
-            "/metrics" => self.metrics(),
-            "/status" => typed("application/json", status::text(self)),
-            _ => return Err(Problem::NoAdminPath),
+            "/metrics" => self.metrics(&request).await,
+            "/status" => typed(json, status::text(self)),
+            "/status/clients" => typed(json, clients::text(self, query).await?),
+            "/status/feeds" => typed(json, feeds::text(self, query)?),
+            "/status/routes" => typed(json, feeds::routes(self, query)?),
+            "/status/live" => self.watched(),
+            _ => page::file(path).ok_or(Problem::NoAdminPath)?,
         };
         match *request.method() {
             Method::GET | Method::HEAD => Ok(answer),
@@ -94,17 +143,59 @@ impl Admin {
     fn readiness(&self) -> Response<Body> {
         if self.edge.streams.draining() {
             text(StatusCode::SERVICE_UNAVAILABLE, "draining\n")
-        } else if !self.ready.load(Ordering::Relaxed) {
+        } else if !self.is_ready() {
             text(StatusCode::SERVICE_UNAVAILABLE, "starting\n")
         } else {
             text(StatusCode::OK, "ready\n")
         }
     }
 
-    fn metrics(&self) -> Response<Body> {
-        let (hub, metrics) = (&self.edge.hub, &self.edge.metrics);
-        let encoded = metrics.encode(hub.memory().used(), hub.memory().limit(), hub.feeds().len());
-        typed("application/openmetrics-text; version=1.0.0; charset=utf-8", encoded)
+    /// Made on a thread that may wait, since with many routes and descriptors it takes milliseconds.
+    async fn metrics(self: &Arc<Self>, request: &Request<Incoming>) -> Response<Body> {
+        let accept = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+        let (format, admin) = (Format::asked(accept.unwrap_or_default()), Arc::clone(self));
+        let text = tokio::task::spawn_blocking(move || metrics::text(&admin, format)).await;
+        typed(format.content_type(), text.unwrap_or_default())
+    }
+
+    fn watched(&self) -> Response<Body> {
+        let mut response = Response::new(Body::Made(Box::new(Box::pin(self.live.watch()))));
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        // nginx in front would otherwise gather the stream in its buffers.
+        headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
+        response
+    }
+
+    fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Relaxed)
+    }
+
+    /// Ends one stream, whose client is told to come back.
+    fn end_stream(&self, id: &str) -> Result<Response<Body>, Problem> {
+        let ended = id.parse().is_ok_and(|id| self.edge.streams.end(id));
+        if !ended {
+            return Err(Problem::NoClient);
+        }
+        tracing::info!(id, "a stream is ended by the admin listener");
+        let mut response = Response::new(Body::from(Bytes::new()));
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        Ok(response)
+    }
+
+    /// Begins what SIGTERM begins. Asked again, it is under way.
+    fn drain(&self) -> Response<Body> {
+        if !self.leave.send_replace(true) {
+            tracing::info!("told to drain by the admin listener");
+        }
+        // Whoever asks for readiness after this answer is told.
+        self.edge.streams.refuse_new();
+        let streams = self.edge.streams.count();
+        let mut response =
+            typed("application/json", format!("{{\"draining\":true,\"streams\":{streams}}}\n"));
+        *response.status_mut() = StatusCode::ACCEPTED;
+        response
     }
 
     async fn publish(&self, channel: &str, request: Request<Incoming>) -> Result<Response<Body>, Problem> {
@@ -123,6 +214,15 @@ impl Admin {
         let feeds = feeds.ok_or(Problem::NoPush)?;
         Ok(typed("application/json", format!("{{\"feeds\":{feeds}}}\n")))
     }
+}
+
+/// Whether a request may act: by the method that it takes, and not for a page. Any page that an operator opens could
+/// otherwise act on a listener on loopback.
+fn acts<B>(request: &Request<B>, by: &Method, allow: &'static str) -> Result<(), Problem> {
+    if request.method() != by {
+        return Err(Problem::Method(allow));
+    }
+    if request.headers().contains_key(header::ORIGIN) { Err(Problem::CrossSite) } else { Ok(()) }
 }
 
 fn text(status: StatusCode, text: &'static str) -> Response<Body> {

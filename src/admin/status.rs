@@ -1,34 +1,104 @@
-//! `GET /status`: what is served and how it is, as JSON. Nothing secret: no URL, no property, no query.
+//! `GET /status`: what is served and how it is, as JSON. Nothing secret: no URL, no property, no query. What there may be
+//! very many of is only counted here, and listed page by page elsewhere.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use serde_json::{Value, json};
 
-use super::Admin;
+use super::{Admin, feeds};
+use crate::http::Route;
 use crate::hub::Feed;
+use crate::metrics::Trouble;
+use crate::tls::Report;
 use crate::upstream::{Health, Link};
 
 /// The whole document.
 pub(super) fn text(admin: &Admin) -> String {
+    let mut document = overview(admin);
+    document["routes"] = admin.edge.router.routes().iter().map(route).collect();
+    pretty(&document)
+}
+
+/// The document with none of the routes.
+pub(super) fn overview(admin: &Admin) -> Value {
     let hub = &admin.edge.hub;
-    let feeds = hub.feeds();
-    let document = json!({
+    let (routes, kept) = (admin.edge.router.routes(), hub.feeds());
+    json!({
         "version": env!("CARGO_PKG_VERSION"),
         "started": time(admin.started),
+        "uptime_seconds": admin.began.elapsed().as_millis() as f64 / 1000.0,
+        "ready": admin.is_ready(),
         "draining": admin.edge.streams.draining(),
         "subscribers": admin.edge.streams.count(),
+        "totals": {
+            "upstreams": admin.links.len(),
+            "routes": routes.len(),
+            "feeds": kept.len(),
+            "events_out": routes.iter().map(|route| route.metrics.events_out.get()).sum::<u64>(),
+            "bytes_out": routes.iter().map(|route| route.metrics.bytes_out.get()).sum::<u64>(),
+        },
         "memory": { "used": hub.memory().used(), "limit": hub.memory().limit() },
+        "connections": connections(admin),
+        "tls": admin.terminator.report().iter().map(secured).collect::<Vec<_>>(),
+        "auth": admin.edge.auth.status(),
         "upstreams": admin.links.iter().map(|(kind, link)| upstream(kind, link)).collect::<Vec<_>>(),
-        "routes": admin.edge.router.routes().iter().map(|route| json!({
-            "route": route.name,
-            "upstream": route.config.upstream,
-            "subscribers": route.metrics.subscribers.get(),
-            "events_out": route.metrics.events_out.get(),
-            "bytes_out": route.metrics.bytes_out.get(),
-        })).collect::<Vec<_>>(),
-        "feeds": feeds.iter().map(|each| feed(each)).collect::<Vec<_>>(),
-    });
+        "recent": admin.edge.metrics.recent.newest().iter().map(trouble).collect::<Vec<_>>(),
+        "routes": [],
+        "feeds": feeds::top(&kept, TOP),
+    })
+}
+
+/// As it is sent, for people to read as well.
+pub(super) fn pretty(document: &Value) -> String {
     format!("{document:#}\n")
+}
+
+/// A route, as operators see it.
+pub(super) fn route(route: &Arc<Route>) -> Value {
+    json!({
+        "route": route.name,
+        "upstream": route.config.upstream,
+        "auth": route.config.auth,
+        "subscribers": route.metrics.subscribers.get(),
+        "events_out": route.metrics.events_out.get(),
+        "bytes_out": route.metrics.bytes_out.get(),
+        "limits": {
+            "streams": route.config.limits.streams,
+            "streams_per_client": route.config.limits.streams_per_client,
+            "feeds": route.quota.most(),
+        },
+        "feeds": route.quota.kept(),
+    })
+}
+
+fn connections(admin: &Admin) -> Value {
+    let (figures, limits) = (admin.edge.admission.figures(), &admin.edge.limits);
+    let rate = limits.connection_rate_per_client;
+    json!({
+        "open": figures.open,
+        "limit": figures.most,
+        "surplus": figures.surplus,
+        "limit_per_client": limits.connections_per_client,
+        "rate_per_client": rate.map(|rate| json!({ "rate": rate.rate, "burst": rate.burst })),
+        "clients": figures.clients,
+    })
+}
+
+fn secured(report: &Report) -> Value {
+    let mut shown = json!({ "name": report.name, "source": report.source });
+    if let Some((names, not_after)) = &report.certificate {
+        let left = not_after.duration_since(SystemTime::now()).unwrap_or_default();
+        shown["names"] = json!(names);
+        shown["not_after"] = json!(time(*not_after));
+        shown["days_left"] = json!(left.as_secs() / 86_400);
+    }
+    shown["last_error"] = error(report.last_error.as_ref());
+    shown
+}
+
+fn error(last: Option<&(String, SystemTime)>) -> Value {
+    last.map_or(Value::Null, |(error, at)| json!({ "error": error, "at": time(*at) }))
 }
 
 fn upstream(kind: &str, link: &Link) -> Value {
@@ -39,11 +109,31 @@ fn upstream(kind: &str, link: &Link) -> Value {
         "up": up,
         "since": time(since),
         "reconnects": reconnects,
-        "last_error": last_error.map(|(error, at)| json!({ "error": error, "at": time(at) })),
+        "events_in": link.events_in(),
+        "last_error": error(last_error.as_ref()),
+        "lag": link.lag().map(|(lag, source)| json!({
+            "records": lag.records,
+            "seconds": lag.time.as_millis() as f64 / 1000.0,
+            "source": source,
+        })),
     })
 }
 
-fn feed(feed: &Feed) -> Value {
+/// What went wrong of late.
+fn trouble(trouble: &Trouble) -> Value {
+    json!({
+        "kind": trouble.kind,
+        "upstream": trouble.upstream,
+        "route": trouble.route,
+        "what": trouble.what,
+        "count": trouble.count,
+        "first": time(trouble.first),
+        "last": time(trouble.last),
+    })
+}
+
+/// A feed, as operators see it.
+pub(super) fn feed(feed: &Feed) -> Value {
     let held = feed.log.held();
     json!({
         "upstream": feed.key.upstream,
@@ -55,6 +145,10 @@ fn feed(feed: &Feed) -> Value {
     })
 }
 
-fn time(time: SystemTime) -> String {
+/// A time as RFC 3339 has it.
+pub(super) fn time(time: SystemTime) -> String {
     humantime::format_rfc3339_millis(time).to_string()
 }
+
+/// Feeds that stand in the document: those with the most subscribers.
+const TOP: usize = 20;

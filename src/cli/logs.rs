@@ -6,9 +6,10 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::config::{LogFormat, LogLevel, Logging};
+use crate::http;
 
 /// Begins logging. `RUST_LOG` wins over the configured level.
-pub(super) fn init(logging: Logging) {
+pub(super) fn init(logging: &Logging) {
     let level = match logging.level {
         LogLevel::Error => "error",
         LogLevel::Warn => "warn",
@@ -16,8 +17,11 @@ pub(super) fn init(logging: Logging) {
         LogLevel::Debug => "debug",
         LogLevel::Trace => "trace",
     };
-    // librdkafka and hyper speak in their own names, and only when asked to.
-    let default = format!("warn,ssegate={level},librdkafka=off,rdkafka=off");
+    // librdkafka, h2 and rustls speak in their own names, and only when asked to. What the latter two warn of is what
+    // clients do, who could fill the log with it; we count it.
+    let access = http::ACCESS_LOG;
+    let default =
+        format!("warn,ssegate={level},{access}=info,librdkafka=off,rdkafka=off,h2=error,rustls=error");
     let set = std::env::var("RUST_LOG").ok().filter(|set| !set.is_empty());
     let filter = set.and_then(|set| EnvFilter::try_new(set).ok()).unwrap_or_else(|| EnvFilter::new(default));
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);

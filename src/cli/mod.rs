@@ -1,14 +1,29 @@
-//! The command line: thin. Each command reads the configuration, starts the app and says how it went in its
-//! exit status: 0, 78 for a configuration with problems (`EX_CONFIG` of sysexits.h), 1 for anything else.
+//! The command line: thin. A command reads the configuration and starts the app, or asks a running one, and says how it
+//! went in its exit status: 0, 78 for a configuration with problems (`EX_CONFIG` of sysexits.h), 1 for anything else;
+//! `status` has one more.
 
+mod completions;
 mod demo;
+mod dial;
+mod explain;
+#[cfg(debug_assertions)]
+mod fault;
 mod logs;
+mod operator;
+mod schema;
 mod serve;
+mod status;
+mod systemd;
+mod tail;
+mod text;
+mod top;
+mod upgrade;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
+use clap_complete::Shell;
 
 use crate::config::{self, Config};
 
@@ -36,21 +51,62 @@ enum Command {
     },
     /// Serve example streams with a page that shows them, without any configuration
     Demo(demo::Options),
+    /// Follow an event stream on the terminal, as a browser's EventSource does
+    Tail(Box<tail::Options>),
+    /// Show how a running ssegate is, as its admin listener tells
+    Status(status::Options),
+    /// Watch a running ssegate, with what each route sends a second
+    Top(top::Options),
+    /// Say what a key of the configuration means, its default, its bounds, and how it is written
+    Explain {
+        /// A key, such as routes.replay.max_events, or the end of one; without it the sections are listed
+        #[arg(value_name = "KEY")]
+        key: Option<String>,
+    },
+    /// Print the JSON Schema of configurations, for editors
+    Schema,
+    /// Print the script by which a shell completes this command line
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Print the manual page, or write a page for each command into a folder
+    Man {
+        /// Where to write them
+        #[arg(value_name = "FOLDER")]
+        folder: Option<PathBuf>,
+    },
 }
 
 /// Runs the command that the arguments name.
 pub fn run() -> ExitCode {
     rustls::crypto::aws_lc_rs::default_provider().install_default().expect("installed once, here");
+    let done = |()| ExitCode::SUCCESS;
     let outcome = match Cli::parse().command {
-        Command::Serve { config } => with_config(&config, serve::run),
+        Command::Serve { config } => with_config(&config, serve::run).map(done),
         Command::Check { config } => with_config(&config, |config| {
             print!("{}", config::summary(&config));
+            config::warnings(&config).iter().for_each(|warning| eprintln!("warning: {warning}"));
             Ok(())
-        }),
-        Command::Demo(options) => demo::run(&options),
+        })
+        .map(done),
+        Command::Demo(options) => demo::run(&options).map(done),
+        Command::Tail(options) => tail::run(*options),
+        Command::Status(options) => status::run(&options),
+        Command::Top(options) => top::run(&options).map(done),
+        Command::Explain { key } => explain::run(key.as_deref()).map(done),
+        Command::Schema => {
+            schema::run();
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Completions { shell } => {
+            completions::run(shell, Cli::command());
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Man { folder } => completions::man(folder.as_deref(), Cli::command()).map(done),
     };
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(status) => status,
         Err(error) => {
             eprintln!("ssegate: {error:#}");
             ExitCode::from(if error.is::<config::Problems>() { EX_CONFIG } else { 1 })

@@ -1,43 +1,84 @@
-//! `ssegate serve`: runs until it is told to stop, and tells systemd how far it is.
+//! `ssegate serve`: runs until it is told to stop, or another process serves in its place; and tells systemd how far it is.
+
+use std::future::pending;
+use std::sync::Arc;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sd_notify::NotifyState;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::logs;
-use crate::app::App;
-use crate::config::Config;
+use super::systemd::{notify, watchdog};
+use super::{logs, upgrade};
+use crate::app::{App, Start};
+use crate::config::{self, Config};
+use crate::http::Inherited;
 
 /// Serves `config`.
 pub(super) fn run(config: Config) -> anyhow::Result<()> {
-    logs::init(config.log);
+    // While there is one thread.
+    let from = Start { inherited: Inherited::from_env()?, is_successor: upgrade::is_successor() };
+    logs::init(&config.log);
+    config::warnings(&config).iter().for_each(|warning| tracing::warn!("{warning}"));
     raise_descriptor_limit();
     block_on(async {
         // Before anything is served, so that no signal finds the process without an answer.
-        let stop = stop_signal();
-        let app = App::start(&config, None).await?;
+        let (stop, upgrades) = (stop_signal(), signal(SignalKind::user_defined2())?);
+        let is_successor = from.is_successor;
+        let mut app = App::start(&config, from, None).await?;
+        // Also while it drains.
+        let _watchdog = watchdog(app.alive());
         let serving = async {
             app.ready().await;
-            notify(NotifyState::Ready);
-            std::future::pending::<()>().await;
+            if is_successor {
+                upgrade::tell_predecessor();
+            } else {
+                notify(&[NotifyState::Ready]);
+            }
+            #[cfg(debug_assertions)]
+            super::fault::wait().await?;
+            pending().await
         };
-        tokio::select! {
-            () = serving => {}
-            stopped = stop => stopped?,
+        let succeeded = tokio::select! {
+            defect = serving => return defect,
+            stopped = stop => stopped.map(|()| None)?,
+            () = app.asked_to_leave() => None,
+            pid = succeeded(&app, upgrades) => Some(pid),
+        };
+        match succeeded {
+            // systemd believes nobody but the process that it takes for the main one: so this one says who is.
+            Some(pid) => {
+                notify(&[NotifyState::MainPid(pid), NotifyState::Ready]);
+                app.leave_admin();
+            }
+            None => notify(&[NotifyState::Stopping]),
         }
-        notify(NotifyState::Stopping);
         shutdown(app).await
     })
 }
 
+/// Ends when another process serves in place of this one, which it is asked for by SIGUSR2.
+async fn succeeded(app: &App, mut upgrades: Signal) -> u32 {
+    loop {
+        upgrades.recv().await;
+        let successor = async { upgrade::succeed(app.sockets()?).await };
+        match successor.await {
+            Ok(pid) => {
+                tracing::info!(pid, "the successor serves; this process drains");
+                return pid;
+            }
+            Err(error) => tracing::error!(error = format!("{error:#}"), "no upgrade; this process goes on"),
+        }
+    }
+}
+
 /// Ends `app`, at once when told to stop a second time.
 pub(super) async fn shutdown(app: App) -> anyhow::Result<()> {
-    let hurry = stop_signal();
+    let (hurry, streams) = (stop_signal(), Arc::clone(app.streams()));
     tokio::select! {
         () = app.shutdown() => {}
         again = hurry => {
             again?;
-            tracing::warn!("told to stop a second time; leaving at once");
+            tracing::warn!(cut = streams.count(), "told to stop a second time; leaving at once");
         }
     }
     Ok(())
@@ -63,12 +104,6 @@ pub(super) fn stop_signal() -> impl Future<Output = anyhow::Result<()>> {
             _ = int.recv() => {}
         }
         Ok(())
-    }
-}
-
-fn notify(state: NotifyState<'_>) {
-    if let Err(error) = sd_notify::notify(&[state]) {
-        tracing::warn!(%error, "systemd could not be told");
     }
 }
 

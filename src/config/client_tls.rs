@@ -1,11 +1,15 @@
-//! `tls:` of a Redis upstream: the authority to trust instead of the system's, and the certificate to show.
-//! Files are read and proven here, so that a mistake is told before anything is served.
+//! TLS as a client: the authority to trust instead of the system's, and the certificate to show; `tls:` of a Redis
+//! upstream, and `ca:` wherever HTTPS is spoken. Files are read and proven here, so that a mistake is told before anything
+//! is served.
 
 use std::sync::Arc;
 
-use rustls::RootCertStore;
+use rustls::crypto::aws_lc_rs::default_provider;
+use rustls::sign::SingleCertAndKey;
+use rustls::{ClientConfig, RootCertStore};
 
 use super::fields::Fields;
+use super::identity;
 use super::keys;
 use super::model::ClientTls;
 use super::tls;
@@ -18,18 +22,57 @@ pub(super) fn read(walk: &Walk<'_>, node: &Node) -> Option<ClientTls> {
     let ca = fields.node("ca").map(|node| read_roots(walk, node));
     let shows_one = fields.entry("cert").is_some() || fields.entry("key").is_some();
     let certificate = shows_one.then(|| tls::read_pair(walk, &fields, node));
-    Some(ClientTls { roots: ca.flatten(), certificate: certificate.flatten() })
+    let certificate = certificate.flatten().map(|certificate| certificate.identity.key);
+    Some(ClientTls { roots: ca.flatten(), certificate })
 }
 
-fn read_roots(walk: &Walk<'_>, node: &Node) -> Option<Arc<RootCertStore>> {
-    let mut roots = RootCertStore::empty();
-    for certificate in tls::from_file(walk, node, tls::read_chain)? {
-        if let Err(error) = roots.add(certificate) {
-            walk.problem(node.span, format!("a certificate in this file cannot be trusted: {error}"));
-            return None;
-        }
-    }
+/// Reads `ca`: the path of a file with the authorities to trust.
+pub(super) fn read_roots(walk: &Walk<'_>, node: &Node) -> Option<Arc<RootCertStore>> {
+    let pem = walk.file(node, "the path of a PEM file")?;
+    let roots = identity::read_roots(&pem).map_err(|what| walk.problem(node.span, what)).ok()?;
     Some(Arc::new(roots))
+}
+
+impl ClientTls {
+    /// Of a connection to whom these, or the system's authorities, speak for.
+    pub fn trusting(roots: Option<&Arc<RootCertStore>>) -> Self {
+        Self { roots: roots.cloned(), certificate: None }
+    }
+
+    /// What handshakes go by.
+    ///
+    /// # Errors
+    /// What to do where the system trusts nobody.
+    pub fn config(&self) -> Result<ClientConfig, String> {
+        let roots = match &self.roots {
+            Some(roots) => Arc::clone(roots),
+            None => Arc::new(system_roots()?),
+        };
+        let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_safe_default_protocol_versions()
+            .expect("the provider has what the versions need")
+            .with_root_certificates(roots);
+        Ok(match &self.certificate {
+            Some(shown) => {
+                config.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(shown))))
+            }
+            None => config.with_no_client_auth(),
+        })
+    }
+}
+
+/// What the system trusts. One odd certificate among them does no harm.
+fn system_roots() -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    match roots.is_empty() {
+        false => Ok(roots),
+        true => Err(
+            "this system has no certificate authorities; install its package ca-certificates, or name one \
+                     with `ca: FILE`"
+                .to_owned(),
+        ),
+    }
 }
 
 #[cfg(test)]

@@ -1,15 +1,15 @@
 //! `compress:`: the content codings in which clients may have a route's stream.
 
 use super::fields::{Bounds, Fields};
-use super::keys::Section;
+use super::keys;
 use super::model::{Coding, Compress};
 use super::tree::{Node, Value};
 use super::walk::Walk;
 
 /// Reads `compress`, a mapping or its `codings` alone; `Some(None)` is `compress: none`, which takes a default back.
-pub(super) fn read(walk: &Walk<'_>, node: &Node, section: &'static Section) -> Option<Option<Compress>> {
+pub(super) fn read(walk: &Walk<'_>, node: &Node) -> Option<Option<Compress>> {
     if let Value::Map(_) = &node.value {
-        let fields = Fields::open(walk, node, section)?;
+        let fields = Fields::open(walk, node, keys::COMPRESS)?;
         let codings = fields.node("codings");
         let codings = codings.map_or(Some(vec![Coding::Zstd, Coding::Gzip]), |node| read_codings(walk, node));
         let level = fields.count("level", &LEVEL).unwrap_or(LEVEL.default) as u32;
@@ -46,8 +46,8 @@ fn read_codings(walk: &Walk<'_>, node: &Node) -> Option<Vec<Coding>> {
 
 const EXPECTED: &str = "`zstd` or `gzip`";
 
-const LEVEL: Bounds<usize> = Bounds { default: 3, min: 1, max: 9 };
-const MIN_LENGTH: Bounds<usize> = Bounds { default: 128, min: 0, max: 1 << 20 };
+pub(super) const LEVEL: Bounds<usize> = Bounds { default: 3, min: 1, max: 9 };
+pub(super) const MIN_LENGTH: Bounds<usize> = Bounds { default: 128, min: 0, max: 1 << 20 };
 
 #[cfg(test)]
 mod tests {

@@ -2,13 +2,14 @@
 
 use super::fields::Fields;
 use super::hosts;
-use super::keys::Section;
-use super::model::{Cors, Origins};
+use super::keys;
+use super::model::{Cors, Origin, Origins};
+use super::routes;
 use super::tree::{Node, Value};
 use super::walk::{Scalar, Walk};
 
 /// Reads `cors`; `Some(None)` is `cors: none`, which takes a default back.
-pub(super) fn read(walk: &Walk<'_>, node: &Node, section: &'static Section) -> Option<Option<Cors>> {
+pub(super) fn read(walk: &Walk<'_>, node: &Node) -> Option<Option<Cors>> {
     if let Value::Scalar { .. } = &node.value {
         let scalar = walk.scalar(node, EXPECTED)?;
         if &*scalar.text == "none" {
@@ -19,7 +20,7 @@ pub(super) fn read(walk: &Walk<'_>, node: &Node, section: &'static Section) -> O
         walk.wrong_type(node, EXPECTED);
         return None;
     }
-    let fields = Fields::open(walk, node, section)?;
+    let fields = Fields::open(walk, node, keys::CORS)?;
     let origins = fields.required("origins", "list those that may read, or write `\"*\"` for all");
     let credentials = fields.flag("credentials").unwrap_or(false);
     let origins = read_origins(walk, origins?)?;
@@ -33,6 +34,9 @@ pub(super) fn read(walk: &Walk<'_>, node: &Node, section: &'static Section) -> O
 const EXPECTED: &str = "a mapping of `origins` and `credentials`, or `none`";
 
 fn read_origins(walk: &Walk<'_>, node: &Node) -> Option<Origins> {
+    if let Value::Map(_) = &node.value {
+        return read_regex(walk, node).map(|origin| Origins::List(vec![origin]));
+    }
     let nodes = walk.one_or_more(node, ORIGIN)?;
     if let Value::Scalar { .. } = &node.value {
         let scalar = walk.scalar(node, ORIGIN)?;
@@ -41,13 +45,23 @@ fn read_origins(walk: &Walk<'_>, node: &Node) -> Option<Origins> {
             _ => read_origin(walk, &scalar).map(|origin| Origins::List(vec![origin])),
         };
     }
-    let origins = nodes.iter().filter_map(|node| read_origin(walk, &walk.scalar(node, ORIGIN)?));
+    let origins = nodes.iter().filter_map(|node| match &node.value {
+        Value::Map(_) => read_regex(walk, node),
+        _ => read_origin(walk, &walk.scalar(node, ORIGIN)?),
+    });
     Some(Origins::List(origins.collect()))
+}
+
+fn read_regex(walk: &Walk<'_>, node: &Node) -> Option<Origin> {
+    let fields = Fields::open(walk, node, keys::ORIGIN)?;
+    let regex = fields
+        .required("regex", "it must match an origin as a whole, such as `https://[a-z]+\\.example\\.com`");
+    routes::read_pattern(walk, regex?).map(Origin::Regex)
 }
 
 const ORIGIN: &str = "an origin such as `https://shop.example.com`";
 
-fn read_origin(walk: &Walk<'_>, scalar: &Scalar<'_>) -> Option<String> {
+fn read_origin(walk: &Walk<'_>, scalar: &Scalar<'_>) -> Option<Origin> {
     match origin(&scalar.text) {
         Ok(origin) => Some(origin),
         Err(advice) => {
@@ -59,7 +73,7 @@ fn read_origin(walk: &Walk<'_>, scalar: &Scalar<'_>) -> Option<String> {
 }
 
 /// RFC 6454 7: scheme, host, and a port that is not the scheme's own.
-fn origin(text: &str) -> Result<String, &'static str> {
+fn origin(text: &str) -> Result<Origin, &'static str> {
     match text {
         "*" => return Err("`\"*\"` stands alone, not in a list"),
         "null" => return Err("any sandboxed page can be `null`, so it is never allowed"),
@@ -75,8 +89,16 @@ fn origin(text: &str) -> Result<String, &'static str> {
     if authority.contains(['/', '?', '#']) {
         return Err("it has no path and no `/` at its end");
     }
+    if let Some(below) = authority.strip_prefix("*.") {
+        let host = exact(scheme, below)?;
+        return Ok(Origin::Below { scheme: format!("{scheme}://"), host: format!(".{host}") });
+    }
+    exact(scheme, authority).map(|authority| Origin::Exact(format!("{scheme}://{authority}")))
+}
+
+fn exact<'a>(scheme: &str, authority: &'a str) -> Result<&'a str, &'static str> {
     if authority.contains('*') {
-        return Err("wildcards are not supported; list each origin");
+        return Err("`*.` stands for the first labels of a host alone; write a `regex` for other patterns");
     }
     if !authority.is_ascii() {
         return Err("write its host in punycode (`xn--…`)");
@@ -85,8 +107,8 @@ fn origin(text: &str) -> Result<String, &'static str> {
         matches!(scheme, "http" | "ws").then_some(80).or(matches!(scheme, "https" | "wss").then_some(443));
     match hosts::host_and_port(authority) {
         Some((_, port)) if Some(port) == own => Err("browsers leave out the scheme's own port; remove it"),
-        Some(_) => Ok(text),
-        None if hosts::is_host(authority) => Ok(text),
+        Some(_) => Ok(authority),
+        None if hosts::is_host(authority) => Ok(authority),
         None => Err("write scheme, host and, if need be, port, such as `https://shop.example.com:8443`"),
     }
 }
@@ -104,9 +126,30 @@ mod tests {
             "https://[::1]:8443",
             "capacitor://localhost",
         ] {
-            assert_eq!(origin(text).unwrap(), text);
+            assert_eq!(origin(text).unwrap().to_string(), text);
         }
-        assert_eq!(origin("HTTPS://Shop.Example.com").unwrap(), "https://shop.example.com");
+        assert_eq!(origin("HTTPS://Shop.Example.com").unwrap().to_string(), "https://shop.example.com");
+    }
+
+    #[test]
+    fn what_origins_stand_for() {
+        let below = origin("https://*.Example.com:8443").unwrap();
+        assert_eq!(below.to_string(), "https://*.example.com:8443");
+        for yes in ["https://a.example.com:8443", "https://a-1.b_2.example.com:8443"] {
+            assert!(below.matches(yes), "{yes}");
+        }
+        for no in [
+            "https://example.com:8443",
+            "https://.example.com:8443",
+            "https://a.example.com",
+            "http://a.example.com:8443",
+            "https://evil.net/.example.com:8443",
+            "https://evil.net#.example.com:8443",
+            "https://u@a.example.com:8443",
+            "https://aexample.com:8443",
+        ] {
+            assert!(!below.matches(no), "{no}");
+        }
     }
 
     #[test]
@@ -117,7 +160,10 @@ mod tests {
             ("shop.example.com", "scheme and host"),
             ("https://shop.example.com/", "no `/` at its end"),
             ("https://shop.example.com/a", "no path"),
-            ("https://*.example.com", "wildcards"),
+            ("https://a.*.example.com", "first labels"),
+            ("https://*.*.example.com", "first labels"),
+            ("https://*", "first labels"),
+            ("https://*.a:443", "own port"),
             ("https://bücher.example", "punycode"),
             ("https://a:443", "own port"),
             ("http://a:80", "own port"),
@@ -153,6 +199,9 @@ mod tests {
                 62,
                 "unknown key `methods` in `cors`; it takes `origins` and `credentials`",
             ),
+            ("{ origins: [{ regex: '[' }] }", 67, "`[` is not a regular expression: unclosed"),
+            ("{ origins: { } }", 57, "an origin lacks `regex`"),
+            ("{ origins: { regex: x, flags: i } }", 69, "unknown key `flags` in an origin"),
             ("'*'", 46, "expected a mapping of `origins` and `credentials`, or `none`, found `*`"),
             ("true", 46, "or `none`, found `true`"),
         ] {

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::keys::Section;
+use super::keys::{Section, Shape};
 use super::mask;
 use super::place::Span;
 use super::suggest;
@@ -12,7 +12,7 @@ use super::units;
 use super::walk::{Scalar, Walk};
 
 /// A setting with bounds, both inclusive.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Bounds<T> {
     /// What holds when nothing is said.
     pub default: T,
@@ -66,6 +66,14 @@ impl<'n> Fields<'n> {
         self.entries.iter().copied().find(|entry| entry.key.text == key)
     }
 
+    /// The table of keys is what `explain` and the schema tell: what is read must be the same.
+    fn check(&self, key: &str, same: impl Fn(&Shape) -> bool) {
+        debug_assert!(
+            self.section.key(key).is_some_and(|key| same(&key.shape)),
+            "`{key}` is read as something else than the table of keys says"
+        );
+    }
+
     /// The value of a key; one without a value is reported.
     pub fn node(&self, key: &str) -> Option<&'n Node> {
         let entry = self.entry(key)?;
@@ -86,7 +94,8 @@ impl<'n> Fields<'n> {
     }
 
     /// A duration such as `15s`.
-    pub fn duration(&self, key: &str, bounds: &Bounds<Duration>) -> Option<Duration> {
+    pub fn duration(&self, key: &str, bounds: &'static Bounds<Duration>) -> Option<Duration> {
+        self.check(key, |shape| shape.takes(&Shape::Duration(bounds)));
         let expected = "a duration such as `15s`";
         let scalar = self.walk.scalar(self.node(key)?, expected)?;
         let value = self.parsed(&scalar, expected, units::parse_duration(&scalar.text))?;
@@ -94,7 +103,8 @@ impl<'n> Fields<'n> {
     }
 
     /// A size in bytes such as `8MiB`.
-    pub fn size(&self, key: &str, bounds: &Bounds<usize>) -> Option<usize> {
+    pub fn size(&self, key: &str, bounds: &'static Bounds<usize>) -> Option<usize> {
+        self.check(key, |shape| shape.takes(&Shape::Size(bounds)));
         let expected = "a size such as `8MiB`";
         let scalar = self.walk.scalar(self.node(key)?, expected)?;
         let value = self.parsed(&scalar, expected, units::parse_size(&scalar.text))?;
@@ -102,7 +112,8 @@ impl<'n> Fields<'n> {
     }
 
     /// A whole number.
-    pub fn count(&self, key: &str, bounds: &Bounds<usize>) -> Option<usize> {
+    pub fn count(&self, key: &str, bounds: &'static Bounds<usize>) -> Option<usize> {
+        self.check(key, |shape| shape.takes(&Shape::Count(bounds)));
         let scalar = self.walk.scalar(self.node(key)?, "a whole number")?;
         let digits = !scalar.text.is_empty() && scalar.text.bytes().all(|b| b.is_ascii_digit());
         let value = match scalar.text.parse() {
@@ -114,8 +125,18 @@ impl<'n> Fields<'n> {
         self.bounded(&scalar, value, bounds, |count| count.to_string())
     }
 
+    /// A whole number, or the word `none`.
+    pub fn count_or_none(&self, key: &str, bounds: &'static Bounds<usize>) -> Option<Option<usize>> {
+        let none = |node: &Node| matches!(&node.value, Value::Scalar { text, .. } if text == "none");
+        if self.entry(key).is_some_and(|entry| none(&entry.value)) {
+            return Some(None);
+        }
+        self.count(key, bounds).map(Some)
+    }
+
     /// `true` or `false`, and none of YAML's other words for them.
     pub fn flag(&self, key: &str) -> Option<bool> {
+        self.check(key, |shape| shape.takes(&Shape::Flag(false)));
         let scalar = self.walk.scalar(self.node(key)?, "`true` or `false`")?;
         match &*scalar.text {
             "true" if scalar.plain || scalar.is_indirect() => Some(true),
@@ -128,6 +149,7 @@ impl<'n> Fields<'n> {
     /// One of a few words.
     pub fn choice<T: Copy>(&self, key: &str, choices: &[(&str, T)]) -> Option<T> {
         let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
+        self.check(key, |shape| shape.has_words(&words));
         let expected = suggest::list(&words, "or");
         let scalar = self.walk.scalar(self.node(key)?, &expected)?;
         let found = choices.iter().find(|(word, _)| *word == scalar.text);

@@ -148,7 +148,7 @@ fn read_start(walk: &Walk<'_>, fields: &Fields<'_>, lacking: Option<String>) -> 
     }
 }
 
-const SINCE: Bounds<Duration> =
+pub(super) const SINCE: Bounds<Duration> =
     Bounds { default: Duration::ZERO, min: Duration::ZERO, max: Duration::from_secs(365 * 86_400) };
 
 fn read_source(walk: &Walk<'_>, node: &Node, entry: &Entry, params: Option<&[String]>) -> Option<Source> {

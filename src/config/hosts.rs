@@ -1,6 +1,6 @@
 //! Host names and addresses, as they stand in routes, origins, brokers and URLs. Pure.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Whether a text is a host name, an IPv4 address or a bracketed IPv6 address.
 pub(super) fn is_host(text: &str) -> bool {
@@ -11,6 +11,16 @@ pub(super) fn is_host(text: &str) -> bool {
             text.parse::<Ipv4Addr>().is_ok()
         }
         None => text.len() <= 253 && text.split('.').all(is_label),
+    }
+}
+
+/// Whether what is sent there does not leave the machine.
+pub(super) fn is_loopback(host: &str) -> bool {
+    let inner = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+    match inner.parse::<IpAddr>() {
+        Ok(address) => address.is_loopback(),
+        // RFC 6761 section 6.3.
+        Err(_) => host.rsplit('.').next().is_some_and(|last| last.eq_ignore_ascii_case("localhost")),
     }
 }
 

@@ -1,78 +1,280 @@
-//! Every key that a configuration may hold, section by section. The walk accepts what stands here
-//! and nothing else, and a test demands that the example shows all of it.
+//! Every key that a configuration may hold, section by section, with what its value can be and what holds without it.
+//! The walk accepts what stands here and nothing else; `explain` and the schema are made of it, and of the comments of
+//! the example, which shows all of it.
 
-/// A mapping with a fixed set of keys.
-#[derive(Debug)]
-pub(super) struct Section {
-    /// What messages call it.
-    pub name: &'static str,
-    /// Its keys, in groups that sections share.
-    keys: &'static [&'static [&'static str]],
-}
+mod shape;
 
-impl Section {
-    /// Its keys, in the order in which they are told.
-    pub fn keys(&self) -> impl Iterator<Item = &'static str> + use<> {
-        self.keys.iter().flat_map(|group| group.iter().copied())
-    }
-}
+pub(super) use shape::{Key, Section, Shape, Unset, join, visit};
 
-/// Declares the sections, and for the tests `ALL` of them with where they stand: `*` is any key
-/// and `[]` any entry of a list.
+use Shape::{Count, Duration, Either, Empty, Flag, List, Named, OneOrMore, Scalar, Size, Text, Words};
+use shape::key;
+
+use super::{acme, admin, auth, compress, from, limits, policies, proxy, redis, server, upstreams};
+
+/// Declares the sections; `one of` are keys of which there must be one and no second.
 macro_rules! sections {
-    ($($name:ident = $shown:literal at $path:literal: [$($keys:expr),* $(,)?];)*) => {
-        $(pub(super) const $name: &Section = &Section { name: $shown, keys: &[$($keys),*] };)*
-        #[cfg(test)]
-        pub(super) const ALL: &[(&str, &Section)] = &[$(($path, $name)),*];
+    ($($name:ident = $shown:literal: [$($group:expr),* $(,)?] $(one of [$($one:literal),*])?;)*) => {
+        $(pub(super) const $name: &Section = &Section {
+            name: $shown,
+            groups: &[$($group),*],
+            one_of: &[$($($one),*)?],
+        };)*
     };
 }
 
-/// What `defaults` and each route can set.
-const POLICIES: &[&str] = &[
-    "keepalive",
-    "retry",
-    "linger",
-    "buffer",
-    "history",
-    "replay",
-    "idle_timeout",
-    "on_lag",
-    "binary",
-    "cors",
-    "compress",
-];
-
 sections! {
-    ROOT = "the file" at "": [&["server", "admin", "log", "limits", "upstreams", "defaults", "routes"]];
-    SERVER = "`server`" at "server": [&["listen", "tls", "drain", "control_prefix"]];
-    TLS = "`tls`" at "server.tls": [&["cert", "key"]];
-    ADMIN = "`admin`" at "admin": [&["listen"]];
-    LOG = "`log`" at "log": [&["format", "level"]];
-    LIMITS = "`limits`" at "limits": [&["memory", "write_stall", "max_event"]];
-    KINDS = "an upstream" at "upstreams.*": [&["redis", "kafka", "ticker", "push"]];
-    REDIS = "`redis`" at "upstreams.*.redis": [&["url", "sentinels", "cluster", "tls", "ping_interval", "timeout"]];
-    REDIS_TLS = "`tls`" at "upstreams.*.redis.tls": [&["ca", "cert", "key"]];
-    KAFKA = "`kafka`" at "upstreams.*.kafka": [&["brokers", "properties"]];
-    TICKER = "`ticker`" at "upstreams.*.ticker": [&["every", "data"]];
-    PUSH = "`push`" at "upstreams.*.push": [];
-    DEFAULTS = "`defaults`" at "defaults": [POLICIES];
-    ROUTE = "a route" at "routes.[]": [&["path", "host", "from", "params", "event", "data", "tombstone"], POLICIES];
-    TOMBSTONE = "`tombstone`" at "routes.[].tombstone": [&["event"]];
-    FROM = "`from`" at "routes.[].from": [
-        &["upstream", "channel", "pattern", "shard_channel", "stream", "topic", "key", "partitioner", "start"],
-    ];
-    START = "`start`" at "routes.[].from.start": [&["since"]];
-    DEFAULT_HISTORY = "`history`" at "defaults.history": [HISTORY_KEYS];
-    HISTORY = "`history`" at "routes.[].history": [HISTORY_KEYS];
-    DEFAULT_REPLAY = "`replay`" at "defaults.replay": [REPLAY_KEYS, &["concurrency"]];
-    REPLAY = "`replay`" at "routes.[].replay": [REPLAY_KEYS];
-    DEFAULT_CORS = "`cors`" at "defaults.cors": [CORS_KEYS];
-    CORS = "`cors`" at "routes.[].cors": [CORS_KEYS];
-    DEFAULT_COMPRESS = "`compress`" at "defaults.compress": [COMPRESS_KEYS];
-    COMPRESS = "`compress`" at "routes.[].compress": [COMPRESS_KEYS];
+    ROOT = "the file": [&[
+        key("server", Shape::Section(SERVER)).required(),
+        key("admin", Shape::Section(ADMIN)),
+        key("log", Shape::Section(LOG)),
+        key("limits", Shape::Section(LIMITS)),
+        key("auth", Named("names", &Shape::Section(AUTH_KINDS))).unset(),
+        key("deny", PATH).unset(),
+        key("upstreams", Named("names", &Shape::Section(KINDS))).required(),
+        key("defaults", Shape::Section(DEFAULTS)),
+        key("routes", List(&Shape::Section(ROUTE))).required(),
+    ]];
+    SERVER = "`server`": [&[
+        key("listen", OneOrMore(&ADDRESS)).or(|| server::LISTEN.to_string()),
+        key("tls", Either(&[Words(&["self_signed", "none"]), Shape::Section(TLS)])).required(),
+        key("drain", Duration(&server::DRAIN)),
+        key("control_prefix", Text("the beginning of a name")).or(|| server::CONTROL_PREFIX.to_owned()),
+        key("hsts", Either(&[Duration(&server::MAX_AGE), Shape::Section(HSTS)])).unset(),
+        key("proxy_protocol", Words(&["v1", "v2", "any"])).unset(),
+        key("trusted_proxies", OneOrMore(&Text("an address, or a network such as 10.0.0.0/8"))).unset(),
+        key("real_ip_header", Words(&["x-forwarded-for", "forwarded", "none"])),
+    ]];
+    HSTS = "`hsts`": [&[
+        key("max_age", Duration(&server::MAX_AGE)).required().doc("For how long browsers are to come by HTTPS alone."),
+        key("subdomains", Flag(false)).doc("Whether that holds for all names below this one."),
+        key("preload", Flag(false)).doc("Whether browsers may have it built in (hstspreload.org)."),
+    ]];
+    TLS = "`tls`": [CERTIFICATE, &[
+        key("certificates", List(&Shape::Section(TLS_CERTIFICATE))).unset(),
+        key("acme", Shape::Section(TLS_ACME)).unset(),
+        key("client", Shape::Section(TLS_CLIENT)).unset(),
+        key("tickets", Shape::Section(TLS_TICKETS)).unset(),
+    ]];
+    TLS_CERTIFICATE = "a certificate": [&[
+        key("cert", PEM).required().doc("PEM file of the certificate with its chain."),
+        key("key", PEM).required().doc("PEM file of its private key."),
+    ]];
+    TLS_ACME = "`acme`": [&[
+        key("domains", OneOrMore(&Text("a name such as shop.example.com"))).required(),
+        key("contact", OneOrMore(&Text("a URL such as mailto:ops@example.com"))).unset(),
+        key("directory", URL).or(|| acme::LETS_ENCRYPT.to_owned()),
+        key("cache", Text("the path of a folder")).required(),
+        key("ca", PEM).unset(),
+    ]];
+    TLS_CLIENT = "`client`": [&[
+        key("ca", PEM).required(),
+        key("mode", Words(&["required", "optional"])),
+        key("passthrough", Flag(false)),
+    ]];
+    TLS_TICKETS = "`tickets`": [&[key("keys", PATH).required()]];
+    ADMIN = "`admin`": [&[
+        key("listen", Either(&[ADDRESS, Text("unix: and the path of a socket"), Words(&["none"])])).or(|| admin::LISTEN.to_string()),
+        key("token", SECRET).unset(),
+    ]];
+    LOG = "`log`": [&[
+        key("format", Words(&["text", "json"])),
+        key("level", Words(&["error", "warn", "info", "debug", "trace"])).or(|| "info".to_owned()),
+        key("access", Flag(false)),
+        key("redact", OneOrMore(&Text("the name of a parameter of the query"))).unset(),
+    ]];
+    LIMITS = "`limits`": [&[
+        key("memory", Size(&limits::MEMORY)),
+        key("write_stall", Duration(&limits::WRITE_STALL)),
+        key("max_event", Size(&limits::MAX_EVENT)),
+        key("connections", Count(&limits::CONNECTIONS)).unset(),
+        key("connections_per_client", LIMIT),
+        key("connection_rate_per_client", Shape::Section(CONNECTION_RATE)).unset(),
+        key("handshake_timeout", Duration(&limits::TIMEOUT)),
+        key("head", Size(&limits::HEAD)),
+        key("head_timeout", Duration(&limits::TIMEOUT)),
+        key("streams_per_connection", Count(&limits::STREAMS_PER_CONNECTION)),
+        key("idle_connection", Duration(&limits::IDLE_CONNECTION)),
+        key("shed", Words(&["retry", "reject"])),
+    ]];
+    CONNECTION_RATE = "`connection_rate_per_client`": [&[
+        key("rate", Count(&limits::RATE)).required(),
+        key("burst", Count(&limits::RATE)).unset(),
+    ]];
+    AUTH_KINDS = "a provider": [&[
+        key("jwt", Shape::Section(JWT)).unset(),
+        key("ticket", Shape::Section(TICKET)).unset(),
+        key("api_key", Shape::Section(API_KEY)).unset(),
+        key("forward", Shape::Section(FORWARD)).unset(),
+        key("client_cert", Shape::Section(CLIENT_CERT)).unset(),
+    ]] one of ["jwt", "ticket", "api_key", "forward", "client_cert"];
+    JWT = "`jwt`": [&[
+        key("secret", SECRET).unset().doc("A shared secret of at least 32 bytes, for HS256, HS384 and HS512."),
+        key("keys", OneOrMore(&Text("a public key in PEM"))).unset()
+            .doc("Public keys that tokens are signed with: RSA, P-256, P-384 and Ed25519."),
+        key("jwks", URL).unset(),
+        key("ca", PEM).unset(),
+        key("refresh", Duration(&auth::REFRESH)),
+        key("issuer", OneOrMore(&Text("an issuer"))).unset(),
+        key("audience", OneOrMore(&Text("an audience"))).unset(),
+        key("leeway", Duration(&auth::LEEWAY)),
+        key("cookie", Text("the name of a cookie")).unset(),
+        key("query", Text("the name of a query parameter")).unset(),
+    ]] one of ["jwks", "keys", "secret"];
+    TICKET = "`ticket`": [&[
+        key("path", Text("a path such as /tickets")).required().doc("Where tickets are asked for."),
+        key("of", OneOrMore(&PROVIDER)).required(),
+        key("secret", SECRET).unset(),
+        key("ttl", Duration(&auth::TTL)),
+        key("bind_address", Flag(false)),
+    ]];
+    API_KEY = "`api_key`": [&[
+        key("header", HEADER).or(|| auth::API_KEY_HEADER.to_owned()),
+        key("keys", Named("names", &Text("a hash such as sha256:…"))).required().doc("Who has which key."),
+    ]];
+    FORWARD = "`forward`": [&[
+        key("url", URL).required(),
+        key("ca", PEM).unset(),
+        key("headers", OneOrMore(&HEADER)).or(|| "[authorization, cookie]".to_owned()),
+        key("claims", OneOrMore(&HEADER)).unset(),
+        key("cache", Duration(&auth::CACHE)),
+        key("timeout", Duration(&auth::TIMEOUT)),
+        key("on_error", Words(&["hold", "deny"])),
+    ]];
+    CLIENT_CERT = "`client_cert`": [];
+    KINDS = "an upstream": [&[
+        key("redis", Shape::Section(REDIS)).unset(),
+        key("kafka", Shape::Section(KAFKA)).unset(),
+        key("ticker", Either(&[Shape::Section(TICKER), Empty])).unset(),
+        key("push", Either(&[Shape::Section(PUSH), Empty])).unset(),
+    ]] one of ["redis", "kafka", "ticker", "push"];
+    REDIS = "`redis`": [&[
+        key("url", OneOrMore(&Text("redis://… or rediss://…"))).required(),
+        key("sentinels", OneOrMore(&Text("redis://… or rediss://…"))).unset(),
+        key("cluster", Flag(false)),
+        key("tls", Shape::Section(REDIS_TLS)).unset(),
+        key("ping_interval", Duration(&redis::TIME)),
+        key("timeout", Duration(&redis::TIME)),
+    ]];
+    REDIS_TLS = "`tls`": [&[
+        key("ca", PEM).unset().doc("PEM file of whom to trust instead of the system's authorities."),
+        key("cert", PEM).unset().doc("PEM file of the certificate to show."),
+        key("key", PEM).unset().doc("PEM file of its private key."),
+    ]];
+    KAFKA = "`kafka`": [&[
+        key("brokers", OneOrMore(&Text("host:port"))).required(),
+        key("properties", Named("properties", &Scalar("what librdkafka takes"))).unset(),
+    ]];
+    TICKER = "`ticker`": [&[
+        key("every", Duration(&upstreams::EVERY)),
+        key("data", Text("text")).or(|| upstreams::TICK.to_owned()),
+    ]];
+    PUSH = "`push`": [];
+    DEFAULTS = "`defaults`": [POLICIES, &[key("replay", Shape::Section(DEFAULT_REPLAY))]];
+    ROUTE = "a route": [&[
+        key("path", Text("a path such as /events/{room}")).required()
+            .doc("What clients ask for. `{NAME}` is a parameter: one segment, or a part of one; `{*NAME}`, of a route with `proxy`, any rest."),
+        key("host", Text("a host name")).unset(),
+        key("from", Shape::Section(FROM)).unset(),
+        key("params", Named("parameters of the path", &Text("a regular expression"))).unset(),
+        key("event", Text("a name, with fields in braces")).unset(),
+        key("data", Text("a field such as \"{field.payload}\"")).unset(),
+        key("tombstone", Either(&[Words(&["skip"]), Shape::Section(TOMBSTONE)])),
+        key("allow", Text("an expression in CEL")).unset(),
+        key("ended", Flag(false)),
+        key("proxy", Either(&[Text("the URL of an application"), Shape::Section(PROXY)])).unset(),
+    ], POLICIES, &[key("replay", Shape::Section(REPLAY))]] one of ["from", "proxy"];
+    PROXY = "`proxy`": [&[
+        key("to", URL).required(),
+        key("connections", Count(&proxy::CONNECTIONS)),
+        key("connect_timeout", Duration(&proxy::CONNECT_TIMEOUT)),
+        key("timeout", Duration(&proxy::TIMEOUT)),
+        key("tunnel_timeout", Duration(&proxy::TUNNEL_TIMEOUT)),
+    ]];
+    TOMBSTONE = "`tombstone`": [&[
+        key("event", Text("a name, with fields in braces")).required().doc("What such events are called; their data is the key."),
+    ]];
+    FROM = "`from`": [&[
+        key("upstream", Text("the name of an upstream")).required().doc("One of `upstreams`."),
+        key("channel", NAME).unset().doc("A channel of Redis, or of a `push` upstream."),
+        key("pattern", NAME).unset().doc("The channels of Redis that match this, as for PSUBSCRIBE."),
+        key("shard_channel", NAME).unset().doc("A shard channel of Redis 7, as for SSUBSCRIBE."),
+        key("stream", NAME).unset().doc("A Redis stream."),
+        key("topic", NAME).unset().doc("A topic of Kafka."),
+        key("key", NAME).unset().doc("Of a `topic`, the records of this key alone."),
+        key("partitioner", Words(&["murmur2", "crc32", "any"]))
+            .doc("How producers choose the partition of a `key`: murmur2 as Kafka's own clients, crc32 as librdkafka, or any."),
+        key("start", Either(&[Words(&["latest", "earliest"]), Shape::Section(START)]))
+            .doc("Where a client without an id begins: latest, earliest, or some time back. For topics and streams alone."),
+    ]];
+    START = "`start`": [&[key("since", Duration(&from::SINCE)).required().doc("How far back a client without an id begins.")]];
+    HISTORY = "`history`": [&[
+        key("events", Count(&policies::EVENTS)),
+        key("bytes", Size(&policies::BYTES)),
+        key("age", Duration(&policies::AGE)),
+    ]];
+    REPLAY = "`replay`": [REPLAYED];
+    DEFAULT_REPLAY = "`replay`": [REPLAYED, &[key("concurrency", Count(&policies::CONCURRENCY))]];
+    CORS = "`cors`": [&[
+        key("origins", OneOrMore(&Either(&[Text("an origin, or \"*\""), Shape::Section(ORIGIN)]))).required(),
+        key("credentials", Flag(false)),
+    ]];
+    ORIGIN = "an origin": [&[key("regex", Text("a regular expression")).required().doc("What an origin must match as a whole.")]];
+    COMPRESS = "`compress`": [&[
+        key("codings", CODINGS).or(|| "[zstd, gzip]".to_owned()),
+        key("level", Count(&compress::LEVEL)),
+        key("min_length", Size(&compress::MIN_LENGTH)),
+    ]];
+    ROUTE_LIMITS = "`limits`": [&[
+        key("streams", LIMIT),
+        key("streams_per_client", LIMIT),
+        key("feeds", Count(&limits::FEEDS)),
+    ]];
 }
 
-const HISTORY_KEYS: &[&str] = &["events", "bytes", "age"];
-const REPLAY_KEYS: &[&str] = &["max_events", "max_age", "timeout"];
-const CORS_KEYS: &[&str] = &["origins", "credentials"];
-const COMPRESS_KEYS: &[&str] = &["codings", "level", "min_length"];
+/// What `defaults` and each route can set, but for `replay`.
+const POLICIES: &[Key] = &[
+    key("keepalive", Duration(&policies::KEEPALIVE)),
+    key("retry", Duration(&policies::RETRY)),
+    key("linger", Duration(&policies::LINGER)),
+    key("buffer", Size(&policies::BUFFER)),
+    key("history", Shape::Section(HISTORY)),
+    key("idle_timeout", Duration(&policies::IDLE_TIMEOUT)),
+    key("on_lag", Words(&["replay", "gap", "disconnect"])),
+    key("binary", Words(&["gap", "base64"])),
+    key("cors", Either(&[Words(&["none"]), Shape::Section(CORS)])),
+    key("compress", Either(&[Words(&["none"]), CODINGS, Shape::Section(COMPRESS)])),
+    key("limits", Shape::Section(ROUTE_LIMITS)),
+    key("auth", Either(&[Words(&["none"]), OneOrMore(&PROVIDER)])),
+    key("expiring", Duration(&policies::EXPIRING)),
+    key("max_age", Either(&[Words(&["none"]), Duration(&policies::MAX_STREAM_AGE)])),
+];
+
+const REPLAYED: &[Key] = &[
+    key("max_events", Count(&policies::MAX_EVENTS)),
+    key("max_age", Duration(&policies::MAX_AGE)),
+    key("max_bytes", Size(&policies::MAX_BYTES)),
+    key("timeout", Duration(&policies::TIMEOUT)),
+];
+
+const CERTIFICATE: &[Key] = &[
+    key("cert", PEM).unset(),
+    key("key", PEM).unset().doc("PEM file of the private key of the certificate in `cert`."),
+];
+
+const LIMIT: Shape = Either(&[Words(&["none"]), Count(&limits::COUNT)]);
+const CODINGS: Shape = OneOrMore(&Words(&["zstd", "gzip"]));
+const ADDRESS: Shape = Text("an address and port such as 0.0.0.0:8443");
+const PATH: Shape = Text("the path of a file");
+const PEM: Shape = Text("the path of a PEM file");
+const URL: Shape = Text("a URL");
+const HEADER: Shape = Text("the name of a header field");
+const SECRET: Shape = Text("a secret, or \"file:PATH\"");
+const PROVIDER: Shape = Text("the name of a provider");
+const NAME: Shape = Text("a name, with parameters of the path in braces");
+
+/// Every key with its path: `*` is any name, `[]` any entry of a list.
+pub(super) fn all() -> Vec<(String, &'static Key)> {
+    let mut all = Vec::new();
+    visit(ROOT, "", &mut |path, key| all.push((path.to_owned(), key)));
+    all
+}

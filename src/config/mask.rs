@@ -35,6 +35,12 @@ impl Masks {
         self.0[..before].last().copied().filter(|span| at < span.end)
     }
 
+    /// Whether some of `span` is hidden.
+    pub fn touch(&self, span: Span) -> bool {
+        let before = self.0.partition_point(|mask| mask.start < span.end);
+        self.0[..before].last().is_some_and(|mask| mask.end > span.start)
+    }
+
     /// In order, and without overlaps.
     fn merged(mut self) -> Self {
         self.0.sort();
@@ -165,10 +171,10 @@ fn shows_safely(node: &Node) -> bool {
     }
 }
 
-/// A reference to a secret is none itself: `${NAME}`, `:${NAME}@`, `file:PATH`.
+/// A reference to a secret is none itself: `${NAME}`, `:${NAME}@`, `file:PATH`. A URL is no path, and may hold one.
 fn is_reference(text: &str) -> bool {
     let bare = text.trim().trim_matches(['"', '\'']);
-    bare.starts_with("file:") || REFERENCE.is_match(bare)
+    bare.strip_prefix("file:").is_some_and(|path| !path.contains("://")) || REFERENCE.is_match(bare)
 }
 
 /// The value that follows a key's colon: up to a flow delimiter when a brace is open, and outside of

@@ -6,39 +6,53 @@
 //! it and collect problems, a file for each section gives them their meaning (`keys` lists them),
 //! and `problem` draws what was found.
 
+mod acme;
+mod admin;
+mod auth;
+mod client_auth;
 mod client_tls;
 mod compress;
 mod cors;
 mod endpoint;
 mod event;
+mod example;
 mod fields;
 mod from;
 mod hosts;
+mod identity;
 mod interpolate;
 mod kafka;
 mod kafka_files;
 mod keys;
+mod limits;
+mod logging;
 mod mask;
 mod model;
+mod network;
 mod paths;
 mod place;
 mod policies;
 mod problem;
-mod process;
+mod proxies;
+mod proxy;
 mod redis;
+mod reference;
 mod routes;
+mod schema;
 mod server;
 mod suggest;
 mod summary;
 mod syntax;
 mod template;
 mod templates;
+mod tickets;
 mod tls;
 mod tombstone;
 mod tree;
 mod units;
 mod upstreams;
 mod walk;
+mod warnings;
 
 #[cfg(test)]
 mod testing;
@@ -47,13 +61,21 @@ mod tests;
 
 use std::path::Path;
 
+pub use auth::{
+    ApiKey, AuthKind, AuthProvider, Deny, DenyList, Forward, Jwt, JwtKeys, OnError, PublicKey, Reads, Rule,
+    Ticket,
+};
 pub use model::*;
 pub use problem::Problems;
+pub use reference::{Explained, reference, suggest_key};
+pub use schema::schema;
 pub use summary::summary;
 pub use template::{Field, Part, Template, TemplateError};
+pub use warnings::warnings;
 
 use fields::Fields;
 use interpolate::MAX_FILE;
+use mask::Masks;
 use place::{Span, Text};
 use problem::Problem;
 use tree::Node;
@@ -98,17 +120,19 @@ fn parse_in(
         return Err(Problems::unreadable(file_name, "the configuration is larger than 1 MiB"));
     }
     let text = Text::new(text);
-    let walk = Walk::new(&text, env, folder);
-    let root = tree::parse(text.whole(), &mut |problem| walk.report(problem));
+    let mut problems = Vec::new();
+    let root = tree::parse(text.whole(), &mut |problem| problems.push(problem));
+    let masks = Masks::of(&text, root.as_ref());
+    let walk = Walk::new(&text, &masks, env, folder);
     let config = root.as_ref().and_then(|root| read(&walk, root));
-    let mut problems = walk.into_problems();
+    problems.append(&mut walk.into_problems());
     match config {
         Some(config) if problems.is_empty() => Ok(config),
         _ => {
             if problems.is_empty() {
                 problems.push(Problem { at: None, text: EMPTY.to_owned(), also: None });
             }
-            Err(Problems::draw(file_name, &text, &mask::Masks::of(&text, root.as_ref()), problems))
+            Err(Problems::draw(file_name, &text, &masks, problems))
         }
     }
 }
@@ -122,23 +146,30 @@ fn read(walk: &Walk<'_>, root: &Node) -> Option<Config> {
     }
     let fields = Fields::open(walk, root, keys::ROOT)?;
     let start = Span::new(root.span.start, root.span.start);
-    let (server, admin) = server::read(walk, fields.node("server"), fields.node("admin"), start);
-    let log = process::read_log(walk, fields.node("log"));
-    let limits = process::read_limits(walk, fields.node("limits"));
+    let (server, mut taken) = server::read(walk, fields.node("server"), start);
+    let admin = admin::read(walk, fields.node("admin"), &mut taken);
+    let log = logging::read(walk, fields.node("log"));
+    let limits = limits::read(walk, fields.node("limits"));
+    let auth = auth::read(walk, fields.node("auth"), fields.node("server"));
+    let deny = fields.node("deny").and_then(|node| auth::read_deny(walk, node));
     let upstreams = fields.required("upstreams", "it names the systems that routes read from");
     let upstreams =
         upstreams.map(|node| upstreams::read(walk, node, admin.listen.is_some())).unwrap_or_default();
-    let defaults = policies::read_defaults(walk, fields.node("defaults"));
+    let defaults = policies::read_defaults(walk, fields.node("defaults"), &auth);
     let routes = fields.required("routes", "it needs at least one route");
-    let given = routes::Given { upstreams: &upstreams, defaults: &defaults, prefix: &server.control_prefix };
-    let routes = routes.map(|node| routes::read(walk, node, &given)).unwrap_or_default();
+    let prefix = &server.control_prefix;
+    let given = routes::Given { upstreams: &upstreams, defaults: &defaults, auth: &auth, prefix };
+    let (routes, proxies) = routes.map(|node| routes::read(walk, node, &given)).unwrap_or_default();
     Some(Config {
         server,
         admin,
         log,
         limits,
+        auth: auth.usable,
+        deny,
         upstreams: upstreams.usable,
         replay_concurrency: defaults.replay_concurrency,
         routes,
+        proxies,
     })
 }

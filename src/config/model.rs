@@ -1,17 +1,28 @@
 //! The validated configuration: types that cannot be wrong. Built by [`super::load`] alone; every
 //! other module reads them and none of them ever sees YAML.
 
+mod process;
+
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::RootCertStore;
 use rustls::sign::CertifiedKey;
 
+pub use self::process::{
+    Admin, AdminListen, Certificate, Hsts, Limits, LogFormat, LogLevel, Logging, Proxies, ProxyProtocol,
+    Rate, RealIpHeader, RouteLimits, Server, ServerTls, Shed, Tls,
+};
+pub use super::acme::Acme;
+use super::auth::{AuthProvider, Deny, Rule};
+pub use super::client_auth::ClientAuth;
 pub use super::endpoint::Endpoint;
+pub use super::identity::{CertificateFiles, Identity, Unfit, WatchedFile, read_roots};
+pub use super::network::Network;
 use super::template::Template;
+pub use super::tickets::{TicketKeys, Tickets};
 
 /// One whole configuration file.
 #[derive(Debug, Clone)]
@@ -24,87 +35,25 @@ pub struct Config {
     pub log: Logging,
     /// Bounds that hold for the whole process.
     pub limits: Limits,
+    /// `auth`: every provider, in the order of the file.
+    pub auth: Vec<AuthProvider>,
+    /// `deny`: the file that lists whom no credential lets in.
+    pub deny: Option<Deny>,
     /// Every upstream, in the order of the file.
     pub upstreams: Vec<Upstream>,
     /// `defaults.replay.concurrency`: how many reads of history each upstream serves at a time. Default 4, 1 to 64.
     pub replay_concurrency: usize,
-    /// Every route, in the order of the file.
+    /// Every route that is an event stream, in the order of the file.
     pub routes: Vec<Route>,
+    /// Every route with `proxy`, in the order of the file.
+    pub proxies: Vec<Proxy>,
 }
 
-/// `server:`, what faces the clients.
-#[derive(Debug, Clone)]
-pub struct Server {
-    /// Addresses to listen on, at least one; port 0 takes a free one.
-    pub listen: Vec<SocketAddr>,
-    /// How connections are secured.
-    pub tls: Tls,
-    /// `drain`: the window in which streams end at random moments at shutdown. Default 5 s, at most 5 min.
-    pub drain: Duration,
-    /// `control_prefix`: what the names of control events begin with. Default `stream.`.
-    pub control_prefix: Arc<str>,
-}
-
-/// `server.tls:`
-#[derive(Debug, Clone)]
-pub enum Tls {
-    /// `none`: plain HTTP/1.1 and HTTP/2 (prior knowledge is not served), behind another terminator.
-    None,
-    /// `self_signed`: a certificate for `localhost` and the listen addresses, made at start.
-    SelfSigned,
-    /// `{ cert, key }`: the chain and its key, read, parsed and found to fit each other.
-    Certificate(Arc<rustls::sign::CertifiedKey>),
-}
-
-/// `admin:`
-#[derive(Debug, Clone)]
-pub struct Admin {
-    /// Where it listens; `listen: none` switches it off. Default `127.0.0.1:9090`.
-    pub listen: Option<SocketAddr>,
-}
-
-/// `log:`
-#[derive(Debug, Clone, Copy)]
-pub struct Logging {
-    /// `format`: default `text`.
-    pub format: LogFormat,
-    /// `level`: default `info`; the environment's `RUST_LOG` wins.
-    pub level: LogLevel,
-}
-
-/// `log.format:`
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogFormat {
-    /// One readable line an entry, coloured on a terminal.
-    Text,
-    /// One JSON object a line.
-    Json,
-}
-
-/// `log.level:`
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogLevel {
-    /// Only what needs a person now.
-    Error,
-    /// Also what may need one soon.
-    Warn,
-    /// Also one line a stream.
-    Info,
-    /// Also each connection.
-    Debug,
-    /// Everything.
-    Trace,
-}
-
-/// `limits:`
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// `memory`: bytes that all logs together may hold. Default 512 MiB, 16 MiB to 1 TiB.
-    pub memory: usize,
-    /// `write_stall`: a client that takes nothing for this long is ended. Default 30 s, 1 s to 10 min.
-    pub write_stall: Duration,
-    /// `max_event`: bytes of payload and event name above which a record becomes a gap `too_large`. Default 1 MiB, 1 KiB to 64 MiB.
-    pub max_event: usize,
+impl Config {
+    /// How many connections all applications together are to have at most.
+    pub fn connections_to_applications(&self) -> usize {
+        self.proxies.iter().map(|proxy| proxy.to.connections).sum()
+    }
 }
 
 /// One entry of `upstreams:`.
@@ -170,8 +119,8 @@ impl Deployment {
     }
 }
 
-/// `tls:` of a Redis upstream.
-#[derive(Debug, Clone)]
+/// TLS as a client, `tls:` of a Redis upstream.
+#[derive(Debug, Clone, Default)]
 pub struct ClientTls {
     /// `ca`: whom to trust instead of the system's authorities.
     pub roots: Option<Arc<RootCertStore>>,
@@ -224,6 +173,16 @@ pub struct Route {
     pub cors: Option<Cors>,
     /// `compress`: which codings clients may choose; without it, or with `none`, none. Never of a [`Source::Keyed`].
     pub compress: Option<Compress>,
+    /// `auth`: the providers of which one must know the client, tried in order; empty where anybody may come.
+    pub auth: Vec<Arc<str>>,
+    /// `allow`: what must hold besides; without it whoever is known is let in.
+    pub allow: Option<Rule>,
+    /// `expiring`: how long before its end a stream is told so. Default 30 s, 0 to 1 h; 0 tells nothing.
+    pub expiring: Duration,
+    /// `max_age`: when a stream ends at the latest, a quarter more or less. Default none, 1 s to 365 days.
+    pub max_age: Option<Duration>,
+    /// `ended`: its clients are told to stop coming back. Default false.
+    pub ended: bool,
     /// `keepalive`: silence after which a comment is sent. Default 15 s, 1 s to 10 min.
     pub keepalive: Duration,
     /// `retry`: the middle of the jittered reconnection time. Default 3 s, 100 ms to 10 min.
@@ -240,6 +199,38 @@ pub struct Route {
     pub idle_timeout: Duration,
     /// `on_lag`: what becomes of a client that fell behind the log.
     pub on_lag: OnLag,
+    /// `limits`: how many may listen, and to how much.
+    pub limits: RouteLimits,
+}
+
+/// One entry of `routes:` whose requests an application answers.
+#[derive(Debug, Clone)]
+pub struct Proxy {
+    /// `host`, as in [`Route`].
+    pub host: Option<Arc<str>>,
+    /// `path`: as in [`Route`]; its last segment may be `{*name}`, which stands for any rest, an empty one too.
+    pub path: Arc<str>,
+    /// `proxy`
+    pub to: ProxyTo,
+    /// `auth`, as in [`Route`].
+    pub auth: Vec<Arc<str>>,
+    /// `allow`, as in [`Route`].
+    pub allow: Option<Rule>,
+}
+
+/// `proxy:`, the application.
+#[derive(Debug, Clone)]
+pub struct ProxyTo {
+    /// `to`: host and, if it is not 80, port; plain HTTP/1.1.
+    pub to: http::uri::Authority,
+    /// `connections`: requests that it may be answering at a time, tunnels included. Default 1,000, 1 to 100,000.
+    pub connections: usize,
+    /// `connect_timeout`: also for one of these connections. Default 5 s, 100 ms to 5 min.
+    pub connect_timeout: Duration,
+    /// `timeout`: how long the head of an answer may take after what the client has sent last. Default 1 min, 100 ms to 1 h.
+    pub timeout: Duration,
+    /// `tunnel_timeout`: how long a connection that has switched protocols may be silent. Default 1 h, 1 s to 1 d.
+    pub tunnel_timeout: Duration,
 }
 
 /// What a route reads: `from:` without the upstream.
@@ -314,8 +305,60 @@ pub struct Cors {
 pub enum Origins {
     /// `"*"`
     Any,
-    /// Exact origins such as `https://shop.example.com`, lower-case, as browsers send them.
-    List(Vec<String>),
+    /// Those that one of these stands for.
+    List(Vec<Origin>),
+}
+
+impl Origins {
+    /// Whether this origin, as a browser sends it, is one of them.
+    pub fn allow(&self, origin: &str) -> bool {
+        match self {
+            Self::Any => true,
+            Self::List(list) => list.iter().any(|allowed| allowed.matches(origin)),
+        }
+    }
+}
+
+/// One entry of `cors.origins:`
+#[derive(Debug, Clone)]
+pub enum Origin {
+    /// `https://shop.example.com`: this one, lower-case.
+    Exact(String),
+    /// `https://*.example.com`: every name below that of the host, at any depth, but not the host itself.
+    Below {
+        /// `https://`
+        scheme: String,
+        /// `.example.com`, with the port if there is one.
+        host: String,
+    },
+    /// `{ regex: … }`: all that match it in whole.
+    Regex(Pattern),
+}
+
+impl Origin {
+    /// Whether it stands for this origin, as a browser sends it.
+    pub fn matches(&self, origin: &str) -> bool {
+        match self {
+            Self::Exact(exact) => exact == origin,
+            Self::Below { scheme, host } => origin
+                .strip_prefix(scheme.as_str())
+                .and_then(|rest| rest.strip_suffix(host.as_str()))
+                .is_some_and(|name| {
+                    !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+                }),
+            Self::Regex(pattern) => pattern.matches(origin),
+        }
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(exact) => f.write_str(exact),
+            Self::Below { scheme, host } => write!(f, "{scheme}*{host}"),
+            Self::Regex(pattern) => write!(f, "/{}/", pattern.0.as_str()),
+        }
+    }
 }
 
 /// `compress:`
@@ -366,6 +409,8 @@ pub struct Replay {
     pub max_events: usize,
     /// `max_age`: default 7 days, at most 365 days.
     pub max_age: Duration,
+    /// `max_bytes`: how much of the upstream's history one stream is given at a stretch. Default 1 GiB, 64 KiB to 1 TiB.
+    pub max_bytes: usize,
     /// `timeout`: how long reading from the upstream's history may take, until the stream is live. Default
     /// 30 s, 1 s to 1 h.
     pub timeout: Duration,

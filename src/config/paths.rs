@@ -24,8 +24,15 @@ const RECORD_FIELDS: [&str; 4] = ["channel", "topic", "key", "stream"];
 
 const LONGEST: usize = 1024;
 
+/// Whether the last segment may be `{*name}`, which stands for any rest of a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rest {
+    Allowed,
+    Refused,
+}
+
 /// Reads a path, reporting every fault of it.
-pub(super) fn read(walk: &Walk<'_>, scalar: &Scalar<'_>) -> Option<RoutePath> {
+pub(super) fn read(walk: &Walk<'_>, scalar: &Scalar<'_>, rest: Rest) -> Option<RoutePath> {
     let text = &*scalar.text;
     let span = scalar.span();
     if !text.starts_with('/') {
@@ -42,6 +49,9 @@ pub(super) fn read(walk: &Walk<'_>, scalar: &Scalar<'_>) -> Option<RoutePath> {
     for segment in text[1..].split('/') {
         let place = walk.part(scalar, at, segment.len().max(1));
         at += segment.len() + 1;
+        if rest == Rest::Allowed && at > text.len() && is_rest(segment) {
+            continue;
+        }
         match read_segment(segment) {
             Ok(Some(name)) if params.iter().any(|known| known == name) => {
                 sound = false;
@@ -58,6 +68,12 @@ pub(super) fn read(walk: &Walk<'_>, scalar: &Scalar<'_>) -> Option<RoutePath> {
         }
     }
     sound.then(|| RoutePath { text: text.into(), params, span })
+}
+
+/// `{*name}`
+fn is_rest(segment: &str) -> bool {
+    let name = segment.strip_prefix("{*").and_then(|rest| rest.strip_suffix('}'));
+    name.is_some_and(is_name)
 }
 
 /// The parameter of a segment, if it has one: `{name}`, with literal text before or after it.
@@ -98,7 +114,7 @@ fn check_literal(text: &str) -> Result<(), String> {
 fn check_param(name: &str) -> Result<(), String> {
     if name.starts_with('*') {
         return Err(
-            "a parameter that takes several segments is not supported; name each segment, such as `{a}/{b}`"
+            "a parameter that takes several segments ends the path of a route with `proxy`, such as `/{*rest}`; name each segment, such as `{a}/{b}`"
                 .to_owned(),
         );
     }
@@ -120,6 +136,8 @@ fn check_param(name: &str) -> Result<(), String> {
 #[derive(Default)]
 pub(super) struct Table {
     hosts: HashMap<Option<Arc<str>>, Paths>,
+    /// Paths that answer for every host, before any route does.
+    reserved: Vec<(Arc<str>, Span)>,
 }
 
 #[derive(Default)]
@@ -129,8 +147,18 @@ struct Paths {
 }
 
 impl Table {
+    /// No routes yet, and paths that are none's.
+    pub fn new(reserved: &[(Arc<str>, Span)]) -> Self {
+        Self { reserved: reserved.to_vec(), ..Self::default() }
+    }
+
     /// Adds a route, reporting a path that is there already or that requests could not choose between.
     pub fn add(&mut self, walk: &Walk<'_>, host: Option<&Arc<str>>, path: &RoutePath) {
+        if let Some((_, taken)) = self.reserved.iter().find(|(reserved, _)| *reserved == path.text) {
+            let text = "tickets are asked for at this path, on every host, so that nothing would reach the route; change one of them";
+            walk.conflict(path.span, text, *taken, "the path of the tickets");
+            return;
+        }
         let paths = self.hosts.entry(host.cloned()).or_default();
         if let Some(earlier) = paths.taken.get(&path.text) {
             let text = "another route has this host and path already; change one of them or remove it";
@@ -211,7 +239,7 @@ mod tests {
             ("/a/{}", 17, "letters, digits and `_`"),
             ("/a/{1}", 17, "does not start with a digit"),
             ("/a/{b-c}", 17, "letters, digits and `_`"),
-            ("/a/{*rest}", 17, "takes several segments is not supported"),
+            ("/a/{*rest}", 17, "takes several segments ends the path of a route"),
             ("/{{a}}", 15, "`}` has no `{`"),
             ("/{a}/{a}", 19, "the parameter `a` stands in this path twice"),
             (

@@ -1,12 +1,16 @@
-//! What `defaults:` sets and each route may override: timings, room, replay, `binary`, `cors` and `compress`.
+//! What `defaults:` sets and each route may override: timings, room, replay, `binary`, `cors`, `compress`, `limits`,
+//! `auth` and how long a stream lasts.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::auth::{self, Providers};
 use super::compress;
 use super::cors;
 use super::fields::{Bounds, Fields};
 use super::keys::{self, Section};
-use super::model::{Binary, Compress, Cors, History, OnLag, Replay};
+use super::limits;
+use super::model::{Binary, Compress, Cors, History, OnLag, Replay, RouteLimits};
 use super::tree::Node;
 use super::walk::Walk;
 
@@ -26,27 +30,11 @@ pub(super) struct Policies {
     pub binary: Binary,
     pub cors: Option<Cors>,
     pub compress: Option<Compress>,
+    pub limits: RouteLimits,
+    pub auth: Vec<Arc<str>>,
+    pub expiring: Duration,
+    pub max_age: Option<Duration>,
 }
-
-/// The sections in which policies keep sections of their own.
-pub(super) struct Nested {
-    history: &'static Section,
-    replay: &'static Section,
-    cors: &'static Section,
-    compress: &'static Section,
-}
-
-/// Those of `defaults`.
-const IN_DEFAULTS: Nested = Nested {
-    history: keys::DEFAULT_HISTORY,
-    replay: keys::DEFAULT_REPLAY,
-    cors: keys::DEFAULT_CORS,
-    compress: keys::DEFAULT_COMPRESS,
-};
-
-/// Those of a route.
-pub(super) const IN_ROUTE: Nested =
-    Nested { history: keys::HISTORY, replay: keys::REPLAY, cors: keys::CORS, compress: keys::COMPRESS };
 
 impl Default for Policies {
     fn default() -> Self {
@@ -59,6 +47,7 @@ impl Default for Policies {
             replay: Replay {
                 max_events: MAX_EVENTS.default,
                 max_age: MAX_AGE.default,
+                max_bytes: MAX_BYTES.default,
                 timeout: TIMEOUT.default,
             },
             replay_concurrency: CONCURRENCY.default,
@@ -67,30 +56,42 @@ impl Default for Policies {
             binary: Binary::Gap,
             cors: None,
             compress: None,
+            limits: RouteLimits::default(),
+            auth: Vec::new(),
+            expiring: EXPIRING.default,
+            max_age: None,
         }
     }
 }
 
 /// Reads `defaults`.
-pub(super) fn read_defaults(walk: &Walk<'_>, node: Option<&Node>) -> Policies {
+pub(super) fn read_defaults(walk: &Walk<'_>, node: Option<&Node>, providers: &Providers) -> Policies {
     let fields = node.and_then(|node| Fields::open(walk, node, keys::DEFAULTS));
     let built_in = Policies::default();
-    fields.map_or(built_in.clone(), |fields| read(walk, &fields, &built_in, &IN_DEFAULTS))
+    fields
+        .map_or(built_in.clone(), |fields| read(walk, &fields, (&built_in, providers), keys::DEFAULT_REPLAY))
 }
 
-/// Reads the policies of a section, which holds other keys perhaps; `base` gives what it leaves out.
-pub(super) fn read(walk: &Walk<'_>, fields: &Fields<'_>, base: &Policies, nested: &Nested) -> Policies {
+/// Reads the policies of a section, which holds other keys perhaps; `base` gives what it leaves out, and `auth` names
+/// some of the providers. What `replay` holds is not the same in both.
+pub(super) fn read(
+    walk: &Walk<'_>,
+    fields: &Fields<'_>,
+    (base, providers): (&Policies, &Providers),
+    replay: &'static Section,
+) -> Policies {
     let on_lag = [("replay", OnLag::Replay), ("gap", OnLag::Gap), ("disconnect", OnLag::Disconnect)];
     let binary = [("gap", Binary::Gap), ("base64", Binary::Base64)];
-    let cors = fields.node("cors").and_then(|node| cors::read(walk, node, nested.cors));
-    let compress = fields.node("compress").and_then(|node| compress::read(walk, node, nested.compress));
-    let (replay, concurrency) = read_replay(walk, fields.node("replay"), base, nested.replay);
+    let cors = fields.node("cors").and_then(|node| cors::read(walk, node));
+    let compress = fields.node("compress").and_then(|node| compress::read(walk, node));
+    let max_age = fields.node("max_age").and_then(|node| read_max_age(walk, fields, node));
+    let (replay, concurrency) = read_replay(walk, fields.node("replay"), base, replay);
     Policies {
         keepalive: fields.duration("keepalive", &KEEPALIVE).unwrap_or(base.keepalive),
         retry: fields.duration("retry", &RETRY).unwrap_or(base.retry),
         linger: fields.duration("linger", &LINGER).unwrap_or(base.linger),
         buffer: fields.size("buffer", &BUFFER).unwrap_or(base.buffer),
-        history: read_history(walk, fields.node("history"), base.history, nested.history),
+        history: read_history(walk, fields.node("history"), base.history),
         replay,
         replay_concurrency: concurrency,
         idle_timeout: fields.duration("idle_timeout", &IDLE_TIMEOUT).unwrap_or(base.idle_timeout),
@@ -98,11 +99,33 @@ pub(super) fn read(walk: &Walk<'_>, fields: &Fields<'_>, base: &Policies, nested
         binary: fields.choice("binary", &binary).unwrap_or(base.binary),
         cors: cors.unwrap_or_else(|| base.cors.clone()),
         compress: compress.unwrap_or_else(|| base.compress.clone()),
+        limits: limits::read_route(walk, fields.node("limits"), base.limits),
+        auth: read_auth(walk, fields, (base, providers)),
+        expiring: fields.duration("expiring", &EXPIRING).unwrap_or(base.expiring),
+        max_age: max_age.unwrap_or(base.max_age),
     }
 }
 
-fn read_history(walk: &Walk<'_>, node: Option<&Node>, base: History, section: &'static Section) -> History {
-    let Some(fields) = node.and_then(|node| Fields::open(walk, node, section)) else { return base };
+/// `auth`: of routes that are no event streams, too.
+pub(super) fn read_auth(
+    walk: &Walk<'_>,
+    fields: &Fields<'_>,
+    (base, providers): (&Policies, &Providers),
+) -> Vec<Arc<str>> {
+    let names = fields.node("auth").and_then(|node| auth::read_names(walk, node, providers));
+    names.map_or_else(|| base.auth.clone(), Option::unwrap_or_default)
+}
+
+/// `max_age`; `Some(None)` is `none`, which takes a default back.
+fn read_max_age(walk: &Walk<'_>, fields: &Fields<'_>, node: &Node) -> Option<Option<Duration>> {
+    match walk.scalar(node, "a duration such as `1h`, or `none`")? {
+        scalar if &*scalar.text == "none" => Some(None),
+        _ => fields.duration("max_age", &MAX_STREAM_AGE).map(Some),
+    }
+}
+
+fn read_history(walk: &Walk<'_>, node: Option<&Node>, base: History) -> History {
+    let Some(fields) = node.and_then(|node| Fields::open(walk, node, keys::HISTORY)) else { return base };
     History {
         events: fields.count("events", &EVENTS).unwrap_or(base.events),
         bytes: fields.size("bytes", &BYTES).unwrap_or(base.bytes),
@@ -121,6 +144,7 @@ fn read_replay(
     let replay = Replay {
         max_events: fields.count("max_events", &MAX_EVENTS).unwrap_or(base.replay.max_events),
         max_age: fields.duration("max_age", &MAX_AGE).unwrap_or(base.replay.max_age),
+        max_bytes: fields.size("max_bytes", &MAX_BYTES).unwrap_or(base.replay.max_bytes),
         timeout: fields.duration("timeout", &TIMEOUT).unwrap_or(base.replay.timeout),
     };
     let own =
@@ -140,18 +164,21 @@ const DAY: u64 = 86_400;
 const MIB: usize = 1 << 20;
 const GIB: usize = 1 << 30;
 
-const KEEPALIVE: Bounds<Duration> = seconds(15, 1, 600);
-const RETRY: Bounds<Duration> = Bounds { min: Duration::from_millis(100), ..seconds(3, 0, 600) };
-const LINGER: Bounds<Duration> = Bounds { default: Duration::from_millis(10), ..seconds(0, 0, 1) };
-const BUFFER: Bounds<usize> = Bounds { default: 8 * MIB, min: 64 << 10, max: GIB };
-const EVENTS: Bounds<usize> = Bounds { default: 1_000, min: 0, max: 10_000_000 };
-const BYTES: Bounds<usize> = Bounds { default: 8 * MIB, min: 0, max: 64 * GIB };
-const AGE: Bounds<Duration> = seconds(600, 0, 365 * DAY);
-const MAX_EVENTS: Bounds<usize> = Bounds { default: 100_000, min: 0, max: 1_000_000_000 };
-const MAX_AGE: Bounds<Duration> = seconds(7 * DAY, 0, 365 * DAY);
-const TIMEOUT: Bounds<Duration> = seconds(30, 1, 3_600);
-const CONCURRENCY: Bounds<usize> = Bounds { default: 4, min: 1, max: 64 };
-const IDLE_TIMEOUT: Bounds<Duration> = seconds(60, 0, DAY);
+pub(super) const KEEPALIVE: Bounds<Duration> = seconds(15, 1, 600);
+pub(super) const RETRY: Bounds<Duration> = Bounds { min: Duration::from_millis(100), ..seconds(3, 0, 600) };
+pub(super) const LINGER: Bounds<Duration> = Bounds { default: Duration::from_millis(10), ..seconds(0, 0, 1) };
+pub(super) const BUFFER: Bounds<usize> = Bounds { default: 8 * MIB, min: 64 << 10, max: GIB };
+pub(super) const EVENTS: Bounds<usize> = Bounds { default: 1_000, min: 0, max: 10_000_000 };
+pub(super) const BYTES: Bounds<usize> = Bounds { default: 8 * MIB, min: 0, max: 64 * GIB };
+pub(super) const AGE: Bounds<Duration> = seconds(600, 0, 365 * DAY);
+pub(super) const MAX_EVENTS: Bounds<usize> = Bounds { default: 100_000, min: 0, max: 1_000_000_000 };
+pub(super) const MAX_AGE: Bounds<Duration> = seconds(7 * DAY, 0, 365 * DAY);
+pub(super) const MAX_BYTES: Bounds<usize> = Bounds { default: GIB, min: 64 << 10, max: GIB << 10 };
+pub(super) const TIMEOUT: Bounds<Duration> = seconds(30, 1, 3_600);
+pub(super) const CONCURRENCY: Bounds<usize> = Bounds { default: 4, min: 1, max: 64 };
+pub(super) const EXPIRING: Bounds<Duration> = seconds(30, 0, 3_600);
+pub(super) const MAX_STREAM_AGE: Bounds<Duration> = seconds(3_600, 1, 365 * DAY);
+pub(super) const IDLE_TIMEOUT: Bounds<Duration> = seconds(60, 0, DAY);
 
 #[cfg(test)]
 mod tests {
@@ -175,15 +202,17 @@ mod tests {
         assert_eq!(route.buffer, 8 * MIB);
         assert_eq!(route.history, History { events: 1000, bytes: 8 * MIB, age: Duration::from_secs(600) });
         let (max_age, timeout) = (Duration::from_secs(7 * DAY), Duration::from_secs(30));
-        assert_eq!(route.replay, Replay { max_events: 100_000, max_age, timeout });
+        assert_eq!(route.replay, Replay { max_events: 100_000, max_age, max_bytes: GIB, timeout });
         assert_eq!(route.idle_timeout.as_secs(), 60);
         assert_eq!((route.on_lag, route.binary), (OnLag::Replay, Binary::Gap));
         assert!(route.cors.is_none() && route.compress.is_none());
+        assert!(route.auth.is_empty() && route.allow.is_none() && route.max_age.is_none() && !route.ended);
+        assert_eq!(route.expiring.as_secs(), 30);
     }
 
     #[test]
     fn a_route_overrides_defaults_key_by_key() {
-        let defaults = "keepalive: 1m, retry: 1s, on_lag: disconnect, history: { events: 5, age: 1h }, replay: { max_age: 0, timeout: 1m }";
+        let defaults = "keepalive: 1m, retry: 1s, on_lag: disconnect, history: { events: 5, age: 1h }, replay: { max_age: 0, max_bytes: 1MiB, timeout: 1m }";
         let route = route(defaults, "retry: 2s, history: { events: 7 }, replay: { max_events: 9 }");
         assert_eq!(
             (route.keepalive.as_secs(), route.retry.as_secs(), route.on_lag),
@@ -191,7 +220,8 @@ mod tests {
         );
         assert_eq!(route.history, History { events: 7, bytes: 8 * MIB, age: Duration::from_secs(3600) });
         let timeout = Duration::from_secs(60);
-        assert_eq!(route.replay, Replay { max_events: 9, max_age: Duration::ZERO, timeout });
+        let (max_age, max_bytes) = (Duration::ZERO, 1 << 20);
+        assert_eq!(route.replay, Replay { max_events: 9, max_age, max_bytes, timeout });
     }
 
     #[test]
@@ -213,7 +243,7 @@ mod tests {
         let defaults = "cors: { origins: https://a, credentials: true }";
         let origins = |route: &Route| match &route.cors.as_ref().unwrap().origins {
             Origins::Any => vec!["*".to_owned()],
-            Origins::List(list) => list.clone(),
+            Origins::List(list) => list.iter().map(ToString::to_string).collect(),
         };
         let inherited = route(defaults, "");
         assert_eq!(
@@ -234,6 +264,8 @@ mod tests {
             ("linger: 1001ms", "from 0 to 1s"),
             ("buffer: 63KiB", "from 64KiB to 1GiB"),
             ("idle_timeout: 25h", "from 0 to 1d"),
+            ("expiring: 61m", "from 0 to 1h"),
+            ("max_age: 999ms", "from 1s to 365d"),
             ("history: { events: 10000001 }", "from 0 to 10000000"),
             ("history: { bytes: 65GiB }", "from 0 to 64GiB"),
             ("history: { age: 366d }", "from 0 to 365d"),

@@ -68,7 +68,9 @@ fn digits(text: &Text<'_>, problems: &[Problem]) -> usize {
 }
 
 fn draw_one(file: &str, text: &Text<'_>, masks: &Masks, gutter: usize, problem: &Problem) -> String {
-    let mut out = format!("error: {}\n", problem.text);
+    // Compilers and libraries quote what they choke on as it is.
+    let what = problem.text.replace(char::is_control, "\u{fffd}");
+    let mut out = format!("error: {what}\n");
     match problem.at {
         Some(span) => draw_place(&mut out, "-->", (file, text, masks), gutter, span, ""),
         None => _ = writeln!(out, "{:gutter$}--> {file}", ""),
@@ -201,6 +203,13 @@ mod tests {
         assert!(lines[3].starts_with("1 | …yyy") && lines[3].ends_with("zzz…"), "{drawn}");
         let caret = lines[4].chars().position(|c| c == '^').unwrap();
         assert_eq!(lines[3].chars().nth(caret), Some('X'), "{drawn}");
+    }
+
+    #[test]
+    fn nothing_steers_the_terminal() {
+        let drawn = draw("a: \u{1b}[31m", vec![problem(3, 4, "unexpected `\u{1b}[31m`\r\n")]);
+        assert!(drawn.starts_with("error: unexpected `\u{fffd}[31m`\u{fffd}\u{fffd}\n --> "), "{drawn:?}");
+        assert!(drawn.chars().all(|c| c == '\n' || !c.is_control()), "{drawn:?}");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::model::{Deployment, Redis};
 use super::tree::{Node, Value};
 use super::walk::Walk;
 
-const TIME: Bounds<Duration> =
+pub(super) const TIME: Bounds<Duration> =
     Bounds { default: Duration::from_secs(5), min: Duration::from_millis(100), max: Duration::from_mins(5) };
 
 /// Reads the settings of one Redis upstream.

@@ -5,15 +5,17 @@ use std::sync::Arc;
 
 use regex::RegexBuilder;
 
+use super::auth::{self, Providers};
 use super::event::{self, Records};
 use super::fields::Fields;
 use super::from;
 use super::hosts;
 use super::keys;
 use super::mask;
-use super::model::{Pattern, Route, Source};
+use super::model::{Pattern, Proxy, Route, Source};
 use super::paths::{self, RoutePath, Table};
 use super::policies::{self, Policies};
+use super::proxy;
 use super::suggest;
 use super::tombstone;
 use super::tree::{Node, Value};
@@ -24,33 +26,62 @@ use super::walk::Walk;
 pub(super) struct Given<'g> {
     pub upstreams: &'g Upstreams,
     pub defaults: &'g Policies,
+    pub auth: &'g Providers,
     /// What the names of control events begin with.
     pub prefix: &'g str,
 }
 
-/// Reads `routes`.
-pub(super) fn read(walk: &Walk<'_>, node: &Node, given: &Given<'_>) -> Vec<Route> {
+/// Reads `routes`: those that are event streams, and those with `proxy`.
+pub(super) fn read(walk: &Walk<'_>, node: &Node, given: &Given<'_>) -> (Vec<Route>, Vec<Proxy>) {
+    let (mut routes, mut proxies) = (Vec::new(), Vec::new());
     let Value::List(nodes) = &node.value else {
         walk.wrong_type(node, "a list of routes");
-        return Vec::new();
+        return (routes, proxies);
     };
     if nodes.is_empty() {
         walk.problem(node.span, "`routes` is empty; it needs at least one route");
     }
-    let mut table = Table::default();
-    nodes.iter().filter_map(|node| read_route(walk, node, given, &mut table)).collect()
+    let mut table = Table::new(&given.auth.ticket_paths);
+    for node in nodes {
+        let Some(fields) = Fields::open(walk, node, keys::ROUTE) else { continue };
+        if fields.entry("proxy").is_some() {
+            proxies.extend(read_proxy(walk, &fields, given, &mut table));
+        } else {
+            routes.extend(read_route(walk, &fields, given, &mut table));
+        }
+    }
+    (routes, proxies)
 }
 
-fn read_route(walk: &Walk<'_>, node: &Node, given: &Given<'_>, table: &mut Table) -> Option<Route> {
-    let fields = Fields::open(walk, node, keys::ROUTE)?;
+fn read_proxy(walk: &Walk<'_>, fields: &Fields<'_>, given: &Given<'_>, table: &mut Table) -> Option<Proxy> {
+    let (path, host) = read_place(walk, fields, paths::Rest::Allowed, table);
+    let to = proxy::read(walk, fields);
+    let auth = policies::read_auth(walk, fields, (given.defaults, given.auth));
+    let allow = fields.node("allow").map(|node| auth::read_rule(walk, node));
+    Some(Proxy { host, path: path?.text, to: to?, auth, allow: allow.flatten() })
+}
+
+/// Host and path, by which requests choose.
+fn read_place(
+    walk: &Walk<'_>,
+    fields: &Fields<'_>,
+    rest: paths::Rest,
+    table: &mut Table,
+) -> (Option<RoutePath>, Option<Arc<str>>) {
     let path = fields.required("path", "it is what clients ask for, such as `/events/news`");
-    let path = path.and_then(|node| paths::read(walk, &walk.text(node, "a path such as `/events/news`")?));
+    let path =
+        path.and_then(|node| paths::read(walk, &walk.text(node, "a path such as `/events/news`")?, rest));
     let host = fields.node("host").map(|node| read_host(walk, node));
     if let (Some(path), Some(host)) =
         (&path, host.as_ref().map_or(Some(None), |host| host.as_ref().map(Some)))
     {
         table.add(walk, host, path);
     }
+    (path, host.flatten())
+}
+
+fn read_route(walk: &Walk<'_>, fields: &Fields<'_>, given: &Given<'_>, table: &mut Table) -> Option<Route> {
+    let (path, host) = read_place(walk, fields, paths::Rest::Refused, table);
     let names = path.as_ref().map(|path| path.params.as_slice());
     let from = fields.required("from", "it says what to read, such as `{ upstream: cache, channel: news }`");
     let from = from.and_then(|node| from::read(walk, node, names, given.upstreams));
@@ -61,9 +92,10 @@ fn read_route(walk: &Walk<'_>, node: &Node, given: &Given<'_>, table: &mut Table
     let data = data.and_then(|(entry, node)| event::read_data(walk, entry.key.span, node, records));
     let tombstone = fields
         .entry("tombstone")
-        .and_then(|entry| tombstone::read(walk, &fields, entry, kind, names, given.prefix));
+        .and_then(|entry| tombstone::read(walk, fields, entry, kind, names, given.prefix));
     let keyed = matches!(from.as_ref().and_then(|from| from.source.as_ref()), Some(Source::Keyed { .. }));
-    let policies = policies::read(walk, &fields, given.defaults, &policies::IN_ROUTE);
+    let policies = policies::read(walk, fields, (given.defaults, given.auth), keys::REPLAY);
+    auth::check_cors(walk, fields, (&policies.auth, policies.cors.as_ref()), given.auth);
     if keyed {
         if let (Some(entry), Some(_)) = (fields.entry("compress"), &policies.compress) {
             let text = "`compress` packs what many clients are sent at once, and those of a topic's keys are each sent their own; leave it out";
@@ -79,9 +111,11 @@ fn read_route(walk: &Walk<'_>, node: &Node, given: &Given<'_>, table: &mut Table
         }
     }
     let params = fields.node("params").map(|node| read_params(walk, node, path.as_ref())).unwrap_or_default();
+    let allow = fields.node("allow").map(|node| auth::read_rule(walk, node));
+    let ended = fields.flag("ended").unwrap_or(false);
     let from = from?;
     Some(Route {
-        host: host.flatten(),
+        host,
         path: path?.text,
         upstream: from.upstream?,
         source: from.source?,
@@ -93,6 +127,11 @@ fn read_route(walk: &Walk<'_>, node: &Node, given: &Given<'_>, table: &mut Table
         binary: policies.binary,
         cors: policies.cors,
         compress: policies.compress.filter(|_| !keyed),
+        auth: policies.auth,
+        allow: allow.flatten(),
+        expiring: policies.expiring,
+        max_age: policies.max_age,
+        ended,
         keepalive: policies.keepalive,
         retry: policies.retry,
         linger: policies.linger,
@@ -101,6 +140,7 @@ fn read_route(walk: &Walk<'_>, node: &Node, given: &Given<'_>, table: &mut Table
         replay: policies.replay,
         idle_timeout: policies.idle_timeout,
         on_lag: policies.on_lag,
+        limits: policies.limits,
     })
 }
 
@@ -147,14 +187,16 @@ fn read_params(walk: &Walk<'_>, node: &Node, path: Option<&RoutePath>) -> BTreeM
     patterns
 }
 
-fn read_pattern(walk: &Walk<'_>, node: &Node) -> Option<Pattern> {
+/// A regular expression that a whole value must match.
+pub(super) fn read_pattern(walk: &Walk<'_>, node: &Node) -> Option<Pattern> {
     let scalar = walk.text(node, "a regular expression")?;
     // Alone first: an error should speak of what was written, not of what is put around it.
     let compiled = compile(&scalar.text).and_then(|_| compile(&format!("^(?:{})$", scalar.text)));
     match compiled {
         Ok(regex) => Some(Pattern(regex)),
         Err(why) => {
-            walk.problem(scalar.span(), format!("{} is not a regular expression: {why}", scalar.shown()));
+            let shown = if walk.is_masked(node) { "this value".to_owned() } else { scalar.shown() };
+            walk.problem(scalar.span(), format!("{shown} is not a regular expression: {why}"));
             None
         }
     }

@@ -1,5 +1,5 @@
-//! `server:` and `admin:`: where ssegate listens, and how it ends. Certificates are read by
-//! [`super::tls`].
+//! `server:`: where ssegate listens, and how it ends. Certificates are read by [`super::tls`], whom it believes by
+//! [`super::proxies`], and `admin:` by [`super::admin`].
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -7,33 +7,28 @@ use std::time::Duration;
 
 use super::fields::{Bounds, Fields};
 use super::keys;
-use super::model::{Admin, Server, Tls};
+use super::model::{Hsts, Proxies, Server, Tls};
 use super::place::Span;
+use super::proxies;
 use super::tls;
-use super::tree::Node;
+use super::tree::{Node, Value};
 use super::walk::{Scalar, Walk};
 
-const DRAIN: Bounds<Duration> =
-    Bounds { default: Duration::from_secs(5), min: Duration::ZERO, max: Duration::from_mins(5) };
+pub(super) const DRAIN: Bounds<Duration> =
+    Bounds { default: Duration::from_secs(20), min: Duration::ZERO, max: Duration::from_mins(5) };
 
-const LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 8443);
-const ADMIN_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9090);
+pub(super) const LISTEN: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 8443);
+pub(super) const MAX_AGE: Bounds<Duration> =
+    Bounds { default: Duration::ZERO, min: Duration::ZERO, max: Duration::from_hours(2 * 365 * 24) };
 
-const CONTROL_PREFIX: &str = "stream.";
+/// What the list of browsers asks for (hstspreload.org).
+const PRELOAD: Duration = Duration::from_hours(365 * 24);
 
-/// Reads both sections; `root` is where a missing one is reported.
-pub(super) fn read(
-    walk: &Walk<'_>,
-    server: Option<&Node>,
-    admin: Option<&Node>,
-    root: Span,
-) -> (Server, Admin) {
-    let (server, mut taken) = read_server(walk, server, root);
-    let admin = read_admin(walk, admin, &mut taken);
-    (server, admin)
-}
+pub(super) const CONTROL_PREFIX: &str = "stream.";
 
-fn read_server(walk: &Walk<'_>, node: Option<&Node>, root: Span) -> (Server, Taken) {
+/// Reads the section; `root` is where a missing one is reported. Also tells the addresses that are taken.
+pub(super) fn read(walk: &Walk<'_>, node: Option<&Node>, root: Span) -> (Server, Taken) {
     let fields = node.and_then(|node| Fields::open(walk, node, keys::SERVER));
     let mut taken = Taken::default();
     let listen = match fields.as_ref().and_then(|fields| fields.node("listen")) {
@@ -51,7 +46,33 @@ fn read_server(walk: &Walk<'_>, node: Option<&Node>, root: Span) -> (Server, Tak
     let drain = fields.as_ref().and_then(|fields| fields.duration("drain", &DRAIN)).unwrap_or(DRAIN.default);
     let prefix = fields.as_ref().and_then(|fields| read_prefix(walk, fields.node("control_prefix")?));
     let control_prefix = prefix.unwrap_or_else(|| CONTROL_PREFIX.into());
-    (Server { listen, tls, drain, control_prefix }, taken)
+    let nobody = || Proxies { protocol: None, trusted: Vec::new(), header: None };
+    let proxies = fields.as_ref().map_or_else(nobody, |fields| proxies::read(walk, fields));
+    let hsts = fields.as_ref().and_then(|fields| read_hsts(walk, fields, &tls));
+    (Server { listen, tls, drain, control_prefix, hsts, proxies }, taken)
+}
+
+/// A duration, or a mapping.
+fn read_hsts(walk: &Walk<'_>, server: &Fields<'_>, tls: &Tls) -> Option<Hsts> {
+    let node = server.node("hsts")?;
+    if let Tls::None = tls {
+        let text = "browsers heed `hsts` over HTTPS alone, and `tls` is `none`; set it where TLS ends, or leave it out";
+        walk.problem(server.entry("hsts")?.key.span, text);
+    }
+    if !matches!(node.value, Value::Map(_)) {
+        return Some(Hsts { max_age: server.duration("hsts", &MAX_AGE)?, subdomains: false, preload: false });
+    }
+    let fields = Fields::open(walk, node, keys::HSTS)?;
+    let subdomains = fields.flag("subdomains").unwrap_or(false);
+    let preload = fields.flag("preload").unwrap_or(false);
+    let max_age =
+        fields.required("max_age", "it is how long browsers are to come by HTTPS alone, such as `365d`");
+    let max_age = max_age.and_then(|_| fields.duration("max_age", &MAX_AGE))?;
+    if preload && !(subdomains && max_age >= PRELOAD) {
+        let text = "browsers build in only what has `subdomains: true` and a `max_age` of 365d or more; set these, or leave `preload` out";
+        walk.problem(fields.entry("preload")?.key.span, text);
+    }
+    Some(Hsts { max_age, subdomains, preload })
 }
 
 fn read_listen(walk: &Walk<'_>, node: &Node, taken: &mut Taken) -> Vec<SocketAddr> {
@@ -67,31 +88,7 @@ fn read_listen(walk: &Walk<'_>, node: &Node, taken: &mut Taken) -> Vec<SocketAdd
     listen
 }
 
-fn read_admin(walk: &Walk<'_>, node: Option<&Node>, taken: &mut Taken) -> Admin {
-    let fields = node.and_then(|node| Fields::open(walk, node, keys::ADMIN));
-    let Some(node) = fields.as_ref().and_then(|fields| fields.node("listen")) else {
-        if let Some(span) = taken.clash(ADMIN_LISTEN) {
-            let text = format!(
-                "this is where `admin` listens by default, {ADMIN_LISTEN}; set `admin.listen` to another address, or to `none`"
-            );
-            walk.problem(span, text);
-        }
-        return Admin { listen: Some(ADMIN_LISTEN) };
-    };
-    // With a problem the default stands in: a listener that is off would be another matter.
-    let unread = Admin { listen: Some(ADMIN_LISTEN) };
-    let Some(scalar) = walk.scalar(node, "an address such as `127.0.0.1:9090`, or `none`") else {
-        return unread;
-    };
-    if &*scalar.text == "none" {
-        return Admin { listen: None };
-    }
-    let Some(address) = read_address(walk, &scalar) else { return unread };
-    taken.add(walk, address, scalar.span());
-    Admin { listen: Some(address) }
-}
-
-fn read_address(walk: &Walk<'_>, scalar: &Scalar<'_>) -> Option<SocketAddr> {
+pub(super) fn read_address(walk: &Walk<'_>, scalar: &Scalar<'_>) -> Option<SocketAddr> {
     if let Ok(address) = scalar.text.parse() {
         return Some(address);
     }
@@ -127,10 +124,10 @@ fn read_prefix(walk: &Walk<'_>, node: &Node) -> Option<Arc<str>> {
 
 /// Addresses that are listened on already.
 #[derive(Default)]
-struct Taken(Vec<(SocketAddr, Span)>);
+pub(super) struct Taken(Vec<(SocketAddr, Span)>);
 
 impl Taken {
-    fn add(&mut self, walk: &Walk<'_>, address: SocketAddr, span: Span) {
+    pub fn add(&mut self, walk: &Walk<'_>, address: SocketAddr, span: Span) {
         if let Some(other) = self.clash(address) {
             let text = format!(
                 "{address} overlaps with another address that ssegate listens on; change one of them"
@@ -141,7 +138,7 @@ impl Taken {
     }
 
     /// Where the address is taken: by itself, or by all of its family on its port. Port 0 never is.
-    fn clash(&self, address: SocketAddr) -> Option<Span> {
+    pub fn clash(&self, address: SocketAddr) -> Option<Span> {
         let clashes = |other: &SocketAddr| {
             let any = address.ip().is_unspecified() || other.ip().is_unspecified();
             address.port() != 0
@@ -165,9 +162,8 @@ mod tests {
     fn defaults() {
         let config = sound(&with(""));
         assert_eq!(config.server.listen, ["0.0.0.0:8443".parse().unwrap()]);
-        assert_eq!(config.server.drain.as_secs(), 5);
+        assert_eq!(config.server.drain.as_secs(), 20);
         assert_eq!(&*config.server.control_prefix, "stream.");
-        assert_eq!(config.admin.listen, Some("127.0.0.1:9090".parse().unwrap()));
     }
 
     #[test]
@@ -209,7 +205,8 @@ mod tests {
         expect(&with("  listen: [127.0.0.1:80, 127.0.0.1:80]\n"), &[(3, 26, twice)]);
         expect(&with("  listen: [127.0.0.1:80, 0.0.0.0:80]\n"), &[(3, 26, twice)]);
         expect(&with("  listen: 127.0.0.1:80\nadmin:\n  listen: 127.0.0.1:80\n"), &[(5, 11, twice)]);
-        expect(&with("admin: { listen: 0.0.0.0:8443 }\n"), &[(3, 18, "0.0.0.0:8443 overlaps")]);
+        let both = "admin: { listen: 0.0.0.0:8443, token: 0123456789abcdef }\n";
+        expect(&with(both), &[(3, 18, "0.0.0.0:8443 overlaps")]);
         expect(
             &with("  listen: 127.0.0.1:9090\n"),
             &[(3, 11, "where `admin` listens by default, 127.0.0.1:9090")],
@@ -235,6 +232,34 @@ mod tests {
     }
 
     #[test]
+    fn hsts() {
+        let tls = |hsts: &str| with(&format!("  hsts: {hsts}\n")).replace("tls: none", "tls: self_signed");
+        let days = |text: &str| {
+            let found = sound(&tls(text)).server.hsts.unwrap();
+            (found.max_age.as_secs() / 86_400, found.subdomains, found.preload)
+        };
+        assert_eq!(sound(&with("")).server.hsts, None);
+        assert_eq!(days("30d"), (30, false, false));
+        assert_eq!(days("0s"), (0, false, false), "browsers are to forget it");
+        assert_eq!(days("{ max_age: 1d, subdomains: true }"), (1, true, false));
+        assert_eq!(days("{ max_age: 365d, subdomains: true, preload: true }"), (365, true, true));
+        for (value, column, text) in [
+            ("731d", 9, "it must be from 0 to 730d"),
+            ("1", 9, "`1` has no unit"),
+            ("{ subdomains: true }", 9, "`hsts` lacks `max_age`"),
+            ("{ max_age: 1d, subdomain: true }", 24, "unknown key `subdomain` in `hsts`"),
+            ("{ max_age: 30d, subdomains: true, preload: true }", 43, "a `max_age` of 365d or more"),
+            ("{ max_age: 365d, preload: true }", 26, "`subdomains: true`"),
+        ] {
+            expect(&tls(value), &[(3, column, text)]);
+        }
+        expect(
+            &with("  hsts: 365d\n"),
+            &[(3, 3, "browsers heed `hsts` over HTTPS alone, and `tls` is `none`")],
+        );
+    }
+
+    #[test]
     fn sections_of_the_wrong_type() {
         expect(&format!("server: none\n{TAIL}"), &[(1, 9, "expected a mapping, found `none`")]);
         expect(
@@ -242,6 +267,6 @@ mod tests {
             &[(2, 8, "expected a mapping, found a list")],
         );
         expect(&with("  tsl: none\n"), &[(3, 3, "unknown key `tsl` in `server`; did you mean `tls`?")]);
-        expect(&with("  port: 80\n"), &[(3, 3, "it takes `listen`, `tls`, `drain` and `control_prefix`")]);
+        expect(&with("  port: 80\n"), &[(3, 3, "it takes `listen`, `tls`, `drain`, `control_prefix`")]);
     }
 }

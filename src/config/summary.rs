@@ -2,9 +2,14 @@
 //! Shows no user, no password and no property.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
+use super::auth::Rule;
 use super::endpoint::Endpoint;
-use super::model::{Config, Deployment, Origins, Redis, Route, Source, Tls, UpstreamKind};
+use super::model::{
+    Certificate, Config, Deployment, Origins, Proxies, Proxy, ProxyProtocol, RealIpHeader, Redis, Route,
+    ServerTls, Source, Tls, UpstreamKind,
+};
 use super::units::show_duration;
 
 /// Describes what would be served, one thing a line.
@@ -13,8 +18,15 @@ pub fn summary(config: &Config) -> String {
     let listen =
         config.server.listen.iter().map(|address| vec![address.to_string(), tls(&config.server.tls)]);
     section(&mut text, "listen", listen);
-    let admin = config.admin.listen.map_or_else(|| "none".to_owned(), |address| address.to_string());
-    section(&mut text, "admin", [vec![admin]]);
+    let proxies = &config.server.proxies;
+    if !proxies.trusted.is_empty() {
+        let trusted =
+            proxies.trusted.iter().map(|network| vec![network.to_string(), spoken(proxies).to_owned()]);
+        section(&mut text, "trusted proxies", trusted);
+    }
+    let admin = config.admin.listen.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string);
+    let token = config.admin.token.as_ref().map(|_| "with a token".to_owned());
+    section(&mut text, "admin", [[admin].into_iter().chain(token).collect()]);
     section(
         &mut text,
         "upstreams",
@@ -23,7 +35,8 @@ pub fn summary(config: &Config) -> String {
             vec![upstream.name.to_string(), kind.to_owned(), endpoint]
         }),
     );
-    section(&mut text, "routes", config.routes.iter().map(|route| row(config, route)));
+    let routes = config.routes.iter().map(|route| row(config, route));
+    section(&mut text, "routes", routes.chain(config.proxies.iter().map(proxy)));
     text
 }
 
@@ -32,7 +45,7 @@ fn section(text: &mut String, title: &str, rows: impl IntoIterator<Item = Vec<St
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width =
         |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
-    let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
+    let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0).min(WIDEST)).collect();
     text.push_str(title);
     text.push('\n');
     for row in &rows {
@@ -42,15 +55,43 @@ fn section(text: &mut String, title: &str, rows: impl IntoIterator<Item = Vec<St
     }
 }
 
+/// What is wider sticks out, and what stands below does not follow it.
+const WIDEST: usize = 120;
+
 fn tls(tls: &Tls) -> String {
     match tls {
         Tls::None => "plain HTTP".to_owned(),
         Tls::SelfSigned => "TLS, self-signed".to_owned(),
-        Tls::Certificate(key) => match key.cert.len() {
-            1 => "TLS, 1 certificate".to_owned(),
-            several => format!("TLS, chain of {several} certificates"),
-        },
+        Tls::Certificates(tls) => certificates(tls),
     }
+}
+
+/// How trusted proxies name clients.
+fn spoken(proxies: &Proxies) -> &'static str {
+    match (proxies.protocol, proxies.header) {
+        (Some(ProxyProtocol::V1), _) => "PROXY protocol v1",
+        (Some(ProxyProtocol::V2), _) => "PROXY protocol v2",
+        (Some(ProxyProtocol::Any), _) => "PROXY protocol",
+        (None, Some(RealIpHeader::XForwardedFor)) => "x-forwarded-for",
+        (None, Some(RealIpHeader::Forwarded)) => "forwarded",
+        (None, None) => "",
+    }
+}
+
+fn certificates(tls: &ServerTls) -> String {
+    let names = |certificate: &Certificate| match &*certificate.identity.names {
+        [] => "no DNS name".to_owned(),
+        names => names.join(" "),
+    };
+    let mut text = vec!["TLS".to_owned()];
+    text.extend(tls.certificates.iter().map(names));
+    text.extend(tls.acme.as_ref().map(|acme| format!("{} by ACME", acme.domains.join(" "))));
+    text.extend(tls.client.as_ref().map(|client| match client.required {
+        true => "client certificates required".to_owned(),
+        false => "client certificates optional".to_owned(),
+    }));
+    text.extend(tls.tickets.as_ref().map(|_| "shared ticket keys".to_owned()));
+    text.join(", ")
 }
 
 fn endpoint(kind: &UpstreamKind) -> (&'static str, String) {
@@ -104,7 +145,16 @@ fn row(config: &Config, route: &Route) -> Vec<String> {
         event + &data,
         cors(route),
         compress(route),
+        match route.ended {
+            true => "ended".to_owned(),
+            false => auth(&route.auth, route.allow.as_ref()),
+        },
     ]
+}
+
+fn proxy(proxy: &Proxy) -> Vec<String> {
+    let path = format!("{}{}", proxy.host.as_deref().unwrap_or_default(), proxy.path);
+    vec![path, "->".to_owned(), format!("http://{}", proxy.to.to), auth(&proxy.auth, proxy.allow.as_ref())]
 }
 
 /// On one line, whatever it holds.
@@ -116,7 +166,7 @@ fn cors(route: &Route) -> String {
     let Some(cors) = &route.cors else { return "no cors".to_owned() };
     let origins = match &cors.origins {
         Origins::Any => "*".to_owned(),
-        Origins::List(origins) => origins.join(", "),
+        Origins::List(origins) => origins.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
     };
     format!("cors {origins}{}", if cors.credentials { ", with credentials" } else { "" })
 }
@@ -127,6 +177,19 @@ fn compress(route: &Route) -> String {
     format!("compress {}, level {}", codings.join(", "), compress.level)
 }
 
+fn auth(names: &[Arc<str>], rule: Option<&Rule>) -> String {
+    let mut text = match names {
+        [] => String::new(),
+        names => format!("auth {}", names.join(", ")),
+    };
+    if let Some(rule) = rule {
+        let rule: String = rule.text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let gap = if text.is_empty() { "" } else { ", " };
+        _ = write!(text, "{gap}allow {rule}");
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -135,7 +198,7 @@ mod tests {
     #[test]
     fn what_would_be_served() {
         let text = "\
-server: { listen: ['127.0.0.1:8443', '[::1]:0'], tls: self_signed }
+server: { listen: ['127.0.0.1:8443', '[::1]:0'], tls: self_signed, trusted_proxies: [10.0.0.0/8, '::1'], proxy_protocol: v2 }
 upstreams:
   cache: { redis: { url: 'rediss://me:${HIDDEN}@redis.internal:6380/2' } }
   ha: { redis: { url: 'redis://:hunter2@main', sentinels: ['redis://:hunter2@s1', 'redis://s2:1'] } }
@@ -150,6 +213,7 @@ routes:
   - { path: /t, from: { upstream: t }, event: \"a\", cors: { origins: https://a, credentials: true } }
   - { path: /s, from: { upstream: cache, stream: s }, data: '{field.d}', compress: [zstd, gzip] }
   - { path: /p, from: { upstream: p, channel: \"c\\nd\" } }
+  - { path: '/{*rest}', proxy: 'http://127.0.0.1:3000' }
 ";
         assert_eq!(
             summary(&sound(text)),
@@ -157,6 +221,9 @@ routes:
 listen
   127.0.0.1:8443  TLS, self-signed
   [::1]:0         TLS, self-signed
+trusted proxies
+  10.0.0.0/8  PROXY protocol v2
+  ::1/128     PROXY protocol v2
 admin
   127.0.0.1:9090
 upstreams
@@ -173,7 +240,31 @@ routes
   /t              <-  ticker t                          event a                        cors https://a, with credentials
   /s              <-  redis cache stream s              no event name, data {field.d}  no cors                           compress zstd, gzip, level 3
   /p              <-  push p channel c\u{fffd}d                no event name                  no cors
+  /{*rest}        ->  http://127.0.0.1:3000
 "
         );
+    }
+
+    #[test]
+    fn what_is_very_long_moves_nothing_else() {
+        let text = format!(
+            "server: {{ tls: none }}\nupstreams: {{ p: {{ push: }} }}\nroutes:\n  - {{ path: /a, from: {{ upstream: p, channel: {} }} }}\n  - {{ path: /b, from: {{ upstream: p, channel: b }} }}\n",
+            "a".repeat(70_000)
+        );
+        let shown = summary(&sound(&text));
+        assert!(
+            shown.lines().any(|line| line.starts_with("  /b  <-  push p channel b ") && line.len() < 200)
+        );
+    }
+
+    #[test]
+    fn how_connections_are_secured() {
+        let tls = |tls: &str| {
+            let text = format!("server: {{ tls: {tls} }}\n{}", crate::config::testing::TAIL);
+            summary(&sound(&text)).lines().nth(1).unwrap().trim().to_owned()
+        };
+        let acme = "{ acme: { domains: [a.example, b.example], cache: /nowhere } }";
+        assert_eq!(tls(acme), "0.0.0.0:8443  TLS, a.example b.example by ACME");
+        assert_eq!(tls("none"), "0.0.0.0:8443  plain HTTP");
     }
 }

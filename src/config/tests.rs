@@ -5,13 +5,15 @@ use std::path::Path;
 
 use proptest::prelude::*;
 
+use super::keys::join;
+use super::mask::Masks;
 use super::place::{Span, Text};
 use super::testing::{HEAD, TAIL, env, expect, problems, sound};
 use super::tree::{self, Node, Value};
 use super::walk::Walk;
-use super::{Config, Tls, UpstreamKind, keys, load, parse, summary};
+use super::{Config, Tls, UpstreamKind, example, keys, load, parse, summary};
 
-const EXAMPLE: &str = include_str!("../../config.example.yaml");
+const EXAMPLE: &str = example::TEXT;
 
 #[test]
 fn every_problem_in_one_run() {
@@ -169,6 +171,12 @@ fn secrets_do_not_show() {
         "upstreams: { r: { redis: 'redis:/:hunter2@h' } }",
         "upstreams: { k: { kafka: { brokers: 'u:hunter2@h:x' } } }",
         "log: { level: '${HIDDEN}', format: '${HIDDEN}' }",
+        "upstreams: { k: { kafka: {} }, sasl.password: hunter2 }",
+        "auth:\n  password: hunter2",
+        "upstreams: { r: { redis: { url: 'file:redis://:hunter2@h' } } }",
+        "routes: [ { path: /x, allow: 'x sasl.password: hunter2' } ]",
+        "routes: [ { path: /x, allow: 'a == \"redis://:hunter2@h' } ]",
+        "routes:\n  - { path: /x, params: { token: 'hunter2(' } }",
     ] {
         problems(&format!("{text}\n"));
     }
@@ -187,25 +195,49 @@ fn the_example_with_its_alternatives_is_sound() {
     let folder = std::env::temp_dir().join(format!("ssegate-example-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
-    for name in ["fullchain.pem", "redis-ca.pem", "redis.pem"] {
+    for name in [
+        "fullchain.pem",
+        "other.pem",
+        "acme-ca.pem",
+        "clients-ca.pem",
+        "redis-ca.pem",
+        "redis.pem",
+        "app-ca.pem",
+    ] {
         std::fs::write(folder.join(name), made.cert.pem()).unwrap();
     }
-    for name in ["privkey.pem", "redis.key"] {
+    std::fs::write(folder.join("issuer.pem"), made.signing_key.public_key_pem()).unwrap();
+    std::fs::write(folder.join("deny"), "sub:mallory\n").unwrap();
+    for name in ["privkey.pem", "other.key", "redis.key"] {
         std::fs::write(folder.join(name), made.signing_key.serialize_pem()).unwrap();
     }
+    std::fs::write(folder.join("ticket-keys"), "ab".repeat(32)).unwrap();
     let text = with_alternatives().replace("/etc/ssegate/tls", &folder.display().to_string());
-    assert!(matches!(sound(&text).server.tls, Tls::Certificate(_)));
+    let Tls::Certificates(tls) = sound(&text).server.tls else { panic!("the alternative") };
+    assert!(tls.acme.is_some() && tls.client.is_some() && tls.tickets.is_some());
     std::fs::remove_dir_all(&folder).unwrap();
 }
 
-/// The example with each line that stands as `#key: value` in place of the one above it.
+/// The example with each line that stands as `#key: value` in place of the one above it, and those that follow and stand
+/// further in below it.
 fn with_alternatives() -> String {
     let mut lines: Vec<String> = Vec::new();
+    // How far in the first of several lines stands.
+    let mut head = None;
     for line in EXAMPLE.lines() {
         let trimmed = line.trim_start();
+        let indent = line.len() - trimmed.len();
+        let within = head.is_some_and(|head| indent > head);
         match trimmed.strip_prefix('#').filter(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase())) {
-            Some(rest) => *lines.last_mut().unwrap() = line.replacen(trimmed, rest, 1),
-            None => lines.push(line.to_owned()),
+            Some(rest) if within => lines.push(line.replacen(trimmed, rest, 1)),
+            Some(rest) => {
+                *lines.last_mut().unwrap() = line.replacen(trimmed, rest, 1);
+                head = Some(indent);
+            }
+            None => {
+                head = head.filter(|_| within && trimmed.starts_with('#'));
+                lines.push(line.to_owned());
+            }
         }
     }
     lines.join("\n") + "\n"
@@ -230,7 +262,8 @@ fn every_key_is_read() {
     for key in all_keys() {
         let mut root = tree(&source);
         let span = spoil(&mut root, "", &key).unwrap();
-        let walk = Walk::new(&text, &env, Path::new(""));
+        let masks = Masks::default();
+        let walk = Walk::new(&text, &masks, &env, Path::new(""));
         super::read(&walk, &root);
         let found = walk.into_problems();
         assert!(found.iter().any(|problem| problem.at == Some(span)), "{key} is not read: {found:?}");
@@ -246,7 +279,7 @@ fn spoil(node: &mut Node, path: &str, key: &str) -> Option<Span> {
     }
     match &mut node.value {
         Value::Map(entries) => entries.iter_mut().find_map(|entry| {
-            let name = if path == "upstreams" { "*" } else { &entry.key.text };
+            let name = if matches!(path, "upstreams" | "auth") { "*" } else { &entry.key.text };
             spoil(&mut entry.value, &join(path, name), key)
         }),
         Value::List(items) => items.iter_mut().find_map(|item| spoil(item, &join(path, "[]"), key)),
@@ -256,20 +289,19 @@ fn spoil(node: &mut Node, path: &str, key: &str) -> Option<Span> {
 
 /// `section.key` for every key that the code knows.
 fn all_keys() -> Vec<String> {
-    let keys = keys::ALL.iter().flat_map(|(path, section)| section.keys().map(move |key| join(path, key)));
-    keys.collect()
+    keys::all().into_iter().map(|(path, _)| path).collect()
 }
 
 fn tree(text: &str) -> Node {
     tree::parse(text, &mut |problem| panic!("{problem:?}")).unwrap()
 }
 
-/// Every value with its path, names of upstreams as `*`.
+/// Every value with its path, names of upstreams and providers as `*`.
 fn collect<'n>(node: &'n Node, path: &str, take: &mut dyn FnMut(String, &'n Node)) {
     match &node.value {
         Value::Map(entries) => {
             for entry in entries {
-                let name = if path == "upstreams" { "*" } else { &entry.key.text };
+                let name = if matches!(path, "upstreams" | "auth") { "*" } else { &entry.key.text };
                 take(join(path, name), &entry.value);
                 collect(&entry.value, &join(path, name), take);
             }
@@ -277,10 +309,6 @@ fn collect<'n>(node: &'n Node, path: &str, take: &mut dyn FnMut(String, &'n Node
         Value::List(items) => items.iter().for_each(|item| collect(item, &join(path, "[]"), take)),
         _ => {}
     }
-}
-
-fn join(path: &str, key: &str) -> String {
-    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }
 
 /// Whatever the text, there is an answer, and a problem has a place.
@@ -318,7 +346,7 @@ proptest! {
     #[test]
     fn a_value_of_any_text_never_panics(value in "\\PC{0,40}") {
         let quoted = format!("'{}'", value.replace('\'', "''"));
-        for place in ["from: { upstream: t }, path", "path: '/{p}', from: { upstream: r, channel: x }, event", "path: /x, from: { upstream: t }, cors"] {
+        for place in ["from: { upstream: t }, path", "path: '/{p}', from: { upstream: r, channel: x }, event", "path: /x, from: { upstream: t }, cors", "path: /x, from: { upstream: t }, allow"] {
             survives(&format!("{HEAD}  - {{ {place}: {quoted} }}\n"));
         }
         survives(&HEAD.replace("redis://localhost", &quoted));

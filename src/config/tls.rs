@@ -1,19 +1,13 @@
-//! `server.tls`: which of the three ways, and the certificate with its key, read and proven to fit
-//! each other. Never shows what the key file holds.
-
-use std::sync::Arc;
-
-use rustls::crypto::aws_lc_rs::default_provider;
-use rustls::pki_types::pem::{Error as PemError, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::sign::CertifiedKey;
+//! `server.tls`: which of the three ways, and the certificates with their keys, read and proven to fit
+//! each other. What else a mapping may hold is read by [`super::acme`], [`super::client_auth`] and [`super::tickets`].
 
 use super::fields::Fields;
-use super::keys;
-use super::model::Tls;
+use super::identity::{self, CertificateFiles, Identity, Unfit, WatchedFile};
+use super::model::{Certificate, ServerTls, Tls};
 use super::place::Span;
 use super::tree::{Node, Value};
 use super::walk::Walk;
+use super::{acme, client_auth, keys, tickets};
 
 const CHOICES: &str = "write `tls: { cert: FILE, key: FILE }`, or `tls: self_signed` for development, or \
                        `tls: none` behind another TLS terminator";
@@ -24,12 +18,18 @@ pub(super) fn read(walk: &Walk<'_>, server: Option<&Fields<'_>>, root: Span) -> 
         walk.problem(root, format!("`server.tls` is missing and has no default; {CHOICES}"));
         return Tls::None;
     };
-    server.required("tls", CHOICES).and_then(|node| read_tls(walk, node)).unwrap_or(Tls::None)
+    let Some(node) = server.required("tls", CHOICES) else { return Tls::None };
+    let passthrough = node.child("client").and_then(|client| client.child("passthrough"));
+    if let (Some(passthrough), None) = (passthrough, server.entry("proxy_protocol")) {
+        let text = "`passthrough` is about clients whom the header of `proxy_protocol` names; set that as well, or leave this out";
+        walk.problem(passthrough.span, text);
+    }
+    read_tls(walk, node).unwrap_or(Tls::None)
 }
 
 fn read_tls(walk: &Walk<'_>, node: &Node) -> Option<Tls> {
     if let Value::Map(_) = &node.value {
-        return read_certificate(walk, node);
+        return read_mapping(walk, node);
     }
     let scalar = walk.scalar(node, "`none`, `self_signed` or a mapping of `cert` and `key`")?;
     match &*scalar.text {
@@ -42,66 +42,70 @@ fn read_tls(walk: &Walk<'_>, node: &Node) -> Option<Tls> {
     }
 }
 
-fn read_certificate(walk: &Walk<'_>, node: &Node) -> Option<Tls> {
+fn read_mapping(walk: &Walk<'_>, node: &Node) -> Option<Tls> {
     let fields = Fields::open(walk, node, keys::TLS)?;
-    read_pair(walk, &fields, node).map(Tls::Certificate)
+    let acme = fields.node("acme").map(|node| acme::read(walk, node));
+    let has_pair = fields.entry("cert").is_some() || fields.entry("key").is_some();
+    let has_more = acme.is_some() || fields.entry("certificates").is_some();
+    let first = (has_pair || !has_more).then(|| read_pair(walk, &fields, node));
+    let more = fields.node("certificates").map(|node| read_list(walk, node)).unwrap_or_default();
+    let client = fields.node("client").map(|node| client_auth::read(walk, node));
+    let tickets = fields.node("tickets").map(|node| tickets::read(walk, node));
+    let certificates = first.flatten().into_iter().chain(more).collect();
+    let (acme, client, tickets) = (acme.flatten(), client.flatten(), tickets.flatten());
+    Some(Tls::Certificates(Box::new(ServerTls { certificates, acme, client, tickets })))
+}
+
+/// Reads `certificates`: those that are chosen by name, so that each must have one.
+fn read_list(walk: &Walk<'_>, node: &Node) -> Vec<Certificate> {
+    let expected = "a list of mappings of `cert` and `key`";
+    let Value::List(nodes) = &node.value else {
+        walk.wrong_type(node, expected);
+        return Vec::new();
+    };
+    if nodes.is_empty() {
+        walk.problem(node.span, format!("this list is empty; it needs {expected}"));
+    }
+    let read = |node| {
+        let fields = Fields::open(walk, node, keys::TLS_CERTIFICATE)?;
+        let certificate = read_pair(walk, &fields, node)?;
+        if certificate.identity.names.is_empty() {
+            walk.problem(node.span, "this certificate is for no DNS name (`subjectAltName`), so that no client could ask for it; name another one");
+        }
+        Some(certificate)
+    };
+    nodes.iter().filter_map(read).collect()
 }
 
 /// Reads `cert` and `key` of a section, which must fit each other.
-pub(super) fn read_pair(walk: &Walk<'_>, fields: &Fields<'_>, node: &Node) -> Option<Arc<CertifiedKey>> {
+pub(super) fn read_pair(walk: &Walk<'_>, fields: &Fields<'_>, node: &Node) -> Option<Certificate> {
     let cert = fields.required("cert", "it names the PEM file of the certificate and its chain");
     let key = fields.required("key", "it names the PEM file of the private key");
-    let chain = cert.and_then(|node| from_file(walk, node, read_chain));
-    let private = key.and_then(|node| from_file(walk, node, read_key));
-    let (chain, private, key) = (chain?, private?, key?);
-    match CertifiedKey::from_der(chain, private, &default_provider()) {
-        Ok(certified) => Some(Arc::new(certified)),
-        Err(rustls::Error::InconsistentKeys(_)) => {
+    let chain = cert.and_then(|node| from_file(walk, node, identity::read_chain));
+    let private = key.and_then(|node| from_file(walk, node, identity::read_key));
+    let ((cert, chain), (key_file, private), key) = (chain?, private?, key?);
+    match Identity::new(chain, private) {
+        Ok(identity) => Some(Certificate { files: CertificateFiles { cert, key: key_file }, identity }),
+        Err(Unfit::OtherKey) => {
             walk.problem(key.span, "this private key does not belong to the certificate in `cert`; name the key it was issued for");
             None
         }
         Err(error) => {
-            walk.problem(node.span, format!("this certificate and key cannot be used: {error}"));
+            walk.problem(node.span, error.to_string());
             None
         }
     }
 }
 
 /// Reads a PEM file whose path is the value.
-pub(super) fn from_file<T>(
+fn from_file<T>(
     walk: &Walk<'_>,
     node: &Node,
     read: fn(&[u8]) -> Result<T, &'static str>,
-) -> Option<T> {
-    let pem = walk.file(node, "the path of a PEM file")?;
-    read(&pem).map_err(|what| walk.problem(node.span, what)).ok()
+) -> Option<(WatchedFile, T)> {
+    let (file, pem) = walk.watched(node, "the path of a PEM file")?;
+    read(&pem).map(|read| (file, read)).map_err(|what| walk.problem(node.span, what)).ok()
 }
-
-const DAMAGED: &str = "this file is damaged: one of its PEM sections cannot be decoded; write it anew";
-
-/// The certificates of a PEM file: at least one.
-pub(super) fn read_chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, &'static str> {
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-    match chain {
-        Ok(chain) if chain.is_empty() => {
-            Err("this file holds no certificate; it must be PEM with `BEGIN CERTIFICATE`")
-        }
-        Ok(chain) => Ok(chain),
-        Err(_) => Err(DAMAGED),
-    }
-}
-
-fn read_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, &'static str> {
-    PrivateKeyDer::from_pem_slice(pem).map_err(|error| match error {
-        PemError::NoItemsFound if pem.windows(ENCRYPTED.len()).any(|part| part == ENCRYPTED) => {
-            "the private key in this file is encrypted; store it decrypted, readable by ssegate alone"
-        }
-        PemError::NoItemsFound => "this file holds no private key; it must be PEM with `BEGIN PRIVATE KEY`",
-        _ => DAMAGED,
-    })
-}
-
-const ENCRYPTED: &[u8] = b"BEGIN ENCRYPTED PRIVATE KEY";
 
 #[cfg(test)]
 mod tests {
@@ -140,7 +144,12 @@ mod tests {
 
         /// The problems when `cert` and `key` are these files of the folder.
         fn pair(&self, cert: &str, key: &str) -> Result<Tls, String> {
-            let text = format!("server:\n  tls:\n    cert: {cert}\n    key: {key}\n{TAIL}");
+            self.parse(&format!("    cert: {cert}\n    key: {key}\n"))
+        }
+
+        /// The problems when `tls` holds these lines, from line 3 on.
+        fn parse(&self, lines: &str) -> Result<Tls, String> {
+            let text = format!("server:\n  tls:\n{lines}{TAIL}");
             let file = self.0.join("c.yaml");
             let folder = |name: &str| (name == "FOLDER").then(|| self.0.display().to_string());
             let parsed = parse(&file.display().to_string(), &text, &folder);
@@ -163,8 +172,9 @@ mod tests {
         ));
         let folder = Folder::new("ways");
         for key in ["one.key", "${FOLDER}/one.key"] {
-            let Ok(Tls::Certificate(certified)) = folder.pair("one.crt", key) else { panic!("{key}") };
-            assert_eq!(certified.cert.len(), 1);
+            let Ok(Tls::Certificates(tls)) = folder.pair("one.crt", key) else { panic!("{key}") };
+            assert_eq!(tls.certificates[0].identity.key.cert.len(), 1);
+            assert_eq!(&*tls.certificates[0].files.key.name, key, "what a variable holds does not show");
         }
     }
 
@@ -180,6 +190,52 @@ mod tests {
             &format!("server: {{ tls: [] }}\n{TAIL}"),
             &[(1, 16, "expected `none`, `self_signed` or a mapping")],
         );
+    }
+
+    #[test]
+    fn several_certificates_and_what_belongs_to_them() {
+        let folder = Folder::new("several");
+        std::fs::write(folder.0.join("tickets"), format!("{}\n", "ab".repeat(32))).unwrap();
+        let pair = "    cert: one.crt\n    key: one.key\n";
+        let more = "    certificates: [{ cert: two.crt, key: two.key }]\n";
+        let rest = "    client: { ca: two.crt, mode: optional }\n    tickets: { keys: tickets }\n";
+        let Ok(Tls::Certificates(tls)) = folder.parse(&format!("{pair}{more}{rest}")) else {
+            panic!("is sound")
+        };
+        assert_eq!(tls.certificates.len(), 2);
+        let client = tls.client.unwrap();
+        assert!(!client.required && !client.passthrough && client.roots.len() == 1);
+        assert_eq!(tls.tickets.unwrap().keys.expose().count(), 1);
+        let proxies = "  proxy_protocol: v2\n  trusted_proxies: 10.0.0.7\n";
+        let Ok(Tls::Certificates(tls)) =
+            folder.parse(&format!("{pair}    client: {{ ca: two.crt, passthrough: true }}\n{proxies}"))
+        else {
+            panic!("is sound")
+        };
+        assert!(tls.client.is_some_and(|client| client.required && client.passthrough));
+        let Ok(Tls::Certificates(tls)) = folder.parse(more) else { panic!("a first one is no must") };
+        assert_eq!((tls.certificates.len(), tls.client.is_none()), (1, true));
+        for (lines, place, text) in [
+            ("certificates: [{ cert: two.crt, key: one.key }]", "3:42", "does not belong to the certificate"),
+            ("certificates: [{ cert: two.crt }]", "3:20", "a certificate lacks `key`"),
+            ("certificates: { cert: two.crt, key: two.key }", "3:19", "expected a list of mappings"),
+            ("certificates: []", "3:19", "this list is empty"),
+            ("client: { mode: optional }", "5:13", "`client` lacks `ca`"),
+            ("client: { ca: two.crt, mode: maybe }", "5:34", "`mode` cannot be `maybe`"),
+            ("client: { ca: one.key }", "5:19", "this file holds no certificate"),
+            (
+                "client: { ca: two.crt, passthrough: true }",
+                "5:41",
+                "clients whom the header of `proxy_protocol`",
+            ),
+            ("tickets: { keys: one.crt }", "5:22", "line 1 of this file is not a key"),
+            ("tickets: {}", "5:14", "`tickets` lacks `keys`"),
+        ] {
+            let pair = if place.starts_with('5') { pair } else { "" };
+            let drawn = folder.parse(&format!("{pair}    {lines}\n")).unwrap_err();
+            assert!(drawn.contains(text) && drawn.contains(&format!("c.yaml:{place}")), "{drawn}");
+            assert!(drawn.contains("1 problem in"), "{drawn}");
+        }
     }
 
     #[test]

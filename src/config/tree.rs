@@ -244,6 +244,12 @@ impl Builder<'_, '_> {
 }
 
 impl Node {
+    /// The value of a key, where this is a mapping that has it.
+    pub fn child(&self, key: &str) -> Option<&Self> {
+        let Value::Map(entries) = &self.value else { return None };
+        entries.iter().find(|entry| entry.key.text == key).map(|entry| &entry.value)
+    }
+
     /// How many values it holds, itself included.
     fn count(&self) -> usize {
         1 + match &self.value {

@@ -156,10 +156,13 @@ fn read_ticker(walk: &Walk<'_>, node: &Node) -> Option<Ticker> {
     let fields = open_optional(walk, node, keys::TICKER)?;
     let every = fields.as_ref().and_then(|fields| fields.duration("every", &EVERY)).unwrap_or(EVERY.default);
     let data = fields.as_ref().and_then(|fields| walk.text(fields.node("data")?, "text"));
-    Some(Ticker { every, data: data.map_or_else(|| "tick".into(), |data| data.text.into()) })
+    Some(Ticker { every, data: data.map_or_else(|| TICK.into(), |data| data.text.into()) })
 }
 
-const EVERY: Bounds<Duration> = Bounds {
+/// What a ticker says by default.
+pub(super) const TICK: &str = "tick";
+
+pub(super) const EVERY: Bounds<Duration> = Bounds {
     default: Duration::from_secs(1),
     min: Duration::from_millis(1),
     max: Duration::from_secs(86_400),

@@ -10,7 +10,8 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use super::interpolate;
-use super::mask;
+use super::mask::{self, Masks};
+use super::model::WatchedFile;
 use super::place::{Span, Text};
 use super::problem::Problem;
 use super::tree::{Entry, Node, Value};
@@ -18,6 +19,7 @@ use super::tree::{Entry, Node, Value};
 /// What the readers share.
 pub(super) struct Walk<'w> {
     text: &'w Text<'w>,
+    masks: &'w Masks,
     env: &'w dyn Fn(&str) -> Option<String>,
     folder: PathBuf,
     problems: RefCell<Vec<Problem>>,
@@ -35,9 +37,14 @@ pub(super) struct Scalar<'n> {
 }
 
 impl<'w> Walk<'w> {
-    /// Begins a walk; relative paths in values start at `folder`.
-    pub fn new(text: &'w Text<'w>, env: &'w dyn Fn(&str) -> Option<String>, folder: &Path) -> Self {
-        Self { text, env, folder: folder.to_owned(), problems: RefCell::new(Vec::new()) }
+    /// Begins a walk; `masks` covers the secrets of `text`, and relative paths in values start at `folder`.
+    pub fn new(
+        text: &'w Text<'w>,
+        masks: &'w Masks,
+        env: &'w dyn Fn(&str) -> Option<String>,
+        folder: &Path,
+    ) -> Self {
+        Self { text, masks, env, folder: folder.to_owned(), problems: RefCell::new(Vec::new()) }
     }
 
     /// Everything that was reported.
@@ -125,6 +132,13 @@ impl<'w> Walk<'w> {
         self.read(&scalar, &scalar.text)
     }
 
+    /// The same, of a file that is read again when it changes.
+    pub fn watched(&self, node: &Node, expected: &str) -> Option<(WatchedFile, Vec<u8>)> {
+        let (scalar, path) = self.path(node, expected)?;
+        let content = self.read(&scalar, &scalar.text)?;
+        Some((WatchedFile { path, name: scalar.raw.into() }, content))
+    }
+
     /// The path that is the value, as it stands and from the configuration file's folder on; `file:` has no meaning
     /// in it.
     pub fn path<'n>(&self, node: &'n Node, expected: &str) -> Option<(Scalar<'n>, PathBuf)> {
@@ -149,8 +163,8 @@ impl<'w> Walk<'w> {
 
     /// Reports that the file at `path`, named by `scalar`, cannot be read.
     pub fn unreadable(&self, scalar: &Scalar<'_>, path: &Path, why: &str) {
-        // What a variable holds is a secret perhaps, even where a path is meant.
-        let shown = if scalar.raw.contains("${") {
+        // What a variable holds is a secret perhaps, even where a path is meant; and so is what a URL holds.
+        let shown = if scalar.raw.contains("${") || scalar.raw.contains("://") {
             mask::quotable(scalar.raw)
         } else {
             format!("`{}`", path.display())
@@ -161,7 +175,7 @@ impl<'w> Walk<'w> {
     /// Text in the sense of YAML: `true` and `false` must be quoted to be text.
     pub fn text<'n>(&self, node: &'n Node, expected: &str) -> Option<Scalar<'n>> {
         if let Some(bracket) = self.bracket(node) {
-            let found = found(node).unwrap_or_default();
+            let found = self.found(node).unwrap_or_default();
             let text = format!(
                 "expected {expected}, found {found}; text that begins with `{bracket}` goes in quotes"
             );
@@ -187,7 +201,7 @@ impl<'w> Walk<'w> {
 
     /// Reports that something else than `expected` is there.
     pub fn wrong_type(&self, node: &Node, expected: &str) {
-        if let Some(found) = found(node) {
+        if let Some(found) = self.found(node) {
             self.problem(node.span, format!("expected {expected}, found {found}"));
         }
     }
@@ -226,16 +240,22 @@ impl<'w> Walk<'w> {
             }
         }
     }
-}
 
-/// What a message calls a value; nothing where a problem has been reported already.
-fn found(node: &Node) -> Option<String> {
-    match &node.value {
-        Value::Null => Some("nothing".to_owned()),
-        Value::Scalar { text, .. } => Some(mask::quotable(text)),
-        Value::List(_) => Some("a list".to_owned()),
-        Value::Map(_) => Some("a mapping".to_owned()),
-        Value::Broken => None,
+    /// Whether a value is likely a secret, or holds one. Where keys may have any name, one may have got there by mistake.
+    pub fn is_masked(&self, node: &Node) -> bool {
+        self.masks.touch(node.span)
+    }
+
+    /// What a message calls a value; nothing where a problem has been reported already.
+    fn found(&self, node: &Node) -> Option<String> {
+        match &node.value {
+            Value::Null => Some("nothing".to_owned()),
+            Value::Scalar { .. } if self.is_masked(node) => Some("a value".to_owned()),
+            Value::Scalar { text, .. } => Some(mask::quotable(text)),
+            Value::List(_) => Some("a list".to_owned()),
+            Value::Map(_) => Some("a mapping".to_owned()),
+            Value::Broken => None,
+        }
     }
 }
 
@@ -243,6 +263,11 @@ impl Scalar<'_> {
     /// Where it stands.
     pub fn span(&self) -> Span {
         self.span
+    }
+
+    /// As it stands in the file.
+    pub fn raw(&self) -> &str {
+        self.raw
     }
 
     /// How a message names it: quoted where the file itself says it, never what came from elsewhere.

@@ -81,6 +81,7 @@ impl<R: Reader> Filling<'_, R> {
             let began = Instant::now();
             let read = self.read_on(at, bytes, &newest).await;
             drop(slot);
+            self.pool.count(read.is_ok());
             in_vain = match newest.lock().came {
                 Some(came) if came >= began => came.elapsed(),
                 _ => in_vain + began.elapsed(),

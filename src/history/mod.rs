@@ -29,13 +29,13 @@ pub trait Reader: Send + Sync + 'static {
     fn answer(&self, question: Question) -> impl Future<Output = Result<Answer, Unreadable>> + Send;
 
     /// Reads into `draft` from where it stands, until it is full or has got to `until`, and hands that over; then into
-    /// the draft that it is given for it, and so on until it is given none, which is so at `until` at the latest. Each
-    /// segment ends behind where it began.
+    /// one that follows it, and so on until `hand_over` says that this is enough, which it does at `until` at the latest;
+    /// some more may be handed over after that. Each segment ends behind where it began.
     fn read(
         &self,
         draft: SegmentDraft,
         until: Offset,
-        hand_over: impl FnMut(Segment) -> Option<SegmentDraft> + Send + 'static,
+        hand_over: impl FnMut(Segment) -> bool + Send + 'static,
     ) -> impl Future<Output = Result<End, Unreadable>> + Send;
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -12,6 +13,7 @@ use tokio::time::Instant;
 use super::shelf::{Job, Shelf};
 use super::{Reader, Unreadable};
 use crate::hub::{FeedKey, IdCodec, Memory};
+use crate::metrics::HistoryMetrics;
 
 /// The wait before a read that failed is tried again.
 const AGAIN: Duration = Duration::from_millis(500);
@@ -27,6 +29,7 @@ pub struct Pool<R> {
     slots: Semaphore,
     /// Since when reads succeed; `None` while they fail.
     answers: Mutex<Option<Instant>>,
+    metrics: HistoryMetrics,
     trouble: Box<dyn Fn(&str) + Send + Sync>,
 }
 
@@ -36,6 +39,7 @@ impl<R: Reader> Pool<R> {
     pub fn new(
         slots: usize,
         memory: Arc<Memory>,
+        metrics: HistoryMetrics,
         trouble: impl Fn(&str) + Send + Sync + 'static,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -45,6 +49,7 @@ impl<R: Reader> Pool<R> {
             at_a_time: slots,
             slots: Semaphore::new(slots),
             answers: Mutex::new(Some(Instant::now())),
+            metrics,
             trouble: Box::new(trouble),
         })
     }
@@ -68,9 +73,11 @@ impl<R: Reader> Pool<R> {
             permit.forget();
             let Some(shelf) = self.queue.lock().pop_front() else { continue };
             let slot = self.slot().await;
+            self.metrics.queued.dec();
             let Some(job) = shelf.take_job() else { continue };
             let served = self.serve(&shelf, job).await;
             drop(slot);
+            self.count(served.is_ok());
             if let Err(error) = served {
                 *self.answers.lock() = None;
                 (self.trouble)(&error.0);
@@ -97,6 +104,7 @@ impl<R: Reader> Pool<R> {
     /// A shelf has one more thing to do.
     pub(super) fn queue(&self, shelf: Arc<Shelf<R>>) {
         self.queue.lock().push_back(shelf);
+        self.metrics.queued.inc();
         self.queued.add_permits(1);
     }
 
@@ -106,12 +114,31 @@ impl<R: Reader> Pool<R> {
     }
 
     /// Waits for a slot. Who waits longest gets the next.
-    pub(super) async fn slot(&self) -> SemaphorePermit<'_> {
-        self.slots.acquire().await.expect("slots are never closed")
+    pub(super) async fn slot(&self) -> Slot<'_> {
+        let permit = self.slots.acquire().await.expect("slots are never closed");
+        self.metrics.running.inc();
+        Slot { running: &self.metrics.running, _permit: permit }
+    }
+
+    /// Counts a read that has ended.
+    pub(super) fn count(&self, succeeded: bool) {
+        if succeeded { &self.metrics.read } else { &self.metrics.failed }.inc();
     }
 
     /// Since when reads succeed.
     pub(super) fn answers_since(&self) -> Option<Instant> {
         *self.answers.lock()
+    }
+}
+
+/// One of the slots, until it is dropped.
+pub(super) struct Slot<'p> {
+    running: &'p Gauge,
+    _permit: SemaphorePermit<'p>,
+}
+
+impl Drop for Slot<'_> {
+    fn drop(&mut self) {
+        self.running.dec();
     }
 }

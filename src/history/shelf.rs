@@ -46,8 +46,7 @@ struct State {
 struct Kept {
     segment: Arc<Segment>,
     used: u64,
-    /// Until then it stays even where room is short, if nobody has looked at it yet: whoever waited for it is to find
-    /// it.
+    /// Until then it stays even where room is short, if nobody has looked at it yet: whoever waits for it is to find it.
     stays_until: Instant,
 }
 
@@ -94,17 +93,14 @@ impl<R: Reader> Shelf<R> {
         until: Offset,
         mut keep: impl FnMut(Segment) -> bool + Send + 'static,
     ) -> Result<End, Unreadable> {
-        let (shelf, mut left) = (Arc::clone(self), self.stretch());
+        let mut left = self.stretch();
         let hand_over = move |segment: Segment| {
             let to = segment.to;
             left = left.saturating_sub(segment.size());
-            (keep(segment) && left > 0 && to < until).then(|| shelf.draft(partition, to))
+            keep(segment) && left > 0 && to < until
         };
-        self.reader.read(self.draft(partition, from), until, hand_over).await
-    }
-
-    fn draft(&self, partition: u32, from: Offset) -> SegmentDraft {
-        SegmentDraft::new(&self.shape, &self.codec, self.keyed, &self.memory, partition, from)
+        let draft = SegmentDraft::new(&self.shape, &self.codec, self.keyed, &self.memory, partition, from);
+        self.reader.read(draft, until, hand_over).await
     }
 
     /// Takes the next thing to do.
@@ -228,9 +224,10 @@ impl State {
             self.bytes -= old.segment.size();
         }
         self.bytes += segment.size();
-        let kept = Kept { segment: Arc::new(segment), used: self.uses, stays_until: Instant::now() + STAYS };
+        let (now, waited_for) = (Instant::now(), self.places.arrived(partition, from, to));
+        let stays_until = if waited_for { now + STAYS } else { now };
+        let kept = Kept { segment: Arc::new(segment), used: self.uses, stays_until };
         self.segments.insert((partition, from), kept);
-        self.places.arrived(partition, from, to);
     }
 
     /// Where to begin a read that is to end at `until`. A whole segment costs the upstream little more than a part of

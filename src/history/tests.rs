@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout};
 use super::*;
 use crate::config::Binary;
 use crate::hub::{Decoded, FeedKey, Found, History, IdCodec, Memory, Position, Sought, Source as Reads};
+use crate::metrics::HistoryMetrics;
 use crate::shape::{Record, Shape};
 
 /// Two partitions of a thousand records each.
@@ -81,7 +82,7 @@ impl Reader for Source {
         &self,
         mut draft: SegmentDraft,
         until: Offset,
-        mut hand_over: impl FnMut(Segment) -> Option<SegmentDraft> + Send + 'static,
+        mut hand_over: impl FnMut(Segment) -> bool + Send + 'static,
     ) -> Result<End, Unreadable> {
         let (now, most) = &self.0.under_way;
         most.fetch_max(now.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
@@ -110,10 +111,8 @@ impl Reader for Source {
                     break;
                 }
             }
-            let to = draft.at();
-            match hand_over(draft.finish(to)) {
-                Some(onward) => draft = onward,
-                None => return Ok(End::Read),
+            if !hand_over(draft.close()) {
+                return Ok(End::Read);
             }
         }
     }
@@ -157,7 +156,7 @@ fn pool(
     slots: usize,
     memory: &Arc<Memory>,
 ) -> (Arc<Pool<Source>>, Arc<Shelf<Source>>, JoinSet<()>) {
-    let pool = Pool::new(slots, Arc::clone(memory), |_| {});
+    let pool = Pool::new(slots, Arc::clone(memory), HistoryMetrics::default(), |_| {});
     let shelf = another(&pool, source);
     let mut serving = JoinSet::new();
     serving.spawn(Arc::clone(&pool).run());
@@ -254,6 +253,35 @@ async fn questions_of_readers_that_left_are_not_asked() {
     drop(all);
     timeout(LONG, stays).await.expect("it is answered");
     assert!(source.0.asked.load(Ordering::Relaxed) <= 2, "who is asked for first was asked for");
+}
+
+#[tokio::test(start_paused = true)]
+async fn reads_are_counted_while_they_wait_and_by_how_they_end() {
+    let (source, metrics) = (Source::default(), HistoryMetrics::default());
+    source.0.troubles.lock().push(Trouble::Fails);
+    let all = source.0.permits.acquire_many(PERMITS).await.unwrap();
+    let pool = Pool::new(1, Memory::new(usize::MAX), metrics.clone(), |_| {});
+    let shelves = [another(&pool, &source), another(&pool, &source)];
+    let mut serving = JoinSet::new();
+    serving.spawn(Arc::clone(&pool).run());
+    let until = async |queued, running| {
+        let stands = async {
+            while (metrics.queued.get(), metrics.running.get()) != (queued, running) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        timeout(LONG, stands).await.expect("reads are counted");
+    };
+    for shelf in &shelves {
+        assert!(matches!(shelf.segment(0, Offset::default(), RECORDS.into()), Found::Wait(_)));
+    }
+    until(1, 1).await;
+    drop(all);
+    for shelf in &shelves {
+        assert_eq!(walk(shelf, 0, 0, RECORDS).await as u64, RECORDS);
+    }
+    until(0, 0).await;
+    assert_eq!((metrics.failed.get(), metrics.read.get()), (1, 2));
 }
 
 #[tokio::test(start_paused = true)]

@@ -76,16 +76,17 @@ impl Places {
         self.wanted.range((partition, Offset::default())..(partition + 1, Offset::default())).next().is_some()
     }
 
-    /// What lies between `from` and `to` is there, and the next read is to go on after it.
-    pub(super) fn arrived(&mut self, partition: u32, from: Offset, to: Offset) {
+    /// What lies between `from` and `to` is there, and the next read is to go on after it. Whether anybody waits for it.
+    pub(super) fn arrived(&mut self, partition: u32, from: Offset, to: Offset) -> bool {
         let there: Vec<_> =
             self.wanted.range((partition, from)..(partition, to)).map(|(place, _)| *place).collect();
-        for place in there {
-            if let Some(place) = self.wanted.remove(&place) {
+        for place in &there {
+            if let Some(place) = self.wanted.remove(place) {
                 place.arrived.notify_waiters();
             }
         }
         self.ended.insert(partition, to);
+        !there.is_empty()
     }
 
     /// Nothing that was wanted can be read any more.

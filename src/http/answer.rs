@@ -5,41 +5,55 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::uri::Authority;
 use http::{Method, Request, Response, StatusCode};
 use http_body::Body as _;
 use hyper::body::Incoming;
-use tokio::sync::watch;
 
 use super::Edge;
 use super::body::Body;
+use super::client::Client;
 use super::coding;
+use super::connection::Begun;
 use super::cors;
+use super::forwarded;
+use super::guard::{self, Held};
 use super::handover::Handover;
 use super::problem::Problem;
-use super::router::{Miss, Route};
+use super::router::{Found, Miss, Route};
+use super::shed::Why;
+use super::socket::Socket;
 use super::stream::{self, EventStream};
 use super::supervise::Slot;
+use crate::auth::{self, Admitted, Refusal, Verdict};
 use crate::compress::Encoding;
+use crate::config::{RealIpHeader, Shed};
 use crate::hub::{self, Opens, Wish};
 
 /// Answers the requests of one connection.
 #[derive(Clone)]
 pub struct Service {
-    edge: Arc<Edge>,
-    client: SocketAddr,
-    asked: watch::Sender<bool>,
-    handover: Option<Arc<Handover>>,
+    pub(super) edge: Arc<Edge>,
+    client: Client,
+    /// Whether this is a trusted proxy, whose requests name the clients that they are of.
+    proxied: bool,
+    secure: bool,
+    /// Why there is no room for this connection, so that it is only told to come back.
+    surplus: Option<Why>,
+    pub(super) handover: Option<Arc<Handover>>,
 }
 
 impl Service {
-    /// For a connection from `client`.
-    pub fn new(edge: Arc<Edge>, client: SocketAddr) -> Self {
-        Self { edge, client, asked: watch::Sender::new(false), handover: None }
+    /// For a connection that has begun; all that one which is `surplus` asks for is sent away.
+    pub fn new(edge: Arc<Edge>, begun: &Begun, surplus: Option<Why>) -> Self {
+        let (client, proxied) = (begun.client.clone(), begun.proxied);
+        let secure = matches!(begun.socket, Socket::Tls(_));
+        Self { edge, client, proxied, secure, surplus, handover: None }
     }
 
     /// Hands streams over instead of giving them to hyper.
@@ -47,95 +61,201 @@ impl Service {
         Self { handover: Some(Arc::clone(handover)), ..self }
     }
 
-    /// Ends once the connection has had a request.
-    pub fn asked(&self) -> impl Future<Output = ()> + use<> {
-        let mut asked = self.asked.subscribe();
-        async move {
-            let _ = asked.wait_for(|asked| *asked).await;
+    /// The whole response. Nothing is done before it is polled: hyper calls the service in the connection's task, but
+    /// polls this in the task that will serve the stream, and it is that task's [`Slot`] that the stream needs.
+    async fn respond(self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+        let (is_head, version) = (request.method() == Method::HEAD, request.version());
+        let access = self.edge.access.as_ref();
+        let entry = access.map(|log| Box::new(log.entry(&request, self.client(&request).addr.ip())));
+        let response = self.answer(request).await;
+        let mut response = if is_head { head_only(response) } else { response };
+        self.edge.secure.apply(response.headers_mut());
+        if let Body::Events(events) = response.body() {
+            events.begins();
+        }
+        if let Some(entry) = entry {
+            entry.answered(&response);
+        }
+        Ok(match &self.handover {
+            Some(handover) => handover.keep(response, version, self.surplus.is_some()),
+            None => response,
+        })
+    }
+
+    async fn answer(&self, mut request: Request<Incoming>) -> Response<Body> {
+        join_cookies(request.headers_mut());
+        if let Some(tickets) = self.edge.auth.tickets_at(request.uri().path()) {
+            if let Some(why) = self.surplus {
+                return self.no_room(why, &request);
+            }
+            return Box::pin(self.ticket(tickets, &request.map(drop))).await;
+        }
+        let found = authority(&request).and_then(|asked| {
+            let found = self.edge.router.find(asked.host(), request.uri().path());
+            found.map(|found| (asked, found)).ok_or(Problem::NoRoute)
+        });
+        match found {
+            // Nothing of ours reads a body.
+            Ok((_, Found::Route(route, feed))) if route.is_guarded() => {
+                Box::pin(self.answer_of(route, feed, &request.map(drop))).await
+            }
+            Ok((_, Found::Route(route, feed))) => {
+                let answer = self.answer_of(route, feed, &request.map(drop)).now_or_never();
+                answer.expect("an open route asks nobody")
+            }
+            Ok((asked, Found::App(app))) => match self.surplus {
+                // It could keep the connection for as long as it takes.
+                Some(why) => self.no_room(why, &request),
+                None => Box::pin(self.pass_on(app, &asked, request)).await,
+            },
+            Err(problem) => self.fall_back(&request).unwrap_or_else(|| problem.response()),
         }
     }
 
-    fn answer(&self, request: &Request<Incoming>) -> Response<Body> {
-        let found = host(request)
-            .and_then(|host| self.edge.router.find(&host, request.uri().path()).ok_or(Problem::NoRoute));
-        let (route, feed) = match found {
-            Ok(found) => found,
-            Err(problem) => return self.fall_back(request).unwrap_or_else(|| problem.response()),
-        };
+    async fn answer_of(
+        &self,
+        route: &Arc<Route>,
+        feed: Result<Opens, Miss>,
+        request: &Request<()>,
+    ) -> Response<Body> {
         let mut response = match feed {
-            Ok(feed) => self.answer_route(route, feed, request),
+            Ok(feed) => self.answer_route(route, feed, request).await,
             Err(Miss::Unmatched) => Problem::NoRoute.response(),
             Err(Miss::BadParameter) => Problem::BadParameter.response(),
         };
-        cors::apply(route.config.cors.as_ref(), request.headers(), response.headers_mut());
+        cors::apply(
+            route.config.cors.as_ref(),
+            route.is_guarded().then_some(&route.reads),
+            request.headers(),
+            response.headers_mut(),
+        );
         response
     }
 
-    fn answer_route(&self, route: &Arc<Route>, feed: Opens, request: &Request<Incoming>) -> Response<Body> {
+    async fn answer_route(&self, route: &Arc<Route>, feed: Opens, request: &Request<()>) -> Response<Body> {
         match *request.method() {
-            Method::OPTIONS => options(),
+            Method::OPTIONS => options(route),
             Method::GET | Method::HEAD if !accepts_events(request.headers()) => {
                 Problem::NotAcceptable.response()
             }
-            Method::GET => self.stream(route, feed, request),
+            Method::GET | Method::HEAD if route.config.ended => guard::no_content(),
+            Method::GET => self.stream(route, feed, request).await,
             Method::HEAD => {
+                let asked = self.question(route.door(), request);
+                let admitted = match self.admit(route.door(), asked.as_ref()).await {
+                    Verdict::Refused(why) => return guard::refused(why),
+                    Verdict::Allowed(admitted) | Verdict::Undecided(admitted) => admitted,
+                };
                 let encoding = coding::agree(route.config.compress.as_ref(), request.headers());
-                head(route, encoding, Bytes::new().into())
+                with_cookie(head(route, encoding, Bytes::new().into()), admitted)
             }
-            _ => Problem::Method(METHODS).response(),
+            Method::POST if route.is_guarded() && in_query(request, "renew").is_some() => {
+                let link = in_query(request, "renew").unwrap_or_default();
+                self.renew(route, &link, request).await
+            }
+            _ => Problem::Method(methods(route)).response(),
         }
     }
 
     fn fall_back(&self, request: &Request<Incoming>) -> Option<Response<Body>> {
-        self.edge.fallback.as_ref().and_then(|answer| answer(request, self.client))
+        self.edge.fallback.as_ref().and_then(|answer| answer(request, self.client(request).addr))
     }
 
-    fn stream(&self, route: &Arc<Route>, feed: Opens, request: &Request<Incoming>) -> Response<Body> {
+    /// Whether the client has come over TLS: to us, or to a proxy that is trusted and tells.
+    pub(super) fn is_secure<B>(&self, request: &Request<B>) -> bool {
+        let told = |header| forwarded::is_secure(request.headers(), header, &self.edge.proxies);
+        self.believed().and_then(told).unwrap_or(self.secure)
+    }
+
+    /// Whom the request comes from.
+    pub(super) fn client<B>(&self, request: &Request<B>) -> Client {
+        let told = |header| forwarded::client(request.headers(), header, &self.edge.proxies);
+        let named = self.believed().and_then(told);
+        named.map_or_else(|| self.client.clone(), |addr| Client { addr, certificate: None })
+    }
+
+    /// The header that is believed when it says whom a request comes from.
+    fn believed(&self) -> Option<RealIpHeader> {
+        self.edge.proxies.header.filter(|_| self.proxied)
+    }
+
+    async fn stream(&self, route: &Arc<Route>, feed: Opens, request: &Request<()>) -> Response<Body> {
         if self.edge.streams.draining() {
             // An error status would end an EventSource for good; this one comes back, to another process.
-            return head(route, None, stream::opening(route).into());
+            return head(route, None, stream::opening(route.config.retry).into());
+        }
+        if let Some(why) = self.surplus {
+            return self.shed(route, self.client(request).addr, why);
         }
         let wish = match wish(request) {
             Ok(wish) => wish,
             Err(problem) => return problem.response(),
         };
-        let subscription = self.edge.hub.subscribe(feed, &route.policy(), wish, route.terms());
-        let registered = self.edge.streams.open(route, self.client, Slot::current());
+        let asked = self.question(route.door(), request);
+        let client = self.client(request);
+        let (admitted, is_decided) = match self.admit(route.door(), asked.as_ref()).await {
+            Verdict::Refused(Refusal::Full) => return self.shed(route, client.addr, Why::Tickets),
+            Verdict::Refused(why) => return guard::refused(why),
+            Verdict::Allowed(admitted) => (admitted, true),
+            Verdict::Undecided(admitted) => (admitted, false),
+        };
+        let place = match route.places.take(client.addr.ip().into()) {
+            Ok(place) => place,
+            // From here on a ticket is used, and its client has nothing but the cookie to come back with.
+            Err(why) => return with_cookie(self.shed(route, client.addr, why), admitted),
+        };
         let encoding = coding::agree(route.config.compress.as_ref(), request.headers());
-        head(route, encoding, EventStream::new(subscription, registered, encoding).into())
+        if !is_decided {
+            // An error status would end an EventSource for good, for what may be over in a second.
+            let asked = asked.map(|asked| auth::Asked { proven: admitted.grant.clone(), ..asked });
+            let held = asked.and_then(|asked| Held::new(&self.edge, route, asked, (feed, wish)));
+            let Some(held) = held else {
+                return with_cookie(self.shed(route, client.addr, Why::Held), admitted);
+            };
+            let registered = self.edge.streams.open(route, client, place, Slot::current());
+            let decision = guard::settle(&self.edge, &registered.control, held);
+            let response =
+                head(route, encoding, EventStream::held(Some(decision), registered, encoding).into());
+            return with_cookie(response, admitted);
+        }
+        let (hub, policy, terms) = (&self.edge.hub, route.policy(), Arc::clone(&route.terms));
+        let Some(subscription) = hub.subscribe_within(&route.quota, feed, &policy, wish, terms) else {
+            return with_cookie(self.shed(route, client.addr, Why::Feeds), admitted);
+        };
+        let registered = self.edge.streams.open(route, client, place, Slot::current());
+        if let Some(grant) = &admitted.grant {
+            guard::lease(&self.edge, &registered.control, request.uri().path(), grant);
+        }
+        let response = head(route, encoding, EventStream::new(subscription, registered, encoding).into());
+        with_cookie(response, admitted)
+    }
+
+    /// Tells a client to come back later with what is no stream.
+    fn no_room<B>(&self, why: Why, request: &Request<B>) -> Response<Body> {
+        why.reject(self.edge.patience.wait(self.client(request).addr.ip().into(), COME_BACK))
+    }
+
+    /// Sends a client away, to come back later.
+    fn shed(&self, route: &Route, client: SocketAddr, why: Why) -> Response<Body> {
+        route.metrics.shed(why.as_str());
+        tracing::debug!(route = route.name, client = %client.ip(), why = why.as_str(), "no room for a stream");
+        let wait = self.edge.patience.wait(client.ip().into(), route.config.retry);
+        match self.edge.limits.shed {
+            Shed::Retry => head(route, None, stream::opening(wait).into()),
+            Shed::Reject => why.reject(wait),
+        }
     }
 }
 
 impl hyper::service::Service<Request<Incoming>> for Service {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = Answer;
+    /// Boxed, as on HTTP/2 hyper keeps the room for it as long as the stream is open. What takes much room of its own, and
+    /// is not for every request, is boxed within: many requests at once leave holes of that size between their streams.
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
-    fn call(&self, request: Request<Incoming>) -> Answer {
-        self.asked.send_if_modified(|asked| !std::mem::replace(asked, true));
-        Answer { service: self.clone(), request: Box::new(request) }
-    }
-}
-
-/// A response to come. Nothing is done before it is polled: hyper calls the service in the connection's task, but
-/// polls this in the task that will serve the stream, and it is that task's [`Slot`] that the stream needs.
-pub struct Answer {
-    service: Service,
-    /// Boxed, as on HTTP/2 hyper keeps the room for it as long as the stream is open.
-    request: Box<Request<Incoming>>,
-}
-
-impl Future for Answer {
-    type Output = Result<Response<Body>, Infallible>;
-
-    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
-        let response = self.service.answer(&self.request);
-        let is_head = self.request.method() == Method::HEAD;
-        let response = if is_head { head_only(response) } else { response };
-        Poll::Ready(Ok(match &self.service.handover {
-            Some(handover) => handover.keep(response, self.request.version()),
-            None => response,
-        }))
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        Box::pin(self.clone().respond(request))
     }
 }
 
@@ -160,23 +280,47 @@ fn head(route: &Route, encoding: Option<Encoding>, body: Body) -> Response<Body>
     response
 }
 
-fn options() -> Response<Body> {
-    let mut response = Response::new(Bytes::new().into());
-    *response.status_mut() = StatusCode::NO_CONTENT;
-    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(METHODS));
+/// A ticket that was used leaves a cookie in its place.
+pub(super) fn with_cookie(mut response: Response<Body>, admitted: Admitted) -> Response<Body> {
+    if let Some(cookie) = admitted.cookie {
+        response.headers_mut().append(header::SET_COOKIE, cookie);
+    }
     response
 }
 
-/// The host that the request is for, without a port (RFC 9112 section 3.2, RFC 9113 section 8.3.1).
-fn host(request: &Request<Incoming>) -> Result<Cow<'_, str>, Problem> {
-    if let Some(host) = request.uri().host() {
-        return Ok(host.into());
+fn options(route: &Route) -> Response<Body> {
+    let mut response = Response::new(Bytes::new().into());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(methods(route)));
+    response
+}
+
+/// What a route answers; streams that not everybody may read are renewed with POST.
+fn methods(route: &Route) -> &'static str {
+    if route.is_guarded() { "GET, HEAD, POST, OPTIONS" } else { "GET, HEAD, OPTIONS" }
+}
+
+/// Host and port that the request is for (RFC 9112 section 3.2, RFC 9113 section 8.3.1).
+pub(super) fn authority<B>(request: &Request<B>) -> Result<Authority, Problem> {
+    let authority = match request.uri().authority() {
+        Some(authority) => authority.clone(),
+        None => {
+            let mut named = request.headers().get_all(header::HOST).iter();
+            let (Some(host), None) = (named.next(), named.next()) else { return Err(Problem::NoHost) };
+            host.to_str().ok().and_then(|host| host.parse().ok()).ok_or(Problem::NoHost)?
+        }
+    };
+    // Not everybody who reads it would see where the host begins.
+    (!authority.as_str().contains('@')).then_some(authority).ok_or(Problem::NoHost)
+}
+
+/// One `cookie` of all: on HTTP/2 they may come in pieces, which nobody beyond would put together (RFC 9113 section 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let pieces: Vec<_> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if pieces.len() > 1 {
+        let joined = HeaderValue::from_bytes(&pieces.join(&b"; "[..]));
+        headers.insert(header::COOKIE, joined.expect("pieces of values make a value"));
     }
-    let mut named = request.headers().get_all(header::HOST).iter();
-    let (Some(host), None) = (named.next(), named.next()) else { return Err(Problem::NoHost) };
-    let host = host.to_str().map_err(|_| Problem::NoHost)?;
-    let authority = host.parse::<http::uri::Authority>().map_err(|_| Problem::NoHost)?;
-    Ok(authority.host().to_owned().into())
 }
 
 /// Whether `accept` (RFC 9110 section 12.5.1) leaves `text/event-stream` possible; the most specific range that
@@ -206,18 +350,19 @@ fn specificity(range: &str) -> Option<(usize, bool)> {
 /// What the client brings: the id to go on after, from the header, which a reconnecting EventSource sends, before the
 /// query, which polyfills and first page loads use; and how far back to begin without one. The header is UTF-8 (WHATWG
 /// HTML 9.2.3); what is not names no event of ours.
-fn wish(request: &Request<Incoming>) -> Result<Wish, Problem> {
+fn wish(request: &Request<()>) -> Result<Wish, Problem> {
     let header = request.headers().get("last-event-id");
     let header = header.map(|id| String::from_utf8_lossy(id.as_bytes()).into_owned());
-    let query = request.uri().query().unwrap_or_default();
-    let asked = |name| {
-        let mut pairs = form_urlencoded::parse(query.as_bytes());
-        pairs.find(|(other, _)| other == name).map(|(_, value)| value.into_owned())
-    };
-    let id = header.or_else(|| asked("lastEventId")).filter(|id| !id.is_empty());
-    let since = asked("since").filter(|since| !since.is_empty());
+    let in_query = |name| in_query(request, name).map(Cow::into_owned);
+    let id = header.or_else(|| in_query("lastEventId")).filter(|id| !id.is_empty());
+    let since = in_query("since").filter(|since| !since.is_empty());
     let since = since.map(|since| parse_since(&since).ok_or(Problem::BadSince)).transpose()?;
     Ok(Wish { id, since })
+}
+
+/// The first value of a parameter of the query.
+pub(super) fn in_query<'r>(request: &'r Request<()>, name: &str) -> Option<Cow<'r, str>> {
+    auth::in_query(request.uri().query().unwrap_or_default(), name)
 }
 
 /// A time of RFC 3339, or a duration back from now.
@@ -226,11 +371,25 @@ fn parse_since(text: &str) -> Option<SystemTime> {
     time.or_else(|| hub::back(SystemTime::now(), humantime::parse_duration(text).ok()?))
 }
 
-const METHODS: &str = "GET, HEAD, OPTIONS";
+/// When to come back, for the first time, with what no route's `retry` is for.
+const COME_BACK: Duration = Duration::from_secs(3);
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_host_stands_alone() {
+        let of = |uri: &str, host: &str| {
+            let request = Request::get(uri).header(header::HOST, host).body(()).unwrap();
+            authority(&request).map(|authority| authority.to_string())
+        };
+        assert_eq!(of("/x", "a.example:8443").unwrap(), "a.example:8443");
+        assert_eq!(of("https://a.example/x", "b.example").unwrap(), "a.example");
+        for (uri, host) in [("/x", "a@b.example"), ("https://a@b.example/x", "b.example"), ("/x", "a b")] {
+            assert_eq!(of(uri, host), Err(Problem::NoHost), "{uri} {host}");
+        }
+    }
 
     #[test]
     fn accept_is_read_as_ranges() {

@@ -3,24 +3,58 @@
 
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
-    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD, HeaderMap,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD, COOKIE, HeaderMap,
     HeaderValue, ORIGIN, VARY,
 };
+use http::{HeaderName, Method};
 
-use crate::config::{Cors, Origins};
+use crate::config::{Cors, Origins, Reads};
+
+/// Whether the page that sends a request to `authority`, over TLS or not, may have the browser's cookies used for it: it is
+/// of this origin, or of one that is listed. Browsers send cookies with requests of any page; `origin` says whose it is, and
+/// is missing where it is our own (WHATWG Fetch) or where it is no browser. `sec-fetch-site`, which no page can write, holds
+/// also where a proxy before us has changed the host.
+pub fn may_use_cookies(
+    cors: Option<&Cors>,
+    request: &HeaderMap,
+    (authority, secure): (Option<&str>, bool),
+) -> bool {
+    let site = request.get("sec-fetch-site").map(HeaderValue::as_bytes);
+    if site == Some(b"same-origin") {
+        return true;
+    }
+    let Some(origin) = request.get(ORIGIN) else { return matches!(site, None | Some(b"none")) };
+    let Ok(origin) = origin.to_str() else { return false };
+    // The page of the same host that came in the clear is another origin, and anybody on the way may have written it.
+    let clear = || origin.strip_prefix("http://").filter(|_| !secure);
+    let host = origin.strip_prefix("https://").or_else(clear);
+    let own = host.zip(authority).is_some_and(|(host, authority)| host.eq_ignore_ascii_case(authority));
+    own || cors.is_some_and(|cors| !matches!(cors.origins, Origins::Any) && cors.origins.allow(origin))
+}
+
+/// Whether somebody goes to a page, from wherever a link to it is: it is shown by itself, and whoever has sent them there
+/// learns nothing of it.
+pub fn is_visit(method: &Method, request: &HeaderMap) -> bool {
+    let says = |name, value| request.get(name).is_some_and(|said| said.as_bytes() == value);
+    matches!(*method, Method::GET | Method::HEAD)
+        && !request.contains_key(ORIGIN)
+        && says("sec-fetch-mode", b"navigate")
+        && says("sec-fetch-dest", b"document")
+}
 
 /// Adds what the route's policy says to a request with these headers.
-pub fn apply(cors: Option<&Cors>, request: &HeaderMap, response: &mut HeaderMap) {
+/// Guarded routes take credentials besides, in the fields that they read.
+pub fn apply(cors: Option<&Cors>, reads: Option<&Reads>, request: &HeaderMap, response: &mut HeaderMap) {
     let Some(cors) = cors else { return };
     match &cors.origins {
         Origins::Any => {
             response.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
         }
-        Origins::List(allowed) => {
+        Origins::List(_) => {
             // Caches must not serve one origin's answer to another, whether or not it was allowed.
             response.append(VARY, HeaderValue::from_static("origin"));
             let Some(origin) = request.get(ORIGIN) else { return };
-            if !allowed.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes()) {
+            if !origin.to_str().is_ok_and(|origin| cors.origins.allow(origin)) {
                 return;
             }
             response.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
@@ -30,28 +64,44 @@ pub fn apply(cors: Option<&Cors>, request: &HeaderMap, response: &mut HeaderMap)
         }
     }
     if request.contains_key(ACCESS_CONTROL_REQUEST_METHOD) {
-        response.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, HEAD"));
         // What fetch-based EventSource polyfills send; the native one needs no preflight.
-        let headers = HeaderValue::from_static("accept, cache-control, last-event-id");
-        response.insert(ACCESS_CONTROL_ALLOW_HEADERS, headers);
+        let methods = if reads.is_some() { "GET, HEAD, POST" } else { "GET, HEAD" };
+        response.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(methods));
+        response.insert(ACCESS_CONTROL_ALLOW_HEADERS, fields(reads));
         response.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
     }
+}
+
+/// The fields that a page may send. Cookies are the browser's own business.
+fn fields(reads: Option<&Reads>) -> HeaderValue {
+    let mut names = vec!["accept", "cache-control", "last-event-id"];
+    if let Some(reads) = reads {
+        let credentials = reads.headers.iter().filter(|name| **name != COOKIE);
+        names.extend(credentials.map(HeaderName::as_str).chain(["authorization"]));
+    }
+    names.sort_unstable();
+    names.dedup();
+    HeaderValue::from_str(&names.join(", ")).expect("names of fields are visible characters")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Origin;
 
     fn answer(cors: &Cors, request: &[(http::HeaderName, &'static str)]) -> HeaderMap {
         let request = request.iter().map(|(name, value)| (name.clone(), HeaderValue::from_static(value)));
         let mut response = HeaderMap::new();
-        apply(Some(cors), &request.collect(), &mut response);
+        apply(Some(cors), None, &request.collect(), &mut response);
         response
     }
 
     #[test]
     fn a_listed_origin_is_echoed_and_another_is_not() {
-        let cors = Cors { origins: Origins::List(vec!["https://a.example".into()]), credentials: true };
+        let cors = Cors {
+            origins: Origins::List(vec![Origin::Exact("https://a.example".into())]),
+            credentials: true,
+        };
         let allowed = answer(&cors, &[(ORIGIN, "https://a.example")]);
         assert_eq!(allowed[ACCESS_CONTROL_ALLOW_ORIGIN], "https://a.example");
         assert_eq!(allowed[ACCESS_CONTROL_ALLOW_CREDENTIALS], "true");
@@ -64,11 +114,65 @@ mod tests {
     }
 
     #[test]
+    fn cookies_count_for_pages_of_this_origin_and_listed_ones() {
+        let listed = Cors {
+            origins: Origins::List(vec![Origin::Exact("https://a.example".into())]),
+            credentials: true,
+        };
+        let any = Cors { origins: Origins::Any, credentials: false };
+        let may = |cors, name: &'static str, value: &'static str| {
+            let request = [(http::HeaderName::from_static(name), HeaderValue::from_static(value))];
+            may_use_cookies(cors, &request.into_iter().collect(), (Some("b.example:8443"), true))
+        };
+        assert!(may_use_cookies(None, &HeaderMap::new(), (Some("b.example"), true)));
+        for cors in [None, Some(&listed), Some(&any)] {
+            assert!(may(cors, "origin", "https://B.example:8443"));
+            for site in ["same-origin", "none"] {
+                assert!(may(cors, "sec-fetch-site", site));
+            }
+            for site in ["cross-site", "same-site"] {
+                assert!(!may(cors, "sec-fetch-site", site), "an image or a script of another site");
+            }
+            for origin in [
+                "https://b.example",
+                "http://b.example:8443",
+                "https://b.example:8443.evil",
+                "null",
+                "",
+                "https://c.example",
+            ] {
+                assert!(!may(cors, "origin", origin), "{origin}");
+            }
+        }
+        assert!(may(Some(&listed), "origin", "https://a.example"));
+        assert!(!may(Some(&any), "origin", "https://a.example"));
+        let with = |request: &[(&'static str, &'static str)], secure| {
+            let request = request
+                .iter()
+                .map(|(name, value)| (http::HeaderName::from_static(name), HeaderValue::from_static(value)));
+            may_use_cookies(None, &request.collect(), (Some("b.example"), secure))
+        };
+        assert!(with(&[("origin", "http://b.example")], false), "nothing is secure here");
+        assert!(with(&[("origin", "https://b.example")], false), "a proxy does not tell that it speaks TLS");
+        let rewritten = [("origin", "https://outside.example"), ("sec-fetch-site", "same-origin")];
+        assert!(with(&rewritten, true), "the browser knows");
+        assert!(!with(&[("origin", "https://outside.example"), ("sec-fetch-site", "same-site")], true));
+    }
+
+    #[test]
     fn a_preflight_is_told_methods_and_headers() {
         let cors = Cors { origins: Origins::Any, credentials: false };
         let answer = answer(&cors, &[(ORIGIN, "https://b.example"), (ACCESS_CONTROL_REQUEST_METHOD, "GET")]);
         assert_eq!(answer[ACCESS_CONTROL_ALLOW_ORIGIN], "*");
         assert_eq!(answer[ACCESS_CONTROL_ALLOW_METHODS], "GET, HEAD");
         assert!(!answer.contains_key(ACCESS_CONTROL_ALLOW_CREDENTIALS));
+    }
+
+    #[test]
+    fn pages_may_send_what_credentials_stand_in() {
+        let key = HeaderName::from_static("x-api-key");
+        let reads = Reads { headers: vec![COOKIE, key, http::header::ACCEPT], ..Reads::default() };
+        assert_eq!(fields(Some(&reads)), "accept, authorization, cache-control, last-event-id, x-api-key");
+        assert_eq!(fields(None), "accept, cache-control, last-event-id");
     }
 }

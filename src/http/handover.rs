@@ -15,12 +15,14 @@ use http::{Response, Version};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::app::Tunnel;
 use super::body::{Body, Events};
 
 /// What hyper's two ends have to tell each other: the service that makes the response, and the transport below.
 #[derive(Default)]
 pub struct Handover {
     stream: Mutex<Option<(Events, Version)>>,
+    tunnel: Mutex<Option<Tunnel>>,
     stage: AtomicU8,
 }
 
@@ -31,16 +33,31 @@ const FLUSHED: u8 = 2;
 
 impl Handover {
     /// Keeps the stream of a response to itself, if it has one.
-    pub fn keep(self: &Arc<Self>, response: Response<Body>, version: Version) -> Response<Body> {
+    /// Whatever it is, the connection ends after it if it is the `last`.
+    pub fn keep(self: &Arc<Self>, response: Response<Body>, version: Version, last: bool) -> Response<Body> {
         let (mut head, body) = response.into_parts();
-        let Body::Events(events) = body else { return Response::from_parts(head, body) };
-        events.begins();
+        let Body::Events(events) = body else {
+            if last {
+                head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            return Response::from_parts(head, body);
+        };
         *self.stream.lock() = Some((events, version));
         // Else hyper would tell a client of HTTP/1.0 to keep the connection.
         head.version = version;
         // There will be no other request on this connection (RFC 9112 section 9.6).
         head.headers.insert(CONNECTION, HeaderValue::from_static("close"));
         Response::from_parts(head, Body::Elsewhere(Arc::clone(self)))
+    }
+
+    /// The connection is a tunnel once its answer, 101, has been sent.
+    pub fn tunnel(&self, tunnel: Tunnel) {
+        *self.tunnel.lock() = Some(tunnel);
+    }
+
+    /// The tunnel, if it has become one.
+    pub fn take_tunnel(&self) -> Option<Tunnel> {
+        self.tunnel.lock().take()
     }
 
     /// hyper asks for the body of a response: its head is written.

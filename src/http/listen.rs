@@ -3,32 +3,42 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet, yield_now};
 
+use super::Edge;
 use super::connection::{self, stopped};
 use super::direct::Direct;
-use super::{Edge, Terminator};
+use super::inherited::Inherited;
+use super::limits::{Said, Seat};
+use crate::tls::Terminator;
 
 /// A bound address that is not served yet.
 pub struct Bound {
     listener: TcpListener,
     /// The address, with the port that was given where 0 was asked for.
     pub addr: SocketAddr,
+    /// That connections cannot be accepted.
+    said: Said,
 }
 
-/// Binds `addr`.
+/// Binds `addr`, unless a socket that was `inherited` listens there.
 ///
 /// # Errors
 /// The address in words that say what to do, if it is taken or not to be had.
-pub fn bind(addr: SocketAddr) -> anyhow::Result<Bound> {
-    let listener = listen(addr).map_err(|error| {
+pub fn bind(addr: SocketAddr, inherited: &mut Inherited) -> anyhow::Result<Bound> {
+    let listener = match inherited.take(addr) {
+        Some(listener) => take_over(listener),
+        None => listen(addr),
+    };
+    let listener = listener.map_err(|error| {
         let advice = match error.kind() {
             io::ErrorKind::AddrInUse => "another process listens there; stop it, or choose another address",
             io::ErrorKind::AddrNotAvailable => "this machine has no such address",
@@ -38,20 +48,53 @@ pub fn bind(addr: SocketAddr) -> anyhow::Result<Bound> {
         anyhow::anyhow!("cannot listen on {addr}: {error}; {advice}")
     })?;
     let addr = listener.local_addr()?;
-    Ok(Bound { listener, addr })
+    Ok(Bound { listener, addr, said: Said::default() })
 }
 
 impl Bound {
+    /// The socket once more. The address is taken for as long as it is kept.
+    ///
+    /// # Errors
+    /// There is no descriptor left.
+    pub fn socket(&self) -> io::Result<OwnedFd> {
+        self.listener.as_fd().try_clone_to_owned()
+    }
+
     /// The next connection. Where one cannot be accepted for lack of something, descriptors above all, it waits
     /// a moment and tries again.
     pub async fn accept(&self) -> (TcpStream, SocketAddr) {
+        self.accept_or(|| {}).await
+    }
+
+    /// The same, and says so when it has to wait.
+    async fn accept_or(&self, waits: impl Fn()) -> (TcpStream, SocketAddr) {
         loop {
             match self.listener.accept().await {
                 Ok(accepted) => return accepted,
-                Err(error) => pause(&error).await,
+                // A connection that broke before it was accepted is no reason to wait.
+                Err(error) if is_broken(&error) => {}
+                Err(error) => {
+                    waits();
+                    if let Some(unsaid) = self.said.again() {
+                        tracing::error!(
+                            %error,
+                            unsaid,
+                            "cannot accept connections; trying again in a moment (is LimitNOFILE too low?)"
+                        );
+                    }
+                    tokio::time::sleep(PAUSE).await;
+                }
             }
         }
     }
+}
+
+/// It listens already, with whatever it was made with.
+fn take_over(listener: std::net::TcpListener) -> io::Result<TcpListener> {
+    let socket = Socket::from(listener);
+    configure_all(&socket)?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
 }
 
 fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
@@ -61,15 +104,23 @@ fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
         // `[::]` and `0.0.0.0` may both be listed, as in nginx.
         socket.set_only_v6(true)?;
     }
-    // Taken over by every accepted socket: what a client that never reads may cost the kernel.
+    configure_all(&socket)?;
+    socket.bind(&addr.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// What every accepted socket takes over.
+fn configure_all(socket: &Socket) -> io::Result<()> {
+    // What a client that never reads may cost the kernel.
     socket.set_send_buffer_size(SEND_BUFFER)?;
     // Of that, what is not even on its way: more of it waits in the log, where all clients share it. Where the system
     // has no such option it works without.
     let _ = socket.set_tcp_notsent_lowat(NOT_SENT);
-    socket.set_nonblocking(true)?;
-    socket.bind(&addr.into())?;
-    socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
+    // A peer that vanished while it waited for something is noticed.
+    let _ =
+        socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE_INTERVAL));
+    socket.set_nonblocking(true)
 }
 
 /// Accepts and serves connections until `stop` changes, then waits for those that are open. A connection that has become
@@ -79,19 +130,19 @@ pub async fn serve(bound: Bound, terminator: Terminator, edge: Arc<Edge>, stop: 
     let mut streams = JoinSet::new();
     let mut told = pin!(stopped(stop.clone()));
     // Kept through what else happens, so that a pause is as long as it is meant to be.
-    let mut accepted = Box::pin(bound.accept());
+    let mut accepted = Box::pin(next(&bound, &edge));
     loop {
         tokio::select! {
             biased;
             () = &mut told => break,
             Some(served) = connections.join_next() => go_on(&mut streams, served),
             Some(_) = streams.join_next() => {}
-            (socket, client) = &mut accepted => {
-                accepted.set(bound.accept());
+            (seat, socket, peer) = &mut accepted => {
+                accepted.set(next(&bound, &edge));
                 edge.metrics.accepted.inc();
-                configure(&socket, edge.write_stall);
+                configure(&socket, edge.limits.write_stall);
                 let (terminator, edge, stop) = (terminator.clone(), Arc::clone(&edge), stop.clone());
-                connections.spawn(connection::serve(socket, client, terminator, edge, stop));
+                connections.spawn(connection::serve(socket, peer, seat, terminator, edge, stop));
                 // Handshakes are costly: of a crowd that comes at once, one begins at a time and live events have
                 // their turn between.
                 yield_now().await;
@@ -106,6 +157,14 @@ pub async fn serve(bound: Bound, terminator: Terminator, edge: Arc<Edge>, stop: 
     while streams.join_next().await.is_some() {}
 }
 
+/// The next connection, with its seat, for which it may have to wait.
+async fn next(bound: &Bound, edge: &Edge) -> (Seat, TcpStream, SocketAddr) {
+    let mut seat = edge.admission.seat().await;
+    let (socket, peer) = bound.accept_or(|| edge.metrics.accept_paused("error")).await;
+    seat.take();
+    (seat, socket, peer)
+}
+
 /// Serves what has become of a connection, if it is a stream.
 fn go_on(streams: &mut JoinSet<Option<()>>, served: Result<Option<Direct>, JoinError>) {
     if let Ok(Some(stream)) = served {
@@ -113,14 +172,9 @@ fn go_on(streams: &mut JoinSet<Option<()>>, served: Result<Option<Direct>, JoinE
     }
 }
 
-/// A connection that broke before it was accepted is no reason to wait; anything else is a lack of something.
-async fn pause(error: &io::Error) {
+fn is_broken(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
-    if matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted) {
-        return;
-    }
-    tracing::error!(%error, "cannot accept connections; trying again in a moment (is LimitNOFILE too low?)");
-    tokio::time::sleep(PAUSE).await;
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }
 
 /// Failures are ignored: the connection works without.
@@ -131,6 +185,9 @@ fn configure(socket: &TcpStream, write_stall: Duration) {
     let _ = socket.set_tcp_user_timeout(Some(write_stall * 2));
 }
 
+/// How long a connection is silent before its peer is tried, and how often then.
+pub(super) const KEEPALIVE: Duration = Duration::from_mins(1);
+pub(super) const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 const SEND_BUFFER: usize = 64 * 1024;
 const NOT_SENT: u32 = 16 * 1024;
 /// As many connections not yet accepted as the system allows (net.core.somaxconn): when many come back at once, those

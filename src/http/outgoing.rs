@@ -65,10 +65,14 @@ impl Outgoing {
             return self.push(bytes);
         }
         while !bytes.is_empty() {
-            let part = bytes.split_to(bytes.len().min(BLOCK - FRAME));
             self.begin_block();
-            self.end_block(part.len());
-            self.push(part);
+            // The header of a block, sent alone, would cost as much as a whole frame: some of the bytes go with it.
+            let first = bytes.split_to(bytes.len().min(FRAME - self.open.len()));
+            self.length += first.len();
+            self.open.extend_from_slice(&first);
+            let rest = bytes.split_to(bytes.len().min(BLOCK - FRAME));
+            self.end_block(rest.len());
+            self.push(rest);
         }
     }
 
@@ -126,20 +130,25 @@ impl Outgoing {
 
     /// Takes what is sent next: at most a frame.
     pub fn take(&mut self) -> Option<Bytes> {
-        if self.pieces.is_empty() {
-            self.close();
-        }
-        let front = self.pieces.front_mut()?;
-        let bytes = if front.len() > FRAME { front.split_to(FRAME) } else { self.pieces.pop_front()? };
+        let bytes = match self.pieces.front_mut() {
+            Some(front) if front.len() > FRAME => front.split_to(FRAME),
+            Some(_) => self.pieces.pop_front()?,
+            // Small ones alone, of which there is never more than a frame, need no room in the queue.
+            None => self.take_open()?,
+        };
         self.length -= bytes.len();
         Some(bytes)
     }
 
     fn close(&mut self) {
-        self.end_block(0);
-        if !self.open.is_empty() {
-            self.pieces.push_back(std::mem::take(&mut self.open).into());
+        if let Some(small) = self.take_open() {
+            self.pieces.push_back(small);
         }
+    }
+
+    fn take_open(&mut self) -> Option<Bytes> {
+        self.end_block(0);
+        (!self.open.is_empty()).then(|| std::mem::take(&mut self.open).into())
     }
 }
 
@@ -171,6 +180,19 @@ mod tests {
         assert_eq!(sent(&[100, SMALL, 100, 100]), [100, SMALL, 200]);
         assert_eq!(sent(&[2 * FRAME + 1, 10]), [FRAME, FRAME, 1, 10]);
         assert_eq!(sent(&[SMALL - 1; 5]), [3 * (SMALL - 1), 2 * (SMALL - 1)]);
+    }
+
+    #[test]
+    fn what_is_not_packed_takes_as_many_frames_in_a_coding() {
+        for coding in [Coding::Gzip, Coding::Zstd] {
+            let mut outgoing = Outgoing::new(Some(coding));
+            while outgoing.take().is_some() {}
+            for size in [SMALL, FRAME, 24 * 1024, 2 * FRAME - 100, 200_000] {
+                outgoing.put(vec![b'x'; size].into());
+                let frames = std::iter::from_fn(|| outgoing.take()).count();
+                assert!(frames <= size.div_ceil(FRAME) + 1 + size / BLOCK, "{frames} for {size}");
+            }
+        }
     }
 
     #[derive(Debug, Clone)]

@@ -7,7 +7,8 @@ use serde_json::json;
 
 use super::body::Body;
 
-/// What a request can fail with. Whatever a retry may mend is not here: it is held on an open stream.
+/// What a request can fail with. What a retry may mend is held on an open stream instead, unless the configuration
+/// wants it told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Problem {
     /// No route has this host and path.
@@ -30,8 +31,34 @@ pub enum Problem {
     NoPush,
     /// The admin listener has no such path.
     NoAdminPath,
+    /// An application could not be reached, or broke off.
+    BadGateway,
+    /// An application took too long to answer.
+    GatewayTimeout,
+    /// A client took too long to send its request.
+    RequestTimeout,
     /// A page of some site asks the admin listener to act.
     CrossSite,
+    /// The client has as many streams of this route, or as many connections, as it may.
+    TooMany,
+    /// There is no room for anybody at the moment.
+    Overloaded,
+    /// The route asks who it is, and the request does not say.
+    NoCredential,
+    /// What the request says of who it is does not hold.
+    BadCredential,
+    /// Who it is may not.
+    Forbidden,
+    /// What decides on it does not answer.
+    Undecided,
+    /// The stream to be renewed is not here.
+    NoStream,
+    /// There is no such stream to end.
+    NoClient,
+    /// The admin listener has a token, and the request does not show it.
+    NoToken,
+    /// The admin listener is called by a name that is not its own.
+    WrongHost,
     /// A query or path that does not say what it must.
     BadRequest(&'static str),
 }
@@ -77,12 +104,75 @@ impl Problem {
             Self::NoAdminPath => (
                 StatusCode::NOT_FOUND,
                 "no-admin-path",
-                "Here are /healthz, /readyz, /metrics, /status and /publish/<channel>.",
+                "Here are a page at /, /healthz, /readyz, /metrics, /status with /clients, /feeds, /routes and /live below it, and to write to /publish/<channel>, /clients/<id> and /drain.",
+            ),
+            Self::BadGateway => (
+                StatusCode::BAD_GATEWAY,
+                "bad-gateway",
+                "The application behind this address does not answer; try again in a moment.",
+            ),
+            Self::GatewayTimeout => (
+                StatusCode::GATEWAY_TIMEOUT,
+                "gateway-timeout",
+                "The application behind this address did not answer in time; try again in a moment.",
+            ),
+            Self::RequestTimeout => (
+                StatusCode::REQUEST_TIMEOUT,
+                "request-timeout",
+                "The rest of the request's body did not come in time; send it again.",
             ),
             Self::CrossSite => (
                 StatusCode::FORBIDDEN,
                 "cross-site",
-                "Web pages cannot publish here; use a program such as curl.",
+                "Web pages cannot act here; use a program such as curl.",
+            ),
+            Self::TooMany => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "too-many-streams",
+                "This client has as many connections or streams open as it may; close some, or come back after `retry-after`.",
+            ),
+            Self::Overloaded => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "overloaded",
+                "There is no room at the moment; come back after `retry-after`.",
+            ),
+            Self::NoCredential => (
+                StatusCode::UNAUTHORIZED,
+                "no-credential",
+                "This is not for everybody: bring a credential, such as a token in `authorization: Bearer` or a ticket.",
+            ),
+            Self::BadCredential => (
+                StatusCode::UNAUTHORIZED,
+                "bad-credential",
+                "The credential does not hold: it has ended, was used before, or is not from or for whom it must be. Get a new one.",
+            ),
+            Self::Forbidden => {
+                (StatusCode::FORBIDDEN, "forbidden", "Whoever this is may not have this from here.")
+            }
+            Self::Undecided => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "undecided",
+                "It cannot be told at the moment whether the credential holds; try again in a few seconds.",
+            ),
+            Self::NoStream => (
+                StatusCode::NOT_FOUND,
+                "no-stream",
+                "The stream to be renewed has ended, or another replica serves it; open it again with the new credential.",
+            ),
+            Self::NoClient => (
+                StatusCode::NOT_FOUND,
+                "no-client",
+                "There is no stream of this id, or it has ended; /status/clients has them all.",
+            ),
+            Self::NoToken => (
+                StatusCode::UNAUTHORIZED,
+                "no-token",
+                "Show the token (`admin.token`): as `authorization: Bearer TOKEN`, or as the password of HTTP Basic, with any user.",
+            ),
+            Self::WrongHost => (
+                StatusCode::MISDIRECTED_REQUEST,
+                "wrong-host",
+                "Call the admin listener by its IP address or as `localhost`: under other names web pages could read it, unless it has a token (`admin.token`).",
             ),
             Self::BadRequest(detail) => (StatusCode::BAD_REQUEST, "bad-request", detail),
         }
@@ -108,8 +198,22 @@ impl Problem {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if let Self::Method(allow) = self {
-            headers.insert(header::ALLOW, HeaderValue::from_static(allow));
+        match self {
+            Self::Method(allow) => drop(headers.insert(header::ALLOW, HeaderValue::from_static(allow))),
+            Self::NoToken => {
+                let challenge = HeaderValue::from_static("Basic realm=\"ssegate\"");
+                headers.insert(header::WWW_AUTHENTICATE, challenge);
+            }
+            // RFC 9110 section 11.6.1 and RFC 6750 section 3.
+            Self::NoCredential => {
+                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            Self::BadCredential => {
+                let challenge = HeaderValue::from_static("Bearer error=\"invalid_token\"");
+                headers.insert(header::WWW_AUTHENTICATE, challenge);
+            }
+            Self::Undecided => drop(headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"))),
+            _ => {}
         }
         response
     }

@@ -1,22 +1,55 @@
-//! From host and path to a route, and from a route and its parameters to the feed it opens.
+//! From host and path to a route, and from a route and its parameters to the feed it opens; or to an application.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::config::{self, Config, Field, Template};
-use crate::hub::{Bounds, FeedKey, Opens, Policy, Source, Terms};
+use super::app::App;
+use super::guard::Door;
+use super::limits::Places;
+use super::shed::Why;
+use super::streams::End;
+use crate::config::{self, Config, Field, Reads, Template};
+use crate::hub::{Bounds, FeedKey, Opens, Policy, Quota, Source, Terms};
 use crate::metrics::{Metrics, RouteMetrics};
 use crate::shape::Shape;
+
+const SOUND: &str = "the configuration has neither bad nor ambiguous paths";
 
 /// The most bytes that a path parameter may have once decoded.
 const PARAM: usize = 256;
 
 /// Every route, by host and path.
 pub struct Router {
-    hosts: HashMap<Arc<str>, matchit::Router<Arc<Route>>>,
-    any_host: matchit::Router<Arc<Route>>,
+    hosts: HashMap<Arc<str>, Paths>,
+    any_host: Paths,
     routes: Vec<Arc<Route>>,
+    apps: Vec<Arc<App>>,
+}
+
+/// The paths of a host, or of any.
+#[derive(Default)]
+struct Paths {
+    all: matchit::Router<Target>,
+    /// Those of applications once more, for what no stream has.
+    apps: matchit::Router<Arc<App>>,
+}
+
+/// What has a path.
+#[derive(Clone)]
+enum Target {
+    Route(Arc<Route>),
+    App(Arc<App>),
+    /// An application, to a path that it has as a rest.
+    Rest(Arc<App>),
+}
+
+/// What answers a request.
+pub enum Found<'r> {
+    /// A route, and the feed that it opens.
+    Route(&'r Arc<Route>, Result<Opens, Miss>),
+    /// An application.
+    App(&'r Arc<App>),
 }
 
 /// A route while it is served.
@@ -27,7 +60,25 @@ pub struct Route {
     pub name: String,
     /// What is counted for it.
     pub metrics: RouteMetrics,
+    /// Its open streams, where they are limited.
+    pub places: Arc<Places>,
+    /// What of a request decides whether it is let in.
+    pub reads: Reads,
+    /// Its feeds, where they depend on the path.
+    pub quota: Arc<Quota>,
+    /// What it grants subscribers.
+    pub terms: Arc<Terms>,
     shape: Shape,
+}
+
+impl Found<'_> {
+    /// Who is let in to it.
+    pub(super) fn door(&self) -> Door<'_> {
+        match self {
+            Self::Route(route, _) => route.door(),
+            Self::App(app) => app.door(),
+        }
+    }
 }
 
 /// Why there is no feed for a path that has a route.
@@ -40,20 +91,48 @@ pub enum Miss {
 }
 
 impl Router {
-    /// The routes of a configuration, in which no two are the same or ambiguous.
-    pub fn new(config: &Config, metrics: &Metrics) -> Self {
-        let mut router = Self { hosts: HashMap::new(), any_host: matchit::Router::new(), routes: Vec::new() };
+    /// The routes of a configuration, in which no two are the same or ambiguous. Its applications share so many connections
+    /// to them, if they want more.
+    pub fn new(config: &Config, metrics: &Metrics, to_applications: usize) -> Self {
+        let mut router =
+            Self { hosts: HashMap::new(), any_host: Paths::default(), routes: Vec::new(), apps: Vec::new() };
         for route in &config.routes {
             let route = Arc::new(Route::new(route, config, metrics));
-            let paths = match &route.config.host {
-                Some(host) => router.hosts.entry(Arc::clone(host)).or_default(),
-                None => &mut router.any_host,
-            };
-            let inserted = paths.insert(&*route.config.path, Arc::clone(&route));
-            inserted.expect("the configuration has neither bad nor ambiguous paths");
+            let paths = router.paths(route.config.host.as_ref());
+            paths.all.insert(&*route.config.path, Target::Route(Arc::clone(&route))).expect(SOUND);
             router.routes.push(route);
         }
+        let wanted: usize = config.connections_to_applications();
+        for proxy in &config.proxies {
+            let connections = proxy.to.connections * to_applications.min(wanted) / wanted;
+            metrics.application(&format!("{}{}", proxy.host.as_deref().unwrap_or_default(), proxy.path));
+            let app = Arc::new(App::new(proxy, &config.limits, connections.max(1)));
+            let target = match before_rest(&proxy.path) {
+                Some(_) => Target::Rest(Arc::clone(&app)),
+                None => Target::App(Arc::clone(&app)),
+            };
+            let paths = router.paths(proxy.host.as_ref());
+            paths.all.insert(&*proxy.path, target).expect(SOUND);
+            paths.apps.insert(&*proxy.path, Arc::clone(&app)).expect(SOUND);
+            router.apps.push(app);
+        }
+        // To the router a rest is never empty. Where another has the path without it, that one goes first.
+        let apps = router.apps.clone();
+        for (proxy, app) in config.proxies.iter().zip(apps) {
+            if let Some(before) = before_rest(&proxy.path) {
+                let paths = router.paths(proxy.host.as_ref());
+                let _ = paths.all.insert(before, Target::Rest(Arc::clone(&app)));
+                let _ = paths.apps.insert(before, app);
+            }
+        }
         router
+    }
+
+    fn paths(&mut self, host: Option<&Arc<str>>) -> &mut Paths {
+        match host {
+            Some(host) => self.hosts.entry(Arc::clone(host)).or_default(),
+            None => &mut self.any_host,
+        }
     }
 
     /// Every route, in the order of the file.
@@ -61,12 +140,53 @@ impl Router {
         &self.routes
     }
 
-    /// The route for a host (without port) and a path, if there is one, and the feed that it opens. A route that
-    /// names the host goes before one that does not.
-    pub fn find(&self, host: &str, path: &str) -> Option<(&Arc<Route>, Result<Opens, Miss>)> {
-        let named = self.hosts.get(host.to_ascii_lowercase().as_str()).and_then(|paths| paths.at(path).ok());
-        let found = named.or_else(|| self.any_host.at(path).ok())?;
-        Some((found.value, found.value.checked_feed(found.params.iter())))
+    /// Ends once no application answers anybody.
+    pub async fn applications_rest(&self) {
+        for app in &self.apps {
+            app.rests().await;
+        }
+    }
+
+    /// What answers for a host (without port) and a path, if anything does. A route that names the host goes before one
+    /// that does not; but a rest is what no stream has, on any host or with these parameters.
+    pub fn find(&self, host: &str, path: &str) -> Option<Found<'_>> {
+        self.resolve(host, path).map(|(found, _)| found)
+    }
+
+    fn resolve<'r, 'p>(&'r self, host: &str, path: &'p str) -> Option<(Found<'r>, matchit::Params<'r, 'p>)> {
+        let matchit::Match { value, params } = self.at(host, path)?;
+        let route = match value {
+            Target::App(app) | Target::Rest(app) => return Some((Found::App(app), params)),
+            Target::Route(route) => route,
+        };
+        let feed = route.checked_feed(params.iter());
+        if matches!(feed, Err(Miss::Unmatched))
+            && let Some(app) = self.on(host).find_map(|paths| paths.apps.at(path).ok())
+        {
+            return Some((Found::App(app.value), app.params));
+        }
+        Some((Found::Route(route, feed), params))
+    }
+
+    /// The paths of a host, and then those of any. A host is the same in capitals, and with the dot at its end that the root
+    /// of all names is (RFC 3986 section 3.2.2).
+    fn on<'r>(&'r self, host: &str) -> impl Iterator<Item = &'r Paths> + use<'r> {
+        let named = self.hosts.get(host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase().as_str());
+        named.into_iter().chain([&self.any_host])
+    }
+
+    fn at<'r, 'p>(&'r self, host: &str, path: &'p str) -> Option<matchit::Match<'r, 'p, &'r Target>> {
+        let mut found = self.on(host).filter_map(|paths| paths.all.at(path).ok());
+        let first = found.next()?;
+        let other = found.next().filter(|other| matches!(other.value, Target::Route(_)));
+        Some(if matches!(first.value, Target::Rest(_)) { other.unwrap_or(first) } else { first })
+    }
+
+    /// The parameters of the path, decoded, of the route that [`Self::find`] finds.
+    pub fn params(&self, host: &str, path: &str) -> Vec<(String, String)> {
+        let Some((_, params)) = self.resolve(host, path) else { return Vec::new() };
+        let decoded = |(name, value): (&str, &str)| Some((name.to_owned(), decode(value).ok()?.into_owned()));
+        params.iter().filter_map(decoded).collect()
     }
 }
 
@@ -81,7 +201,20 @@ impl Route {
             max_event: config.limits.max_event,
             control_prefix: Arc::clone(&config.server.control_prefix),
         };
-        Self { config: route.clone(), metrics: metrics.route(&name), name, shape }
+        let (places, quota) = (Places::new(route.limits), Arc::new(Quota::new(route.limits.feeds)));
+        let reads = Reads::of(&config.auth, &route.auth, route.allow.as_ref());
+        route.auth.iter().for_each(|provider| metrics.auth_begins(&name, provider));
+        let terms = Arc::new(Terms { start: route.start, replay: route.replay, on_lag: route.on_lag });
+        Self {
+            config: route.clone(),
+            metrics: metrics.route(&name, End::all().map(End::as_str), Why::all().map(Why::as_str)),
+            places,
+            reads,
+            quota,
+            terms,
+            name,
+            shape,
+        }
     }
 
     /// The feed of a route whose source and shape have no parameters: held always. `None` for any other.
@@ -97,7 +230,24 @@ impl Route {
         };
         let names = [&self.config.event, &self.config.tombstone];
         let in_event = names.into_iter().flatten().any(Template::has_params);
-        (!in_source && !in_event).then(|| self.feed(&HashMap::new()).feed)
+        (!in_source && !in_event && !self.config.ended).then(|| self.feed(&HashMap::new()).feed)
+    }
+
+    /// What the names of control events begin with.
+    pub fn control_prefix(&self) -> &str {
+        &self.shape.control_prefix
+    }
+
+    /// Who may read it.
+    pub(super) fn door(&self) -> Door<'_> {
+        let config::Route { auth, allow, cors, .. } = &self.config;
+        let (allow, cors, reads) = (allow.as_ref(), cors.as_ref(), Some(&self.reads));
+        Door { name: &self.name, auth, allow, cors, reads, has_pages: false }
+    }
+
+    /// Whether not everybody may read it.
+    pub fn is_guarded(&self) -> bool {
+        self.door().is_guarded()
     }
 
     /// How its feeds are kept.
@@ -105,11 +255,6 @@ impl Route {
         let config::History { events, bytes, age } = self.config.history;
         let bounds = Bounds { events, bytes, age, buffer: self.config.buffer };
         Policy { bounds, linger: self.config.linger, idle_timeout: self.config.idle_timeout }
-    }
-
-    /// What it grants subscribers.
-    pub fn terms(&self) -> Terms {
-        Terms { start: self.config.start, replay: self.config.replay, on_lag: self.config.on_lag }
     }
 
     /// The feed for these parameters as they stand in the path, unless one of them is not what it must be.
@@ -156,6 +301,11 @@ impl Route {
     }
 }
 
+/// What stands before `{*rest}`, in a path that ends with one.
+fn before_rest(path: &str) -> Option<&str> {
+    path.split_once("{*").map(|(before, _)| before)
+}
+
 /// One path segment, percent-decoded.
 fn decode(segment: &str) -> Result<Cow<'_, str>, Miss> {
     let value =
@@ -188,6 +338,52 @@ mod tests {
         }
         assert_eq!(decode(&"a".repeat(256)).unwrap().len(), 256);
         assert_eq!(decode(&"a".repeat(257)), Err(Miss::BadParameter));
+    }
+
+    /// Where requests go, by the names of routes.
+    fn found(router: &Router, host: &str, path: &str) -> String {
+        match router.find(host, path) {
+            Some(Found::Route(route, Ok(_))) => route.name.clone(),
+            Some(Found::Route(_, Err(miss))) => format!("{miss:?}"),
+            Some(Found::App(app)) => app.name().to_owned(),
+            None => String::new(),
+        }
+    }
+
+    fn router(routes: &str) -> Router {
+        let text =
+            format!("server: {{ tls: none }}\nupstreams: {{ t: {{ ticker: {{}} }} }}\nroutes:\n{routes}");
+        let config =
+            config::parse("c.yaml", &text, &|_| None).unwrap_or_else(|problems| panic!("{problems}"));
+        Router::new(&config, &Metrics::new(), usize::MAX)
+    }
+
+    #[test]
+    fn a_rest_is_what_no_stream_has() {
+        let streams = "  - { path: /events, from: { upstream: t } }
+  - { path: '/rooms/{room}', params: { room: '[0-9]+' }, from: { upstream: t } }
+";
+        let alone = router(streams);
+        assert_eq!(found(&alone, "h", "/rooms/new"), "Unmatched");
+        let any = router(&format!("{streams}  - {{ path: '/{{*rest}}', proxy: 'http://a' }}\n"));
+        let of_host = router(&format!(
+            "{streams}  - {{ host: h, path: '/{{*rest}}', proxy: 'http://a' }}
+  - {{ host: h, path: '/rooms/7', proxy: 'http://a' }}
+  - {{ path: '/{{*rest}}', proxy: 'http://b' }}
+"
+        ));
+        for (path, on_any, on_h) in [
+            ("/events", "/events", "/events"),
+            ("/rooms/5", "/rooms/{room}", "/rooms/{room}"),
+            ("/rooms/new", "/{*rest}", "h/{*rest}"),
+            ("/rooms/%ff", "BadParameter", "BadParameter"),
+            ("/rooms/7", "/rooms/{room}", "h/rooms/7"),
+            ("/", "/{*rest}", "h/{*rest}"),
+            ("/a/b", "/{*rest}", "h/{*rest}"),
+        ] {
+            assert_eq!((&*found(&any, "h", path), &*found(&of_host, "H", path)), (on_any, on_h), "{path}");
+            assert_eq!(found(&of_host, "other", path), on_any, "{path}");
+        }
     }
 
     #[test]

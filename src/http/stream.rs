@@ -2,7 +2,6 @@
 //! keepalive comments in the silences.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -13,12 +12,11 @@ use tokio::sync::futures::OwnedNotified;
 use tokio::time::{Instant, Sleep};
 
 use super::outgoing::Outgoing;
-use super::router::Route;
 use super::streams::{End, Registered};
 use super::turns::Turn;
 use crate::compress::Encoding;
 use crate::config::OnLag;
-use crate::hub::{Read, Reason, Subscription};
+use crate::hub::{Read, Reason, Subscription, Times};
 use crate::sse;
 
 /// Bytes read from the log at a time.
@@ -27,42 +25,75 @@ const READ: usize = 32 * 1024;
 pin_project! {
     /// The events of one subscription, until the client or the process has enough.
     pub struct EventStream {
-        subscription: Subscription,
+        subscription: Option<Subscription>,
+        decision: Option<Decision>,
         registered: Registered,
         outgoing: Outgoing,
         encoding: Option<Encoding>,
         ended: bool,
+        // Whether its head has gone ahead.
+        headed: bool,
         written: Instant,
+        // When the oldest of what waits was published, if that is to be measured.
+        published: Option<Instant>,
         turn: Turn,
         #[pin]
-        wake: OwnedNotified,
+        wake: Option<OwnedNotified>,
         #[pin]
         silence: Sleep,
     }
 }
 
+/// What a stream that is held waits for: what its client may read, or why it ends.
+pub type Decision = Pin<Box<dyn Future<Output = Result<Subscription, End>> + Send>>;
+
 impl EventStream {
     /// A stream in this encoding that begins with a comment and a `retry:`, before anything else is known.
     pub fn new(subscription: Subscription, registered: Registered, encoding: Option<Encoding>) -> Self {
+        let wake = subscription.feed().log.wake().next();
+        registered.control.reading.begin(subscription.feed());
+        Self { wake: Some(wake), subscription: Some(subscription), ..Self::held(None, registered, encoding) }
+    }
+
+    /// One that is open, and has nothing to read before `decision` is made.
+    pub fn held(decision: Option<Decision>, registered: Registered, encoding: Option<Encoding>) -> Self {
         let keepalive = registered.control.route.config.keepalive;
         let mut outgoing = Outgoing::new(encoding.map(|encoding| encoding.coding));
-        outgoing.put(opening(&registered.control.route));
+        outgoing.put(opening(registered.control.route.config.retry));
         Self {
             outgoing,
             encoding,
             ended: false,
+            headed: false,
             written: Instant::now(),
+            published: None,
             turn: Turn::default(),
-            wake: subscription.feed().log.wake().next(),
+            wake: None,
             silence: tokio::time::sleep(keepalive),
-            subscription,
+            subscription: None,
+            decision,
             registered,
         }
+    }
+
+    /// What tells it from all others of the process.
+    pub fn id(&self) -> u64 {
+        self.registered.control.id
     }
 
     /// The answer is made: until the stream is polled the client is slow, or gone.
     pub fn begins(&self) {
         self.registered.handed(0, 0, self.written);
+    }
+
+    /// Ready from the second time on. Many streams may begin on one connection at once, and it never gives back the room
+    /// in which their frames wait: so all heads are sent before the first bytes follow.
+    pub fn poll_headed(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if std::mem::replace(&mut *self.project().headed, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// The next bytes to send; `None` when the stream has ended.
@@ -75,14 +106,28 @@ impl EventStream {
                 self.as_mut().finish();
                 continue;
             }
+            if let Some(notice) = self.registered.notice() {
+                self.as_mut().project().outgoing.put(notice);
+            }
             let mut this = self.as_mut().project();
-            let (streams, replays) = (this.registered.streams(), this.subscription.replays());
+            let Some(subscription) = this.subscription else {
+                if !this.outgoing.is_empty() {
+                    return Poll::Ready(self.take());
+                }
+                ready!(self.as_mut().poll_decision(cx));
+                continue;
+            };
+            let replays = subscription.replays();
+            this.registered.replays(replays);
+            let streams = this.registered.streams();
             let turns = if replays { &streams.replay_turns } else { &streams.turns };
             if this.turn.poll(turns, replays, cx).is_pending() {
                 this.registered.control.waiting();
                 return self.take().map_or(Poll::Pending, |bytes| Poll::Ready(Some(bytes)));
             }
-            match this.subscription.read(READ) {
+            let read = subscription.read(READ);
+            this.registered.control.reading.stands(subscription.stands());
+            match read {
                 // What there is goes out first; after that it is asked again what to wait for.
                 Read::Pending | Read::Wait(_) if !this.outgoing.is_empty() => {
                     return Poll::Ready(self.take());
@@ -93,7 +138,7 @@ impl EventStream {
                 }
                 Read::Wait(wake) => {
                     this.turn.over();
-                    this.wake.set(wake);
+                    this.wake.set(Some(wake));
                     ready!(self.as_mut().poll_news(cx));
                 }
                 Read::Control { bytes, gaps } => {
@@ -105,8 +150,8 @@ impl EventStream {
                         this.outgoing.put(bytes);
                     }
                 }
-                Read::Slice { bytes, events, forms } => {
-                    this.registered.count(events);
+                Read::Slice { bytes, events, times, forms } => {
+                    this.registered.count(events, Some(times), this.published);
                     this.turn.count(bytes.len());
                     let packed = forms.zip(*this.encoding);
                     match packed.and_then(|(forms, encoding)| forms.packed(&bytes, encoding)) {
@@ -118,8 +163,8 @@ impl EventStream {
                     // It went past entries that the client has; the others have their turn before the next ones.
                     this.turn.end();
                 }
-                Read::Pieces { bytes, events } => {
-                    this.registered.count(events);
+                Read::Pieces { bytes, events, times } => {
+                    this.registered.count(events, times, this.published);
                     this.turn.count(bytes.iter().map(Bytes::len).sum());
                     bytes.into_iter().for_each(|bytes| this.outgoing.put(bytes));
                 }
@@ -127,19 +172,44 @@ impl EventStream {
         }
     }
 
+    /// Ready when it is known what to read, or that there will be nothing, and when there is something to send.
+    fn poll_decision(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let mut this = self.as_mut().project();
+        let refused = Poll::Ready(Err(End::Refused));
+        let decided = this.decision.as_mut().map_or(refused, |decision| decision.as_mut().poll(cx));
+        let Poll::Ready(decided) = decided else { return self.poll_silence(cx) };
+        *this.decision = None;
+        match decided {
+            Ok(subscription) => {
+                this.wake.set(Some(subscription.feed().log.wake().next()));
+                this.registered.control.reading.begin(subscription.feed());
+                *this.subscription = Some(subscription);
+            }
+            Err(why) => this.registered.control.end(why),
+        }
+        Poll::Ready(())
+    }
+
     /// Ready when there may be something to read or to send.
-    fn poll_news(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let mut this = self.project();
-        if this.wake.as_mut().poll(cx).is_ready() {
-            this.wake.set(this.subscription.feed().log.wake().next());
+    fn poll_news(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let mut this = self.as_mut().project();
+        if this.wake.as_mut().as_pin_mut().is_some_and(|wake| wake.poll(cx).is_ready()) {
+            this.wake.set(this.subscription.as_ref().map(|read| read.feed().log.wake().next()));
             return Poll::Ready(());
         }
+        self.poll_silence(cx)
+    }
+
+    /// Ready when a silence has lasted too long, for which there is something to send then.
+    fn poll_silence(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let mut this = self.project();
         if this.silence.as_mut().poll(cx).is_ready() {
             let keepalive = this.registered.control.route.config.keepalive;
             // The timer is not set anew for each event; it looks at the last write when it rings.
             let (due, now) = (*this.written + keepalive, Instant::now());
             if due <= now {
-                this.outgoing.put(this.subscription.moved_on().unwrap_or(Bytes::from_static(KEEPALIVE)));
+                let moved_on = this.subscription.as_mut().and_then(Subscription::moved_on);
+                this.outgoing.put(moved_on.unwrap_or(Bytes::from_static(KEEPALIVE)));
             }
             this.silence.reset(if due <= now { now + keepalive } else { due });
             return Poll::Ready(());
@@ -154,6 +224,9 @@ impl EventStream {
         let bytes = this.outgoing.take()?;
         *this.written = Instant::now();
         this.registered.handed(bytes.len(), this.outgoing.take_plain(), *this.written);
+        if let Some(published) = this.published.take() {
+            this.registered.control.route.metrics.delayed(*this.written - published);
+        }
         Some(bytes)
     }
 
@@ -169,23 +242,28 @@ impl EventStream {
 }
 
 impl Registered {
-    fn count(&self, events: usize) {
+    /// Counts events that are about to be sent. Where it is to be measured how late they are, notes when they were
+    /// `published`; what came in before the stream was opened is history, which is late by intent.
+    fn count(&self, events: usize, times: Option<Times>, published: &mut Option<Instant>) {
         self.control.events.fetch_add(events as u64, Ordering::Relaxed);
-        self.control.route.metrics.events_out.inc_by(events as u64);
+        let measured = self.control.route.metrics.delivered(events as u64);
+        if let Some(times) = times.filter(|times| measured && times.arrived >= self.control.opened) {
+            published.get_or_insert(times.published);
+        }
     }
 }
 
 /// What every stream begins with: a comment, so that proxies and clients see that it is open, and the time
 /// after which to come back, drawn for this client.
-pub fn opening(route: &Arc<Route>) -> Bytes {
+pub fn opening(retry: Duration) -> Bytes {
     let mut bytes = Vec::new();
     sse::comment(&mut bytes, "");
-    sse::retry(&mut bytes, jittered(route.config.retry));
+    sse::retry(&mut bytes, jittered(retry));
     bytes.into()
 }
 
 /// A time drawn evenly from within a quarter of `middle`, so that clients do not all come back at once.
-fn jittered(middle: Duration) -> Duration {
+pub fn jittered(middle: Duration) -> Duration {
     middle.mul_f64(rand::random_range(0.75..1.25))
 }
 

@@ -1,8 +1,7 @@
 //! The registry of open streams, and what ends one from outside: drain, and a client that stopped reading.
 //! A stream is polled only when its socket can take more, so none of this can live in the stream.
 
-use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
@@ -11,19 +10,29 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::client::Client;
+use super::lease::{Deadlines, Lease};
+use super::limits::Place;
+use super::listing::Reading;
 use super::router::Route;
 use super::supervise::Slot;
 use super::turns::Turns;
+use crate::auth::{Grant, Signer};
 use crate::hub::Memory;
 
 /// Every open stream.
 pub struct Streams {
-    open: Mutex<HashMap<u64, Arc<Control>>>,
+    /// In the order in which they were opened, which is how operators page through them.
+    pub(super) open: Mutex<BTreeMap<u64, Arc<Control>>>,
     count: watch::Sender<usize>,
     write_stall: Duration,
     epoch: Instant,
     next: AtomicU64,
     draining: AtomicBool,
+    /// When streams end that do not last for ever.
+    pub deadlines: Deadlines,
+    /// Signs the links by which they are renewed.
+    pub(super) renewals: Signer,
     /// Who reads on of those that are behind what memory holds.
     pub turns: Turns,
     /// Who reads on of those that read what only the upstream still holds.
@@ -44,6 +53,18 @@ pub enum End {
     Stalled,
     /// Someone asked for it.
     Asked,
+    /// The client's credential has ended.
+    Expired,
+    /// The client's credential was withdrawn.
+    Revoked,
+    /// It was held, and then the client was not let in.
+    Refused,
+    /// It has lasted for the route's `max_age`.
+    Age,
+    /// It was held, and it could not be told in time whether the client may read.
+    Undecided,
+    /// It was held, and then there was no room for what it reads.
+    NoRoom,
 }
 
 impl End {
@@ -55,32 +76,53 @@ impl End {
             Self::Lagged => "lagged",
             Self::Stalled => "stalled",
             Self::Asked => "asked",
+            Self::Expired => "expired",
+            Self::Revoked => "revoked",
+            Self::Refused => "refused",
+            Self::Age => "max_age",
+            Self::Undecided => "undecided",
+            Self::NoRoom => "no_room",
         }
     }
 
+    /// All there are.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let first = [Self::Client, Self::Drain, Self::Lagged, Self::Stalled, Self::Asked];
+        let auth = [Self::Expired, Self::Revoked, Self::Refused, Self::Age];
+        let held = [Self::Undecided, Self::NoRoom];
+        first.into_iter().chain(auth).chain(held)
+    }
+
     fn from_u8(value: u8) -> Option<Self> {
-        let all = [Self::Client, Self::Drain, Self::Lagged, Self::Stalled, Self::Asked];
-        all.into_iter().find(|end| *end as u8 == value)
+        Self::all().find(|end| *end as u8 == value)
     }
 }
 
 /// What is known of one stream outside its body.
 pub struct Control {
+    /// Tells it from all others of the process.
+    pub id: u64,
     /// Its route.
     pub route: Arc<Route>,
-    /// The client's address.
-    pub client: SocketAddr,
+    /// The client.
+    pub client: Client,
     /// When it was opened.
     pub opened: Instant,
     /// Events handed over.
     pub events: AtomicU64,
     /// Bytes handed over.
     pub bytes: AtomicU64,
+    /// What it reads, and how far it is.
+    pub reading: Reading,
     /// Milliseconds, counted by [`Streams`], at which bytes were handed over that the client's connection has
     /// not asked to follow up yet; 0 while the body waits for events.
     handed: AtomicU64,
     ending: AtomicU8,
     task: Arc<Slot>,
+    /// How long it lasts, where that is not for ever.
+    pub(super) lease: Mutex<Option<Box<Lease>>>,
+    /// Whether the client is to be told that it ends soon.
+    pub(super) expiring: AtomicBool,
 }
 
 impl Control {
@@ -96,9 +138,14 @@ impl Control {
     }
 
     /// The stream ends now, without a word: its task is dropped, which on HTTP/2 resets this stream alone.
-    fn kill(&self, why: End) {
+    pub(super) fn kill(&self, why: End) {
         let _ = self.ending.compare_exchange(0, why as u8, Ordering::AcqRel, Ordering::Acquire);
         self.task.kill();
+    }
+
+    /// Has the task polled, which will see what was written before.
+    pub(super) fn wake(&self) {
+        self.task.wake();
     }
 
     /// The body has nothing to send.
@@ -117,6 +164,8 @@ impl Streams {
             epoch: Instant::now(),
             next: AtomicU64::new(0),
             draining: AtomicBool::new(false),
+            deadlines: Deadlines::default(),
+            renewals: Signer::of_this_process("ssegate renewal 1"),
             turns: Turns::on_all_cores(),
             replay_turns: Turns::on_half_the_cores(),
         })
@@ -132,24 +181,36 @@ impl Streams {
         self.draining.load(Ordering::Relaxed)
     }
 
-    /// Registers a stream that the task of `task` serves.
-    pub fn open(self: &Arc<Self>, route: &Arc<Route>, client: SocketAddr, task: Arc<Slot>) -> Registered {
+    /// Registers a stream that the task of `task` serves, with the place that it has taken.
+    pub fn open(
+        self: &Arc<Self>,
+        route: &Arc<Route>,
+        client: Client,
+        place: Option<Place>,
+        task: Arc<Slot>,
+    ) -> Registered {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
         let control = Arc::new(Control {
+            id,
             route: Arc::clone(route),
             client,
             opened: Instant::now(),
             events: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
+            reading: Reading::default(),
             handed: AtomicU64::new(0),
             ending: AtomicU8::new(0),
             task,
+            lease: Mutex::default(),
+            expiring: AtomicBool::new(false),
         });
-        let id = self.next.fetch_add(1, Ordering::Relaxed);
         let mut open = self.open.lock();
         open.insert(id, Arc::clone(&control));
         self.count.send_replace(open.len());
         route.metrics.subscribers.inc();
-        Registered { control, id, streams: Arc::clone(self) }
+        drop(open);
+        self.deadlines.begin(&control);
+        Registered { control, streams: Arc::clone(self), replays: false, _place: place }
     }
 
     /// Ends, for as long as it runs, the streams of clients that take nothing. While logs and what such clients hold
@@ -160,6 +221,7 @@ impl Streams {
         loop {
             ticks.tick().await;
             let now = self.millis(Instant::now());
+            memory.settle_now();
             let pressed = memory.used() > memory.limit();
             let limit = if pressed { self.write_stall.min(PRESSED) } else { self.write_stall };
             let limit = limit.as_millis() as u64;
@@ -175,6 +237,24 @@ impl Streams {
     pub fn cut(&self, which: impl Fn(&Control) -> bool) -> usize {
         let open = self.open.lock();
         open.values().filter(|control| which(control)).inspect(|control| control.kill(End::Asked)).count()
+    }
+
+    /// An open stream.
+    pub fn get(&self, id: u64) -> Option<Arc<Control>> {
+        self.open.lock().get(&id).cloned()
+    }
+
+    /// Ends the streams of those whose grant is one that `withdrawn` finds. Returns how many there are.
+    pub fn revoke(&self, withdrawn: impl Fn(&Grant) -> bool) -> usize {
+        let is_withdrawn = |control: &&Arc<Control>| {
+            let lease = control.lease.lock();
+            lease.as_ref().and_then(|lease| lease.grant.as_ref()).is_some_and(|grant| withdrawn(grant))
+        };
+        let open = self.open.lock();
+        open.values()
+            .filter(is_withdrawn)
+            .inspect(|control| self.deadlines.end(control, End::Revoked))
+            .count()
     }
 
     /// From now on new streams are sent away.
@@ -222,14 +302,23 @@ impl Streams {
 pub struct Registered {
     /// What is known of it.
     pub control: Arc<Control>,
-    id: u64,
     streams: Arc<Streams>,
+    /// Whether it counts among those that read what only the upstream still holds.
+    replays: bool,
+    _place: Option<Place>,
 }
 
 impl Registered {
     /// The registry.
     pub fn streams(&self) -> &Streams {
         &self.streams
+    }
+
+    /// Whether it reads what only the upstream still holds.
+    pub fn replays(&mut self, replays: bool) {
+        if replays != std::mem::replace(&mut self.replays, replays) {
+            self.control.route.metrics.replaying.inc_by(if replays { 1 } else { -1 });
+        }
     }
 
     /// Bytes were handed over, and so many were put in their place before they were coded; until the body is polled
@@ -245,16 +334,20 @@ impl Registered {
 impl Drop for Registered {
     fn drop(&mut self) {
         let mut open = self.streams.open.lock();
-        open.remove(&self.id);
+        open.remove(&self.control.id);
         self.streams.count.send_replace(open.len());
         drop(open);
+        self.replays(false);
         let control = &self.control;
+        self.streams.deadlines.forget(control);
         let why = End::from_u8(control.ending.load(Ordering::Acquire)).unwrap_or(End::Client).as_str();
         control.route.metrics.subscribers.dec();
         control.route.metrics.ended(why);
         tracing::info!(
+            stream = control.id,
             route = control.route.name,
-            client = %control.client.ip(),
+            client = %control.client.addr.ip(),
+            certificate = control.client.certificate.as_ref().map(|certificate| &*certificate.subject),
             seconds = control.opened.elapsed().as_millis() as f64 / 1000.0,
             events = control.events.load(Ordering::Relaxed),
             bytes = control.bytes.load(Ordering::Relaxed),

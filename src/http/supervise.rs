@@ -10,6 +10,8 @@ use std::task::{Context, Poll};
 use futures_util::task::AtomicWaker;
 use pin_project_lite::pin_project;
 
+use super::limits::Activity;
+
 tokio::task_local! {
     static CURRENT: Arc<Slot>;
 }
@@ -19,12 +21,20 @@ tokio::task_local! {
 pub struct Slot {
     killed: AtomicBool,
     waker: AtomicWaker,
+    /// Where the task counts as a stream until it ends.
+    counted: Option<Activity>,
 }
 
 impl Slot {
     /// The slot of the task that this is called in; one that ends nothing outside any.
     pub fn current() -> Arc<Self> {
         CURRENT.try_with(Arc::clone).unwrap_or_default()
+    }
+
+    /// Of a task that counts as a stream.
+    fn counted(activity: Activity) -> Arc<Self> {
+        activity.begins();
+        Arc::new(Self { counted: Some(activity), ..Self::default() })
     }
 
     /// Has the task dropped.
@@ -46,14 +56,18 @@ pin_project! {
         inner: F,
         slot: Arc<Slot>,
     }
+
+    impl<F> PinnedDrop for Supervised<F> {
+        fn drop(this: Pin<&mut Self>) {
+            // Not when the slot goes: others hold it for longer.
+            if let Some(activity) = &this.slot.counted {
+                activity.ended();
+            }
+        }
+    }
 }
 
 impl<F> Supervised<F> {
-    /// Runs `inner` with a slot of its own.
-    pub fn new(inner: F) -> Self {
-        Self::within(Arc::default(), inner)
-    }
-
     /// Runs `inner` with this slot, which one at a time may have.
     pub fn within(slot: Arc<Slot>, inner: F) -> Self {
         Self { inner, slot }
@@ -73,10 +87,10 @@ impl<F: Future> Future for Supervised<F> {
     }
 }
 
-/// Runs each HTTP/2 stream in a supervised task of its own. The tasks end with their connection: hyper's stream
-/// futures end when it is dropped.
-#[derive(Debug, Clone, Copy)]
-pub struct StreamExecutor;
+/// Runs each HTTP/2 stream of a connection in a supervised task of its own, and counts them. The tasks end with their
+/// connection: hyper's stream futures end when it is dropped.
+#[derive(Debug, Clone)]
+pub struct StreamExecutor(pub Activity);
 
 impl<F> hyper::rt::Executor<F> for StreamExecutor
 where
@@ -84,6 +98,6 @@ where
     F::Output: Send,
 {
     fn execute(&self, stream: F) {
-        tokio::spawn(Supervised::new(stream));
+        tokio::spawn(Supervised::within(Slot::counted(self.0.clone()), stream));
     }
 }

@@ -131,10 +131,13 @@ impl TlsStream {
         let mut incoming = std::mem::take(&mut left.incoming);
         let done = turn(session, &mut incoming, say, left, room);
         left.failed = done.is_err();
+        if let Ok(used) = &done {
+            incoming.drain(..used);
+            // Before it is sent, which may fail: the session remembers places in it.
+            left.incoming = incoming;
+        }
         send(socket, cx, room, left)?;
-        incoming.drain(..done.map_err(io::Error::other)?);
-        left.incoming = incoming;
-        Ok(())
+        done.map(drop).map_err(io::Error::other)
     }
 }
 
@@ -217,6 +220,9 @@ fn turn(
                 Ok(true)
             }
             // Waiting for the client, or over.
+            Ok(_) if matches!(say, Say::Data(_)) => {
+                Err(rustls::Error::General("nothing can be said now".to_owned()))
+            }
             Ok(_) => Ok(true),
         };
         used += discard;

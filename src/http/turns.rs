@@ -44,6 +44,11 @@ impl Turns {
         Self { at_a_time, waiting: Mutex::default(), bell: Notify::new() }
     }
 
+    /// How many wait, those included that have left since.
+    pub fn waiting(&self) -> usize {
+        self.waiting.lock().len()
+    }
+
     /// Hands out turns; never returns. Those who got one run before the next get theirs.
     pub async fn run(&self) {
         loop {

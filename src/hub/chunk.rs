@@ -29,8 +29,19 @@ pub struct Chunk {
     pub end: Arc<Position>,
     /// When it was appended.
     pub at: Instant,
+    /// When its first event was published, by the upstream's clock; when it was appended where that does not tell.
+    pub published: Instant,
     /// Bytes that the log had taken in before it, since it was made.
     pub before: u64,
+}
+
+/// When events came about, the oldest of them to be exact.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Times {
+    /// When they were published.
+    pub published: Instant,
+    /// When they came in.
+    pub arrived: Instant,
 }
 
 /// One event in a chunk.
@@ -59,6 +70,16 @@ impl Chunk {
     /// Bytes that count against history, buffer and memory: content, index and bookkeeping.
     pub fn size(&self) -> usize {
         self.bytes.len() + overhead(&self.entries, &self.keys, &self.end)
+    }
+
+    /// When its events came about.
+    pub fn times(&self) -> Times {
+        Times { published: self.published, arrived: self.at }
+    }
+
+    /// Whether it holds an event, and not only gaps of the source.
+    pub fn holds_events(&self) -> bool {
+        self.entries.iter().any(|entry| !entry.note)
     }
 
     /// Where the entry at `place` begins.
@@ -124,4 +145,73 @@ pub fn overhead(entries: &[Entry], keys: &[Keyed], end: &Position) -> usize {
     // A key has its place in the index as well.
     let keys = size_of_val(keys) + 64 * keys.len();
     size_of::<Chunk>() + 160 + size_of_val(entries) + keys + size_of_val(end.as_slice())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use super::super::cursor::{Cursor, Read, Wish};
+    use super::super::id::{Epoch, EpochCodec};
+    use super::super::log::Log;
+    use super::super::testing::{ROOM, TERMS, Text, log};
+    use super::*;
+    use crate::shape::Record;
+
+    struct Dated(SystemTime);
+
+    impl Record for Dated {
+        fn payload(&self) -> Option<&[u8]> {
+            Some(b"text")
+        }
+        fn name(&self) -> &str {
+            "test"
+        }
+        fn timestamp(&self) -> Option<SystemTime> {
+            Some(self.0)
+        }
+    }
+
+    fn opened() -> (Arc<Log>, Cursor) {
+        let (log, mut cursor) = (log(ROOM), Cursor::new(Wish::default(), TERMS));
+        log.open(Arc::new(EpochCodec::new(Epoch::random(), None)), Position::default());
+        assert!(matches!(log.read(&mut cursor, 1_000), Read::Control { .. }));
+        (log, cursor)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn events_are_as_old_as_the_first_that_came_with_them_says() {
+        let (log, mut cursor) = opened();
+        let mut age = |log: &Log| match log.read(&mut cursor, 1_000) {
+            Read::Slice { times, .. } => {
+                (times.arrived.elapsed(), (times.arrived - times.published).as_secs())
+            }
+            other => panic!("not a slice: {other:?}"),
+        };
+        let (second, day) = (Duration::from_secs(1), Duration::from_secs(86_400));
+        log.append([(None, Text("text"))]);
+        tokio::time::advance(second).await;
+        assert_eq!(age(&log), (second, 0), "it is as old as its coming in");
+        let now = SystemTime::now();
+        log.append([now - 5 * second, now - day].map(|time| (None, Dated(time))));
+        log.append([(None, Dated(now - day))]);
+        assert_eq!(age(&log), (Duration::ZERO, 5));
+        log.append([(None, Dated(now + day))]);
+        assert_eq!(age(&log), (Duration::ZERO, 0), "a clock that is ahead");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silence_ends_with_an_event_and_not_with_a_gap() {
+        let second = Duration::from_secs(1);
+        let (log, _) = opened();
+        tokio::time::advance(second).await;
+        assert_eq!(log.silent_for(), second);
+        log.append_link_lost((SystemTime::now(), SystemTime::now()));
+        assert_eq!(log.silent_for(), second);
+        log.append([(None, Text("text"))]);
+        assert_eq!(log.silent_for(), Duration::ZERO);
+        tokio::time::advance(2 * second).await;
+        log.restart(Arc::new(EpochCodec::new(Epoch::random(), None)), Position::new(vec![7]));
+        assert_eq!(log.silent_for(), 2 * second);
+    }
 }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tokio::sync::futures::OwnedNotified;
 use tokio::time::Instant;
 
-use super::chunk::Seq;
+use super::chunk::{Seq, Times};
 use super::decide::{self, Begin, Undecided, floor, project};
 use super::gap::{Gap, Reason};
 use super::history::{Found, History};
@@ -28,7 +28,7 @@ use crate::sse;
 #[derive(Debug)]
 pub struct Cursor {
     state: State,
-    terms: Terms,
+    terms: Arc<Terms>,
     /// What it sees of a keyed log.
     lens: Option<Box<Lens>>,
 }
@@ -100,6 +100,8 @@ pub enum Read {
         bytes: Bytes,
         /// How many events they hold.
         events: usize,
+        /// When they came about.
+        times: Times,
         /// What to send in their place, if they are for many.
         forms: Option<Arc<Forms>>,
     },
@@ -110,6 +112,8 @@ pub enum Read {
         bytes: Vec<Bytes>,
         /// How many events they hold.
         events: usize,
+        /// When they came about, where they are read as they come and are no history.
+        times: Option<Times>,
     },
 }
 
@@ -139,12 +143,12 @@ pub enum Step {
 
 impl Cursor {
     /// A cursor that begins where `wish` and `terms` say.
-    pub fn new(wish: Wish, terms: Terms) -> Self {
-        Self::of_key(None, wish, terms)
+    pub fn new(wish: Wish, terms: impl Into<Arc<Terms>>) -> Self {
+        Self::of_key(None, wish, terms.into())
     }
 
     /// The same, of a keyed log: sees the records of this key.
-    pub fn of_key(key: Option<Arc<[u8]>>, wish: Wish, terms: Terms) -> Self {
+    pub fn of_key(key: Option<Arc<[u8]>>, wish: Wish, terms: Arc<Terms>) -> Self {
         let lens = key.map(|key| Box::new(Lens::new(key)));
         Self { state: State::Undecided(Box::new(Undecided::new(wish))), terms, lens }
     }
@@ -225,6 +229,16 @@ impl Cursor {
         matches!(self.state, State::Replaying(_))
     }
 
+    /// The number of the entry before which it stands. None while that is undecided or before what the log holds, and
+    /// for one that sees a single key, of whose entries that would tell nothing.
+    pub fn stands(&self) -> Option<Seq> {
+        match &self.state {
+            State::Joined { next, .. } => Some(*next),
+            State::CatchingUp(catching) if self.lens.is_none() => Some(catching.next),
+            _ => None,
+        }
+    }
+
     /// The key whose readers are woken for it.
     pub fn watched(&self) -> Option<KeyHash> {
         self.lens.as_ref().filter(|lens| lens.wake.is_some()).map(|lens| lens.hash)
@@ -269,7 +283,7 @@ impl Cursor {
         }
         if self.terms.on_lag == OnLag::Replay && view.history.is_some() {
             self.state = State::Replaying(Box::new(Replaying::new(from, &self.terms.replay, view)));
-            return Read::Pieces { bytes: Vec::new(), events: 0 };
+            return Read::Pieces { bytes: Vec::new(), events: 0, times: None };
         }
         let known = in_order && !view.ring.evicted_note_since(next);
         let missed = known.then(|| floor - next);
@@ -355,6 +369,8 @@ impl Cursor {
             // One that stands in all partitions does so for good: what it was given elsewhere than at its key's home
             // could not be told in an id of that alone.
             Some(lens) => State::Viewing(Viewing::new(seq, position, lens)),
+            // Where nothing tells the two apart, all share the log's.
+            None if *walked == position => State::Joined { next: seq, at: walked },
             None => State::Joined { next: seq, at: position.into() },
         };
     }
@@ -423,7 +439,7 @@ impl CatchingUp {
             let passed = chunk.taken_before(at + 1);
             view.ring.passed(passed);
         }
-        Read::Pieces { bytes: pieces, events }
+        Read::Pieces { bytes: pieces, events, times: None }
     }
 }
 
@@ -432,7 +448,7 @@ fn read_joined(next: &mut Seq, at: &mut Arc<Position>, view: &mut View<'_>, max:
     view.ring.passed(run.taken);
     let events = run.events();
     (*next, *at) = (run.to, run.end);
-    Read::Slice { bytes: run.bytes, events, forms: run.forms }
+    Read::Slice { bytes: run.bytes, events, times: run.times, forms: run.forms }
 }
 
 /// Entries that a reader who catches up walks at a time: as long as it does, nothing can be appended.

@@ -10,6 +10,7 @@ use super::cursor::{Cursor, Read, Terms, Wish};
 use super::id::{Epoch, EpochCodec};
 use super::log::{Appended, Log};
 use super::position::Position;
+use super::quota::Quota;
 use super::ring::Bounds;
 use crate::config::Partitioner;
 use crate::shape::Shape;
@@ -97,6 +98,8 @@ pub struct Feed {
     pub log: Arc<Log>,
     epoch: Epoch,
     previous: Option<Epoch>,
+    /// What it counts in.
+    quota: Option<Arc<Quota>>,
     stay: Mutex<Stay>,
     lost: Mutex<Option<SystemTime>>,
 }
@@ -110,10 +113,17 @@ struct Stay {
 }
 
 impl Feed {
-    pub(super) fn new(key: FeedKey, policy: &Policy, log: Arc<Log>, previous: Option<Epoch>) -> Arc<Self> {
+    pub(super) fn new(
+        key: FeedKey,
+        policy: &Policy,
+        log: Arc<Log>,
+        previous: Option<Epoch>,
+        quota: Option<&Arc<Quota>>,
+    ) -> Arc<Self> {
+        let quota = quota.inspect(|quota| quota.add()).cloned();
         let idle_since = Some(Instant::now());
         let stay = Mutex::new(Stay { held: false, idle_timeout: policy.idle_timeout, idle_since });
-        Arc::new(Self { key, log, epoch: Epoch::random(), previous, stay, lost: Mutex::new(None) })
+        Arc::new(Self { key, log, epoch: Epoch::random(), previous, quota, stay, lost: Mutex::new(None) })
     }
 
     /// For a source without history: its subscription stands as of now. Opens the log the first time; after a
@@ -146,13 +156,37 @@ impl Feed {
         stay.idle_timeout = stay.idle_timeout.max(policy.idle_timeout);
     }
 
+    /// Tells it from all other feeds, those that had its key before included.
+    pub fn number(&self) -> u64 {
+        self.epoch.number()
+    }
+
+    /// Whether it counts in `quota`.
+    pub fn counts_in(&self, quota: &Arc<Quota>) -> bool {
+        self.quota.as_ref().is_some_and(|own| Arc::ptr_eq(own, quota))
+    }
+
     pub(super) fn epoch(&self) -> Epoch {
         self.epoch
     }
 
+    /// It is kept no more.
+    pub(super) fn let_go(&self) {
+        self.quota.iter().for_each(|quota| quota.remove());
+    }
+
+    /// Since when it has been without subscribers, if it counts in `quota` and could be let go.
+    pub(super) fn idle_in(&self, quota: &Arc<Quota>) -> Option<Instant> {
+        let counts = self.counts_in(quota);
+        let stay = self.stay.lock();
+        stay.idle_since.filter(|_| counts && !stay.held && self.log.readers() == 0)
+    }
+
     pub(super) fn join(&self) {
         let mut stay = self.stay.lock();
-        stay.idle_since = None;
+        if stay.idle_since.take().is_some() {
+            self.quota.iter().for_each(|quota| quota.joined());
+        }
         self.log.join();
     }
 
@@ -161,6 +195,7 @@ impl Feed {
         self.log.leave();
         if self.log.readers() == 0 {
             stay.idle_since = Some(Instant::now());
+            self.quota.iter().for_each(|quota| quota.left());
         }
     }
 
@@ -179,7 +214,7 @@ pub struct Subscription {
 }
 
 impl Subscription {
-    pub(super) fn new(feed: Arc<Feed>, key: Option<Arc<[u8]>>, wish: Wish, terms: Terms) -> Self {
+    pub(super) fn new(feed: Arc<Feed>, key: Option<Arc<[u8]>>, wish: Wish, terms: Arc<Terms>) -> Self {
         Self { feed, cursor: Cursor::of_key(key, wish, terms) }
     }
 
@@ -191,6 +226,11 @@ impl Subscription {
     /// Whether it reads what only the upstream still holds.
     pub fn replays(&self) -> bool {
         self.cursor.replays()
+    }
+
+    /// The number of the log's entry before which it stands, where it does; see [`Cursor::stands`].
+    pub fn stands(&self) -> Option<u64> {
+        self.cursor.stands()
     }
 
     /// The control event that tells a position which moved on without an event, if that is news.

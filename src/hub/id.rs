@@ -79,6 +79,11 @@ impl Epoch {
     pub fn random() -> Self {
         Self(rand::random())
     }
+
+    /// Its bits.
+    pub fn number(self) -> u64 {
+        self.0
+    }
 }
 
 /// Ids of a source that keeps no history upstream: `epoch-seq`, both in lower-case base 16 and base 10.

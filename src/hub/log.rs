@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -29,6 +29,7 @@ pub struct Log {
     wake: Arc<Wake>,
     bounds: Mutex<Bounds>,
     readers: AtomicUsize,
+    made: Instant,
     writer: Mutex<Option<Writer>>,
     open: Mutex<Option<Open>>,
 }
@@ -87,6 +88,7 @@ impl Log {
             wake,
             bounds: Mutex::new(bounds),
             readers: AtomicUsize::new(0),
+            made: Instant::now(),
             writer: Mutex::new(None),
             open: Mutex::new(None),
         });
@@ -209,15 +211,9 @@ impl Log {
 
     /// Reads on at `cursor`, at most `max` bytes unless a single event is larger.
     pub fn read(&self, cursor: &mut Cursor, max: usize) -> Read {
-        let step = self.with_view(|view| {
-            let copied = view.ring.runs_copied();
-            let step = cursor.read(view, max);
-            (step, view.ring.runs_copied() > copied)
-        });
-        let Some((step, grown)) = step else { return Read::Pending };
-        if grown {
-            self.memory.settle();
-        }
+        let Some(step) = self.with_view(|view| cursor.read(view, max)) else { return Read::Pending };
+        // Reading makes runs.
+        self.memory.settle();
         match step {
             Step::Read(read) => read,
             Step::Replay(floor) => cursor.replay(&floor, &self.shape.control_prefix, max),
@@ -305,6 +301,12 @@ impl Log {
         let open = self.open.lock();
         open.as_ref()
             .map_or(Held::default(), |open| Held { events: open.ring.events(), bytes: open.ring.bytes() })
+    }
+
+    /// For how long no event has come in: since there is the log, if none ever has.
+    pub fn silent_for(&self) -> Duration {
+        let newest = self.open.lock().as_ref().and_then(|open| open.ring.newest());
+        newest.unwrap_or(self.made).elapsed()
     }
 
     fn attended(&self) -> bool {

@@ -1,10 +1,13 @@
 //! The budget `limits.memory`: what all logs together hold, counted until the last reader has let go.
 
+use std::cmp::Reverse;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 /// Something that can give memory back.
 pub trait Reclaim: Send + Sync {
@@ -18,6 +21,10 @@ pub trait Reclaim: Send + Sync {
 pub struct Memory {
     limit: usize,
     used: AtomicUsize,
+    /// The least that was in use since the holders had nothing left to give; 0 when they may have.
+    in_vain: AtomicUsize,
+    /// When that was.
+    tried: Mutex<Instant>,
     holders: Mutex<Vec<Weak<dyn Reclaim>>>,
     /// The budget of which this is a part.
     whole: Option<Arc<Memory>>,
@@ -26,13 +33,18 @@ pub struct Memory {
 impl Memory {
     /// A budget of `limit` bytes.
     pub fn new(limit: usize) -> Arc<Self> {
-        Arc::new(Self { limit, used: AtomicUsize::new(0), holders: Mutex::default(), whole: None })
+        Self::within(limit, None)
     }
 
     /// A budget of `limit` bytes within this one: what counts there counts here, too.
     pub fn part(self: &Arc<Self>, limit: usize) -> Arc<Self> {
-        let whole = Some(Arc::clone(self));
-        Arc::new(Self { limit, used: AtomicUsize::new(0), holders: Mutex::default(), whole })
+        Self::within(limit, Some(Arc::clone(self)))
+    }
+
+    fn within(limit: usize, whole: Option<Arc<Self>>) -> Arc<Self> {
+        let (used, in_vain) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let tried = Mutex::new(Instant::now());
+        Arc::new(Self { limit, used, in_vain, tried, holders: Mutex::default(), whole })
     }
 
     /// Bytes in use, those that only a reader still holds included.
@@ -70,6 +82,13 @@ impl Memory {
         Bytes::from_owner(Charged { data: data.into_boxed_slice(), bytes, memory: Arc::clone(self) })
     }
 
+    /// Counts bytes that are kept elsewhere until what is returned is dropped; `None` where there is no room.
+    pub fn reserve(self: &Arc<Self>, bytes: usize) -> Option<Reserved> {
+        self.add(bytes);
+        let reserved = Reserved { bytes, memory: Arc::clone(self) };
+        (self.used() <= self.limit).then_some(reserved)
+    }
+
     fn add(&self, bytes: usize) {
         self.used.fetch_add(bytes, Ordering::Relaxed);
         if let Some(whole) = &self.whole {
@@ -85,26 +104,58 @@ impl Memory {
     }
 
     /// Brings the use under the limit again as far as the holders can: the fattest gives first, and what
-    /// readers still hold of it does not help. Makes some room more, so that not every append has to ask all
-    /// holders once the limit is reached. Called after an append, with no lock of a holder held.
+    /// readers still hold of it does not help. Makes some room more, and where too little was given rests a moment, so
+    /// that not every append has to ask all holders. Called after an append and a read, with no lock of a holder held.
     pub fn settle(&self) {
         if let Some(whole) = &self.whole {
             whole.settle();
         }
+        if !self.rests(self.used()) {
+            self.settle_now();
+        }
+    }
+
+    /// The same, even if it was in vain a moment ago: afterwards what is over the limit is held by readers.
+    pub fn settle_now(&self) {
         if self.used() <= self.limit {
             return;
         }
         let goal = self.limit - self.limit / 32;
         let holders: Vec<_> = self.holders.lock().iter().filter_map(Weak::upgrade).collect();
-        loop {
-            let excess = self.used().saturating_sub(goal);
-            let fattest = holders.iter().max_by_key(|holder| holder.held());
-            if excess == 0 || fattest.is_none_or(|fattest| fattest.reclaim(excess) == 0) {
-                return;
+        let mut holders: Vec<_> = holders.into_iter().map(|holder| (holder.held(), holder)).collect();
+        holders.sort_unstable_by_key(|(held, _)| Reverse(*held));
+        // What was given may be held by readers still: whoever has given something is asked again.
+        while !holders.is_empty() {
+            holders.retain(|(_, holder)| {
+                let excess = self.used().saturating_sub(goal);
+                excess > 0 && holder.reclaim(excess) > 0
+            });
+        }
+        let left = self.used();
+        if left > self.limit {
+            *self.tried.lock() = Instant::now();
+            self.in_vain.store(left, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether it was in vain a moment ago, and not much has come since.
+    fn rests(&self, used: usize) -> bool {
+        match self.in_vain.load(Ordering::Relaxed) {
+            0 => false,
+            _ if used <= self.limit => {
+                self.in_vain.store(0, Ordering::Relaxed);
+                false
+            }
+            _ => {
+                let least = self.in_vain.fetch_min(used, Ordering::Relaxed).min(used);
+                used < least + self.limit / 32 && self.tried.lock().elapsed() < REST
             }
         }
     }
 }
+
+/// How long holders that had too little to give are not asked.
+const REST: Duration = Duration::from_millis(100);
 
 struct Charged {
     data: Box<[u8]>,
@@ -124,9 +175,100 @@ impl Drop for Charged {
     }
 }
 
+/// Bytes that count as used until this is dropped.
+pub struct Reserved {
+    bytes: usize,
+    memory: Arc<Memory>,
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        self.memory.take(self.bytes);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_reserved_counts_until_it_is_given_back_and_never_goes_over_the_limit() {
+        let memory = Memory::new(1_000);
+        let part = memory.part(100);
+        let first = part.reserve(60);
+        assert!(first.is_some() && part.reserve(41).is_none());
+        let second = part.reserve(40);
+        assert!(second.is_some());
+        assert_eq!((part.used(), memory.used()), (100, 100));
+        drop((first, second));
+        assert_eq!((part.used(), memory.used()), (0, 0));
+    }
+
+    /// Counts how often it is asked what it holds, and gives that, if it is willing.
+    #[derive(Default)]
+    struct Full {
+        holds: Mutex<Option<Bytes>>,
+        unwilling: bool,
+        asked: AtomicUsize,
+    }
+
+    impl Full {
+        fn of(memory: &Arc<Memory>, unwilling: bool) -> Arc<Self> {
+            let holder = Arc::new(Self { unwilling, ..Self::default() });
+            let registered: Arc<dyn Reclaim> = holder.clone();
+            memory.register(Arc::downgrade(&registered));
+            holder
+        }
+
+        fn hold(&self, memory: &Arc<Memory>, bytes: usize) {
+            *self.holds.lock() = Some(memory.charge(vec![0; bytes], 0));
+        }
+    }
+
+    impl Reclaim for Full {
+        fn held(&self) -> usize {
+            self.asked.fetch_add(1, Ordering::Relaxed);
+            self.holds.lock().as_ref().map_or(0, Bytes::len)
+        }
+
+        fn reclaim(&self, _bytes: usize) -> usize {
+            let given = if self.unwilling { None } else { self.holds.lock().take() };
+            given.map_or(0, |bytes| bytes.len())
+        }
+    }
+
+    #[test]
+    fn one_that_gives_nothing_is_no_reason_not_to_ask_the_others() {
+        let memory = Memory::new(1_000);
+        let (fat, lean) = (Full::of(&memory, true), Full::of(&memory, false));
+        fat.hold(&memory, 700);
+        lean.hold(&memory, 400);
+        memory.settle();
+        assert_eq!(memory.used(), 700);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn holders_that_had_nothing_to_give_are_asked_again_a_moment_later_or_when_there_is_more() {
+        let memory = Memory::new(3_200);
+        let holder = Full::of(&memory, false);
+        let asked = || {
+            memory.settle();
+            holder.asked.swap(0, Ordering::Relaxed) > 0
+        };
+        let reader = |bytes| memory.charge(vec![0; bytes], 0);
+        let _first = reader(3_200);
+        assert!(!asked(), "it is not over the limit");
+        let _second = reader(1_000);
+        assert!(asked());
+        let _third = reader(99);
+        assert!(!asked(), "there was nothing a moment ago");
+        let _fourth = reader(1);
+        assert!(asked(), "much has come since");
+        holder.hold(&memory, 10);
+        assert!(!asked());
+        tokio::time::advance(REST).await;
+        assert!(asked() && memory.used() == 4_300, "it has given that");
+    }
 
     struct Idle;
 

@@ -16,6 +16,7 @@ mod log;
 mod memory;
 mod note;
 mod position;
+mod quota;
 mod replay;
 mod ring;
 mod run;
@@ -33,6 +34,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+pub use chunk::Times;
 pub use cursor::{Cursor, Read, Terms, Wish};
 pub use decide::back;
 pub use feed::{Feed, FeedKey, Opens, Policy, Source, Subscription};
@@ -40,8 +42,9 @@ pub use gap::{Gap, Reason};
 pub use history::{Answer, Found, History, Question, Sought};
 pub use id::{Decoded, Epoch, EpochCodec, IdCodec};
 pub use log::{Appended, Held, Log, Opening};
-pub use memory::{Memory, Reclaim};
+pub use memory::{Memory, Reclaim, Reserved};
 pub use position::{Mark, Offset, Position};
+pub use quota::Quota;
 pub use ring::Bounds;
 pub use run::Forms;
 pub use segment::{Segment, SegmentDraft};
@@ -85,21 +88,74 @@ impl Hub {
     /// Keeps a feed for good, so that history is there before the first client.
     pub fn hold(&self, key: FeedKey, policy: &Policy) -> Arc<Feed> {
         let mut feeds = self.feeds.lock();
-        let feed = self.feed(&mut feeds, key, policy);
+        let feed = self.feed(&mut feeds, key, policy, None);
         feed.hold();
         feed
     }
 
     /// Subscribes to a feed, which begins with its first subscriber.
-    pub fn subscribe(&self, feed: Opens, policy: &Policy, wish: Wish, terms: Terms) -> Subscription {
+    pub fn subscribe(
+        &self,
+        feed: Opens,
+        policy: &Policy,
+        wish: Wish,
+        terms: impl Into<Arc<Terms>>,
+    ) -> Subscription {
         let mut feeds = self.feeds.lock();
         let Opens { feed, key } = feed;
-        let feed = self.feed(&mut feeds, feed, policy);
+        let feed = self.feed(&mut feeds, feed, policy, None);
         feed.join();
-        Subscription::new(feed, key, wish, terms)
+        Subscription::new(feed, key, wish, terms.into())
     }
 
-    fn feed(&self, feeds: &mut HashMap<FeedKey, Arc<Feed>>, key: FeedKey, policy: &Policy) -> Arc<Feed> {
+    /// The same where a feed that is not there yet counts in `quota`. Nobody can hold its room with feeds that nobody
+    /// reads: those that have been idle for the longest make way for new ones. `None` if all of them are read.
+    pub fn subscribe_within(
+        &self,
+        quota: &Arc<Quota>,
+        feed: Opens,
+        policy: &Policy,
+        wish: Wish,
+        terms: impl Into<Arc<Terms>>,
+    ) -> Option<Subscription> {
+        let mut feeds = self.feeds.lock();
+        let Opens { feed, key } = feed;
+        if quota.is_full() && !feeds.contains_key(&feed) {
+            self.make_way(&mut feeds, quota);
+            if quota.is_full() {
+                return None;
+            }
+        }
+        let feed = self.feed(&mut feeds, feed, policy, Some(quota));
+        feed.join();
+        Some(Subscription::new(feed, key, wish, terms.into()))
+    }
+
+    /// Lets go of an eighth of the quota's idle feeds, so that looking for them is not done for each new one.
+    fn make_way(&self, feeds: &mut HashMap<FeedKey, Arc<Feed>>, quota: &Arc<Quota>) {
+        if !quota.has_idle() {
+            return;
+        }
+        let idle = feeds.values().filter_map(|feed| Some((feed.idle_in(quota)?, Arc::clone(feed))));
+        let mut idle: Vec<_> = idle.collect();
+        if idle.is_empty() {
+            return;
+        }
+        let last = idle.len() / 8;
+        idle.select_nth_unstable_by_key(last, |(since, _)| *since);
+        for (_, feed) in idle.drain(..=last) {
+            feeds.remove(&feed.key);
+            self.let_go(&feed);
+        }
+    }
+
+    fn feed(
+        &self,
+        feeds: &mut HashMap<FeedKey, Arc<Feed>>,
+        key: FeedKey,
+        policy: &Policy,
+        quota: Option<&Arc<Quota>>,
+    ) -> Arc<Feed> {
         if let Some(feed) = feeds.get(&key) {
             feed.widen(policy);
             return Arc::clone(feed);
@@ -107,7 +163,7 @@ impl Hub {
         let previous = self.let_go.lock().remove(&key);
         let wake = Wake::new(policy.linger, Arc::clone(&self.linger));
         let log = Log::new(key.shape.clone(), key.source.is_keyed(), policy.bounds, &self.memory, wake);
-        let feed = Feed::new(key.clone(), policy, log, previous);
+        let feed = Feed::new(key.clone(), policy, log, previous, quota);
         feeds.insert(key, Arc::clone(&feed));
         if let Some(wanted) = self.wanted.get(&feed.key.upstream) {
             wanted.add(&feed);
@@ -120,16 +176,30 @@ impl Hub {
         let mut feeds = self.feeds.lock();
         feeds.values().for_each(|feed| feed.log.sweep(now));
         let expired: Vec<_> = feeds.extract_if(|_, feed| feed.expired(now)).collect();
-        for (key, feed) in expired {
-            if let Some(wanted) = self.wanted.get(&key.upstream) {
-                wanted.remove(&feed);
-            }
-            let mut let_go = self.let_go.lock();
-            if let_go.len() >= REMEMBERED {
-                let_go.clear();
-            }
-            let_go.insert(key, feed.epoch());
+        expired.iter().for_each(|(_, feed)| self.let_go(feed));
+    }
+
+    /// What follows once a feed is not kept any more.
+    fn let_go(&self, feed: &Arc<Feed>) {
+        if let Some(wanted) = self.wanted.get(&feed.key.upstream) {
+            wanted.remove(feed);
         }
+        feed.let_go();
+        let mut let_go = self.let_go.lock();
+        if let_go.len() >= REMEMBERED {
+            let_go.clear();
+        }
+        let_go.insert(feed.key.clone(), feed.epoch());
+    }
+
+    /// A feed that is kept.
+    pub fn kept(&self, key: &FeedKey) -> Option<Arc<Feed>> {
+        self.feeds.lock().get(key).cloned()
+    }
+
+    /// How many feeds there are.
+    pub fn count(&self) -> usize {
+        self.feeds.lock().len()
     }
 
     /// Every feed, in no order.
@@ -259,6 +329,30 @@ mod tests {
         assert!(feed.confirm().gaps.is_empty());
         let Read::Slice { bytes, events: 1, .. } = subscription.read(1_000) else { panic!("the gap") };
         assert!(str::from_utf8(&bytes).unwrap().contains(r#""since":"1970-01-01T00:00:00.000Z""#));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn beyond_its_quota_a_feed_takes_the_place_of_an_idle_one_or_there_is_none() {
+        let (hub, quota) = (hub(), Arc::new(Quota::new(3)));
+        let within =
+            |room: &str| hub.subscribe_within(&quota, opens(room), &policy(60), Wish::default(), TERMS);
+        let read: Vec<_> = ["a", "b"].map(|room| within(room).unwrap()).into();
+        assert!(!quota.has_idle(), "all that there are are read");
+        drop(within("c"));
+        assert!(quota.has_idle());
+        drop((within("c"), within("c")));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        let d = within("d").expect("`c` is idle");
+        let mut names: Vec<_> = hub.feeds().iter().map(|feed| feed.key.source.name().to_owned()).collect();
+        names.sort();
+        assert_eq!((names, quota.kept(), wanted(&hub)), (vec!["a".into(), "b".into(), "d".into()], 3, 3));
+        assert!(!quota.has_idle(), "nobody has to look for one that could make way");
+        assert!(within("e").is_none(), "all three are read");
+        assert!(within("a").is_some(), "those that are there go on");
+        assert_eq!(hub.subscribe(opens("free"), &policy(60), Wish::default(), TERMS).feed().log.readers(), 1);
+        drop((read, d));
+        sweep_after(&hub, 60).await;
+        assert_eq!((quota.kept(), quota.has_idle(), hub.feeds().len()), (0, false, 0));
     }
 
     /// What a feed holds goes with it.

@@ -27,6 +27,8 @@ pub struct Replaying {
     head: Seq,
     /// How many events it may still be given, where offsets do not tell that.
     left: Option<u64>,
+    /// How many bytes it may still be given.
+    room: usize,
     /// For each partition when the newest event was published that it was given, in milliseconds since the epoch.
     times: Vec<u64>,
 }
@@ -46,7 +48,7 @@ impl Replaying {
     pub fn new(at: Position, replay: &Replay, view: &View<'_>) -> Self {
         let counts = view.history.is_none_or(|history| history.counts());
         let left = (!counts).then_some(replay.max_events as u64);
-        Self { at, began: view.now, head: view.ring.head(), left, times: Vec::new() }
+        Self { at, began: view.now, head: view.ring.head(), left, room: replay.max_bytes, times: Vec::new() }
     }
 
     /// Stands elsewhere from now on.
@@ -68,12 +70,20 @@ impl Replaying {
     /// the upstream does not answer is not the reader's.
     pub fn is_over(&self, history: &dyn History, replay: &Replay, now: Instant) -> bool {
         let late = |since: Instant| now.duration_since(since.max(self.began)) > replay.timeout;
-        self.left == Some(0) || history.answers_since().is_some_and(late)
+        self.left == Some(0) || self.room == 0 || history.answers_since().is_some_and(late)
     }
 
     /// Reads on, at most `max` bytes unless a single event is larger. Gives empty pieces when it is for the log to
     /// say how to go on.
     pub fn read(&mut self, floor: &Floor, lens: Option<&Lens>, prefix: &str, max: usize) -> Read {
+        let read = self.walk(floor, lens, prefix, max);
+        if let Read::Pieces { bytes, .. } = &read {
+            self.room = self.room.saturating_sub(bytes.iter().map(Bytes::len).sum());
+        }
+        read
+    }
+
+    fn walk(&mut self, floor: &Floor, lens: Option<&Lens>, prefix: &str, max: usize) -> Read {
         let ids = Ids { codec: &*floor.codec, lens };
         let key = lens.map(|lens| lens.hash);
         let mut walk = Walk { ids: &ids, bytes: Vec::new(), events: 0, size: 0, max, id: String::new() };
@@ -183,7 +193,7 @@ impl Walk<'_> {
     }
 
     fn done(self) -> Read {
-        Read::Pieces { bytes: self.bytes, events: self.events }
+        Read::Pieces { bytes: self.bytes, events: self.events, times: None }
     }
 }
 

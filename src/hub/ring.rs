@@ -51,6 +51,8 @@ pub struct Ring {
     bytes: usize,
     /// The number after the newest entry.
     head: Seq,
+    /// When the newest event came in.
+    newest: Option<Instant>,
     /// The number of the oldest entry held, and the position before it.
     floor: (Seq, Arc<Position>),
     /// The position after the newest record, whether it made an event or not.
@@ -74,6 +76,7 @@ impl Ring {
             index: keyed.then(Index::default),
             bytes: 0,
             head: 0,
+            newest: None,
             floor: (0, Arc::clone(&position)),
             position,
             evicted_note: None,
@@ -93,6 +96,7 @@ impl Ring {
             self.bytes += chunk.size();
             self.taken = chunk.taken_before(chunk.entries.len());
             self.head = chunk.next();
+            self.newest = if chunk.holds_events() { Some(chunk.at) } else { self.newest };
             self.chunks.push_back(chunk);
         }
         self.position = batch.position;
@@ -192,6 +196,11 @@ impl Ring {
         self.head
     }
 
+    /// When the newest event came in, whether it is still held or not.
+    pub fn newest(&self) -> Option<Instant> {
+        self.newest
+    }
+
     /// The number of the oldest entry held.
     pub fn floor(&self) -> Seq {
         self.floor.0
@@ -256,11 +265,6 @@ impl Ring {
         };
         let first = self.index_of(from).filter(|_| from < until)?;
         self.runs.make(self.chunks.range(first..), (from, until), max, now)
-    }
-
-    /// How many copies were kept for others, since the log was made.
-    pub fn runs_copied(&self) -> u64 {
-        self.runs.copied()
     }
 
     /// Lets go of what was made for readers who have it by now.
@@ -366,6 +370,7 @@ mod tests {
             start,
             end: Arc::clone(&end),
             at: Instant::now(),
+            published: Instant::now(),
             before: ring.taken,
         };
         ring.push(Batch { chunks: vec![chunk], position: end, notes: Vec::new() });

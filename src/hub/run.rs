@@ -12,7 +12,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::chunk::{Chunk, Seq};
+use super::chunk::{Chunk, Seq, Times};
 use super::memory::Memory;
 use super::position::Position;
 use crate::compress::{Encoding, Packed};
@@ -23,11 +23,11 @@ const LENGTH: usize = 24 * 1024;
 /// Runs that are kept, for readers that are a little behind the others.
 const KEPT: usize = 4;
 
-/// How old events may be in a run that is packed. It is made for all who keep up; to pack what one client returns for
+/// How old the newest events may be in a run that is packed. It is made for all who keep up; to pack what one client returns for
 /// would cost each of them what is meant to be shared, and let a client order that work.
 const FRESH: Duration = Duration::from_secs(2);
 
-/// How long runs are kept at least: whoever keeps up asks within that.
+/// How long runs are kept, unless newer ones take their place: whoever keeps up asks within that.
 const SHARED: Duration = Duration::from_secs(1);
 
 /// Events in a row, as they are sent.
@@ -43,6 +43,8 @@ pub struct Run {
     pub end: Arc<Position>,
     /// Bytes that the log had taken in up to the last entry.
     pub taken: u64,
+    /// When its events came about.
+    pub times: Times,
     /// What many clients are sent in its place, if it is for many.
     pub forms: Option<Arc<Forms>>,
     /// What it costs beside the chunks, its forms aside.
@@ -107,19 +109,12 @@ impl fmt::Debug for Forms {
 pub struct Runs {
     kept: VecDeque<Run>,
     memory: Arc<Memory>,
-    /// How many copies were kept, since the log was made.
-    copied: u64,
 }
 
 impl Runs {
     /// None yet.
     pub fn new(memory: Arc<Memory>) -> Self {
-        Self { kept: VecDeque::new(), memory, copied: 0 }
-    }
-
-    /// How many copies were kept, since the log was made.
-    pub fn copied(&self) -> u64 {
-        self.copied
+        Self { kept: VecDeque::new(), memory }
     }
 
     /// The first that ends after entry `from`.
@@ -137,7 +132,7 @@ impl Runs {
         max: usize,
         now: Instant,
     ) -> Option<Run> {
-        let (mut to, mut length, mut last) = (from, 0, None);
+        let (mut to, mut length, mut times, mut last) = (from, 0, None, None);
         let mut parts: Vec<Bytes> = Vec::new();
         for chunk in chunks.take_while(|chunk| chunk.first < until) {
             let start = (to - chunk.first) as usize;
@@ -152,13 +147,14 @@ impl Runs {
                 length += part.len();
                 parts.push(part);
                 to = chunk.first + fitting as Seq;
+                times.get_or_insert(chunk.times());
                 last = Some((chunk, fitting));
             }
             if fitting < chunk.entries.len() {
                 break;
             }
         }
-        let (chunk, place) = last?;
+        let ((chunk, place), times) = (last?, times?);
         let joined = parts.len() > 1;
         let own = if joined { length + OVERHEAD } else { 0 };
         let bytes = if joined { self.memory.charge(parts.concat(), OVERHEAD) } else { parts.remove(0) };
@@ -170,9 +166,8 @@ impl Runs {
         let keep = self.kept.get(place).is_none_or(fits);
         let forms = (keep && fresh)
             .then(|| Arc::new(Forms { memory: Arc::clone(&self.memory), made: Mutex::default() }));
-        let run = Run { from, to, bytes, end, taken, forms, own, made: now };
+        let run = Run { from, to, bytes, end, taken, times, forms, own, made: now };
         if keep {
-            self.copied += u64::from(joined);
             self.kept.insert(place, run.clone());
             if full {
                 self.kept.pop_front();

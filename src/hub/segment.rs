@@ -187,6 +187,14 @@ impl SegmentDraft {
         self.blocks.push(self.memory.charge(std::mem::take(&mut self.open), index));
     }
 
+    /// Closes it where it stands, and goes on as an empty one from there.
+    pub fn close(&mut self) -> Segment {
+        let onward = Self::new(&self.shape, &self.codec, self.keyed, &self.memory, self.partition, self.at);
+        let whole = std::mem::replace(self, onward);
+        let at = whole.at;
+        whole.finish(at)
+    }
+
     /// Closes it: up to `to` the upstream holds nothing else.
     pub fn finish(mut self, to: Offset) -> Segment {
         let is_full = self.is_full();

@@ -24,8 +24,12 @@ impl Record for Text {
 pub const ROOM: Bounds = Bounds { events: usize::MAX, bytes: usize::MAX, age: Duration::MAX, buffer: 0 };
 
 /// Every id is honoured.
-pub const ANY_AGE: Replay =
-    Replay { max_events: usize::MAX, max_age: Duration::MAX, timeout: Duration::from_secs(30) };
+pub const ANY_AGE: Replay = Replay {
+    max_events: usize::MAX,
+    max_age: Duration::MAX,
+    max_bytes: usize::MAX,
+    timeout: Duration::from_secs(30),
+};
 
 /// Begin at the head, honour every id.
 pub const TERMS: Terms = Terms { start: Start::Latest, replay: ANY_AGE, on_lag: OnLag::Gap };

@@ -62,7 +62,7 @@ impl Viewing {
     /// Reads on; `None` if the log has let go of something that was to be read.
     pub fn read(&mut self, lens: &Lens, view: &View<'_>, max: usize) -> Option<Read> {
         let seqs = view.ring.of_key(lens.hash, self.next)?;
-        let (mut bytes, mut events, mut size) = (Vec::<Bytes>::new(), 0, 0);
+        let (mut bytes, mut events, mut size, mut times) = (Vec::<Bytes>::new(), 0, 0, None);
         for seq in seqs {
             let (chunk, place) = view.ring.find(seq)?;
             let mark = chunk.entries[place].mark;
@@ -72,16 +72,17 @@ impl Viewing {
                 let pieces = pieces(chunk, place, &told, view);
                 size += pieces.iter().map(Bytes::len).sum::<usize>();
                 if size > max && events > 0 {
-                    return Some(Read::Pieces { bytes, events });
+                    return Some(Read::Pieces { bytes, events, times });
                 }
                 bytes.extend(pieces);
                 events += 1;
+                times.get_or_insert(chunk.times());
                 self.told = told;
             }
             self.next = seq + 1;
         }
         self.next = view.ring.head();
-        Some(if events > 0 { Read::Pieces { bytes, events } } else { wait(lens) })
+        Some(if events > 0 { Read::Pieces { bytes, events, times } } else { wait(lens) })
     }
 
     /// Whether the reader has the entry, or is not concerned.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 use tokio::sync::futures::OwnedNotified;
 use tokio::time::Instant;
@@ -27,7 +27,8 @@ pub struct Wake {
 struct Window {
     length: Duration,
     woken: Option<Instant>,
-    pending: bool,
+    /// When readers will be woken for what was appended since.
+    due: Option<Instant>,
     /// The head of the log.
     head: Seq,
     /// Readers of single keys that are to be woken with the others.
@@ -37,7 +38,7 @@ struct Window {
 impl Wake {
     /// Readers are woken at most once in `length`.
     pub fn new(length: Duration, linger: Arc<Linger>) -> Arc<Self> {
-        let window = Mutex::new(Window { length, woken: None, pending: false, head: 0, keys: Vec::new() });
+        let window = Mutex::new(Window { length, woken: None, due: None, head: 0, keys: Vec::new() });
         let (readers, reached) = (Arc::new(Notify::new()), AtomicU64::new(0));
         Arc::new(Self { readers, reached, window, linger })
     }
@@ -47,8 +48,8 @@ impl Wake {
         Arc::clone(&self.readers).notified_owned()
     }
 
-    /// The number of the entry up to which readers have been woken: they read no further before the next wake, so that
-    /// all who were woken are given the same.
+    /// The number of the entry up to which readers have been woken: those that have joined read no further before the
+    /// next wake, so that all who were woken are given the same.
     pub fn reached(&self) -> Seq {
         self.reached.load(Ordering::Acquire)
     }
@@ -65,13 +66,13 @@ impl Wake {
         {
             let mut window = self.window.lock();
             window.head = window.head.max(head);
-            if window.pending {
+            if window.due.is_some() {
                 window.keys.extend(keys);
                 return;
             }
             let due = window.woken.map_or(now, |woken| woken + window.length);
             if due > now {
-                window.pending = true;
+                window.due = Some(due);
                 window.keys.extend(keys);
                 self.linger.schedule(due, Arc::clone(self));
                 return;
@@ -85,14 +86,24 @@ impl Wake {
 
     /// Wakes now, whatever the window says: what was appended up to `head` is there at once.
     pub fn ring_now(&self, head: Seq) {
-        let keys = {
-            let mut window = self.window.lock();
-            window.head = window.head.max(head);
-            self.reached.store(window.head, Ordering::Release);
-            window.pending = false;
-            window.woken = Some(Instant::now());
-            std::mem::take(&mut window.keys)
-        };
+        let mut window = self.window.lock();
+        window.head = window.head.max(head);
+        self.end_window(window);
+    }
+
+    /// The window that was to end then is over, unless readers have been woken before.
+    fn ring_due(&self, at: Instant) {
+        let window = self.window.lock();
+        if window.due == Some(at) {
+            self.end_window(window);
+        }
+    }
+
+    fn end_window(&self, mut window: MutexGuard<'_, Window>) {
+        self.reached.store(window.head, Ordering::Release);
+        (window.due, window.woken) = (None, Some(Instant::now()));
+        let keys = std::mem::take(&mut window.keys);
+        drop(window);
         self.readers.notify_waiters();
         keys.iter().for_each(|wake| wake.notify_waiters());
     }
@@ -123,16 +134,16 @@ impl Linger {
                 },
             }
             let now = Instant::now();
-            while let Some(wakes) = self.take_due(now) {
-                wakes.iter().for_each(|wake| wake.ring_now(0));
+            while let Some((at, wakes)) = self.take_due(now) {
+                wakes.iter().for_each(|wake| wake.ring_due(at));
             }
         }
     }
 
-    fn take_due(&self, now: Instant) -> Option<Vec<Arc<Wake>>> {
+    fn take_due(&self, now: Instant) -> Option<(Instant, Vec<Arc<Wake>>)> {
         let mut due = self.due.lock();
         let first = due.first_entry().filter(|first| *first.key() <= now)?;
-        Some(first.remove())
+        Some(first.remove_entry())
     }
 
     fn schedule(&self, at: Instant, wake: Arc<Wake>) {
@@ -197,6 +208,23 @@ mod tests {
             lengths.push(next.await.unwrap().as_millis());
         }
         assert_eq!(lengths, [50, 20, 20, 70]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wake_that_comes_early_leaves_no_other_behind() {
+        let wake = Wake::new(Duration::from_millis(20), ticking());
+        let mut wakes = 0;
+        for at in 0..100 {
+            let woken = wake.next();
+            wake.ring(at, Vec::new());
+            if at < 10 {
+                wake.ring_now(at);
+                wake.ring(at, Vec::new());
+            } else {
+                wakes += u32::from(tokio::time::timeout(Duration::from_millis(1), woken).await.is_ok());
+            }
+        }
+        assert!((4..=5).contains(&wakes), "{wakes} in 90 ms");
     }
 
     #[tokio::test(start_paused = true)]

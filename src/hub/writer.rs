@@ -154,6 +154,8 @@ struct Draft<'w> {
     chunks: Vec<Chunk>,
     notes: Vec<Reason>,
     at: Instant,
+    /// When the first event of the open chunk was published, if that is known.
+    published: Option<Instant>,
     /// The position after all that was read so far.
     position: Position,
     /// The position before the open chunk.
@@ -176,6 +178,7 @@ impl<'w> Draft<'w> {
             chunks: Vec::new(),
             notes: Vec::new(),
             at: Instant::now(),
+            published: None,
             position: Position::clone(&writer.position),
             start: Arc::clone(&writer.position),
             end: None,
@@ -200,6 +203,10 @@ impl<'w> Draft<'w> {
     }
 
     fn record(&mut self, record: &impl Record, mark: Mark, numbered_upstream: bool) {
+        if self.entries.is_empty() {
+            let age = record.timestamp().and_then(|time| SystemTime::now().duration_since(time).ok());
+            self.published = age.and_then(|age| self.at.checked_sub(age));
+        }
         let Writer { shape, codec, .. } = &*self.writer;
         match note::write_record(record, shape, &**codec, &self.position, mark, &mut self.bytes) {
             Body::Event => self.entry(mark, false, self.whose(record, mark)),
@@ -257,8 +264,9 @@ impl<'w> Draft<'w> {
         let overhead = overhead(&entries, &keys, &end);
         let bytes = self.writer.memory.charge(std::mem::take(&mut self.bytes), overhead);
         self.open = 0;
+        let (at, published) = (self.at, self.published.take().unwrap_or(self.at));
         let chunk =
-            Chunk { first: self.next, entries, keys, bytes, start, end, at: self.at, before: self.total };
+            Chunk { first: self.next, entries, keys, bytes, start, end, at, published, before: self.total };
         self.next = chunk.next();
         self.total += chunk.size() as u64;
         self.chunks.push(chunk);

@@ -1,8 +1,8 @@
 //! What a session and the rest of the process know of each other: the wanted set one way, records and health
 //! the other.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -11,8 +11,9 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::changes::Changes;
-use crate::hub::{Appended, Feed, Mark, Reason, Wanted};
-use crate::metrics::UpstreamMetrics;
+use super::lag::{Behind, Lags};
+use crate::hub::{Appended, Feed, Mark, Reason, Source, Wanted};
+use crate::metrics::{HistoryMetrics, Lag, UpstreamMetrics};
 use crate::shape::Record;
 
 /// The link to one upstream, through all its sessions.
@@ -28,6 +29,8 @@ pub struct Link {
     was_up: AtomicBool,
     said: Mutex<Said>,
     causes: Mutex<Causes>,
+    /// How far its sources are behind, where that can be known.
+    lags: Mutex<Option<Lags>>,
 }
 
 /// How an upstream is.
@@ -57,6 +60,7 @@ impl Link {
             was_up: AtomicBool::new(false),
             said: Mutex::default(),
             causes: Mutex::default(),
+            lags: Mutex::default(),
         })
     }
 
@@ -68,6 +72,39 @@ impl Link {
     /// How it is.
     pub fn health(&self) -> Health {
         self.health.lock().clone()
+    }
+
+    /// How far reading is behind its end, and which source is; `None` where that cannot be known.
+    pub fn lag(&self) -> Option<(Lag, Option<Arc<str>>)> {
+        let (now, health) = (SystemTime::now(), self.health());
+        let down = now.duration_since(health.since).ok().filter(|_| !health.up);
+        let mut lags = self.lags.lock();
+        let lags = lags.as_mut()?;
+        self.wanted.with(|feeds| {
+            let wanted: HashSet<&str> = feeds.keys().map(Source::name).collect();
+            lags.keep(|source| wanted.contains(source));
+        });
+        Some(lags.worst(now, down))
+    }
+
+    /// From now on it is known how far its sources are behind, which is not at all so far.
+    pub(super) fn tells_lag(&self) {
+        self.lags.lock().get_or_insert_default();
+    }
+
+    /// One of its sources is so far behind.
+    pub(super) fn is_behind(&self, source: &Arc<str>, behind: Behind) {
+        self.lags.lock().get_or_insert_default().note(source, behind);
+    }
+
+    /// The handles of reading its history.
+    pub(super) fn history_metrics(&self) -> HistoryMetrics {
+        self.metrics.history()
+    }
+
+    /// Events that were taken in, once for each feed.
+    pub fn events_in(&self) -> u64 {
+        self.metrics.events_in.get()
     }
 
     /// Ends once the first subscriptions have been tried, with whatever outcome.
@@ -113,6 +150,7 @@ impl Link {
         let news = self.causes.lock().is_news(cause, Instant::now());
         if health.up || news {
             tracing::warn!(upstream = %self.name, cause, "upstream is down; trying again until it is back");
+            self.metrics.error(cause);
         } else {
             tracing::debug!(upstream = %self.name, cause, "upstream is still down");
         }
@@ -125,8 +163,10 @@ impl Link {
 
     /// Something about one source went wrong that leaves the link up. Shown, and logged once for each cause.
     pub(super) fn trouble(&self, cause: &str) {
+        self.metrics.troubles.inc();
         let mut health = self.health.lock();
         if self.causes.lock().is_news(cause, Instant::now()) {
+            self.metrics.error(cause);
             match self.said.lock().pass(None) {
                 Some(unsaid) => {
                     tracing::warn!(upstream = %self.name, cause, unsaid, "trouble with an upstream");
@@ -135,6 +175,11 @@ impl Link {
             }
         }
         health.last_error = Some((cause.to_owned(), SystemTime::now()));
+    }
+
+    /// What was told of as trouble was tried again, in vain.
+    pub(super) fn trouble_goes_on(&self) {
+        self.metrics.troubles.inc();
     }
 
     /// Whether this session came up, asked once at its end.

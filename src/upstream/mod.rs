@@ -3,6 +3,7 @@
 
 mod changes;
 mod kafka;
+mod lag;
 mod link;
 mod push;
 mod redis;
@@ -13,8 +14,10 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 
+pub use kafka::{Incarnation, KeyedCodec, TopicCodec};
 pub use link::{Health, Link};
 pub use push::Push;
+pub use redis::EntryCodec;
 
 use crate::config::{Upstream as Config, UpstreamKind};
 use crate::hub::Memory;

@@ -78,6 +78,24 @@ routes: [ {{ path: /news, host: a.example, from: {{ upstream: cache, channel: ne
 }
 
 #[tokio::test]
+async fn what_may_not_be_meant_is_told_and_served() {
+    let config = r#"
+auth:
+  users: { jwt: { secret: "a secret of 32 bytes or more than that" } }
+  tickets: { ticket: { path: /tickets, of: users } }
+upstreams: { t: { ticker: {} } }
+routes: [ { path: /t, from: { upstream: t }, auth: [users, tickets] } ]
+"#;
+    let exit = Ssegate::builder().config(config).check().await;
+    assert!(exit.status.success() && exit.stdout.contains("auth users, tickets"), "{exit:?}");
+    let text = "the tickets of `tickets` are signed with a secret that is made at each start";
+    assert!(exit.stderr.starts_with(&format!("warning: {text}")), "{}", exit.stderr);
+    let ssegate = Ssegate::start(config).await;
+    let line = ssegate.wait_log("the warning", |line| line.to_string().contains(text)).await;
+    assert_eq!(line["level"], "WARN");
+}
+
+#[tokio::test]
 async fn a_key_of_another_certificate_is_a_problem() {
     let ca = TestCa::new();
     let (one, other) = (ca.issue(&["localhost"]), ca.issue(&["other.example"]));

@@ -155,3 +155,34 @@ async fn a_stream_leaves_one_line_in_the_log_without_its_query() {
     assert!(line["bytes"].as_u64().unwrap() > 0 && line["seconds"].is_number());
     assert!(ssegate.log().iter().all(|line| !line.to_string().contains("hunter2")));
 }
+
+#[tokio::test]
+async fn browsers_are_told_to_come_by_https_alone_where_that_is_asked_for() {
+    for (hsts, told) in [
+        ("", ""),
+        (", hsts: 30d", "max-age=2592000"),
+        (", hsts: { max_age: 365d, subdomains: true }", "max-age=31536000; includeSubDomains"),
+    ] {
+        let server = format!("server: {{ listen: \"127.0.0.1:0\", tls: self_signed{hsts} }}");
+        let ssegate = Ssegate::start(format!("{server}\n{PUSH}")).await;
+        let trusting = crate::support::tls::blind_config(
+            &[],
+            rustls::ALL_VERSIONS,
+            crate::support::tls::default_provider(),
+        );
+        for how in [Connect::http1(), Connect::http2()] {
+            let how = Connect { tls: Some(std::sync::Arc::clone(&trusting)), ..how };
+            let stream =
+                EventSource::connect(ssegate.url("/news"), Options::default().connect(how.clone())).await;
+            assert_eq!(stream.header("strict-transport-security"), told);
+            assert_eq!(stream.header("x-content-type-options"), "nosniff");
+            for (method, path) in
+                [(Method::GET, "/nowhere"), (Method::HEAD, "/news"), (Method::POST, "/news")]
+            {
+                let answer = request(method, &ssegate.url(path), &[], "", &how).await;
+                assert_eq!(answer.header("strict-transport-security"), told, "{path}");
+                assert_eq!(answer.header("x-content-type-options"), "nosniff");
+            }
+        }
+    }
+}

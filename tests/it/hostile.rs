@@ -9,7 +9,10 @@ use tokio::net::TcpStream;
 use crate::support::eventsource::{EventSource, Options};
 use crate::support::http::{Connect, request};
 use crate::support::ssegate::Ssegate;
+use crate::support::tls::TestCa;
 use crate::support::wait::within;
+use crate::support::witness::Witness;
+use crate::tls::pair;
 
 const CONFIG: &str = r#"
 upstreams: { lobby: { push: {} } }
@@ -18,23 +21,17 @@ routes:
   - { path: /other, from: { upstream: lobby, channel: other } }
 "#;
 
-/// A stream that must not notice anything.
-struct Witness(EventSource);
+/// What the process may grow by meanwhile.
+const GROWTH: usize = 32 << 20;
 
-impl Witness {
-    async fn of(ssegate: &Ssegate) -> Self {
-        let mut stream = EventSource::connect(ssegate.url("/e"), Options::http2()).await;
-        stream.next_named("stream.position").await;
-        Self(stream)
-    }
+/// Clients that must not notice anything.
+async fn witness(ssegate: &Ssegate) -> Witness {
+    Witness::of(ssegate, "/e", "e").await
+}
 
-    async fn unharmed(mut self, ssegate: &Ssegate) {
-        ssegate.publish("e", "unharmed").await;
-        assert_eq!(self.0.next().await.data, "unharmed");
-        assert_eq!(ssegate.admin_get("/healthz").await.status, 200);
-        let panicked = |line: &serde_json::Value| line.to_string().contains("panicked");
-        assert!(!ssegate.log().iter().any(panicked), "{:?}", ssegate.log());
-    }
+async fn unharmed(witness: Witness, ssegate: &Ssegate) {
+    assert!(witness.growth(ssegate) < GROWTH, "{}", witness.growth(ssegate));
+    witness.unharmed(ssegate).await;
 }
 
 /// Sends bytes on a plain connection and reads until the other side closes.
@@ -49,19 +46,23 @@ async fn exchange(ssegate: &Ssegate, bytes: &[u8]) -> Vec<u8> {
 
 #[tokio::test]
 async fn plain_http_on_the_tls_port_is_told_so() {
-    let ssegate = Ssegate::start(CONFIG).await;
-    let witness = Witness::of(&ssegate).await;
+    let tls = pair(TestCa::shared().leaf());
+    let server = format!("server: {{ listen: \"127.0.0.1:0\", tls: {{ {tls} }}, hsts: 365d }}");
+    let ssegate = Ssegate::start(format!("{server}\n{CONFIG}")).await;
+    let witness = witness(&ssegate).await;
     let answer = exchange(&ssegate, b"GET /e HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
     let text = String::from_utf8(answer).unwrap();
     assert!(text.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{text}");
     assert!(text.contains("https://") && text.contains("application/problem+json"), "{text}");
-    witness.unharmed(&ssegate).await;
+    assert!(text.contains("\r\nx-content-type-options: nosniff\r\n"), "{text}");
+    assert!(!text.contains("strict-transport-security"), "RFC 6797 section 7.2: {text}");
+    unharmed(witness, &ssegate).await;
 }
 
 #[tokio::test]
 async fn garbage_instead_of_tls_ends_the_connection() {
     let ssegate = Ssegate::start(CONFIG).await;
-    let witness = Witness::of(&ssegate).await;
+    let witness = witness(&ssegate).await;
     for _ in 0..20 {
         let mut garbage = [0; 300];
         rand::rng().fill(&mut garbage[..]);
@@ -70,42 +71,41 @@ async fn garbage_instead_of_tls_ends_the_connection() {
         assert!(answer.is_empty() || answer[0] == 21, "at most a TLS alert: {answer:?}");
     }
     assert_eq!(ssegate.metrics().await.sum("ssegate_handshakes_failed_total", &[]), 20.0);
-    witness.unharmed(&ssegate).await;
+    unharmed(witness, &ssegate).await;
 }
 
 #[tokio::test]
 async fn a_head_that_never_ends_is_not_waited_for() {
     let ssegate = Ssegate::start(format!("server: {{ listen: \"127.0.0.1:0\", tls: none }}\n{CONFIG}")).await;
-    let mut witness = EventSource::connect(ssegate.url("/e"), Options::http1()).await;
+    let witness = Witness::reading(&ssegate, "/e", "e", [Options::http1()]).await;
     let start = std::time::Instant::now();
     let mut socket = TcpStream::connect(ssegate.addr()).await.unwrap();
     socket.write_all(b"GET /e HTTP/1.1\r\nhost: localhost\r\nx-slow: ").await.unwrap();
     let mut answer = Vec::new();
     let _ = within("the connection to be closed", socket.read_to_end(&mut answer)).await;
     assert!(start.elapsed() > Duration::from_secs(5), "it had a fair time");
-    ssegate.publish("e", "unharmed").await;
-    assert_eq!(witness.next_message().await.data, "unharmed");
+    unharmed(witness, &ssegate).await;
 }
 
 #[tokio::test]
 async fn a_handshake_that_never_ends_is_not_waited_for() {
     let ssegate = Ssegate::start(CONFIG).await;
-    let witness = Witness::of(&ssegate).await;
+    let witness = witness(&ssegate).await;
     let silent = exchange(&ssegate, b"").await;
     let begun = exchange(&ssegate, &[0x16, 0x03, 0x01, 0x02, 0x00, 0x01]).await;
     assert!(silent.is_empty() && begun.is_empty());
-    witness.unharmed(&ssegate).await;
+    unharmed(witness, &ssegate).await;
 }
 
 #[tokio::test]
 async fn heads_that_are_too_large_are_answered_with_431() {
     let ssegate = Ssegate::start(CONFIG).await;
-    let witness = Witness::of(&ssegate).await;
+    let witness = witness(&ssegate).await;
     let id = "a".repeat(100 * 1024);
     let headers = [("last-event-id", &*id)];
     let two = request(http::Method::GET, &ssegate.url("/e"), &headers, "", &Connect::http2()).await;
     assert_eq!(two.status, 431);
-    witness.unharmed(&ssegate).await;
+    unharmed(witness, &ssegate).await;
 
     let plain = Ssegate::start(format!("server: {{ listen: \"127.0.0.1:0\", tls: none }}\n{CONFIG}")).await;
     for head in
@@ -119,7 +119,7 @@ async fn heads_that_are_too_large_are_answered_with_431() {
 #[tokio::test]
 async fn any_id_at_all_is_answered_with_a_stream() {
     let ssegate = Ssegate::start(CONFIG).await;
-    let witness = Witness::of(&ssegate).await;
+    let witness = witness(&ssegate).await;
     let mut other = EventSource::connect(ssegate.url("/other"), Options::http1()).await;
     let foreign = other.next_named("stream.position").await.id;
     let mut ids =
@@ -133,12 +133,13 @@ async fn any_id_at_all_is_answered_with_a_stream() {
         let mut stream = EventSource::connect(ssegate.url("/e"), Options::http1().resume(&id)).await;
         assert_eq!(stream.next_gap().await["reason"], "unknown_id", "{id}");
     }
-    witness.unharmed(&ssegate).await;
+    unharmed(witness, &ssegate).await;
 }
 
 #[tokio::test]
 async fn requests_without_sense_get_a_4xx() {
     let ssegate = Ssegate::start(format!("server: {{ listen: \"127.0.0.1:0\", tls: none }}\n{CONFIG}")).await;
+    let witness = Witness::reading(&ssegate, "/e", "e", [Options::http1()]).await;
     for bad in [
         "GET /e HTTP/1.1\r\n\r\n",
         "GET /e HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n",
@@ -151,6 +152,107 @@ async fn requests_without_sense_get_a_4xx() {
         let text = String::from_utf8_lossy(&exchange(&ssegate, bad.as_bytes()).await).into_owned();
         assert!(text.starts_with("HTTP/1.1 4") || text.starts_with("HTTP/1.0 4"), "{bad:?}: {text:?}");
     }
-    let mut stream = EventSource::connect(ssegate.url("/e"), Options::http1()).await;
-    stream.next_named("stream.position").await;
+    unharmed(witness, &ssegate).await;
+}
+
+const PARAMS: &str = r#"
+upstreams: { lobby: { push: {} } }
+routes:
+  - { path: /e, from: { upstream: lobby, channel: e } }
+  - { path: "/rooms/{room}", from: { upstream: lobby, channel: "room:{room}" }, event: "of-{room}", cors: { origins: ["https://a.example"] } }
+  - { path: "/strict/{room}", from: { upstream: lobby, channel: "{room}" }, params: { room: "[a-z]+" } }
+"#;
+
+/// A parameter is a name and nothing more: it reaches the upstream as it is, or the request is refused.
+#[tokio::test]
+async fn tricks_with_parameters_lead_nowhere() {
+    let ssegate = Ssegate::start(PARAMS).await;
+    let witness = witness(&ssegate).await;
+    for (path, room) in [
+        ("/rooms/..", ".."),
+        ("/rooms/%2e%2e", ".."),
+        ("/rooms/..%2f..%2fetc%2fpasswd", "../../etc/passwd"),
+        ("/rooms/%2f", "/"),
+        ("/rooms/%2a", "*"),
+        ("/rooms/%5ba-z%5d%3f%5c", "[a-z]?\\"),
+        ("/rooms/a%20b", "a b"),
+        ("/rooms/%7Broom%7D", "{room}"),
+        ("/rooms/%2525", "%25"),
+        ("/rooms/%", "%"),
+        ("/rooms/%c3%a9", "é"),
+    ] {
+        for connect in [Connect::http1(), Connect::http2()] {
+            let mut stream =
+                EventSource::connect(ssegate.url(path), Options::default().connect(connect)).await;
+            stream.next_named("stream.position").await;
+            let status = ssegate.status().await;
+            let feeds: Vec<_> =
+                status["feeds"].as_array().unwrap().iter().map(|feed| &feed["source"]).collect();
+            assert!(feeds.contains(&&format!("room:{room}").into()), "{path}: {feeds:?}");
+        }
+    }
+    let long = format!("/rooms/{}", "a".repeat(10 * 1024));
+    for (path, status) in [
+        ("/rooms/%00", 400),
+        ("/rooms/a%00b", 400),
+        ("/rooms/%0d%0ax-evil:%201", 400),
+        ("/rooms/a%0aid:%201", 400),
+        ("/rooms/%7f", 400),
+        ("/rooms/%c2%85", 400),
+        ("/rooms/%c0%af", 400),
+        ("/rooms/%c0%80", 400),
+        ("/rooms/%e0%80%af", 400),
+        ("/rooms/%f0%80%80%af", 400),
+        ("/rooms/%ed%a0%80", 400),
+        ("/rooms/%ff", 400),
+        (&long, 400),
+        ("/rooms/", 404),
+        ("/rooms/a/b", 404),
+        ("/rooms/../e", 404),
+        ("/rooms//", 404),
+        ("/strict/a%0a", 400),
+        ("/strict/A", 404),
+        ("/strict/a-b", 404),
+    ] {
+        for connect in [Connect::http1(), Connect::http2()] {
+            let answer = request(http::Method::GET, &ssegate.url(path), &[], "", &connect).await;
+            assert_eq!(answer.status, status, "{path}");
+            assert_eq!(answer.header("content-type"), "application/problem+json");
+            assert!(!answer.text().contains("evil"), "{}", answer.text());
+        }
+    }
+    unharmed(witness, &ssegate).await;
+}
+
+/// What a client says stands in no header of the answer, and in no line of the log that it could end or forge.
+#[tokio::test]
+async fn nothing_is_injected_into_headers_or_logs() {
+    let ssegate = Ssegate::start(format!("log: {{ format: json, access: true }}\n{PARAMS}")).await;
+    let witness = witness(&ssegate).await;
+    let evil = "\u{1b}[31m\u{2028}\"}%0d%0ax-evil: 1";
+    let path = "/rooms/%1b%5b31m";
+    assert_eq!(request(http::Method::GET, &ssegate.url(path), &[], "", &Connect::http1()).await.status, 400);
+    for connect in [Connect::http1(), Connect::http2()] {
+        let options = Options::default()
+            .connect(connect)
+            .header("origin", "https://a.example.evil")
+            .header("user-agent", "x-evil\t\\r\\n")
+            .header("x-forwarded-for", "6.6.6.6")
+            .header("forwarded", "for=6.6.6.6")
+            .header("last-event-id", "x-evil\\n\\r\"}{");
+        let url = ssegate.url("/rooms/a%22%7d%2c%20x-evil?lastEventId=%0d%0aid:%20x-evil&since=");
+        let mut stream = EventSource::connect(url, options).await;
+        stream.next_named("stream.position").await;
+        assert!(stream.headers().iter().all(|(_, value)| !value.to_str().unwrap().contains("evil")));
+        assert_eq!(stream.header("access-control-allow-origin"), "");
+        ssegate.publish("room:a%22%7d%2c%20x-evil", evil).await;
+        let event = stream.next_message().await;
+        assert_eq!((&*event.event, &*event.data), ("of-a\"}, x-evil", evil));
+    }
+    let ended = |line: &serde_json::Value| line.to_string().contains("/rooms/{room}");
+    let line = ssegate.wait_log("the stream's end", ended).await;
+    assert!(line.to_string().contains("127.0.0.1"), "nobody is believed: {line}");
+    // A line that is not JSON is a string.
+    assert!(ssegate.log().iter().all(|line| line.is_object() && !line.to_string().contains("6.6.6.6")));
+    unharmed(witness, &ssegate).await;
 }

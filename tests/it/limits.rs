@@ -5,9 +5,10 @@ use std::sync::Arc;
 use http::Method;
 
 use crate::support::eventsource::{EventSource, Options};
+use crate::support::frames::{self, Raw, get};
 use crate::support::http::{Connect, Link, build};
 use crate::support::ssegate::Ssegate;
-use crate::support::wait::eventually;
+use crate::support::wait::{eventually, within};
 
 #[tokio::test]
 async fn an_id_older_than_history_is_told_exactly_what_is_gone() {
@@ -149,6 +150,44 @@ routes: [ { path: "/r/{room}", from: { upstream: lobby, channel: "{room}" } } ]
         let used = ssegate.metrics().await.sum("ssegate_memory_used_bytes", &[]);
         assert!(used <= f64::from(16 << 20) + 2e6, "{used}");
     }
+}
+
+#[tokio::test]
+async fn one_connection_has_so_many_streams_and_no_more() {
+    let ssegate = Ssegate::start(
+        r#"
+limits: { streams_per_connection: 2 }
+upstreams: { lobby: { push: {} } }
+routes: [ { path: /e, from: { upstream: lobby, channel: e } } ]
+"#,
+    )
+    .await;
+    let mut raw = Raw::open(ssegate.addr(), &[]).await;
+    let settings = within("the settings", raw.reader.next_of(frames::SETTINGS, 0)).await.unwrap();
+    // RFC 9113 section 6.5.2: SETTINGS_MAX_CONCURRENT_STREAMS.
+    assert!(settings.payload.chunks(6).any(|setting| setting == [0, 3, 0, 0, 0, 2]), "{settings:?}");
+    for stream in [1, 3] {
+        raw.send(&get("/e", stream)).await.unwrap();
+        within("its position", raw.reader.next_of(frames::DATA, stream)).await.unwrap();
+    }
+    // Somebody who does not heed them.
+    raw.send(&get("/e", 5)).await.unwrap();
+    let refused = within("the refusal", raw.reader.next_of(frames::RST_STREAM, 5)).await.unwrap();
+    assert_eq!(refused.payload, [0, 0, 0, 7], "REFUSED_STREAM, which says that it may be tried again");
+    ssegate.publish("e", "still here").await;
+    let mut told = Vec::new();
+    while told.len() < 2 {
+        let frame = within("an event", raw.reader.next()).await.expect("the connection goes on");
+        if frame.kind == frames::DATA && String::from_utf8_lossy(&frame.payload).contains("still here") {
+            told.push(frame.stream);
+        }
+    }
+    told.sort_unstable();
+    assert_eq!(told, [1, 3]);
+    // One that ends makes room.
+    raw.send(&frames::frame(frames::RST_STREAM, 0, 1, &[0, 0, 0, 8])).await.unwrap();
+    raw.send(&get("/e", 7)).await.unwrap();
+    within("the next", raw.reader.next_of(frames::HEADERS, 7)).await.expect("it has a place");
 }
 
 #[tokio::test]

@@ -61,6 +61,50 @@ fn millis() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64
 }
 
+/// A client can order no more of the upstream's history than that.
+#[tokio::test]
+async fn one_stream_is_given_so_much_of_history_and_no_more() {
+    let redis = Redis::start().await;
+    let pad = "x".repeat(1_000);
+    let mut ids = Vec::new();
+    for n in 0..500 {
+        ids.push(redis.xadd("long", "*", &[("n", &format!("{n} {pad}"))]).await);
+    }
+    let ssegate = Ssegate::start(format!(
+        r#"
+upstreams: {{ cache: {{ redis: {{ url: "{}" }} }} }}
+routes:
+  - path: /long
+    from: {{ upstream: cache, stream: long }}
+    data: "{{field.n}}"
+    history: {{ events: 3 }}
+    buffer: 64KiB
+    replay: {{ max_bytes: 64KiB }}
+"#,
+        redis.url()
+    ))
+    .await;
+    let mut stream = EventSource::connect(ssegate.url("/long"), Options::http1().resume(&ids[9])).await;
+    let mut given = Vec::new();
+    let gap = loop {
+        let event = stream.next().await;
+        match &*event.event {
+            "message" => given.push(event.data.split(' ').next().unwrap().parse::<i32>().unwrap()),
+            "stream.gap" => break event.data,
+            _ => {}
+        }
+    };
+    let gap: Value = serde_json::from_str(&gap).unwrap();
+    assert_eq!(gap["reason"], "replay_limit");
+    assert!((60..=100).contains(&given.len()), "64 KiB, and at most one read of 32 more: {}", given.len());
+    assert_eq!(given, all(10, 10 + given.len() as i32));
+    assert_eq!(gap["from"], after(&ids[9 + given.len()]));
+    let next = stream.next_message().await;
+    assert!(next.data.starts_with("497 "), "the newest that memory holds: {}", &next.data[..5]);
+    redis.xadd("long", "*", &[("n", "500 ")]).await;
+    assert_eq!(stream.next_data(3).await[2], "500 ");
+}
+
 #[tokio::test]
 async fn entries_arrive_with_their_own_ids_and_are_resumed_exactly() {
     let redis = Redis::start().await;

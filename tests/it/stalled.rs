@@ -9,6 +9,7 @@ use crate::support::http::{Connect, Link, build};
 use crate::support::redis::Redis;
 use crate::support::ssegate::Ssegate;
 use crate::support::wait::eventually;
+use crate::support::witness::resident;
 
 const CONFIG: &str = r#"
 limits: { write_stall: 1s }
@@ -148,10 +149,4 @@ routes:
     let most = stalled.len() * 128 * 1024 + (5 << 20);
     assert!(used < most as f64, "{used} of {most}");
     assert!(after < before + stalled.len() * 256 * 1024 + (16 << 20), "{before} to {after}");
-}
-
-/// Resident bytes of a process.
-fn resident(pid: u32) -> usize {
-    let statm = std::fs::read_to_string(format!("/proc/{pid}/statm")).unwrap();
-    statm.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
 }

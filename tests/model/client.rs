@@ -103,7 +103,7 @@ pub fn read(log: &Log, cursor: &mut Cursor, max: usize) -> Option<(Vec<u8>, usiz
             assert!(events > 0, "a slice holds something");
             (bytes.to_vec(), events)
         }
-        Read::Pieces { bytes, events } => (bytes.concat(), events),
+        Read::Pieces { bytes, events, .. } => (bytes.concat(), events),
     };
     assert!(bytes.len() <= max || events == 1, "{} bytes of {events} events, {max} asked for", bytes.len());
     Some((bytes, events))

@@ -234,7 +234,7 @@ impl World {
         state.client.reconnect();
         let id = state.client.id();
         let wish = Wish { id: id.clone(), since: None };
-        let cursor = Cursor::of_key(Some(Arc::from([state.key])), wish, self.terms);
+        let cursor = Cursor::of_key(Some(Arc::from([state.key])), wish, self.terms.into());
         (state.connection, state.begun) = (Some((replica, cursor)), false);
         self.replicas[replica].log.join();
         self.readers[reader].seen = id.map(|id| self.ranks(reader as u8, &id));

@@ -48,6 +48,7 @@ const ROOM: Bounds =
 const ANY_AGE: Replay = Replay {
     max_events: usize::MAX,
     max_age: Duration::from_secs(1 << 40),
+    max_bytes: usize::MAX,
     timeout: Duration::from_secs(1 << 32),
 };
 

@@ -37,10 +37,15 @@ proptest! {
         let memory = Memory::new(limit);
         let mut logs: Vec<_> = (0..3).map(|_| Reading::new(&memory)).collect();
         let mut slices: Vec<Bytes> = Vec::new();
+        let mut most = 0;
         for op in ops {
             match op {
                 Op::Append(log, kinds) => {
-                    logs[log.index(3)].log.append(kinds.iter().map(|&kind| (None, Message::new(kind, "x"))));
+                    let records = || kinds.iter().map(|&kind| (None, Message::new(kind, "x")));
+                    logs[log.index(3)].log.append(records());
+                    let alone = Reading::new(&Memory::new(usize::MAX)).log;
+                    alone.append(records());
+                    most = most.max(alone.held().bytes);
                 }
                 Op::Hold(log) => slices.extend(logs[log.index(3)].take()),
                 Op::LetGo => slices.clear(),
@@ -51,8 +56,8 @@ proptest! {
             if slices.is_empty() {
                 prop_assert_eq!(memory.used(), held);
             }
-            // What readers hold is not there for the logs.
-            prop_assert!(held == 0 || memory.used() <= limit);
+            // What readers hold is not there for the logs, but for a little, since not every append asks for it.
+            prop_assert!(held <= limit / 32 + most || memory.used() <= limit);
         }
         drop(logs);
         let sliced: usize = slices.iter().map(Bytes::len).sum();

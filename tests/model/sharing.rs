@@ -55,7 +55,9 @@ fn a_reader_that_catches_up_shares_bodies_and_writes_its_own_ids() {
 
     log.append([(0, 1), (1, 1), (0, 2), (1, 2)].map(event));
     let (shared, _) = slice(&log, &mut joined);
-    let Read::Pieces { bytes, events: 2 } = log.read(&mut ahead, 1_000) else { panic!("two are new to it") };
+    let Read::Pieces { bytes, events: 2, .. } = log.read(&mut ahead, 1_000) else {
+        panic!("two are new to it")
+    };
     let [body, id, second_body, second_id] = &bytes[..] else { panic!("{bytes:?}") };
     for body in [body, second_body] {
         assert!(within(body, &shared), "bodies are shared");

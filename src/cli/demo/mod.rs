@@ -21,9 +21,9 @@ use self::page::Page;
 use self::redis::Redis;
 use self::streams::Shown;
 use super::{logs, serve};
-use crate::app::App;
-use crate::config::{self, Config};
-use crate::http;
+use crate::app::{App, Start};
+use crate::config::{self, AdminListen, Config};
+use crate::http::{self, Inherited};
 
 /// What the command line says.
 #[derive(Debug, clap::Args)]
@@ -54,7 +54,10 @@ pub(super) fn run(options: &Options) -> anyhow::Result<()> {
             stopped = &mut stop => return stopped,
         };
         terminal::print(&demo.welcome());
-        stop.await?;
+        tokio::select! {
+            stopped = stop => stopped?,
+            () = demo.app.asked_to_leave() => {}
+        }
         demo.end().await
     })
 }
@@ -73,11 +76,11 @@ impl Demo {
         let kafka = Kafka::start()?;
         let redis = Redis::start().await;
         let config = configure(options, kafka.brokers(), redis.as_ref().ok().map(Redis::url))?;
-        logs::init(config.log);
+        logs::init(&config.log);
         try_addresses(&config)?;
         let shown: Vec<_> = streams::ALL.iter().filter(|shown| shown.is_served(&config)).collect();
         let page = Arc::new(Page::default());
-        let app = App::start(&config, Some(page.fallback())).await?;
+        let app = App::start(&config, Start::default(), Some(page.fallback())).await?;
         page.open(&app, &shown, redis.as_ref().err());
         let mut publishers = JoinSet::new();
         if let Ok(redis) = &redis {
@@ -115,7 +118,7 @@ fn configure(options: &Options, broker: &str, redis: Option<&str>) -> Result<Con
     } else if !has_ipv6_loopback() {
         config.server.listen.retain(SocketAddr::is_ipv4);
     }
-    config.admin.listen = Some(options.admin);
+    config.admin.listen = Some(AdminListen::Tcp(options.admin));
     Ok(config)
 }
 
@@ -127,9 +130,15 @@ fn has_ipv6_loopback() -> bool {
 /// Tells every address that cannot be had, and by which option to choose another.
 fn try_addresses(config: &Config) -> anyhow::Result<()> {
     let server = config.server.listen.iter().map(|&addr| (addr, "--listen"));
-    let admin = config.admin.listen.iter().map(|&addr| (addr, "--admin"));
+    let admin = config.admin.listen.iter().filter_map(|listen| match listen {
+        AdminListen::Tcp(addr) => Some((*addr, "--admin")),
+        AdminListen::Unix(_) => None,
+    });
     // Kept until all have been tried, so that two options cannot ask for the same one.
-    let tried: Vec<_> = server.chain(admin).map(|(addr, option)| (option, http::bind(addr))).collect();
+    let tried: Vec<_> = server
+        .chain(admin)
+        .map(|(addr, option)| (option, http::bind(addr, &mut Inherited::default())))
+        .collect();
     let problems: Vec<_> = tried
         .iter()
         .filter_map(|(option, bound)| Some(format!("{:#} (with {option} ADDR)", bound.as_ref().err()?)))
@@ -143,7 +152,7 @@ const CONFIG: &str = include_str!("config.yaml");
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::Router;
+    use crate::http::{Found, Router};
     use crate::metrics::Metrics;
 
     fn options() -> Options {
@@ -154,11 +163,14 @@ mod tests {
     fn what_is_shown_is_what_is_served() {
         for redis in [None, Some("redis://127.0.0.1:1")] {
             let config = configure(&options(), "127.0.0.1:1", redis).unwrap();
-            let router = Router::new(&config, &Metrics::new());
+            let router = Router::new(&config, &Metrics::new(), 0);
             let served: Vec<_> = streams::ALL.iter().filter(|shown| shown.is_served(&config)).collect();
             assert_eq!(served.len(), if redis.is_some() { 6 } else { 4 });
             for shown in &served {
-                assert_eq!(router.find("localhost", shown.path).unwrap().0.name, shown.route);
+                let Some(Found::Route(route, _)) = router.find("localhost", shown.path) else {
+                    panic!("{}", shown.path)
+                };
+                assert_eq!(route.name, shown.route);
             }
             assert_eq!(router.routes().len(), served.len(), "every route is shown");
         }

@@ -75,12 +75,13 @@ impl Live {
     fn cut(&self, request: &Request<Incoming>, client: SocketAddr) -> usize {
         let route = parameter(request, "route");
         let chosen = |path: &str| route.as_ref().is_none_or(|route| route == path);
-        let cut = self.streams.cut(|stream| stream.client == client && chosen(&stream.route.config.path));
+        let cut =
+            self.streams.cut(|stream| stream.client.addr == client && chosen(&stream.route.config.path));
         if cut > 0 {
             return cut;
         }
         let near = |addr: SocketAddr| addr.ip() == client.ip();
-        self.streams.cut(|stream| near(stream.client) && chosen(&stream.route.config.path))
+        self.streams.cut(|stream| near(stream.client.addr) && chosen(&stream.route.config.path))
     }
 }
 

@@ -234,3 +234,40 @@ async fn answers_to_a_client_that_does_not_read_them_are_bounded() {
     assert!(stream.left.outgoing.len() < 1_000, "{}", stream.left.outgoing.len());
     drop(client.join().unwrap());
 }
+
+/// The session remembers places in what came in, and would look for them.
+#[tokio::test]
+async fn what_came_in_is_kept_where_sending_fails() {
+    let (server, client) = configs(&version::TLS13);
+    let (socket, mut peer) = sockets().await;
+    let (go_on, told) = std::sync::mpsc::channel();
+    let client = std::thread::spawn(move || {
+        let mut session = session(client);
+        rustls::Stream::new(&mut session, &mut peer).write_all(b"words").unwrap();
+        told.recv().unwrap();
+        peer.write_all(&[23, 3, 3]).unwrap();
+        told.recv().unwrap();
+        // A reset in place of a goodbye.
+        socket2::SockRef::from(&peer).set_linger(Some(std::time::Duration::ZERO)).unwrap();
+    });
+    let mut stream = TlsStream::accept(socket, server).await.unwrap();
+    let mut words = [0; 5];
+    stream.read_exact(&mut words).await.unwrap();
+    go_on.send(()).unwrap();
+    let part = std::future::poll_fn(|cx| {
+        let read = Pin::new(&mut stream).poll_read(cx, &mut ReadBuf::new(&mut words));
+        if stream.left.incoming.is_empty() {
+            read.map(|_| panic!("there is no whole record"))
+        } else {
+            Poll::Ready(())
+        }
+    });
+    part.await;
+    let kept = stream.left.incoming.clone();
+    go_on.send(()).unwrap();
+    client.join().unwrap();
+    stream.read_exact(&mut words).await.unwrap_err();
+    let failed = async { while stream.write_all(b"answer").await.is_ok() {} };
+    tokio::time::timeout(std::time::Duration::from_secs(60), failed).await.unwrap();
+    assert_eq!(stream.left.incoming, kept);
+}

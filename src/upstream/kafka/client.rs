@@ -9,6 +9,7 @@ use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use super::cause;
+use super::lag::Ends;
 use crate::config;
 use crate::upstream::Broken;
 
@@ -19,6 +20,7 @@ pub(super) type Consumer = BaseConsumer<Context>;
 #[derive(Default)]
 pub(super) struct Context {
     news: Mutex<News>,
+    ends: Mutex<Option<Ends>>,
 }
 
 /// How the cluster is, by what librdkafka told.
@@ -50,7 +52,18 @@ impl Context {
     }
 }
 
+impl Context {
+    /// Where partitions end, if there is news of that.
+    pub(super) fn take_ends(&self) -> Option<Ends> {
+        self.ends.lock().take()
+    }
+}
+
 impl ClientContext for Context {
+    fn stats_raw(&self, statistics: &[u8]) {
+        *self.ends.lock() = Ends::parse(statistics);
+    }
+
     fn error(&self, error: KafkaError, reason: &str) {
         let mut news = self.news.lock();
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
@@ -83,6 +96,11 @@ pub(super) fn refresh_interval(config: &config::Kafka) -> Duration {
 /// A consumer for the configured cluster. Nothing is connected yet.
 pub(super) fn consumer(config: &config::Kafka) -> Result<Consumer, Broken> {
     with(config, &[])
+}
+
+/// A client that reads nothing and asks.
+pub(super) fn asker(config: &config::Kafka) -> Result<Consumer, Broken> {
+    with(config, &[(STATISTICS, "0")])
 }
 
 /// A consumer that reads a stretch of one partition at a time.
@@ -127,6 +145,9 @@ pub(super) fn serve(client: &Consumer) {
 /// How often the cluster is asked for its topics and partitions, in milliseconds.
 pub(super) const METADATA_REFRESH: &str = "topic.metadata.refresh.interval.ms";
 
+/// How often the consumer tells where partitions end, in milliseconds.
+const STATISTICS: &str = "statistics.interval.ms";
+
 /// What `properties` may change.
 const DEFAULTS: &[(&str, &str)] = &[
     ("client.id", "ssegate"),
@@ -137,6 +158,7 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("socket.keepalive.enable", "true"),
     // Also how often new partitions are looked for.
     (METADATA_REFRESH, "30000"),
+    (STATISTICS, "5000"),
     // A broker that comes back is noticed soon.
     ("reconnect.backoff.max.ms", "2000"),
     // The logs are the buffer; librdkafka's own may be small (its defaults are 64 MiB and 100,000).
@@ -159,6 +181,7 @@ const FIXED: &[(&str, &str)] = &[
 
 /// What is different where history is read.
 const HISTORY: &[(&str, &str)] = &[
+    (STATISTICS, "0"),
     // Says that there is nothing but holes up to the end.
     ("enable.partition.eof", "true"),
     // A replica near by might end before the leader does.

@@ -61,7 +61,7 @@ impl Reader for TopicReader {
         &self,
         draft: SegmentDraft,
         until: Offset,
-        hand_over: impl FnMut(Segment) -> Option<SegmentDraft> + Send + 'static,
+        hand_over: impl FnMut(Segment) -> bool + Send + 'static,
     ) -> Result<End, Unreadable> {
         let (topic, id, partitions) = (Arc::clone(&self.topic), *self.id.lock(), self.facts.partitions());
         let place = Place { topic: Arc::clone(&topic), partition: draft.partition(), next: draft.at().major };
@@ -76,16 +76,16 @@ fn answer(
     question: Question,
     firsts: &Firsts,
 ) -> Result<Answer, Unreadable> {
-    let (client, failed) = (slot.client(), |error: KafkaError| {
+    let (asker, failed) = (slot.asker(), |error: KafkaError| {
         Unreadable(format!("asking for the offsets of topic {topic} failed: {error}"))
     });
     // There may be more by now than the log knows, and a replica may have told ids with them.
-    let partitions = count_partitions(client, topic).map_err(failed)?;
-    let bounds = offsets::bounds(client, topic, partitions, ASK).map_err(failed)?;
+    let partitions = count_partitions(asker, topic).map_err(failed)?;
+    let bounds = offsets::bounds(asker, topic, partitions, ASK).map_err(failed)?;
     let from = match question {
         Question::Bounds => bounds.low.clone(),
         Question::At(time) => {
-            let found = offsets::at(client, topic, partitions, time, &bounds.high, ASK).map_err(failed)?;
+            let found = offsets::at(asker, topic, partitions, time, &bounds.high, ASK).map_err(failed)?;
             with_what_is_hidden(slot, topic, time, &bounds, found, firsts)?
         }
     };
@@ -94,6 +94,7 @@ fn answer(
 
 /// A broker looks for a time in the first segment that goes beyond it, and finds nothing where that was deleted by offset
 /// and is about to go, however much there is after it. So where it finds nothing, the first record tells; it is read once.
+/// Where none may be seen, as all that is left was aborted, none is too old.
 fn with_what_is_hidden(
     slot: &mut Slot,
     topic: &Arc<str>,
@@ -114,7 +115,9 @@ fn with_what_is_hidden(
             firsts.lock().insert(partition, (bounds.low.at(partition), time));
         }
     }
-    for partition in unsure.into_iter().filter(|&partition| known(partition) >= Some(time)) {
+    for partition in
+        unsure.into_iter().filter(|&partition| known(partition).is_none_or(|first| first >= time))
+    {
         found.put(Mark { partition, next: bounds.low.at(partition) });
     }
     Ok(found)

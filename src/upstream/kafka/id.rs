@@ -10,7 +10,7 @@ use crate::hub::{Decoded, IdCodec, Position};
 /// Base64url of: version, four bytes of hash, two of another, the number of partitions up to the last that is not at
 /// offset 0, and the next offset of each; numbers as LEB128.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct TopicCodec {
+pub struct TopicCodec {
     /// Of cluster and topic.
     scope: [u8; 4],
     /// Of what tells the topic from others that had its name.
@@ -19,7 +19,7 @@ pub(super) struct TopicCodec {
 
 /// What tells a topic from others that had its name: offsets of one mean nothing in another.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Incarnation {
+pub struct Incarnation {
     /// Its id, where the broker tells it.
     pub id: Option<TopicId>,
     /// How often its offsets went back.
@@ -38,7 +38,7 @@ pub(super) enum Scope {
 
 impl TopicCodec {
     /// The codec of a topic. Some brokers tell no cluster id; then the topic alone is told apart.
-    pub(super) fn new(cluster: Option<&str>, topic: &str, incarnation: Incarnation) -> Self {
+    pub fn new(cluster: Option<&str>, topic: &str, incarnation: Incarnation) -> Self {
         let named = cluster.unwrap_or_default().bytes().chain([0]).chain(topic.bytes());
         let id = incarnation.id.map(|TopicId(bytes)| bytes);
         let [a, b, ..] = hash(id.into_iter().flatten().chain(incarnation.count.to_be_bytes()));

@@ -11,7 +11,7 @@ use crate::hub::{Decoded, IdCodec, Mark, Offset, Position};
 /// Base64url of: version, hashes as in the ids of a whole topic, the number of partitions, the partition, and the next
 /// offset there; numbers as LEB128. The number tells ids from before partitions were added, when keys lived elsewhere.
 #[derive(Debug)]
-pub(super) struct KeyedCodec {
+pub struct KeyedCodec {
     whole: TopicCodec,
     partitioner: Partitioner,
     partitions: u32,
@@ -21,7 +21,7 @@ pub(super) struct KeyedCodec {
 
 impl KeyedCodec {
     /// The codec of a topic with so many partitions.
-    pub(super) fn new(whole: TopicCodec, partitioner: Partitioner, partitions: usize) -> Self {
+    pub fn new(whole: TopicCodec, partitioner: Partitioner, partitions: usize) -> Self {
         Self { whole, partitioner, partitions: partitions as u32, scattered: OnceLock::new() }
     }
 

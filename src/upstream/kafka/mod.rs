@@ -2,6 +2,7 @@
 //! group, replicas of ssegate would split the partitions, and each would serve a part. Offsets are exact, so a
 //! lost link loses nothing.
 
+mod asker;
 mod cause;
 mod client;
 mod fill;
@@ -9,8 +10,10 @@ mod history;
 mod id;
 mod keyed;
 mod known;
+mod lag;
 mod offsets;
 mod partitioner;
+mod proof;
 mod reader;
 mod record;
 mod slots;
@@ -25,6 +28,8 @@ use tokio::sync::oneshot;
 
 use self::fill::Past;
 use self::history::TopicReader;
+pub use self::id::{Incarnation, TopicCodec};
+pub use self::keyed::KeyedCodec;
 use self::known::Known;
 use self::slots::Slots;
 use super::link::Link;
@@ -43,8 +48,9 @@ pub(super) struct Kafka {
 impl Kafka {
     pub(super) fn new(config: &config::Kafka, link: &Arc<Link>, histories: &Histories) -> Arc<Self> {
         let (link, slots) = (Arc::clone(link), Slots::new(config));
-        let memory = Arc::clone(&histories.memory);
-        let pool = Pool::new(histories.concurrency, memory, move |cause| link.trouble(cause));
+        let (memory, metrics) = (Arc::clone(&histories.memory), link.history_metrics());
+        link.tells_lag();
+        let pool = Pool::new(histories.concurrency, memory, metrics, move |cause| link.trouble(cause));
         Arc::new(Self { config: config.clone(), pool, slots, known: Arc::default() })
     }
 

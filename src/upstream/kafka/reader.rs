@@ -17,6 +17,7 @@ use super::fill::Past;
 use super::record::Message;
 use super::topics::Topics;
 use crate::config;
+use crate::shape::Record as _;
 use crate::upstream::Broken;
 use crate::upstream::changes::Changes;
 use crate::upstream::link::Link;
@@ -30,11 +31,10 @@ pub(super) fn run(
     stop: &AtomicBool,
     told: oneshot::Sender<Broken>,
 ) {
-    let (consumer, asker) =
-        match client::consumer(config).and_then(|one| Ok((one, client::consumer(config)?))) {
-            Ok(both) => both,
-            Err(broken) => return drop(told.send(broken)),
-        };
+    let (consumer, asker) = match client::consumer(config).and_then(|one| Ok((one, client::asker(config)?))) {
+        Ok(both) => both,
+        Err(broken) => return drop(told.send(broken)),
+    };
     let cluster = match connect(&asker) {
         Ok(cluster) => cluster,
         Err(broken) => return drop(told.send(broken)),
@@ -107,13 +107,14 @@ impl<'s> Reader<'s> {
         }
         self.make_way();
         self.take_in()?;
+        self.measure();
         self.watch_health();
         Ok(())
     }
 
     /// Goes on with new clients, from where it stands: see [`client::let_go`].
     fn renew(&mut self) -> Result<(), Broken> {
-        let (consumer, asker) = (client::consumer(self.config)?, client::consumer(self.config)?);
+        let (consumer, asker) = (client::consumer(self.config)?, client::asker(self.config)?);
         self.topics
             .renew(&consumer, asker)
             .map_err(|error| Broken::new("reading Kafka with a new consumer failed", error))?;
@@ -181,10 +182,20 @@ impl<'s> Reader<'s> {
                 let records = run.iter().map(Message);
                 self.link.deliver(feed, records.map(|message| (Some(message.mark()), message)));
             }
-            run.iter().for_each(|message| self.topics.advance(topic, Message(message).mark()));
+            run.iter().map(Message).for_each(|message| {
+                self.topics.advance(topic, message.mark(), message.timestamp());
+            });
         }
         if !messages.is_empty() {
             self.came_back();
+        }
+    }
+
+    /// Tells how far reading is behind, where there is news of that.
+    fn measure(&mut self) {
+        if let Some(ends) = self.consumer.context().take_ends() {
+            let link = self.link;
+            self.topics.behind(&ends, |topic, behind| link.is_behind(topic, behind));
         }
     }
 

@@ -1,8 +1,8 @@
 //! Consumers for reading history: as many as there are reads at a time, made when they are needed. Each goes on where
 //! it left off, if that is asked for, with what it has fetched ahead. Blocking; see [`super::history`].
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
@@ -11,20 +11,25 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::BorrowedMessage;
 use rdkafka::{Message as _, Offset, TopicPartitionList};
 
+use super::asker::Asker;
 use super::client::{self, ASK, Consumer};
 use super::offsets::{self, Bounds};
+use super::proof::{Out, Proof};
 use super::record::Message;
-use super::topic_id::{self, TopicId};
+use super::topic_id::TopicId;
 use super::topics;
 use crate::config;
 use crate::history::{End, Unreadable};
 use crate::hub::{Position, Segment, SegmentDraft};
 use crate::shape::Record as _;
+use crate::upstream::Broken;
 
 /// The idle consumers of one cluster.
 pub(super) struct Slots {
     config: config::Kafka,
     idle: Mutex<Vec<Slot>>,
+    /// The client for the questions of all, while there is a slot.
+    asker: Mutex<Weak<Asker>>,
     /// How often all were to be made anew.
     generation: AtomicU32,
 }
@@ -32,6 +37,7 @@ pub(super) struct Slots {
 /// A consumer, and where it would go on.
 pub(super) struct Slot {
     consumer: Consumer,
+    asker: Arc<Asker>,
     at: Option<Place>,
     used: Instant,
     generation: u32,
@@ -49,7 +55,8 @@ pub(super) struct Place {
 impl Slots {
     /// None so far.
     pub(super) fn new(config: &config::Kafka) -> Arc<Self> {
-        Arc::new(Self { config: config.clone(), idle: Mutex::default(), generation: AtomicU32::new(0) })
+        let (config, generation) = (config.clone(), AtomicU32::new(0));
+        Arc::new(Self { config, idle: Mutex::default(), asker: Mutex::default(), generation })
     }
 
     /// Does something with a slot, on a thread that may block; with the one that stands at `place`, if there is one.
@@ -61,6 +68,7 @@ impl Slots {
         let slots = Arc::clone(self);
         let work = move || {
             let mut slot = slots.take(place.as_ref())?;
+            client::serve(slot.asker.client());
             let result = job(&mut slot);
             slot.used = Instant::now();
             if slot.generation == slots.generation() {
@@ -86,9 +94,19 @@ impl Slots {
             return Ok(idle.remove(at));
         }
         drop(idle);
-        let consumer =
-            client::history_consumer(&self.config).map_err(|broken| Unreadable(broken.to_string()))?;
-        Ok(Slot { consumer, at: None, used: Instant::now(), generation })
+        let asker = self.asker().map_err(unreadable)?;
+        let consumer = client::history_consumer(&self.config).map_err(unreadable)?;
+        Ok(Slot { consumer, asker, at: None, used: Instant::now(), generation })
+    }
+
+    fn asker(&self) -> Result<Arc<Asker>, Broken> {
+        let mut asker = self.asker.lock();
+        if let Some(asker) = asker.upgrade() {
+            return Ok(asker);
+        }
+        let new = Arc::new(Asker::new(&self.config)?);
+        *asker = Arc::downgrade(&new);
+        Ok(new)
     }
 
     /// Lets go of consumers that were not needed for a while.
@@ -102,6 +120,7 @@ impl Slots {
     /// A topic was created anew: consumers that knew the old one are of no more use, see [`client::let_go`].
     pub(super) fn renew(&self) {
         self.generation.fetch_add(1, Ordering::Relaxed);
+        *self.asker.lock() = Weak::new();
         client::let_go(std::mem::take(&mut *self.idle.lock()));
     }
 
@@ -111,21 +130,14 @@ impl Slots {
 }
 
 impl Slot {
-    /// Its client, for questions.
-    pub(super) fn client(&self) -> &Consumer {
-        &self.consumer
+    /// Its client for questions.
+    pub(super) fn asker(&self) -> &Consumer {
+        self.asker.client()
     }
 
-    /// Fails unless the topic of this name has this id. A broker that does not tell any more is believed.
+    /// Fails unless the topic of this name has this id.
     pub(super) fn is_still(&self, topic: &Arc<str>, id: Option<TopicId>) -> Result<(), Unreadable> {
-        let Some(id) = id else { return Ok(()) };
-        let now = topic_id::topic_ids(self.consumer.client(), &[&**topic], ASK)
-            .and_then(|mut answers| answers.remove(&**topic).unwrap_or(Ok(None)))
-            .map_err(|error| Unreadable(format!("asking for the id of topic {topic} failed: {error}")))?;
-        if now.is_some_and(|now| now != id) {
-            return Err(Unreadable(format!("topic {topic} was created anew")));
-        }
-        Ok(())
+        Proof::ask(&self.asker, (topic, id))?.wait()
     }
 
     /// Reads as [`Reader::read`](crate::history::Reader::read) is to. What is handed over is of the topic that has this id.
@@ -135,7 +147,7 @@ impl Slot {
         partitions: usize,
         mut draft: SegmentDraft,
         until: u64,
-        mut hand_over: impl FnMut(Segment) -> Option<SegmentDraft>,
+        hand_over: impl FnMut(Segment) -> bool,
     ) -> Result<End, Unreadable> {
         let (partition, from) = (draft.partition(), draft.at().major);
         let place = |next| Place { topic: Arc::clone(topic), partition, next };
@@ -144,14 +156,15 @@ impl Slot {
         if !stands {
             self.seek(topic, partition, from)?;
         }
+        let asker = Arc::clone(&self.asker);
+        let mut out = Out::new(&asker, (topic, id), hand_over);
         let (mut last, mut sure) = (Instant::now(), false);
         loop {
             match self.consumer.poll(POLL) {
                 Some(Ok(message)) if !is_of(&message, topic, partition, from) => {}
                 Some(Ok(message)) if message.offset() as u64 >= until => {
                     // Of no use to a read that goes on here: it would lack what was just taken.
-                    self.is_still(topic, id)?;
-                    hand_over(draft.finish(until.into()));
+                    out.last(draft.finish(until.into()))?;
                     return Ok(End::Read);
                 }
                 Some(Ok(message)) => {
@@ -161,13 +174,11 @@ impl Slot {
                     if !draft.is_full() && next < until {
                         continue;
                     }
-                    self.is_still(topic, id)?;
-                    match hand_over(draft.finish(next.into())) {
-                        Some(onward) => draft = onward,
-                        None => {
-                            self.at = Some(place(next));
-                            return Ok(End::Read);
-                        }
+                    if next >= until || !out.go_on(draft.close())? {
+                        // A draft that has just been closed has nothing to tell.
+                        out.last(draft.finish(next.into()))?;
+                        self.at = Some(place(next));
+                        return Ok(End::Read);
                     }
                 }
                 // The end before which this was fetched may lie before `until`: it was ahead of its time, or of a leader
@@ -183,24 +194,20 @@ impl Slot {
                 }
                 // There is nothing but holes up to `until`.
                 Some(Err(KafkaError::PartitionEOF(of))) if of == partition as i32 => {
-                    self.is_still(topic, id)?;
-                    hand_over(draft.finish(until.into()));
+                    out.last(draft.finish(until.into()))?;
                     self.at = Some(place(until));
                     return Ok(End::Read);
                 }
                 Some(Err(error)) if is_out_of_range(&error) => {
                     let end = self.out_of_range(topic, partition, partitions, draft.at().major)?;
-                    self.is_still(topic, id)?;
-                    let at = draft.at();
-                    if at > draft.from() {
-                        hand_over(draft.finish(at));
-                    }
+                    out.last(draft.close())?;
                     return Ok(end);
                 }
                 Some(Err(error)) if topics::is_unknown(&error) => {
                     return Err(Unreadable(format!("reading the history of topic {topic} failed: {error}")));
                 }
-                Some(Err(KafkaError::PartitionEOF(_))) | None => {}
+                None => out.prove()?,
+                Some(Err(KafkaError::PartitionEOF(_))) => {}
                 Some(Err(error)) => tracing::debug!(%error, "while reading history"),
             }
             if last.elapsed() > SLOW {
@@ -273,6 +280,7 @@ impl Slot {
             .map_err(|error| Unreadable(format!("reading the history of topic {topic} failed: {error}")))
     }
 
+    /// As the consumer's own view of the cluster has them: what it did not find is judged by them.
     fn bounds(&self, topic: &str, partitions: usize) -> Result<Bounds, Unreadable> {
         let bounds = offsets::bounds(&self.consumer, topic, partitions, ASK);
         bounds.map_err(|error| Unreadable(format!("asking for the ends of topic {topic} failed: {error}")))
@@ -291,6 +299,10 @@ impl Slot {
         }
         Err(Unreadable(format!("topic {topic} has no offset {from} in partition {partition}")))
     }
+}
+
+fn unreadable(broken: Broken) -> Unreadable {
+    Unreadable(broken.to_string())
 }
 
 fn is_of(message: &BorrowedMessage<'_>, topic: &str, partition: u32, from: u64) -> bool {

@@ -25,7 +25,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 /// What a broker calls a topic from its creation to its deletion, and no other topic ever.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct TopicId(pub(super) [u8; 16]);
+pub struct TopicId(pub(super) [u8; 16]);
 
 impl TopicId {
     /// Of its two halves, which are both zero where a broker has none to tell.
@@ -51,19 +51,33 @@ pub(super) fn topic_ids<C: ClientContext>(
     timeout: Duration,
 ) -> Result<HashMap<String, Answer>, KafkaError> {
     let Some(first) = topics.first() else { return Ok(HashMap::new()) };
-    let broker = any_broker(client, first, timeout)?;
-    match describe(client.native_client(), topics, broker, timeout) {
-        Ok(answer) => answer.topics(topics),
-        Err(error) if tells_none(&error) => {
-            Ok(topics.iter().map(|topic| ((*topic).to_owned(), Ok(None))).collect())
+    ask(client, topics, any_broker(client, first, timeout)?, timeout)?.answers()
+}
+
+/// A question that has been sent.
+pub(super) struct Asked {
+    queue: Queue,
+    topics: Vec<String>,
+    timeout: Duration,
+}
+
+impl Asked {
+    /// The answers, as [`topic_ids`] gives them.
+    pub(super) fn answers(self) -> Result<HashMap<String, Answer>, KafkaError> {
+        // librdkafka gives up by itself at the timeout, with an answer that says so.
+        match self.queue.answer(self.timeout + GRACE) {
+            Ok(answer) => answer.topics(self.topics),
+            Err(error) if tells_none(&error) => {
+                Ok(self.topics.into_iter().map(|topic| (topic, Ok(None))).collect())
+            }
+            Err(error) => Err(error),
         }
-        Err(error) => Err(error),
     }
 }
 
 /// The broker that answers, or else any. Left to itself, librdkafka would wait for the cluster's controller, which
 /// need not be reachable (and which its mock cluster does not have).
-fn any_broker<C: ClientContext>(
+pub(super) fn any_broker<C: ClientContext>(
     client: &Client<C>,
     topic: &str,
     timeout: Duration,
@@ -74,20 +88,20 @@ fn any_broker<C: ClientContext>(
     answering.or_else(|| ids().next()).ok_or(KafkaError::MetadataFetch(RDKafkaErrorCode::BrokerNotAvailable))
 }
 
-fn describe(
-    client: &NativeClient,
+/// Asks a broker for the ids of `topics`, and waits for nothing.
+pub(super) fn ask<C: ClientContext>(
+    client: &Client<C>,
     topics: &[&str],
     broker: i32,
     timeout: Duration,
-) -> Result<Described, KafkaError> {
-    let topics = Topics::new(topics)?;
+) -> Result<Asked, KafkaError> {
+    let (client, names) = (client.native_client(), Topics::new(topics)?);
     let options = Options::new(client, broker, timeout)?;
     let queue = Queue::new(client)?;
     // SAFETY: the client, the collection, the options and the queue are alive; librdkafka copies from the
     // collection and the options, and counts its own reference to the queue.
-    unsafe { rd_kafka_DescribeTopics(client.ptr(), topics.0.as_ptr(), options.0.as_ptr(), queue.0.as_ptr()) };
-    // librdkafka gives up by itself at the timeout, with an answer that says so.
-    queue.answer(timeout + GRACE)
+    unsafe { rd_kafka_DescribeTopics(client.ptr(), names.0.as_ptr(), options.0.as_ptr(), queue.0.as_ptr()) };
+    Ok(Asked { queue, topics: topics.iter().map(|topic| (*topic).to_owned()).collect(), timeout })
 }
 
 /// Whether the broker has no ids to tell, or must not tell us.
@@ -188,7 +202,7 @@ impl Drop for Event {
 struct Described(Event);
 
 impl Described {
-    fn topics(&self, asked: &[&str]) -> Result<HashMap<String, Answer>, KafkaError> {
+    fn topics(&self, asked: Vec<String>) -> Result<HashMap<String, Answer>, KafkaError> {
         // SAFETY: the event is alive.
         let result = unsafe { rd_kafka_event_DescribeTopics_result(self.0.0.as_ptr()) };
         if result.is_null() {
@@ -207,7 +221,7 @@ impl Described {
             described.map(|&topic| unsafe { (name(topic), answer(topic)) }).collect();
         for topic in asked {
             let unknown = || Err(KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition));
-            answers.entry((*topic).to_owned()).or_insert_with(unknown);
+            answers.entry(topic).or_insert_with(unknown);
         }
         Ok(answers)
     }

@@ -15,9 +15,11 @@ use super::history::TopicReader;
 use super::id::TopicCodec;
 use super::keyed::KeyedCodec;
 use super::known::Facts;
+use super::lag::{Ends, Progress};
 use super::offsets::{self, Bounds};
 use super::topic_id;
 use crate::hub::{Feed, Feeds, IdCodec, Mark, Opening, Position, Reason, Source};
+use crate::upstream::lag::Behind;
 
 /// A gap that a feed's log was told.
 pub(super) type Told = (Arc<Feed>, Reason);
@@ -51,6 +53,7 @@ struct Topic {
     feeds: Vec<Arc<Feed>>,
     /// The next offset of each partition that is assigned.
     next: Position,
+    progress: Progress,
     /// What those know who read its history.
     facts: Arc<Facts>,
 }
@@ -132,10 +135,19 @@ impl Topics {
         self.past.slots.let_go();
     }
 
-    /// Notes that a record was handed over.
-    pub(super) fn advance(&mut self, topic: &str, mark: Mark) {
+    /// Notes that a record was handed over, and when it was published.
+    pub(super) fn advance(&mut self, topic: &str, mark: Mark, published: Option<SystemTime>) {
         if let Some(topic) = self.read.get_mut(topic) {
             topic.next.advance(mark);
+            topic.progress.read(mark, published);
+        }
+    }
+
+    /// Tells how far each topic that is read is behind these ends.
+    pub(super) fn behind(&mut self, ends: &Ends, tell: impl Fn(&Arc<str>, Behind)) {
+        let now = SystemTime::now();
+        for (name, topic) in &mut self.read {
+            tell(name, topic.progress.behind(&topic.next, ends.of(name), now));
         }
     }
 
@@ -258,7 +270,7 @@ impl Topics {
                 stands.unwrap_or(bounds.high.next(partition))
             };
             let next = Position::new((0..bounds.high.as_slice().len() as u32).map(next).collect());
-            let mut topic = Topic { feeds, next, facts };
+            let mut topic = Topic { feeds, next, progress: Progress::begins(), facts };
             told.extend(self.mend_topic(&name, &mut topic, &bounds, was_gone && !open.is_empty()));
             consumer.incremental_assign(&topic.partitions(&name))?;
             self.read.insert(name, topic);
@@ -363,6 +375,8 @@ impl Topics {
                 topic.facts.is_made_anew();
             }
             self.outdated = true;
+            // What slots have fetched ahead may be of the topic before.
+            self.past.slots.renew();
             let restart = |feed: &&Arc<Feed>| {
                 feed.log.restart(self.codec(name, feed, &topic.facts), topic.next.clone())
             };

@@ -10,10 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis::{Cmd, ServerError, Value, cmd};
-use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::ServerName;
-use rustls::sign::SingleCertAndKey;
-use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, WriteHalf};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -21,7 +18,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use super::incoming::{Incoming, Pulse};
-use crate::config::{self, ClientTls, Endpoint};
+use crate::config::{self, Endpoint};
 use crate::upstream::Broken;
 
 /// How the servers of one upstream are reached.
@@ -42,7 +39,10 @@ impl Dialer {
         config: &config::Redis,
         mut endpoints: impl Iterator<Item = &'e Endpoint>,
     ) -> Result<Self, Broken> {
-        let tls = endpoints.any(|endpoint| endpoint.tls).then(|| connector(config.tls.as_ref()));
+        let tls = endpoints.any(|endpoint| endpoint.tls).then(|| {
+            let tls = config.tls.clone().unwrap_or_default().config().map_err(Broken)?;
+            Ok(TlsConnector::from(Arc::new(tls)))
+        });
         // Pings notice a peer that vanished. Should the kernel be the first to know, so much the better.
         let user_timeout = config.ping_interval + config.timeout;
         Ok(Self { tls: tls.transpose()?, timeout: config.timeout, user_timeout })
@@ -108,34 +108,6 @@ impl Dialer {
             None => Ok(Box::new(socket)),
         }
     }
-}
-
-fn connector(tls: Option<&ClientTls>) -> Result<TlsConnector, Broken> {
-    let roots = match tls.and_then(|tls| tls.roots.clone()) {
-        Some(roots) => roots,
-        None => Arc::new(system_roots()?),
-    };
-    let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| Broken::new("TLS cannot be set up", error))?
-        .with_root_certificates(roots);
-    let config = match tls.and_then(|tls| tls.certificate.clone()) {
-        Some(certificate) => config.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(certificate))),
-        None => config.with_no_client_auth(),
-    };
-    Ok(TlsConnector::from(Arc::new(config)))
-}
-
-/// What the system trusts. One odd certificate among them does no harm.
-fn system_roots() -> Result<RootCertStore, Broken> {
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    if roots.is_empty() {
-        let text = "this system has no certificate authorities; install its package ca-certificates, or name one with \
-                    `tls: { ca: FILE }`";
-        return Err(Broken(text.to_owned()));
-    }
-    Ok(roots)
 }
 
 /// The half of a connection that asks. Answers arrive while [`Incoming`] is read.

@@ -8,13 +8,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use futures_util::FutureExt as _;
+use parking_lot::Mutex;
 use redis::{PushKind, Value, parse_redis_value_async};
 use tokio::io::{AsyncRead, ReadBuf, ReadHalf};
 use tokio::sync::mpsc;
 use tokio::task::coop;
 
 use super::connection::Socket;
-use super::output_limit;
+use super::output_limit::Run;
 use crate::hub::Source;
 use crate::shape::Record;
 use crate::upstream::Broken;
@@ -111,7 +112,7 @@ impl Incoming {
         } else {
             format!("the link to Redis at {address} was lost: {error}")
         };
-        Broken(match output_limit::backlog(pulse.run.load(Ordering::Relaxed)) {
+        Broken(match pulse.run.lock().backlog() {
             Some(explanation) => format!("{what}, {explanation}"),
             None => what,
         })
@@ -147,8 +148,7 @@ fn told(kind: &PushKind, data: Vec<Value>) -> Option<Told> {
 #[derive(Default)]
 pub(super) struct Pulse {
     bytes: AtomicU64,
-    /// How much was read since there was last nothing to read.
-    run: AtomicU64,
+    run: Mutex<Run>,
     /// Whether the peer ended it in order.
     ended: AtomicBool,
 }
@@ -176,12 +176,12 @@ impl AsyncRead for Counted {
         let read = Pin::new(&mut this.reader).poll_read(cx, buf);
         // Out of budget, tokio says that there is nothing to read where there may be plenty.
         if read.is_pending() && coop::has_budget_remaining() {
-            this.pulse.run.store(0, Ordering::Relaxed);
+            this.pulse.run.lock().pause();
         }
         ready!(read)?;
         let count = (buf.filled().len() - before) as u64;
         this.pulse.bytes.fetch_add(count, Ordering::Relaxed);
-        this.pulse.run.fetch_add(count, Ordering::Relaxed);
+        this.pulse.run.lock().read(count);
         this.pulse.ended.store(count == 0, Ordering::Relaxed);
         Poll::Ready(Ok(()))
     }

@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use self::connection::Dialer;
 use self::output_limit::Disconnections;
+pub use self::streams::EntryCodec;
 use self::streams::Streams;
 use self::subscriber::Subscriber;
 use self::subscriptions::Subscriptions;

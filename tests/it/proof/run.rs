@@ -149,9 +149,25 @@ impl Run {
 
     fn accusation(&self, wrong: &[Vec<Violation>]) -> String {
         let mut text = format!("the records are kept in {}\n", self.dir().display());
+        if let Some(Published::Placed(placed)) = &self.published {
+            _ = writeln!(text, "what was taken away lay before {:?}", placed.lows);
+        }
         for (at, wrong) in wrong.iter().enumerate().filter(|(_, wrong)| !wrong.is_empty()) {
             let some = &wrong[..wrong.len().min(10)];
             _ = writeln!(text, "client {at} of {}: {} wrong: {some:?}", self.views[at].path, wrong.len());
+            let untrue = some.iter().filter_map(|wrong| match wrong {
+                Violation::Untrue(entry) => Some(*entry),
+                _ => None,
+            });
+            for entry in untrue {
+                // Where its stream was opened is part of what it says.
+                let opened = self.clients[at].with_record(|record| {
+                    let before =
+                        record[..entry].iter().rposition(|entry| matches!(entry.seen, Seen::Opened(..)));
+                    format!("{:?}, after {:?}", record[entry], before.map(|before| &record[before]))
+                });
+                _ = writeln!(text, "  {opened}");
+            }
         }
         text
     }

@@ -45,6 +45,26 @@ impl Browser {
         Self::start(command, home, page)
     }
 
+    /// Opens Chromium on nothing, to be driven through the pipes of these names in its home (see [`super::devtools`]).
+    pub(super) fn driven([to, from]: [&str; 2]) -> (Self, PathBuf) {
+        let home = scratch::dir("chromium");
+        let path = home.path().to_owned();
+        for pipe in [to, from] {
+            let made = Command::new("mkfifo").arg(path.join(pipe)).status().expect("mkfifo");
+            assert!(made.success(), "mkfifo {pipe}: {made}");
+        }
+        // What it is told comes in as descriptor 3, and what it says goes out as 4.
+        let mut command = child::command("sh");
+        command
+            .args(["-c", "cd \"$0\" && in=$1 out=$2 && shift 2 && exec chromium \"$@\" 3<\"$in\" 4>\"$out\""])
+            .arg(&path)
+            .args([to, from])
+            .args(CHROMIUM_FLAGS)
+            .arg("--remote-debugging-pipe")
+            .arg(format!("--user-data-dir={}", path.join("profile").display()));
+        (Self::start(command, home, "about:blank"), path)
+    }
+
     fn start(mut command: Command, home: TempDir, page: &str) -> Self {
         let log = home.path().join("browser.log");
         let output = File::create(&log).expect("create the log");

@@ -6,7 +6,7 @@
 //! never ends starts every child.
 
 use std::ffi::OsStr;
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::process::CommandExt;
 use std::process::{self, Command, ExitStatus, Stdio};
 use std::sync::{LazyLock, Mutex, mpsc};
@@ -41,6 +41,11 @@ impl Child {
     /// The process's standard output or error, where the command piped it; can be taken once.
     pub fn take_output(&mut self) -> (Option<process::ChildStdout>, Option<process::ChildStderr>) {
         (self.process.stdout.take(), self.process.stderr.take())
+    }
+
+    /// Writes to its standard input, which the command piped, and keeps that open.
+    pub fn type_in(&mut self, bytes: &[u8]) {
+        self.process.stdin.as_mut().expect("stdin is piped").write_all(bytes).expect("it reads");
     }
 
     /// The process id of the leader.

@@ -30,7 +30,7 @@ const PAGE: &str = include_str!("page.html");
 /// One thing that the page's `EventSource` did.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Report {
-    /// `open`, `error`, `message`, `gap`, `position` or `protocol`.
+    /// `open`, `error`, `message`, `gap`, `position`, `ticket`, `renewed` or `protocol`.
     pub kind: String,
     /// The event's data, or the protocol (`h2`).
     #[serde(default)]
@@ -72,6 +72,12 @@ impl Collector {
     /// The page that opens an `EventSource` on `stream`.
     pub fn page_url(&self, stream: &str) -> String {
         format!("{}/page?stream={}", self.origin(), utf8_percent_encode(stream, NON_ALPHANUMERIC))
+    }
+
+    /// The page that asks for a ticket with `token` and opens an `EventSource` with it.
+    pub fn ticket_page_url(&self, tickets: &str, token: &str) -> String {
+        let [tickets, token] = [tickets, token].map(|text| utf8_percent_encode(text, NON_ALPHANUMERIC));
+        format!("{}/page?tickets={tickets}&token={token}", self.origin())
     }
 
     /// All reports so far.

@@ -4,7 +4,7 @@
 //! [`request`] is a whole exchange. Neither pools, redirects nor retries.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use socket2::{SockRef, Socket};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, lookup_host};
 use tokio::sync::Mutex;
 use tokio::task::AbortHandle;
@@ -49,11 +49,23 @@ pub struct Connect {
     pub receive_buffer: Option<u32>,
     /// HTTP/2's receive window of each stream in bytes.
     pub stream_window: Option<u32>,
+    /// The address to connect from; any of 127.0.0.0/8 is another client.
+    pub from: Option<IpAddr>,
+    /// What is sent before TLS: the header of a proxy.
+    pub prelude: Vec<u8>,
 }
 
 impl Default for Connect {
     fn default() -> Self {
-        Self { version: Version::One, to: None, tls: None, receive_buffer: None, stream_window: None }
+        Self {
+            version: Version::One,
+            to: None,
+            tls: None,
+            receive_buffer: None,
+            stream_window: None,
+            from: None,
+            prelude: Vec::new(),
+        }
     }
 }
 
@@ -66,6 +78,16 @@ impl Connect {
     /// HTTP/2.
     pub fn http2() -> Self {
         Self { version: Version::Two, ..Self::default() }
+    }
+
+    /// The same from another address of this machine.
+    pub fn from(self, addr: &str) -> Self {
+        Self { from: Some(addr.parse().expect("an address")), ..self }
+    }
+
+    /// The same after the header of a proxy.
+    pub fn prelude(self, bytes: impl Into<Vec<u8>>) -> Self {
+        Self { prelude: bytes.into(), ..self }
     }
 
     /// The same through another address.
@@ -239,8 +261,12 @@ async fn connect_tcp(url: &Uri, how: &Connect) -> io::Result<tokio::net::TcpStre
     if let Some(bytes) = how.receive_buffer {
         socket.set_recv_buffer_size(bytes)?;
     }
-    let stream = socket.connect(addr).await?;
+    if let Some(from) = how.from {
+        socket.bind(SocketAddr::new(from, 0))?;
+    }
+    let mut stream = socket.connect(addr).await?;
     stream.set_nodelay(true)?;
+    stream.write_all(&how.prelude).await?;
     Ok(stream)
 }
 

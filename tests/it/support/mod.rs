@@ -1,8 +1,10 @@
 //! The rig: everything outside ssegate that the integration tests need, real wherever it can be.
 //!
-//! Reading order: [`ssegate`] runs the product, [`eventsource`] and [`recorder`] read its streams,
-//! [`redis`] and [`kafka`] feed it, [`proxy`] cuts links, [`browser`] opens real browsers on the page
-//! that [`collector`] serves. Below them: [`tls`], [`http`], [`decoder`], [`sse_parser`], and what keeps a run clean:
+//! Reading order: [`ssegate`] runs the product, [`command`] its other commands, [`eventsource`] and [`recorder`] read its streams,
+//! [`redis`] and [`kafka`] feed it, [`proxy`] cuts links, [`frames`] attacks while a [`witness`] looks on, [`browser`]
+//! opens real browsers on the page that [`collector`] serves, [`devtools`] drives one, [`acme`] certifies it, [`app`] is what routes with `proxy`
+//! lead to, [`origin`] stands for issuers and endpoints that decide, [`token`] signs. Below them: [`tls`], [`http`],
+//! [`decoder`], [`sse_parser`], and what keeps a run clean:
 //! [`child`] (no process outlives the tests), [`scratch`] (no file does), [`ports`], [`wait`].
 //!
 //! Nothing in here uses the product's own code, so that a mistake cannot hide on both sides.
@@ -10,13 +12,19 @@
 // Each test file uses a part of this; what no test uses yet is no defect.
 #![allow(dead_code)]
 
+pub mod acme;
+pub mod app;
 pub mod browser;
 pub mod child;
 pub mod collector;
+pub mod command;
 pub mod decoder;
+pub mod devtools;
 pub mod eventsource;
+pub mod frames;
 pub mod http;
 pub mod kafka;
+pub mod origin;
 pub mod ports;
 pub mod proxy;
 pub mod recorder;
@@ -25,4 +33,6 @@ pub mod scratch;
 pub mod sse_parser;
 pub mod ssegate;
 pub mod tls;
+pub mod token;
 pub mod wait;
+pub mod witness;

@@ -39,6 +39,7 @@ pub struct Builder {
     config: String,
     env: Vec<(String, String)>,
     servers: usize,
+    launcher: Vec<String>,
 }
 
 /// How a process ended that was expected to.
@@ -55,7 +56,7 @@ pub struct Exit {
 impl Ssegate {
     /// Starts with an empty configuration.
     pub fn builder() -> Builder {
-        Builder { config: String::new(), env: Vec::new(), servers: 1 }
+        Builder { config: String::new(), env: Vec::new(), servers: 1, launcher: Vec::new() }
     }
 
     /// `Ssegate::builder().config(text).start()`.
@@ -142,9 +143,15 @@ impl Ssegate {
         within(&format!("{what} in the log"), self.log.find(wanted)).await.expect("the log ended without it")
     }
 
-    async fn admin(&self, method: Method, path: &str, body: impl Into<bytes::Bytes>) -> Reply {
+    /// A URL on the admin listener.
+    pub fn admin_url(&self, path: &str) -> String {
         let addr = self.addrs("admin").first().copied().expect("an admin listener");
-        request(method, &format!("http://{addr}{path}"), &[], body, &Connect::http1()).await
+        format!("http://{addr}{path}")
+    }
+
+    /// A request to the admin listener.
+    pub async fn admin(&self, method: Method, path: &str, body: impl Into<bytes::Bytes>) -> Reply {
+        request(method, &self.admin_url(path), &[], body, &Connect::http1()).await
     }
 }
 
@@ -176,6 +183,19 @@ impl Builder {
         Self { servers, ..self }
     }
 
+    /// How many descriptors it may have.
+    pub fn descriptors(self, descriptors: u64) -> Self {
+        Self {
+            launcher: ["prlimit", &format!("--nofile={descriptors}"), "--"].map(Into::into).into(),
+            ..self
+        }
+    }
+
+    /// A command that becomes the one which follows it.
+    pub fn launcher(self, launcher: &[&str]) -> Self {
+        Self { launcher: launcher.iter().copied().map(Into::into).collect(), ..self }
+    }
+
     /// Starts `ssegate serve` and waits until its listeners are bound.
     pub async fn start(self) -> Ssegate {
         let yaml = complete(&self.config);
@@ -187,7 +207,7 @@ impl Builder {
         let log = Log::collect(process.take_output().1.expect("standard error is piped"));
         let ssegate = Ssegate { process, log, config, scheme, _dir: dir };
         for (name, count) in [("server", self.servers), ("admin", 1)] {
-            let bound = async || ssegate.log.until(|log| log.addrs(name).len() >= count).await;
+            let bound = async || ssegate.log.until(|log| log.listening(name) >= count).await;
             let what = format!("ssegate to log `listening` for {count} × {name}");
             assert!(within(&what, bound()).await, "ssegate ended instead of listening");
         }
@@ -215,8 +235,10 @@ impl Builder {
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = child::command(env!("CARGO_BIN_EXE_ssegate"));
-        command.args(args).envs(self.env.iter().map(|(name, value)| (name, value)));
+        let program = env!("CARGO_BIN_EXE_ssegate");
+        let mut words = self.launcher.iter().map(String::as_str).chain([program]).chain(args.iter().copied());
+        let mut command = child::command(words.next().expect("a program"));
+        command.args(words).envs(self.env.iter().map(|(name, value)| (name, value)));
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
@@ -301,12 +323,20 @@ impl Log {
         found()
     }
 
+    /// How many listeners of this name are bound, those that have no address included.
+    fn listening(&self, name: &str) -> usize {
+        self.lines.lock().unwrap().iter().filter(|line| is_listening(line, name)).count()
+    }
+
     fn addrs(&self, name: &str) -> Vec<SocketAddr> {
         let lines = self.lines.lock().unwrap();
-        let listening = lines.iter().filter(|line| field(line, "message") == Some("listening"));
-        let named = listening.filter(|line| field(line, "name") == Some(name));
+        let named = lines.iter().filter(|line| is_listening(line, name));
         named.filter_map(|line| field(line, "addr")?.parse().ok()).collect()
     }
+}
+
+fn is_listening(line: &Value, name: &str) -> bool {
+    field(line, "message") == Some("listening") && field(line, "name") == Some(name)
 }
 
 /// A text field of a log line, be the fields nested under `fields` or flattened.

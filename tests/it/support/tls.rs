@@ -2,18 +2,31 @@
 //! that trust it.
 
 use std::fs;
+use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
+use std::time::{Duration, SystemTime};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    KeyUsagePurpose,
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, CertifiedIssuer, DnType,
+    ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
 };
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::pki_types::{CertificateSigningRequestDer, ServerName, UnixTime};
+use rustls::{
+    ClientConfig, DigitallySignedStruct, Error, RootCertStore, ServerConfig, SignatureScheme,
+    SupportedProtocolVersion,
+};
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use super::scratch;
 
@@ -31,6 +44,13 @@ pub struct Leaf {
     pub cert: PathBuf,
     /// The key's PEM file.
     pub key: PathBuf,
+}
+
+impl Leaf {
+    /// The certificate itself.
+    pub fn der(&self) -> CertificateDer<'static> {
+        CertificateDer::from_pem_file(&self.cert).expect("our certificate")
+    }
 }
 
 impl TestCa {
@@ -65,20 +85,61 @@ impl TestCa {
         issue(&self.issuer, self.dir.path(), names[0], names, ExtendedKeyUsagePurpose::ServerAuth)
     }
 
+    /// Issues another certificate for `localhost`, with a key of its own.
+    pub fn issue_again(&self, nth: usize) -> Leaf {
+        let names = ["localhost", "127.0.0.1"];
+        let params = params("localhost", &names, ExtendedKeyUsagePurpose::ServerAuth);
+        write(&params, &self.issuer, self.dir.path(), &format!("again-{nth}"))
+    }
+
     /// Issues a certificate by which a client called `name` proves who it is.
     pub fn issue_client(&self, name: &str) -> Leaf {
         issue(&self.issuer, self.dir.path(), name, &[], ExtendedKeyUsagePurpose::ClientAuth)
     }
 
-    /// Trusts this authority alone, and offers the ALPN protocols given (`h2`, `http/1.1`).
-    pub fn client_config(&self, alpn: &[&str]) -> Arc<ClientConfig> {
+    /// The same, and the certificate holds until then. It is for no name but has a SPIFFE id.
+    pub fn issue_client_until(&self, name: &str, until: SystemTime) -> Leaf {
+        let mut params = params(name, &[], ExtendedKeyUsagePurpose::ClientAuth);
+        let id = format!("spiffe://test/{name}").try_into().expect("a URI");
+        params.subject_alt_names.push(rcgen::SanType::URI(id));
+        let since = until.duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
+        params.not_after = rcgen::date_time_ymd(1970, 1, 1) + since;
+        write(&params, &self.issuer, self.dir.path(), name)
+    }
+
+    /// Certifies what is asked for, for 90 days of which `age` is over; the certificate as PEM.
+    ///
+    /// # Panics
+    /// Where that is no sound request for just this name.
+    pub fn certify(&self, request: Vec<u8>, name: &str, age: Duration) -> String {
+        let request = CertificateSigningRequestDer::from(request);
+        let mut request = CertificateSigningRequestParams::from_der(&request).expect("a request, signed");
+        let wanted = [rcgen::SanType::DnsName(name.try_into().expect("a name"))];
+        assert_eq!(request.params.subject_alt_names, wanted);
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
+        request.params.not_before = rcgen::date_time_ymd(1970, 1, 1) + (now - age);
+        request.params.not_after = request.params.not_before + Duration::from_hours(90 * 24);
+        request.signed_by(&self.issuer).expect("a certificate").pem()
+    }
+
+    /// Trusts this authority alone, and shows a client's certificate.
+    pub fn client_config_with(&self, leaf: &Leaf) -> Arc<ClientConfig> {
+        let chain = vec![leaf.der()];
+        let key = PrivateKeyDer::from_pem_file(&leaf.key).expect("our key");
+        let config = client(provider(), rustls::ALL_VERSIONS).with_root_certificates(self.roots());
+        Arc::new(config.with_client_auth_cert(chain, key).expect("the key fits the certificate"))
+    }
+
+    fn roots(&self) -> RootCertStore {
         let mut roots = RootCertStore::empty();
         roots.add(self.issuer.der().clone()).expect("our root");
-        let mut config = ClientConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()
-            .expect("TLS versions")
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        roots
+    }
+
+    /// Trusts this authority alone, and offers the ALPN protocols given (`h2`, `http/1.1`).
+    pub fn client_config(&self, alpn: &[&str]) -> Arc<ClientConfig> {
+        let config = client(provider(), rustls::ALL_VERSIONS).with_root_certificates(self.roots());
+        let mut config = config.with_no_client_auth();
         config.alpn_protocols = alpn.iter().map(|p| p.as_bytes().to_vec()).collect();
         Arc::new(config)
     }
@@ -98,6 +159,108 @@ impl TestCa {
     }
 }
 
+/// Believes any certificate, to see which one it is; for these versions and groups of the key exchange.
+pub fn blind_config(
+    alpn: &[&str],
+    versions: &[&'static SupportedProtocolVersion],
+    provider: CryptoProvider,
+) -> Arc<ClientConfig> {
+    let provider = Arc::new(provider);
+    let blind = Arc::new(Blind(Arc::clone(&provider)));
+    let config = client(provider, versions).dangerous().with_custom_certificate_verifier(blind);
+    let mut config = config.with_no_client_auth();
+    config.alpn_protocols = alpn.iter().map(|p| p.as_bytes().to_vec()).collect();
+    Arc::new(config)
+}
+
+/// A handshake for `name` with who listens at `addr`.
+pub async fn handshake(
+    addr: SocketAddr,
+    name: &str,
+    config: &Arc<ClientConfig>,
+) -> io::Result<TlsStream<TcpStream>> {
+    let name = ServerName::try_from(name.to_owned()).expect("a name");
+    let stream = TcpStream::connect(addr).await?;
+    TlsConnector::from(Arc::clone(config)).connect(name, stream).await
+}
+
+/// A handshake for `name` and one request after it, which is answered. Gives the connection's end.
+pub async fn visit(
+    addr: SocketAddr,
+    name: &str,
+    config: &Arc<ClientConfig>,
+) -> io::Result<TlsStream<TcpStream>> {
+    let mut stream = handshake(addr, name, config).await?;
+    ask(&mut stream, name).await?;
+    Ok(stream)
+}
+
+/// Sends a request, which ends the connection, and waits for the answer.
+pub async fn ask(stream: &mut TlsStream<TcpStream>, name: &str) -> io::Result<()> {
+    let request = format!("GET /none HTTP/1.1\r\nhost: {name}\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    match answer.starts_with("HTTP/1.1 404") {
+        true => Ok(()),
+        false => Err(io::Error::other(format!("no answer: {answer:?}"))),
+    }
+}
+
+/// The certificate that the server has shown.
+pub fn shown(stream: &TlsStream<TcpStream>) -> CertificateDer<'static> {
+    stream.get_ref().1.peer_certificates().expect("a certificate")[0].clone().into_owned()
+}
+
+fn client(
+    provider: Arc<CryptoProvider>,
+    versions: &[&'static SupportedProtocolVersion],
+) -> rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier> {
+    ClientConfig::builder_with_provider(provider).with_protocol_versions(versions).expect("TLS versions")
+}
+
+#[derive(Debug)]
+struct Blind(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Blind {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, cert, signature, &self.0.signature_verification_algorithms)
+    }
+
+    /// Of a challenge's certificate not even that can be seen: its critical extension is unknown to webpki.
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        match verify_tls13_signature(message, cert, signature, &self.0.signature_verification_algorithms) {
+            Err(Error::InvalidCertificate(_)) => Ok(HandshakeSignatureValid::assertion()),
+            verified => verified,
+        }
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
 fn issue(
     issuer: &CertifiedIssuer<'static, KeyPair>,
     dir: &Path,
@@ -105,12 +268,25 @@ fn issue(
     names: &[&str],
     purpose: ExtendedKeyUsagePurpose,
 ) -> Leaf {
+    write(&params(stem, names, purpose), issuer, dir, stem)
+}
+
+fn params(common_name: &str, names: &[&str], purpose: ExtendedKeyUsagePurpose) -> CertificateParams {
     let names: Vec<String> = names.iter().map(|&name| name.into()).collect();
     let mut params = CertificateParams::new(names).expect("names");
-    params.distinguished_name.push(DnType::CommonName, stem);
+    params.distinguished_name.push(DnType::CommonName, common_name);
     params.extended_key_usages = vec![purpose];
     params.use_authority_key_identifier_extension = true;
     bound_validity(&mut params);
+    params
+}
+
+fn write(
+    params: &CertificateParams,
+    issuer: &CertifiedIssuer<'static, KeyPair>,
+    dir: &Path,
+    stem: &str,
+) -> Leaf {
     let key = new_key();
     let cert = params.signed_by(&key, issuer).expect("a certificate");
     let leaf = Leaf { cert: dir.join(format!("{stem}.pem")), key: dir.join(format!("{stem}.key")) };
@@ -139,5 +315,10 @@ fn new_key() -> KeyPair {
 }
 
 fn provider() -> Arc<CryptoProvider> {
-    Arc::new(aws_lc_rs::default_provider())
+    Arc::new(default_provider())
+}
+
+/// The cryptography that everything here uses.
+pub fn default_provider() -> CryptoProvider {
+    aws_lc_rs::default_provider()
 }

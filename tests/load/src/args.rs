@@ -8,6 +8,8 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 use crate::publish::Pace;
+use crate::scenario::attack::attacker::Order;
+use crate::scenario::attack::kind::Kind;
 use crate::simulate::Simulate;
 
 /// Holds many SSE clients against a server on this machine and reports what that costs it.
@@ -42,6 +44,9 @@ pub enum Command {
     Return,
     /// Of 200 clients at 1,000 events/s every tenth stops reading: what that holds, and what the others notice.
     Slow,
+    /// 200 clients at 100 events/s, in peace and then under attack, by each of a dozen: half-open handshakes, slow heads,
+    /// clients that read nothing, floods of HTTP/2 frames.
+    Attack(Attacks),
     /// From a record's sending to Kafka to 200 clients, 1,000 records/s, beside a plain consumer of the same records.
     Delay,
     /// All that 1 core, and then 2 cores, can send to 200 clients.
@@ -69,6 +74,9 @@ pub enum Command {
     /// A server and its clients, beside others; started by the tool.
     #[command(hide = true)]
     ScalePart,
+    /// The attacker, beside those who measure; started by the tool.
+    #[command(hide = true)]
+    AttackPart(Order),
     /// The floor's own server; started by the tool.
     #[command(hide = true)]
     FloorServe(Plan),
@@ -103,6 +111,14 @@ impl Plan {
         let events = u64::from(self.rate) * u64::from(self.seconds);
         Pace { rate: self.rate, first: 0, events, feeds: self.feeds, payload: self.payload }
     }
+}
+
+/// What of the attack scenario is run.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct Attacks {
+    /// These alone; several with commas.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    pub kinds: Vec<Kind>,
 }
 
 /// What of the scale scenario is run.

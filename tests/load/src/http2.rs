@@ -4,6 +4,10 @@
 use anyhow::{Context as _, bail};
 
 use crate::dial::Ask;
+use crate::frames::{
+    ACK, DATA, ENABLE_PUSH, END_STREAM, GOAWAY, HEADERS, INITIAL_WINDOW_SIZE, PADDED, PING, PREFACE,
+    RST_STREAM, SETTINGS, STATUS_200, WINDOW_UPDATE, frame, get, id, settings,
+};
 
 /// One connection with its streams.
 #[derive(Debug)]
@@ -26,16 +30,11 @@ struct Stream {
 impl Connection {
     /// A connection with a stream for each request, and the bytes that ask for all of them.
     pub fn open(asks: &[Ask<'_>]) -> Self {
-        let mut out = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
-        let mut settings = Vec::new();
-        for (name, value) in [(ENABLE_PUSH, 0), (INITIAL_WINDOW_SIZE, WINDOW)] {
-            settings.extend_from_slice(&u16::to_be_bytes(name));
-            settings.extend_from_slice(&u32::to_be_bytes(value));
-        }
-        frame(&mut out, SETTINGS, 0, 0, &settings);
+        let mut out = PREFACE.to_vec();
+        settings(&mut out, &[(ENABLE_PUSH, 0), (INITIAL_WINDOW_SIZE, WINDOW)]);
         frame(&mut out, WINDOW_UPDATE, 0, 0, &(WINDOW - 65_535).to_be_bytes());
         for (stream, ask) in asks.iter().enumerate() {
-            frame(&mut out, HEADERS, END_STREAM | END_HEADERS, id(stream), &head(ask));
+            get(&mut out, id(stream), ask);
         }
         Self { part: Vec::new(), out, taken: 0, streams: vec![Stream::default(); asks.len()] }
     }
@@ -120,35 +119,6 @@ impl Connection {
     }
 }
 
-/// The header block of a request: indexed fields and literals without Huffman coding (RFC 7541 section 6).
-fn head(&Ask { host, path, coding, id }: &Ask<'_>) -> Vec<u8> {
-    let mut block = vec![METHOD_GET, SCHEME_HTTPS];
-    // A literal's name by its place in the static table: 1 is :authority, 4 is :path, 19 is accept, 16 is accept-encoding.
-    let fields: [(&[u8], &[u8]); 5] = [
-        (&[1], host.as_bytes()),
-        (&[4], path.as_bytes()),
-        (&[15, 4], b"text/event-stream"),
-        (&[15, 1], coding.name().as_bytes()),
-        // A name that is not in the table stands for itself.
-        (b"\0\x0dlast-event-id", id),
-    ];
-    for (name, value) in fields.into_iter().filter(|(_, value)| !value.is_empty()) {
-        let length = u8::try_from(value.len()).ok().filter(|&length| length < 127);
-        block.extend_from_slice(name);
-        block.push(length.expect("host, path and id are short"));
-        block.extend_from_slice(value);
-    }
-    block
-}
-
-fn frame(out: &mut Vec<u8>, kind: u8, flags: u8, id: u32, payload: &[u8]) {
-    let length = u32::try_from(payload.len()).expect("our frames are small");
-    out.extend_from_slice(&length.to_be_bytes()[1..]);
-    out.extend_from_slice(&[kind, flags]);
-    out.extend_from_slice(&id.to_be_bytes());
-    out.extend_from_slice(payload);
-}
-
 fn refill(out: &mut Vec<u8>, id: u32, taken: &mut usize) {
     if *taken >= REFILL {
         frame(out, WINDOW_UPDATE, 0, id, &(*taken as u32).to_be_bytes());
@@ -156,33 +126,9 @@ fn refill(out: &mut Vec<u8>, id: u32, taken: &mut usize) {
     }
 }
 
-fn id(index: usize) -> u32 {
-    index as u32 * 2 + 1
-}
-
 fn index(id: u32) -> usize {
     (id.wrapping_sub(1) / 2) as usize
 }
-
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
-const GOAWAY: u8 = 7;
-const WINDOW_UPDATE: u8 = 8;
-
-const ACK: u8 = 1;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
-const PADDED: u8 = 8;
-
-const ENABLE_PUSH: u16 = 2;
-const INITIAL_WINDOW_SIZE: u16 = 4;
-
-const METHOD_GET: u8 = 0x82;
-const SCHEME_HTTPS: u8 = 0x87;
-const STATUS_200: u8 = 0x88;
 
 /// As large as windows can be: the tool never slows a server down.
 const WINDOW: u32 = 0x7fff_ffff;

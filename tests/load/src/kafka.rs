@@ -245,8 +245,15 @@ log.dirs={data}
     Ok(settings)
 }
 
-const JVM: &[&str] =
-    &["-Xms512m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:-UsePerfData", "-Djava.awt.headless=true"];
+/// With the first compiler alone: the second goes on for minutes, on the core that clients are on.
+const JVM: &[&str] = &[
+    "-Xms512m",
+    "-Xmx512m",
+    "-XX:+UseSerialGC",
+    "-XX:TieredStopAtLevel=1",
+    "-XX:-UsePerfData",
+    "-Djava.awt.headless=true",
+];
 
 const SETTINGS: &str = "\
 default.replication.factor=1

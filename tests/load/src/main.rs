@@ -3,7 +3,7 @@
 //! Reading order: [`args`] says what can be asked for; [`scenario`] runs it, one file for each, against a
 //! [`target`](server::target), which is an [`ssegate`](server::ssegate) or a [`peer`] started here, a server that runs
 //! already, or the [`floor`](server::floor). A [`fleet`] is one epoll loop over many [`client`]s, each of which undoes
-//! TLS, [`http1`] or [`http2`], a coding in [`decode`], and [`sse`]; what arrives is checked in [`tally`]. [`publish`] sends
+//! TLS, [`http1`] or [`http2`] with its [`frames`], a coding in [`decode`], and [`sse`]; what arrives is checked in [`tally`]. [`publish`] sends
 //! events, [`kafka`] records, both with a [`payload`], [`usage`](server::usage) reads the server's CPU time and memory, [`report`] prints. The [`suite`]
 //! runs everything, each step in a process of its own.
 
@@ -12,6 +12,7 @@ mod client;
 mod decode;
 mod dial;
 mod fleet;
+mod frames;
 mod http1;
 mod http2;
 mod kafka;
@@ -41,7 +42,7 @@ fn main() -> anyhow::Result<()> {
     if !args.options.no_pin {
         server::child::pin_self(args.options.load_core)?;
     }
-    if let Command::ScalePart = &args.command {
+    if let Command::ScalePart | Command::AttackPart(_) = &args.command {
         return scenario::run(&args, &mut Report::new(&args.options));
     }
     if let Command::Suite(suite) = &args.command {

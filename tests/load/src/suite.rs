@@ -297,6 +297,7 @@ const STEPS: &[Step] = &[
         240,
     ),
     step("slow", "slow --clients 1000 --rate 200 --linger 50", "--clients 50 --seconds 3", Beside::All, 150),
+    step("attack", "attack", "--clients 20 --seconds 1", Beside::Nobody, 240),
     step("delay", "delay", "--clients 50 --seconds 4", Beside::Nobody, 60),
     step("workers", "workers --clients 800", "--seconds 3", Beside::Nobody, 60),
     step("resume", "resume", "--events 20000", Beside::Nobody, 90),

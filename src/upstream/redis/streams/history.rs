@@ -53,7 +53,7 @@ impl StreamReader {
         &self,
         mut draft: SegmentDraft,
         until: Offset,
-        mut hand_over: impl FnMut(Segment) -> Option<SegmentDraft>,
+        mut hand_over: impl FnMut(Segment) -> bool,
     ) -> Result<End, Unanswered> {
         loop {
             let (at, count) = (draft.at(), self.pace.lock().count());
@@ -79,12 +79,8 @@ impl StreamReader {
             if entries.len() < count {
                 break;
             }
-            if draft.is_full() && draft.at() < until {
-                let at = draft.at();
-                match hand_over(draft.finish(at)) {
-                    Some(onward) => draft = onward,
-                    None => return Ok(End::Read),
-                }
+            if draft.is_full() && draft.at() < until && !hand_over(draft.close()) {
+                return Ok(End::Read);
             }
         }
         hand_over(draft.finish(until));
@@ -108,7 +104,7 @@ impl Reader for StreamReader {
         &self,
         draft: SegmentDraft,
         until: Offset,
-        hand_over: impl FnMut(Segment) -> Option<SegmentDraft> + Send + 'static,
+        hand_over: impl FnMut(Segment) -> bool + Send + 'static,
     ) -> Result<End, Unreadable> {
         self.try_read(draft, until, hand_over).await.map_err(|why| self.unreadable(&why))
     }

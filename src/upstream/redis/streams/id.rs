@@ -47,7 +47,7 @@ pub(super) fn before(id: Offset) -> Offset {
 
 /// The event id of a position is the id of the entry that was read last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct EntryCodec;
+pub struct EntryCodec;
 
 impl IdCodec for EntryCodec {
     fn encode(&self, position: &Position, out: &mut String) {

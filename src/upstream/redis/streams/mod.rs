@@ -27,6 +27,7 @@ use std::sync::Arc;
 use self::asker::Asker;
 pub(super) use self::asker::Servers;
 use self::history::StreamReader;
+pub use self::id::EntryCodec;
 pub(super) use self::stream::Carried;
 pub(super) use self::table::Table;
 use crate::config::{self, Endpoint};
@@ -67,11 +68,12 @@ pub(super) struct Streams {
 
 impl Streams {
     pub(super) fn new(config: &config::Redis, link: &Arc<Link>, histories: &Histories) -> Arc<Self> {
-        let (link, memory) = (Arc::clone(link), Arc::clone(&histories.memory));
+        let (own, memory) = (Arc::clone(link), Arc::clone(&histories.memory));
+        let trouble = move |cause: &str| own.trouble(cause);
         Arc::new(Self {
             config: config.clone(),
             asker: Arc::new(Asker::new()),
-            pool: Pool::new(histories.concurrency, Arc::clone(&memory), move |cause| link.trouble(cause)),
+            pool: Pool::new(histories.concurrency, Arc::clone(&memory), link.history_metrics(), trouble),
             memory,
         })
     }

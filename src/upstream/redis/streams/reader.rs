@@ -144,6 +144,8 @@ impl<T: Fn(News)> Reader<'_, T> {
         };
         if self.place.table.refuse(stream, term, wait) {
             self.link.trouble(&what);
+        } else {
+            self.link.trouble_goes_on();
         }
         Ok(())
     }

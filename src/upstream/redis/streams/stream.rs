@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
@@ -10,6 +10,7 @@ use super::begin::{self, Mended};
 use super::info::Info;
 use super::reply::{Entry, Item};
 use crate::hub::{Feed, Mark, Offset};
+use crate::upstream::lag::Behind;
 use crate::upstream::link::Link;
 
 /// A stream in a table.
@@ -133,6 +134,21 @@ impl Stream {
             link.deliver(feed, records);
         }
         self.note(reading, entries, lost, info);
+        info.iter().for_each(|info| self.tell_lag(reading, info, link));
+    }
+
+    /// Tells how far it is behind what there was of it after it was read.
+    fn tell_lag(&self, reading: &Reading, info: &Info, link: &Link) {
+        let Some(at) = self.position() else { return };
+        let mut behind = Behind::default();
+        if at < info.last {
+            let known = info.added.zip(self.rank(at)).map(|(added, rank)| added.saturating_sub(rank));
+            behind.records = known.unwrap_or(info.length).max(1);
+            // Who has read nothing yet is behind since the first of what there is.
+            let read = if at.major == 0 { info.first.unwrap_or(info.last) } else { at };
+            behind.since = UNIX_EPOCH.checked_add(Duration::from_millis(read.major));
+        }
+        link.is_behind(&reading.stream, behind);
     }
 
     fn note(&mut self, reading: &Reading, entries: &[Entry], lost: u64, info: Option<&Info>) {

@@ -120,6 +120,7 @@ impl Table {
         self.with(&due.stream, due.term, |stream| {
             begun.open(due, streams, link);
             stream.begun(&begun.info());
+            link.tells_lag();
         });
     }
 

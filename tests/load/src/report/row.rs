@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::scenario::attack::Attack;
 use crate::scenario::connect::Connect;
 use crate::scenario::delay::Delay;
 use crate::scenario::fanout::Fanout;
@@ -16,7 +17,7 @@ use crate::scenario::slow::Slow;
 use crate::scenario::streams::Streams;
 use crate::scenario::workers::Workers;
 use crate::scenario::{
-    connect, delay, fanout, herd, idle, keyed, replay, return_storm, scale, slow, streams, workers,
+    attack, connect, delay, fanout, herd, idle, keyed, replay, return_storm, scale, slow, streams, workers,
 };
 use crate::simulate::{self, Simulated};
 
@@ -36,6 +37,8 @@ pub enum Row {
     Return(Return),
     /// Of `slow`.
     Slow(Slow),
+    /// Of `attack`.
+    Attack(Attack),
     /// Of `delay`.
     Delay(Delay),
     /// Of `workers`.
@@ -66,13 +69,14 @@ pub struct Compared<'a> {
 }
 
 /// Heads of all tables, in their order.
-pub const HEADS: [&str; 14] = [
+pub const HEADS: [&str; 15] = [
     fanout::HEAD,
     idle::HEAD,
     streams::HEAD,
     connect::HEAD,
     return_storm::HEAD,
     slow::HEAD,
+    attack::HEAD,
     delay::HEAD,
     workers::HEAD,
     replay::HEAD,
@@ -93,6 +97,7 @@ impl Row {
             Self::Connect(_) => connect::HEAD,
             Self::Return(_) => return_storm::HEAD,
             Self::Slow(_) => slow::HEAD,
+            Self::Attack(_) => attack::HEAD,
             Self::Delay(_) => delay::HEAD,
             Self::Workers(_) => workers::HEAD,
             Self::Replay(_) => replay::HEAD,
@@ -116,6 +121,7 @@ impl Row {
             Self::Connect(row) => row.line(&ratio),
             Self::Return(row) => row.line(&ratio),
             Self::Slow(row) => row.line(),
+            Self::Attack(row) => row.line(),
             Self::Delay(row) => row.line(),
             Self::Workers(row) => row.line(),
             Self::Replay(row) => row.line(),

@@ -9,6 +9,7 @@ use Bound::{Least, Most};
 use crate::args::Coding;
 use crate::report::Report;
 use crate::report::row::Row;
+use crate::scenario::attack::Attack;
 use crate::scenario::delay::Delay;
 use crate::scenario::workers::Workers;
 
@@ -102,6 +103,15 @@ const TARGETS: &[Target] = &[
     ("the same, ECDSA", "× own full", None, |report| handshake(report, ECDSA, true, OURS)),
     ("return of all: until the last is live", "× nchan", Some(Most(0.7)), come_back),
     ("a client that does not read: memory, kernel included", "KiB", Some(Most(256.0)), slow),
+    ("the worst attack: p99 of the others", "ms", Some(Most(250.0)), |report| {
+        attacks(report, |row| row.attack_ms[1])
+    }),
+    ("all attacks: what others lost", "events", Some(Most(0.0)), |report| {
+        attacks(report, |row| row.checked.lost as f64)
+    }),
+    ("the worst attack: memory of the process", "× limits.memory", Some(Most(1.0)), |report| {
+        attacks(report, Attack::memory_share)
+    }),
     ("Kafka to client beyond the broker's own fetch, p99 less p99", "ms", Some(Most(15.0)), |report| {
         delay(report, |row| row.client_ms[1] - row.fetch_ms[1])
     }),
@@ -187,6 +197,15 @@ fn slow(report: &Report) -> Option<f64> {
         Row::Slow(row) if row.server == OURS => Some(row.held_kib()),
         _ => None,
     })
+}
+
+/// The most of any attack; nothing where one of them did not take place.
+fn attacks(report: &Report, of: fn(&Attack) -> f64) -> Option<f64> {
+    let attacks = report.rows.iter().filter_map(|row| match row {
+        Row::Attack(row) => Some(row.took_place().then(|| of(row))),
+        _ => None,
+    });
+    attacks.reduce(|one, other| Some(one?.max(other?))).flatten()
 }
 
 fn delay(report: &Report, of: fn(&Delay) -> f64) -> Option<f64> {

@@ -2,11 +2,11 @@
 //! the same settings: what lies between the two is the server's own.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use hdrhistogram::Histogram;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -60,6 +60,7 @@ pub fn run(options: &Options) -> anyhow::Result<Delay> {
     let mut fleet = Fleet::new(Dial::new(serving.public, PATH, options)?)?;
     fleet.open(clients, options.concurrency)?;
     let plain = Plain::start(&kafka, &topic)?;
+    ahead_of_the_broker();
     fleet.read_until(SETTLE, |_| false)?;
 
     let sent = topic.sent.clone();
@@ -73,9 +74,11 @@ pub fn run(options: &Options) -> anyhow::Result<Delay> {
     let spent = watch.end()?;
     let (topic, _) = pacing.end()?;
     let total = topic.sent.load(Ordering::Relaxed);
+    // What was under way when measuring began counts as delivered, too: the last come a moment after.
     fleet.read_until(GRACE, |tally| tally.delivered >= (total - first) * clients as u64)?;
+    fleet.read_until(SETTLE, |_| false)?;
 
-    let plain = plain.end()?;
+    let plain = plain.end(total)?;
     let arrivals = fleet.tally.arrivals.take().unwrap_or_default();
     let [mut fetch, mut beyond] = [(); 2].map(|()| fleet.tally.latency.clone());
     fetch.reset();
@@ -115,9 +118,16 @@ routes: [{{ path: {PATH}, from: {{ upstream: source, topic: {} }} }}]
     )
 }
 
+/// This thread has the core before the broker, which shares it: what arrives is stamped when it does.
+fn ahead_of_the_broker() {
+    // Without the right to, the figures have the broker's work in them, on both sides.
+    let _ = nice(-10);
+}
+
 /// A consumer that only notes when records come, in a thread of its own.
 struct Plain {
-    stop: Arc<AtomicBool>,
+    /// How many records there are, once that is known; it ends with the last.
+    total: Arc<AtomicU64>,
     thread: JoinHandle<anyhow::Result<Vec<Fetched>>>,
 }
 
@@ -139,14 +149,22 @@ impl Plain {
         let mut all = TopicPartitionList::new();
         all.add_partition_offset(&topic.name, 0, Offset::Beginning)?;
         consumer.assign(&all)?;
-        let stop = Arc::new(AtomicBool::new(false));
-        let asked = Arc::clone(&stop);
+        let total = Arc::new(AtomicU64::new(u64::MAX));
+        let expected = Arc::clone(&total);
         let thread = thread::spawn(move || {
-            // It measures the broker, not how the tool's threads share a core.
-            let _ = nice(-10);
+            ahead_of_the_broker();
             let mut fetched = Vec::new();
-            while !asked.load(Ordering::Relaxed) {
-                let Some(message) = consumer.poll(POLL) else { continue };
+            let mut last = Instant::now();
+            while (fetched.len() as u64) < expected.load(Ordering::Relaxed) {
+                let Some(message) = consumer.poll(POLL) else {
+                    ensure!(
+                        last.elapsed() < SILENCE,
+                        "the plain consumer got {} records, then none",
+                        fetched.len()
+                    );
+                    continue;
+                };
+                last = Instant::now();
                 let (message, arrived) = (message?, unix_nanos());
                 let stamp = Stamp::read(message.payload().unwrap_or_default());
                 let Stamp { seq, at } = stamp.context("a record without a stamp")?;
@@ -154,12 +172,12 @@ impl Plain {
             }
             Ok(fetched)
         });
-        Ok(Self { stop, thread })
+        Ok(Self { total, thread })
     }
 
-    /// What it has got, by number.
-    fn end(self) -> anyhow::Result<Vec<Fetched>> {
-        self.stop.store(true, Ordering::Relaxed);
+    /// What it has got, by number, once that is all of `total`.
+    fn end(self, total: u64) -> anyhow::Result<Vec<Fetched>> {
+        self.total.store(total, Ordering::Relaxed);
         self.thread.join().expect("the consumer does not panic")
     }
 }
@@ -178,6 +196,9 @@ const AS_OURS: &[(&str, &str)] = &[
 const WARM_UP: Duration = Duration::from_secs(2);
 
 const POLL: Duration = Duration::from_millis(100);
+
+/// For how long no record may come.
+const SILENCE: Duration = Duration::from_secs(30);
 
 pub const HEAD: &str = "| Kafka to client | clients | records/s | plain consumer: p50, p99, max | clients | beyond it, record by record | p99 less p99 | delivered | wrong | core: server / others / tool |";
 

@@ -53,7 +53,7 @@ pub struct Herd {
 /// Where a server or a client cannot do its work.
 pub fn run(options: &Options) -> anyhow::Result<Herd> {
     let (clients, events) = (options.clients.unwrap_or(1_000), options.events.unwrap_or(10_000));
-    let (partitions, rate) = (options.partitions.unwrap_or(1), options.rate.unwrap_or(100));
+    let (partitions, rate) = (options.partitions.unwrap_or(1), options.rate.unwrap_or(20));
     note(&format!("herd: {clients} clients come back to {events} events in {partitions} partitions"));
     let filled = Filled::new(options, partitions, events)?;
     let places = walk(&filled.serve(options)?, options, events, clients)?;

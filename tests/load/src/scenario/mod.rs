@@ -1,5 +1,6 @@
 //! The scenarios: each starts its server, opens its clients, does its work, and gives rows of the report.
 
+pub mod attack;
 pub mod connect;
 pub mod delay;
 pub mod fanout;
@@ -60,6 +61,8 @@ pub fn run(args: &Args, report: &mut Report) -> anyhow::Result<()> {
             Command::Slow => {
                 each(options, Need::Live, report, |start| Ok(Row::Slow(slow::run(options, start()?)?)))?;
             }
+            Command::Attack(attacks) => attack::run_each(options, &attacks.kinds, report)?,
+            Command::AttackPart(order) => attack::attacker::serve(order, options)?,
             Command::Delay => report.add(Row::Delay(delay::run(options)?)),
             Command::Workers => workers::run_each(options, report)?,
             Command::Resume => report.add(Row::Replay(resume::run(options)?)),

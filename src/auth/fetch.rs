@@ -1,0 +1,78 @@
+//! The HTTP client by which issuers and endpoints are asked: pooled, bounded in time and size, redirects not followed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::response::Parts;
+use http::{HeaderMap, Request, Uri};
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::RootCertStore;
+use tokio::time::timeout;
+
+use crate::config::ClientTls;
+
+/// One for all providers that trust the same.
+#[derive(Clone)]
+pub(super) struct Http(Client<HttpsConnector<HttpConnector>, Empty<Bytes>>);
+
+impl Http {
+    /// Trusts these, or else the system's authorities.
+    pub fn new(roots: Option<&Arc<RootCertStore>>) -> Self {
+        let tls = ClientTls::trusting(roots).config();
+        // Who is asked over plain HTTP needs none of them.
+        let tls =
+            tls.inspect_err(|why| tracing::warn!(why, "nobody can be asked over https")).or_else(|_| {
+                let nobody = Arc::new(RootCertStore::empty());
+                ClientTls::trusting(Some(&nobody)).config()
+            });
+        let mut connector = HttpConnector::new();
+        connector.enforce_http(false);
+        connector.set_connect_timeout(Some(CONNECT));
+        connector.set_nodelay(true);
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(tls.expect("no authority is looked for"))
+            .https_or_http()
+            .enable_http1()
+            .wrap_connector(connector);
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE)
+            .pool_max_idle_per_host(MAX_IDLE)
+            .build(connector);
+        Self(client)
+    }
+
+    /// `GET` with these header fields. The whole exchange takes `limit` at most, and its body [`BODY`] bytes.
+    ///
+    /// # Errors
+    /// Why there is no whole answer, whatever its status.
+    pub async fn get(&self, url: Uri, headers: HeaderMap, limit: Duration) -> Result<(Parts, Bytes), String> {
+        let mut request = Request::new(Empty::new());
+        *request.uri_mut() = url;
+        *request.headers_mut() = headers;
+        let exchange = async {
+            let response = self.0.request(request).await.map_err(|error| cause(&error))?;
+            let (head, body) = response.into_parts();
+            let body = Limited::new(body, BODY).collect().await.map_err(|error| error.to_string())?;
+            Ok((head, body.to_bytes()))
+        };
+        timeout(limit, exchange).await.unwrap_or_else(|_| Err("no answer in time".to_owned()))
+    }
+}
+
+/// The client's errors tell the reason at their end.
+fn cause(error: &(dyn std::error::Error + 'static)) -> String {
+    let last = std::iter::successors(Some(error), |error| error.source()).last();
+    last.unwrap_or(error).to_string()
+}
+
+/// Bytes of an answer.
+const BODY: usize = 1 << 20;
+const CONNECT: Duration = Duration::from_secs(5);
+const IDLE: Duration = Duration::from_secs(30);
+const MAX_IDLE: usize = 16;

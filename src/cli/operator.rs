@@ -1,0 +1,136 @@
+//! The admin listener as `status` and `top` ask it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow, bail};
+use clap::Args;
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderValue, StatusCode, Uri};
+use http_body_util::{BodyExt as _, Limited};
+use serde_json::Value;
+use tokio::time::timeout;
+
+use super::dial::{self, Trust};
+use crate::config::{self, Admin, AdminListen, Secret};
+
+/// Which listener is asked, and as whom.
+#[derive(Debug, Args)]
+#[group(skip)]
+pub(super) struct Options {
+    /// Where the admin listener is: http://HOST:PORT or unix:PATH [default: http://127.0.0.1:9090]
+    #[arg(long, value_name = "URL", conflicts_with = "config")]
+    admin: Option<String>,
+    /// Take `admin.listen` and `admin.token` of this configuration file
+    #[arg(long, short, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// A file that holds a token for it
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+}
+
+/// An admin listener.
+pub(super) struct Operator {
+    place: Place,
+    headers: HeaderMap,
+}
+
+enum Place {
+    Http(Uri),
+    Unix(PathBuf),
+}
+
+impl Operator {
+    /// Who is meant.
+    pub fn new(options: &Options) -> anyhow::Result<Self> {
+        let (given, configured) = match (&options.admin, &options.config) {
+            (Some(admin), _) => (admin.clone(), None),
+            (None, Some(file)) => of_config(file)?,
+            (None, None) => (DEFAULT.to_owned(), None),
+        };
+        let token = match &options.token_file {
+            Some(file) => {
+                let text = std::fs::read_to_string(file);
+                Some(Secret::new(text.with_context(|| format!("cannot read {}", file.display()))?))
+            }
+            None => configured,
+        };
+        let mut headers = HeaderMap::new();
+        if let Some(token) = token {
+            let mut value = HeaderValue::from_str(&format!("Bearer {}", token.expose().trim()))
+                .context("the token has characters that no token has")?;
+            value.set_sensitive(true);
+            headers.insert(AUTHORIZATION, value);
+        }
+        Ok(Self { place: place(&given)?, headers })
+    }
+
+    /// What it is called.
+    pub fn name(&self) -> String {
+        match &self.place {
+            Place::Http(url) => url.to_string().trim_end_matches('/').to_owned(),
+            Place::Unix(path) => format!("unix:{}", path.display()),
+        }
+    }
+
+    /// `GET /status`.
+    pub async fn status(&self) -> anyhow::Result<Value> {
+        let asked = timeout(PATIENCE, self.ask()).await;
+        asked.unwrap_or_else(|_| Err(anyhow!("no answer within {} s", PATIENCE.as_secs())))
+    }
+
+    async fn ask(&self) -> anyhow::Result<Value> {
+        let response = match &self.place {
+            Place::Http(url) => {
+                let url: Uri = format!("{}/status", url.to_string().trim_end_matches('/')).parse()?;
+                dial::get(&url, &self.headers, &Trust::default()).await?
+            }
+            Place::Unix(path) => {
+                dial::get_unix(path, &Uri::from_static("http://localhost/status"), &self.headers).await?
+            }
+        };
+        match response.status() {
+            StatusCode::OK => {}
+            status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
+                bail!("it answers {status}; name a token that it takes with --token-file")
+            }
+            status => bail!("it answers {status}; is this the admin listener of ssegate?"),
+        }
+        let body =
+            Limited::new(response.into_body(), MOST).collect().await.map_err(|error| anyhow!(error))?;
+        let document = serde_json::from_slice(&body.to_bytes());
+        document.context("what it answers is no JSON; is this the admin listener of ssegate?")
+    }
+}
+
+fn place(given: &str) -> anyhow::Result<Place> {
+    if let Some(path) = given.strip_prefix("unix:") {
+        return Ok(Place::Unix(path.into()));
+    }
+    let given = if given.contains("://") { given.to_owned() } else { format!("http://{given}") };
+    let url: Uri = given.parse().with_context(|| format!("{given} is no URL; write http://HOST:PORT"))?;
+    match url.authority() {
+        Some(_) => Ok(Place::Http(url)),
+        None => bail!("{given} names no host; write http://HOST:PORT"),
+    }
+}
+
+/// Where it listens, and the token that it wants.
+fn of_config(file: &std::path::Path) -> anyhow::Result<(String, Option<Secret>)> {
+    let Admin { listen, token } = config::load(file)?.admin;
+    let admin = listen.context("`admin.listen` is `none` there, so that there is nobody to ask")?;
+    let AdminListen::Tcp(mut admin) = admin else { return Ok((admin.to_string(), token)) };
+    if admin.ip().is_unspecified() {
+        admin.set_ip(if admin.is_ipv4() {
+            [127, 0, 0, 1].into()
+        } else {
+            std::net::Ipv6Addr::LOCALHOST.into()
+        });
+    }
+    Ok((format!("http://{admin}"), token))
+}
+
+const DEFAULT: &str = "http://127.0.0.1:9090";
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Bytes of the document.
+const MOST: usize = 256 << 20;

@@ -1,0 +1,9 @@
+//! `ssegate schema`: the JSON Schema of configurations, for editors.
+
+use super::text;
+use crate::config;
+
+/// Prints it as it stands in `config.schema.json`.
+pub(super) fn run() {
+    text::print(&format!("{:#}\n", config::schema()));
+}

@@ -1,0 +1,118 @@
+//! What is sound and yet may not be what was meant: `ssegate check` tells it, and so does the log at the start.
+
+use super::auth::{AuthKind, AuthProvider, Jwt, JwtKeys};
+use super::hosts;
+use super::model::{Config, Origins, Route};
+
+/// A sentence for each, with what to do about it.
+pub fn warnings(config: &Config) -> Vec<String> {
+    let plain = config.auth.iter().filter_map(in_the_open);
+    let secrets = config.auth.iter().filter_map(no_secret);
+    let cookies = config.routes.iter().flat_map(|route| unsent_cookies(config, route));
+    plain.chain(secrets).chain(cookies).collect()
+}
+
+/// Who decides is asked where others can answer in his place.
+fn in_the_open(provider: &AuthProvider) -> Option<String> {
+    let (key, url) = match &provider.kind {
+        AuthKind::Jwt(Jwt { keys: JwtKeys::Jwks { url, .. }, .. }) => ("jwt.jwks", url),
+        AuthKind::Forward(forward) => ("forward.url", &forward.url),
+        _ => return None,
+    };
+    let open = url.scheme_str() == Some("http") && !url.host().is_some_and(hosts::is_loopback);
+    open.then(|| {
+        format!(
+            "`auth.{}.{key}` is asked over plain HTTP: whoever is on the way there can let in anybody; use https, and `ca` for an authority of your own",
+            provider.name
+        )
+    })
+}
+
+fn no_secret(provider: &AuthProvider) -> Option<String> {
+    let AuthKind::Ticket(ticket) = &provider.kind else { return None };
+    ticket.secret.is_none().then(|| {
+        format!(
+            "the tickets of `{}` are signed with a secret that is made at each start: after a restart, and on another replica, browsers that come back are refused, and stay away; give it a `secret`, made with `openssl rand -base64 32`",
+            provider.name
+        )
+    })
+}
+
+/// Cookies of pages that a route's `cors` lists: those of the page's own origin come in any case.
+fn unsent_cookies(config: &Config, route: &Route) -> Vec<String> {
+    let listed = |cors: &super::Cors| !cors.credentials && matches!(cors.origins, Origins::List(_));
+    if !route.cors.as_ref().is_some_and(listed) {
+        return Vec::new();
+    }
+    let taken = config.auth.iter().filter(|provider| route.auth.contains(&provider.name));
+    let cookie = |provider: &AuthProvider| match &provider.kind {
+        AuthKind::Jwt(jwt) => Some((provider.name.clone(), jwt.cookie.clone()?)),
+        _ => None,
+    };
+    let told = taken.filter_map(cookie).map(|(name, cookie)| {
+        format!(
+            "{}{} takes the cookie `{cookie}` for `{name}`, which browsers do not send from the pages that its `cors` lists; add `credentials: true` if they should",
+            route.host.as_deref().unwrap_or_default(),
+            route.path,
+        )
+    });
+    told.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::testing::{HEAD, sound};
+
+    fn warned(tickets: &str, cors: &str) -> Vec<String> {
+        let secret = "a secret of 32 bytes or more than that";
+        warnings(&sound(&format!(
+            "server: {{ tls: none }}
+auth:
+  users: {{ jwt: {{ secret: {secret}, cookie: session }} }}
+  tickets: {{ ticket: {{ path: /tickets, of: users{tickets} }} }}
+upstreams: {{ t: {{ ticker: {{}} }} }}
+routes: [{{ path: /t, from: {{ upstream: t }}, auth: users{cors} }}]
+"
+        )))
+    }
+
+    #[test]
+    fn what_strands_browsers_is_told() {
+        let secret = ", secret: another secret of 32 bytes or more";
+        assert_eq!(warned(secret, ""), Vec::<String>::new());
+        assert_eq!(warned(secret, ", cors: { origins: https://a, credentials: true }").len(), 0);
+        assert_eq!(warned(secret, ", cors: { origins: '*' }").len(), 0, "they bring no cookies in any case");
+        let told = warned("", "");
+        assert!(
+            told.len() == 1 && told[0].contains("of `tickets` are signed with a secret that"),
+            "{told:?}"
+        );
+        let told = warned(secret, ", cors: { origins: https://a }");
+        assert!(told.len() == 1 && told[0].starts_with("/t takes the cookie `session`"), "{told:?}");
+    }
+
+    #[test]
+    fn who_decides_is_not_to_be_asked_in_the_open() {
+        let warned = |auth: &str| {
+            let config = sound(&format!(
+                "{HEAD}  - {{ path: /x, from: {{ upstream: t }} }}\nauth: {{ a: {{ {auth} }} }}\n"
+            ));
+            warnings(&config)
+        };
+        for host in ["login.example.com", "10.0.0.1", "[2001:db8::1]:80", "localhost.example.com"] {
+            let text = warned(&format!("forward: {{ url: 'http://{host}/auth' }}"));
+            assert!(
+                text.len() == 1 && text[0].starts_with("`auth.a.forward.url` is asked over plain"),
+                "{text:?}"
+            );
+            assert_eq!(warned(&format!("forward: {{ url: 'https://{host}/auth' }}")), [""; 0]);
+            let text = warned(&format!("jwt: {{ jwks: 'http://{host}/keys' }}"));
+            assert!(text.len() == 1 && text[0].starts_with("`auth.a.jwt.jwks`"), "{text:?}");
+        }
+        for host in ["localhost:3000", "127.0.0.2", "[::1]:80", "app.localhost"] {
+            assert_eq!(warned(&format!("forward: {{ url: 'http://{host}/auth' }}")), [""; 0], "{host}");
+        }
+        assert_eq!(warned("client_cert: {}"), [""; 0]);
+    }
+}

@@ -1,0 +1,305 @@
+//! The door: what a request to a guarded route is let in with, what becomes of it while that cannot be told, and the two
+//! places where clients bring credentials anew: the path of tickets, and a stream's renewal link.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::header::{self, HeaderValue};
+use http::{Method, Request, Response};
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::Edge;
+use super::answer::{Service, authority, in_query, with_cookie};
+use super::body::Body;
+use super::cors;
+use super::problem::Problem;
+use super::router::{Found, Route};
+use super::shed::Why;
+use super::stream::{Decision, jittered};
+use super::streams::{Control, End};
+use crate::auth::{Admitted, Asked, Grant, Refusal, Tickets, Unticketed, Verdict, as_sent};
+use crate::config::{Cors, Reads, Rule};
+use crate::hub::{Opens, Reserved, Wish};
+
+/// Who is let in to a stream or an application.
+#[derive(Clone, Copy)]
+pub(super) struct Door<'r> {
+    /// Its route, as logs and metrics call it.
+    pub name: &'r str,
+    /// The providers that it believes, in order.
+    pub auth: &'r [Arc<str>],
+    /// Its rule.
+    pub allow: Option<&'r Rule>,
+    /// Which pages of other origins may read what is behind it.
+    pub cors: Option<&'r Cors>,
+    /// What these may send to be let in, where there are such pages.
+    pub reads: Option<&'r Reads>,
+    /// Whether pages are behind it: links of other sites lead there, and cookies come along.
+    pub has_pages: bool,
+}
+
+impl Door<'_> {
+    /// Whether not everybody is let in.
+    pub fn is_guarded(&self) -> bool {
+        !self.auth.is_empty() || self.allow.is_some()
+    }
+}
+
+impl Service {
+    /// Whether the request is let in.
+    pub(super) async fn admit(&self, door: Door<'_>, asked: Option<&Asked>) -> Verdict {
+        match asked {
+            None => Verdict::Allowed(Admitted::default()),
+            Some(asked) => decide(&self.edge, door, asked).await,
+        }
+    }
+
+    /// What there is to decide on; nothing where everybody is let in.
+    pub(super) fn question<B>(&self, door: Door<'_>, request: &Request<B>) -> Option<Asked> {
+        door.is_guarded().then(|| self.asked_of(door, request))
+    }
+
+    fn asked_of<B>(&self, door: Door<'_>, request: &Request<B>) -> Asked {
+        let (uri, headers) = (request.uri(), request.headers());
+        let authority = uri.authority().map(http::uri::Authority::as_str);
+        let authority = authority.or_else(|| headers.get(header::HOST)?.to_str().ok());
+        let host = host(request).to_ascii_lowercase();
+        let client = self.client(request);
+        Asked {
+            params: self.edge.router.params(&host, uri.path()),
+            method: request.method().clone(),
+            secure: self.is_secure(request),
+            host,
+            authority: authority.unwrap_or_default().to_owned(),
+            path: uri.path().to_owned(),
+            query: uri.query().unwrap_or_default().to_owned(),
+            headers: headers.clone(),
+            client: client.addr.ip().to_canonical(),
+            certificate: client.certificate,
+            origin_is_listed: cors::may_use_cookies(door.cors, headers, (authority, self.is_secure(request)))
+                || (door.has_pages && cors::is_visit(request.method(), headers)),
+            came: Instant::now(),
+            proven: None,
+        }
+    }
+
+    /// `POST` with a stream's renewal link: the credential that it brings takes the place of the one before.
+    pub(super) async fn renew(&self, route: &Route, link: &str, request: &Request<()>) -> Response<Body> {
+        let asked = self.asked_of(route.door(), request);
+        let Some(control) = self.edge.streams.renewable(link, &asked.path) else {
+            return Problem::NoStream.response();
+        };
+        let (auth, config) = (&self.edge.auth, &route.config);
+        let believed = auth.renewing(&config.auth);
+        let grant = match auth.decide(&route.name, &believed, config.allow.as_ref(), &asked).await {
+            Verdict::Allowed(Admitted { grant: Some(grant), .. }) => grant,
+            Verdict::Allowed(_) => return Problem::NoStream.response(),
+            Verdict::Refused(why) => return refused(why),
+            Verdict::Undecided(_) => return Problem::Undecided.response(),
+        };
+        let before = control.lease.lock().as_ref().and_then(|lease| lease.grant.clone());
+        if !before.is_some_and(|before| before.is_of_the_same(&grant)) {
+            // A stream stays whose it is: what it has read of may not be for others.
+            return Problem::Forbidden.response();
+        }
+        lease(&self.edge, &control, &asked.path, &grant);
+        let expires = grant.expires.map(|at| humantime::format_rfc3339_seconds(at).to_string());
+        // The one that the browser would come back with ends when the stream would have.
+        let cookie = auth.cookie(&config.auth, &grant, &asked);
+        with_cookie(answer(&json!({ "expires": expires })), Admitted { grant: Some(grant), cookie })
+    }
+
+    /// The path of tickets: `POST ?path=/rooms/a` gives one for what is there, to who brings what it takes.
+    pub(super) async fn ticket(&self, tickets: &Tickets, request: &Request<()>) -> Response<Body> {
+        let path = in_query(request, "path").and_then(|path| as_sent(&path)).unwrap_or_default();
+        let found = self.edge.router.find(&host(request), &path);
+        let door = found.as_ref().map(Found::door).filter(|door| tickets.are_for(door.auth));
+        let mut response = match door {
+            None => {
+                Problem::BadRequest("Name what the ticket is for by its path alone: POST ?path=/its/path.")
+                    .response()
+            }
+            Some(_) if request.method() == Method::OPTIONS => no_content(),
+            Some(door) if request.method() == Method::POST => self.issue(tickets, door, &path, request).await,
+            Some(_) => Problem::Method("POST, OPTIONS").response(),
+        };
+        let (cors, reads) = door.map(|door| (door.cors, door.reads)).unwrap_or_default();
+        cors::apply(cors, reads, request.headers(), response.headers_mut());
+        response
+    }
+
+    async fn issue(
+        &self,
+        tickets: &Tickets,
+        door: Door<'_>,
+        path: &str,
+        request: &Request<()>,
+    ) -> Response<Body> {
+        // Whoever decides is asked about what the ticket leads to.
+        let asked = Asked {
+            method: Method::GET,
+            params: self.edge.router.params(&host(request), path),
+            path: path.to_owned(),
+            query: String::new(),
+            ..self.asked_of(door, request)
+        };
+        let grant = match self.edge.auth.decide(door.name, tickets.of(), None, &asked).await {
+            Verdict::Allowed(Admitted { grant: Some(grant), .. }) => grant,
+            Verdict::Allowed(_) => return Problem::NoCredential.response(),
+            Verdict::Refused(why) => return refused(why),
+            Verdict::Undecided(_) => return Problem::Undecided.response(),
+        };
+        match tickets.issue(&grant, &asked) {
+            Ok(ticket) => answer(&json!({
+                "url": format!("{path}?ticket={ticket}"),
+                "ticket": ticket,
+                "expires_in": tickets.ttl().as_secs(),
+            })),
+            Err(Unticketed::TooLarge) => Problem::BadRequest(
+                "The token's claims are too large for a ticket, which has to fit into a cookie.",
+            )
+            .response(),
+        }
+    }
+}
+
+/// The host that the request is for, without a port.
+fn host<B>(request: &Request<B>) -> String {
+    authority(request).map(|authority| authority.host().to_owned()).unwrap_or_default()
+}
+
+async fn decide(edge: &Edge, door: Door<'_>, asked: &Asked) -> Verdict {
+    edge.auth.decide(door.name, door.auth, door.allow, asked).await
+}
+
+/// The answer to who is not let in.
+pub(super) fn refused(why: Refusal) -> Response<Body> {
+    let problem = match why {
+        Refusal::Missing => Problem::NoCredential,
+        Refusal::Full => Problem::Overloaded,
+        why if why.is_forbidden() => Problem::Forbidden,
+        _ => Problem::BadCredential,
+    };
+    problem.response()
+}
+
+/// Nothing to say. It tells a native `EventSource` to stop for good.
+pub(super) fn no_content() -> Response<Body> {
+    let mut response = Response::new(Bytes::new().into());
+    *response.status_mut() = http::StatusCode::NO_CONTENT;
+    response
+}
+
+fn answer(json: &serde_json::Value) -> Response<Body> {
+    let mut response = Response::new(Body::from(Bytes::from(json.to_string())));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// The stream lasts as long as what its client was let in with. What was withdrawn since the decision ends it: whoever
+/// looked for such streams in between has not found this one.
+pub(super) fn lease(edge: &Edge, control: &Arc<Control>, path: &str, grant: &Arc<Grant>) {
+    edge.streams.deadlines.grant(control, path, grant);
+    if !edge.auth.stands(grant) {
+        edge.streams.deadlines.end(control, End::Revoked);
+    }
+}
+
+/// What is kept of a request that cannot be decided on yet, with the room that it takes.
+pub(super) struct Held {
+    asked: Asked,
+    feed: Opens,
+    wish: Wish,
+    _room: Reserved,
+}
+
+impl Held {
+    /// `None` where there is no room for one more: whoever waits has proven nothing.
+    pub fn new(edge: &Edge, route: &Route, asked: Asked, (feed, wish): (Opens, Wish)) -> Option<Self> {
+        let asked = asked.kept(&route.reads);
+        let room = STREAM + asked.size() + wish.id.as_ref().map_or(0, String::len);
+        Some(Self { asked, feed, wish, _room: edge.held.reserve(room)? })
+    }
+}
+
+/// Decides on a stream that is open already, as soon as that can be done.
+pub(super) fn settle(edge: &Arc<Edge>, control: &Arc<Control>, held: Held) -> Decision {
+    let (edge, control) = (Arc::clone(edge), Arc::clone(control));
+    Box::pin(async move {
+        // As a whole: of what is only named in parts, the room would stay behind.
+        let Held { asked, feed, wish, _room } = held;
+        let mut changed = edge.auth.changed();
+        let mut wait = PATIENCE.start;
+        let latest = control.opened + jittered(LONGEST);
+        while Instant::now() < latest {
+            // The keys may be there at once, or the endpoint answer again, which nobody tells.
+            let told = tokio::time::timeout(jittered(wait), changed.changed()).await;
+            wait = if told.is_ok() { PATIENCE.start } else { (wait * 2).min(PATIENCE.end) };
+            if told.is_ok() {
+                // All that are held are told at once.
+                tokio::time::sleep(Duration::from_millis(rand::random_range(0..CROWD))).await;
+            }
+            let route = &control.route;
+            // Boxed, so that it takes room only while it is asked.
+            match Box::pin(decide(&edge, route.door(), &asked)).await {
+                Verdict::Undecided(_) => {}
+                Verdict::Refused(_) => return Err(End::Refused),
+                Verdict::Allowed(admitted) => {
+                    if let Some(grant) = &admitted.grant {
+                        lease(&edge, &control, &asked.path, grant);
+                    }
+                    let (policy, terms) = (route.policy(), Arc::clone(&route.terms));
+                    let subscribed = edge.hub.subscribe_within(&route.quota, feed, &policy, wish, terms);
+                    return subscribed.ok_or_else(|| {
+                        route.metrics.shed(Why::Feeds.as_str());
+                        End::NoRoom
+                    });
+                }
+            }
+        }
+        Err(End::Undecided)
+    })
+}
+
+/// Ends when the grant does, by itself or because it was withdrawn; without one never.
+pub(super) async fn end_of(edge: Arc<Edge>, grant: Option<Arc<Grant>>) {
+    let Some(grant) = grant else { return std::future::pending().await };
+    let expiry = async {
+        match grant.expires {
+            Some(at) => tokio::time::sleep(at.duration_since(SystemTime::now()).unwrap_or_default()).await,
+            None => std::future::pending().await,
+        }
+    };
+    let withdrawal = async {
+        let mut changed = edge.auth.changed();
+        while edge.auth.stands(&grant) && changed.changed().await.is_ok() {}
+    };
+    tokio::select! { () = expiry => {}, () = withdrawal => {} }
+}
+
+/// Ends the streams of those whose credential was withdrawn, when that happens; never returns.
+pub async fn withdraw(edge: Arc<Edge>) {
+    let mut changed = edge.auth.changed();
+    while changed.changed().await.is_ok() {
+        let ended = edge.streams.revoke(|grant| !edge.auth.stands(grant));
+        if ended > 0 {
+            tracing::info!(streams = ended, "credentials were withdrawn");
+        }
+    }
+}
+
+/// How long a stream is held at the longest; then its client comes back, and begins anew.
+const LONGEST: Duration = Duration::from_secs(5 * 60);
+/// Bytes that a held stream takes beside what is kept of its request.
+const STREAM: usize = 2 << 10;
+/// Between two attempts to decide.
+const PATIENCE: std::ops::Range<Duration> = Duration::from_secs(1)..Duration::from_secs(10);
+/// Milliseconds within which those who were held are decided on.
+const CROWD: u64 = 500;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,209 @@
+//! What is counted of routes: their streams, what these are sent and how late, and what applications answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+use super::Metrics;
+use super::labels::{OfRoute, RouteReason, RouteStatus};
+use super::recent::{Recent, Whom};
+use crate::hub::Reason;
+
+/// Everything about routes that is counted where it happens.
+pub(super) struct Families {
+    subscribers: Family<OfRoute, Gauge>,
+    replaying: Family<OfRoute, Gauge>,
+    events_out: Family<OfRoute, Counter>,
+    bytes_out: Family<OfRoute, Counter>,
+    plain_out: Family<OfRoute, Counter>,
+    delay: Family<OfRoute, Histogram, fn() -> Histogram>,
+    gaps: Family<RouteReason, Counter>,
+    ended: Family<RouteReason, Counter>,
+    shed: Family<RouteReason, Counter>,
+    proxied: Family<RouteStatus, Counter>,
+}
+
+/// The handles of one route.
+#[derive(Debug, Clone)]
+pub struct RouteMetrics {
+    /// Open streams.
+    pub subscribers: Gauge,
+    /// Those of them that read what only the upstream still holds.
+    pub replaying: Gauge,
+    /// Events handed to streams.
+    pub events_out: Counter,
+    /// Bytes handed to streams, everything included.
+    pub bytes_out: Counter,
+    /// The same before compression.
+    pub plain_out: Counter,
+    delay: Histogram,
+    name: String,
+    gaps: Family<RouteReason, Counter>,
+    ended: Family<RouteReason, Counter>,
+    shed: Family<RouteReason, Counter>,
+    whom: Whom,
+    recent: Arc<Recent>,
+}
+
+impl Families {
+    pub(super) fn new(registry: &mut Registry) -> Self {
+        let families = Self {
+            subscribers: Family::default(),
+            replaying: Family::default(),
+            events_out: Family::default(),
+            bytes_out: Family::default(),
+            plain_out: Family::default(),
+            delay: Family::new_with_constructor(delays),
+            gaps: Family::default(),
+            ended: Family::default(),
+            shed: Family::default(),
+            proxied: Family::default(),
+        };
+        registry.register("subscribers", "Open streams", families.subscribers.clone());
+        let help = "Open streams that read what only the upstream still holds";
+        registry.register("streams_replaying", help, families.replaying.clone());
+        registry.register("events_out", "Events handed to streams", families.events_out.clone());
+        registry.register_with_unit("sent", "Handed to streams", Unit::Bytes, families.bytes_out.clone());
+        let help = "Handed to streams, as it is before it is compressed";
+        registry.register_with_unit("sent_plain", help, Unit::Bytes, families.plain_out.clone());
+        let help = "From the broker's timestamp of an event, or its arrival where there is none, to its being handed \
+                    to a stream's connection; a sample";
+        registry.register_with_unit("delivery_delay", help, Unit::Seconds, families.delay.clone());
+        registry.register("client_gaps", "Gaps that one client was told", families.gaps.clone());
+        registry.register("streams_ended", "Streams that ended", families.ended.clone());
+        registry.register("streams_shed", "Streams for which there was no room", families.shed.clone());
+        let help = "Requests that an application was to answer";
+        registry.register("proxied_requests", help, families.proxied.clone());
+        families
+    }
+}
+
+impl Metrics {
+    /// The handles of a route whose streams end, or find no room, for these reasons. All that can be counted begins at
+    /// 0, so that its growth is seen.
+    pub fn route(
+        &self,
+        name: &str,
+        ends: impl IntoIterator<Item = &'static str>,
+        sheds: impl IntoIterator<Item = &'static str>,
+    ) -> RouteMetrics {
+        let (of, families) = (OfRoute { route: name.to_owned() }, &self.routes);
+        let begin = |family: &Family<RouteReason, Counter>, reason| {
+            drop(family.get_or_create(&RouteReason { route: name.to_owned(), reason }));
+        };
+        OF_CLIENTS.into_iter().for_each(|reason| begin(&families.gaps, reason.as_str()));
+        ends.into_iter().for_each(|reason| begin(&families.ended, reason));
+        sheds.into_iter().for_each(|reason| begin(&families.shed, reason));
+        RouteMetrics {
+            subscribers: families.subscribers.get_or_create_owned(&of),
+            replaying: families.replaying.get_or_create_owned(&of),
+            events_out: families.events_out.get_or_create_owned(&of),
+            bytes_out: families.bytes_out.get_or_create_owned(&of),
+            plain_out: families.plain_out.get_or_create_owned(&of),
+            delay: families.delay.get_or_create_owned(&of),
+            name: name.to_owned(),
+            gaps: families.gaps.clone(),
+            ended: families.ended.clone(),
+            shed: families.shed.clone(),
+            whom: Whom::Route(name.into()),
+            recent: Arc::clone(&self.recent),
+        }
+    }
+
+    /// An application's failures begin at 0.
+    pub fn application(&self, route: &str) {
+        for status in [502, 503, 504] {
+            drop(self.routes.proxied.get_or_create(&RouteStatus { route: route.to_owned(), status }));
+        }
+    }
+
+    /// Counts a request that an application was to answer, by the status that the client was given.
+    pub fn proxied(&self, route: &str, status: u16) {
+        self.routes.proxied.get_or_create(&RouteStatus { route: route.to_owned(), status }).inc();
+    }
+}
+
+impl RouteMetrics {
+    /// Counts events that a stream is handed. Returns whether to measure how late they are: that is every time while few
+    /// streams are open, and with each sixty-fourth event where many are, so that their number never makes it dear.
+    pub fn delivered(&self, events: u64) -> bool {
+        let before = self.events_out.inc_by(events);
+        self.subscribers.get() <= FEW || before / SAMPLED != (before + events) / SAMPLED
+    }
+
+    /// How late events were handed to a stream's connection.
+    pub fn delayed(&self, delay: Duration) {
+        self.delay.observe(delay.as_secs_f64());
+    }
+
+    /// Counts a gap that one client was told.
+    pub fn gap(&self, reason: Reason) {
+        self.gaps.get_or_create(&self.with(reason.as_str())).inc();
+        self.recent.note("gap", &self.whom, reason.as_str());
+    }
+
+    /// Counts a stream for which there was no room, by why.
+    pub fn shed(&self, reason: &'static str) {
+        self.shed.get_or_create(&self.with(reason)).inc();
+    }
+
+    /// Counts a stream that ended, by why.
+    pub fn ended(&self, reason: &'static str) {
+        self.ended.get_or_create(&self.with(reason)).inc();
+    }
+
+    fn with(&self, reason: &'static str) -> RouteReason {
+        RouteReason { route: self.name.clone(), reason }
+    }
+}
+
+/// From a millisecond to a minute.
+fn delays() -> Histogram {
+    Histogram::new([0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0])
+}
+
+/// Streams of a route up to which every delay is measured.
+const FEW: i64 = 64;
+/// With which event of a route a delay is measured where there are more.
+const SAMPLED: u64 = 64;
+
+/// Why a client misses something that others may have got.
+const OF_CLIENTS: [Reason; 7] = [
+    Reason::Evicted,
+    Reason::Trimmed,
+    Reason::Recreated,
+    Reason::Lagged,
+    Reason::ReplayLimit,
+    Reason::UnknownId,
+    Reason::FeedIdle,
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::{Figures, Format};
+
+    #[test]
+    fn every_delay_counts_for_few_streams_and_a_sample_for_many() {
+        let metrics = Metrics::new();
+        let route = metrics.route("/r", [], []);
+        route.subscribers.set(FEW);
+        assert!((0..100).all(|_| route.delivered(1)));
+        route.subscribers.set(FEW + 1);
+        let measured = (0..6_400).filter(|_| route.delivered(1)).count();
+        assert_eq!(measured, 100);
+        assert!((0..10).all(|_| route.delivered(SAMPLED)), "a burst always holds such an event");
+        route.delayed(Duration::from_millis(3));
+        let text = metrics.encode(&Figures::default(), Format::Open);
+        assert!(
+            text.contains(r#"ssegate_delivery_delay_seconds_bucket{le="0.0025",route="/r"} 0"#),
+            "{text}"
+        );
+        assert!(text.contains(r#"ssegate_delivery_delay_seconds_bucket{le="0.005",route="/r"} 1"#), "{text}");
+    }
+}

@@ -1,0 +1,140 @@
+//! What is counted of upstreams, and of reading their history.
+
+use std::sync::Arc;
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use super::Metrics;
+use super::labels::{OfUpstream, UpstreamOutcome, UpstreamReason};
+use super::recent::{Recent, Whom};
+use crate::hub::Reason;
+
+/// Everything about upstreams that is counted where it happens.
+#[derive(Default)]
+pub(super) struct Families {
+    events_in: Family<OfUpstream, Counter>,
+    gaps: Family<UpstreamReason, Counter>,
+    up: Family<OfUpstream, Gauge>,
+    reconnects: Family<OfUpstream, Counter>,
+    troubles: Family<OfUpstream, Counter>,
+    history: History,
+}
+
+#[derive(Debug, Clone, Default)]
+struct History {
+    queued: Family<OfUpstream, Gauge>,
+    running: Family<OfUpstream, Gauge>,
+    reads: Family<UpstreamOutcome, Counter>,
+}
+
+/// The handles of one upstream.
+#[derive(Debug, Clone)]
+pub struct UpstreamMetrics {
+    /// Events appended to logs.
+    pub events_in: Counter,
+    /// 1 while the link is up.
+    pub up: Gauge,
+    /// Links that followed a lost one, or that were tried in vain.
+    pub reconnects: Counter,
+    /// What went wrong and left the link up.
+    pub troubles: Counter,
+    name: String,
+    gaps: Family<UpstreamReason, Counter>,
+    history: History,
+    whom: Whom,
+    recent: Arc<Recent>,
+}
+
+/// The handles of reading one upstream's history.
+#[derive(Debug, Clone, Default)]
+pub struct HistoryMetrics {
+    /// Reads that wait for a slot.
+    pub queued: Gauge,
+    /// Reads that have one.
+    pub running: Gauge,
+    /// Reads that brought what was asked for.
+    pub read: Counter,
+    /// Reads that did not, and are tried again.
+    pub failed: Counter,
+}
+
+impl Families {
+    pub(super) fn new(registry: &mut Registry) -> Self {
+        let families = Self::default();
+        let (own, history) = (&families, &families.history);
+        registry.register(
+            "events_in",
+            "Events taken in from an upstream, once for each feed",
+            own.events_in.clone(),
+        );
+        registry.register("source_gaps", "Gaps that happened to a source", own.gaps.clone());
+        registry.register("upstream_up", "1 while the link to the upstream is up", own.up.clone());
+        registry.register("upstream_reconnects", "Attempts to link up again", own.reconnects.clone());
+        let help = "What went wrong at an upstream and left the link up: a topic that may not be read, say";
+        registry.register("upstream_troubles", help, own.troubles.clone());
+        let help = "Reads of an upstream's history that wait for one of replay.concurrency slots";
+        registry.register("history_reads_queued", help, history.queued.clone());
+        let help = "Reads of an upstream's history that are under way";
+        registry.register("history_reads_running", help, history.running.clone());
+        registry.register("history_reads", "Reads of an upstream's history", history.reads.clone());
+        families
+    }
+}
+
+impl Metrics {
+    /// The handles of an upstream. The reasons for which its sources have gaps begin at 0, so that their growth is seen.
+    pub fn upstream(&self, name: &str) -> UpstreamMetrics {
+        let (of, families) = (OfUpstream { upstream: name.to_owned() }, &self.upstreams);
+        for reason in OF_SOURCES {
+            let labels = UpstreamReason { upstream: name.to_owned(), reason: reason.as_str() };
+            drop(families.gaps.get_or_create(&labels));
+        }
+        UpstreamMetrics {
+            events_in: families.events_in.get_or_create_owned(&of),
+            up: families.up.get_or_create_owned(&of),
+            reconnects: families.reconnects.get_or_create_owned(&of),
+            troubles: families.troubles.get_or_create_owned(&of),
+            name: name.to_owned(),
+            gaps: families.gaps.clone(),
+            history: families.history.clone(),
+            whom: Whom::Upstream(name.into()),
+            recent: Arc::clone(&self.recent),
+        }
+    }
+}
+
+impl UpstreamMetrics {
+    /// Counts a gap that happened to a source of this upstream.
+    pub fn gap(&self, reason: Reason) {
+        let labels = UpstreamReason { upstream: self.name.clone(), reason: reason.as_str() };
+        self.gaps.get_or_create(&labels).inc();
+        self.recent.note("gap", &self.whom, reason.as_str());
+    }
+
+    /// Something is wrong with this upstream that was not before.
+    pub fn error(&self, cause: &str) {
+        self.recent.note("error", &self.whom, cause);
+    }
+
+    /// The handles of reading its history, where it keeps some.
+    pub fn history(&self) -> HistoryMetrics {
+        let of = OfUpstream { upstream: self.name.clone() };
+        let reads = |outcome| {
+            let labels = UpstreamOutcome { upstream: self.name.clone(), outcome };
+            self.history.reads.get_or_create_owned(&labels)
+        };
+        HistoryMetrics {
+            queued: self.history.queued.get_or_create_owned(&of),
+            running: self.history.running.get_or_create_owned(&of),
+            read: reads("read"),
+            failed: reads("failed"),
+        }
+    }
+}
+
+/// Why a source has a gap, which all of its readers are told.
+const OF_SOURCES: [Reason; 5] =
+    [Reason::UpstreamLost, Reason::Undecodable, Reason::TooLarge, Reason::Trimmed, Reason::Recreated];
