@@ -107,9 +107,12 @@ impl Ssegate {
         self.process.signal(signal);
     }
 
-    /// Waits until it has ended by itself.
+    /// Waits until it has ended by itself and its log is there to the end.
     pub async fn wait_exit(&mut self) -> ExitStatus {
-        self.process.wait_exit("ssegate to end").await
+        let status = self.process.wait_exit("ssegate to end").await;
+        // Its last lines may still stand in the pipe, which a successor keeps open.
+        within("the last line of the log", self.log.find(|line| line["message"] == "stopped")).await;
+        status
     }
 
     /// SIGTERM, and waits for the end.
