@@ -71,8 +71,7 @@ impl App {
             config.admin.listen.as_ref().map(|listen| admin::bind(listen, &mut inherited)).transpose();
         let admin_bound =
             admin_bound.context("`admin.listen`, by default 127.0.0.1:9090; `none` does without")?;
-        let file =
-            admin_bound.as_ref().map(admin::Bound::file).transpose().context("`admin.listen`")?.flatten();
+        let file = admin_bound.as_ref().and_then(admin::Bound::file);
         for place in inherited.places() {
             tracing::warn!(
                 place,
@@ -148,7 +147,8 @@ impl App {
             file,
         };
         if is_successor {
-            app.tried().await;
+            // Nobody is to find it less ready than the one before.
+            app.ready().await;
         }
         app.listen(bound, admin_bound, &terminator, &edge, &stopped);
         Ok(app)
@@ -196,17 +196,16 @@ impl App {
     /// Ends once every upstream's first subscriptions have been tried, or a few seconds have passed; from then
     /// on the process counts as ready, whatever becomes of its upstreams.
     pub async fn ready(&self) {
-        self.tried().await;
-        self.admin.ready.store(true, Ordering::Relaxed);
-    }
-
-    async fn tried(&self) {
+        if self.admin.ready.load(Ordering::Relaxed) {
+            return;
+        }
         let tried = async {
             for (_, link) in &self.admin.links {
                 link.tried().await;
             }
         };
         let _ = timeout(TRIED, tried).await;
+        self.admin.ready.store(true, Ordering::Relaxed);
     }
 
     /// The listening sockets once more, for another process.

@@ -1,4 +1,4 @@
-//! Where the admin listener listens: an address, or a Unix socket, whose file is there for as long as the process.
+//! Where the admin listener listens: an address, or a Unix socket, whose file goes with the process that has made it.
 
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -20,6 +20,8 @@ pub enum Bound {
     Tcp(http::Bound),
     /// A socket with a file.
     Unix(UnixListener, PathBuf),
+    /// The same, whose file is systemd's or a predecessor's.
+    Passed(UnixListener, PathBuf),
 }
 
 /// A connection.
@@ -28,7 +30,7 @@ pub(super) enum Accepted {
     Unix(UnixStream),
 }
 
-/// The file of a socket, which goes with this, unless another process has put its own there.
+/// The file of a socket that this process has made. It goes with this, unless another process has put its own there.
 pub struct SocketFile {
     path: PathBuf,
     id: Option<(u64, u64)>,
@@ -42,11 +44,11 @@ pub fn bind(listen: &AdminListen, inherited: &mut Inherited) -> anyhow::Result<B
     match listen {
         AdminListen::Tcp(addr) => http::bind(*addr, inherited).map(Bound::Tcp),
         AdminListen::Unix(path) => {
-            let listener = match inherited.take_unix(path) {
-                Some(listener) => take_over(listener),
-                None => bind_file(path),
+            let bound = match inherited.take_unix(path) {
+                Some(listener) => take_over(listener).map(|listener| Bound::Passed(listener, path.clone())),
+                None => bind_file(path).map(|listener| Bound::Unix(listener, path.clone())),
             };
-            let listener = listener.map_err(|error| {
+            bound.map_err(|error| {
                 let advice = match error.kind() {
                     ErrorKind::AddrInUse => "another process listens there; stop it, or choose another path",
                     ErrorKind::AlreadyExists => "this is not a socket; choose another path, or remove it",
@@ -57,8 +59,7 @@ pub fn bind(listen: &AdminListen, inherited: &mut Inherited) -> anyhow::Result<B
                     _ => return anyhow::anyhow!("cannot listen on {listen}: {error}"),
                 };
                 anyhow::anyhow!("cannot listen on {listen}: {error}; {advice}")
-            })?;
-            Ok(Bound::Unix(listener, path.clone()))
+            })
         }
     }
 }
@@ -97,13 +98,11 @@ fn remove_stale(path: &Path) -> io::Result<()> {
 }
 
 impl Bound {
-    /// The file of a Unix socket, to be kept until nobody is to be let in any more.
-    ///
-    /// # Errors
-    /// It is gone already.
-    pub fn file(&self) -> io::Result<Option<SocketFile>> {
-        let Self::Unix(_, path) = self else { return Ok(None) };
-        Ok(Some(SocketFile { path: path.clone(), id: Some(id_of(path)?) }))
+    /// The file of a Unix socket, to be kept until nobody is to be let in any more. What is another's outlives a failure
+    /// of this process; the last of several leaves its file, and who comes next puts its own there.
+    pub fn file(&self) -> Option<SocketFile> {
+        let Self::Unix(_, path) = self else { return None };
+        Some(SocketFile { path: path.clone(), id: id_of(path).ok() })
     }
 
     /// The socket once more. The place is taken for as long as it is kept.
@@ -113,7 +112,7 @@ impl Bound {
     pub fn socket(&self) -> io::Result<OwnedFd> {
         match self {
             Self::Tcp(bound) => bound.socket(),
-            Self::Unix(listener, _) => listener.as_fd().try_clone_to_owned(),
+            Self::Unix(listener, _) | Self::Passed(listener, _) => listener.as_fd().try_clone_to_owned(),
         }
     }
 
@@ -121,7 +120,7 @@ impl Bound {
     pub fn addr(&self) -> Option<std::net::SocketAddr> {
         match self {
             Self::Tcp(bound) => Some(bound.addr),
-            Self::Unix(..) => None,
+            Self::Unix(..) | Self::Passed(..) => None,
         }
     }
 
@@ -129,7 +128,7 @@ impl Bound {
     pub(super) async fn accept(&self) -> Accepted {
         match self {
             Self::Tcp(bound) => Accepted::Tcp(bound.accept().await.0),
-            Self::Unix(listener, _) => loop {
+            Self::Unix(listener, _) | Self::Passed(listener, _) => loop {
                 match listener.accept().await {
                     Ok((socket, _)) => return Accepted::Unix(socket),
                     // Descriptors have run out, most likely, which the public listeners log.
@@ -144,7 +143,7 @@ impl fmt::Display for Bound {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(bound) => bound.addr.fmt(f),
-            Self::Unix(_, path) => AdminListen::Unix(path.clone()).fmt(f),
+            Self::Unix(_, path) | Self::Passed(_, path) => AdminListen::Unix(path.clone()).fmt(f),
         }
     }
 }

@@ -19,13 +19,14 @@ use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
+use socket2::SockRef;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -76,10 +77,14 @@ pub async fn serve(bound: Bound, admin: Arc<Admin>) {
         tokio::select! {
             never = &mut live => match never {},
             Some(_) = connections.join_next() => {}
-            accepted = bound.accept() => {
+            accepted = bound.accept(), if connections.len() < MOST => {
                 let (service, never) = (Service(Arc::clone(&admin)), never.clone());
                 match accepted {
-                    Accepted::Tcp(socket) => connections.spawn(serve_http1(socket, service, never)),
+                    Accepted::Tcp(socket) => {
+                        // One that takes nothing of its answers ends. Failures are ignored: it works without.
+                        let _ = SockRef::from(&socket).set_tcp_user_timeout(Some(STALL));
+                        connections.spawn(serve_http1(socket, service, never))
+                    }
                     Accepted::Unix(socket) => connections.spawn(serve_http1(socket, service, never)),
                 };
             }
@@ -154,8 +159,11 @@ impl Admin {
     async fn metrics(self: &Arc<Self>, request: &Request<Incoming>) -> Response<Body> {
         let accept = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
         let (format, admin) = (Format::asked(accept.unwrap_or_default()), Arc::clone(self));
-        let text = tokio::task::spawn_blocking(move || metrics::text(&admin, format)).await;
-        typed(format.content_type(), text.unwrap_or_default())
+        match tokio::task::spawn_blocking(move || metrics::text(&admin, format)).await {
+            Ok(text) => typed(format.content_type(), text),
+            // It has panicked, and the log says where. Nobody is to take this for figures.
+            Err(_) => text(StatusCode::INTERNAL_SERVER_ERROR, "no metrics: see the log\n"),
+        }
     }
 
     fn watched(&self) -> Response<Body> {
@@ -186,12 +194,12 @@ impl Admin {
 
     /// Begins what SIGTERM begins. Asked again, it is under way.
     fn drain(&self) -> Response<Body> {
-        if !self.leave.send_replace(true) {
-            tracing::info!("told to drain by the admin listener");
-        }
         // Whoever asks for readiness after this answer is told.
         self.edge.streams.refuse_new();
         let streams = self.edge.streams.count();
+        if !self.leave.send_replace(true) {
+            tracing::info!("told to drain by the admin listener");
+        }
         let mut response =
             typed("application/json", format!("{{\"draining\":true,\"streams\":{streams}}}\n"));
         *response.status_mut() = StatusCode::ACCEPTED;
@@ -238,3 +246,8 @@ fn typed(content_type: &'static str, text: String) -> Response<Body> {
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
+
+/// Connections at once. They are of the descriptors that are kept for what is no client.
+const MOST: usize = 64;
+/// How long one may take nothing of what it has asked for.
+const STALL: Duration = Duration::from_mins(1);

@@ -9,10 +9,10 @@ use clap_complete::Shell;
 use super::text;
 
 /// Prints the script by which a shell completes `ssegate`.
-pub(super) fn run(shell: Shell, mut command: Command) {
+pub(super) fn run(shell: Shell, mut command: Command) -> anyhow::Result<()> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut command, "ssegate", &mut script);
-    text::print(&String::from_utf8_lossy(&script));
+    text::print(&String::from_utf8_lossy(&script))
 }
 
 /// Prints the manual page, or writes one for each command into a folder.
@@ -20,8 +20,7 @@ pub(super) fn man(folder: Option<&Path>, command: Command) -> anyhow::Result<()>
     let Some(folder) = folder else {
         let mut page = Vec::new();
         clap_mangen::Man::new(command).render(&mut page)?;
-        text::print(&String::from_utf8_lossy(&page));
-        return Ok(());
+        return text::print(&String::from_utf8_lossy(&page));
     };
     std::fs::create_dir_all(folder)
         .and_then(|()| clap_mangen::generate_to(command, folder))

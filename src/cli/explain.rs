@@ -20,7 +20,6 @@ pub(super) fn run(key: Option<&str>) -> anyhow::Result<()> {
             ),
         },
     }
-    Ok(())
 }
 
 fn sections(all: &[Explained]) -> String {

@@ -85,7 +85,7 @@ pub fn run() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Serve { config } => with_config(&config, serve::run).map(done),
         Command::Check { config } => with_config(&config, |config| {
-            print!("{}", config::summary(&config));
+            text::print(&config::summary(&config))?;
             config::warnings(&config).iter().for_each(|warning| eprintln!("warning: {warning}"));
             Ok(())
         })
@@ -95,14 +95,8 @@ pub fn run() -> ExitCode {
         Command::Status(options) => status::run(&options),
         Command::Top(options) => top::run(&options).map(done),
         Command::Explain { key } => explain::run(key.as_deref()).map(done),
-        Command::Schema => {
-            schema::run();
-            Ok(ExitCode::SUCCESS)
-        }
-        Command::Completions { shell } => {
-            completions::run(shell, Cli::command());
-            Ok(ExitCode::SUCCESS)
-        }
+        Command::Schema => schema::run().map(done),
+        Command::Completions { shell } => completions::run(shell, Cli::command()).map(done),
         Command::Man { folder } => completions::man(folder.as_deref(), Cli::command()).map(done),
     };
     match outcome {

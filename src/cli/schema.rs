@@ -4,6 +4,6 @@ use super::text;
 use crate::config;
 
 /// Prints it as it stands in `config.schema.json`.
-pub(super) fn run() {
-    text::print(&format!("{:#}\n", config::schema()));
+pub(super) fn run() -> anyhow::Result<()> {
+    text::print(&format!("{:#}\n", config::schema()))
 }

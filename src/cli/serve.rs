@@ -38,9 +38,14 @@ pub(super) fn run(config: Config) -> anyhow::Result<()> {
             super::fault::wait().await?;
             pending().await
         };
+        tokio::pin!(stop);
+        let mut signalled = false;
         let succeeded = tokio::select! {
             defect = serving => return defect,
-            stopped = stop => stopped.map(|()| None)?,
+            stopped = &mut stop => {
+                signalled = true;
+                stopped.map(|()| None)?
+            }
             () = app.asked_to_leave() => None,
             pid = succeeded(&app, upgrades) => Some(pid),
         };
@@ -52,7 +57,14 @@ pub(super) fn run(config: Config) -> anyhow::Result<()> {
             }
             None => notify(&[NotifyState::Stopping]),
         }
-        shutdown(app).await
+        let hurry = async move {
+            // Whoever stops a process that drains already, after an upgrade or a POST /drain, stops it for the first time.
+            if !signalled {
+                stop.await?;
+            }
+            stop_signal().await
+        };
+        shutdown(app, hurry).await
     })
 }
 
@@ -71,9 +83,12 @@ async fn succeeded(app: &App, mut upgrades: Signal) -> u32 {
     }
 }
 
-/// Ends `app`, at once when told to stop a second time.
-pub(super) async fn shutdown(app: App) -> anyhow::Result<()> {
-    let (hurry, streams) = (stop_signal(), Arc::clone(app.streams()));
+/// Ends `app`, at once when `hurry` ends.
+pub(super) async fn shutdown(
+    app: App,
+    hurry: impl Future<Output = anyhow::Result<()>>,
+) -> anyhow::Result<()> {
+    let streams = Arc::clone(app.streams());
     tokio::select! {
         () = app.shutdown() => {}
         again = hurry => {

@@ -33,8 +33,8 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let document = runtime.block_on(operator.status());
     let document = document.with_context(|| no_answer(&operator))?;
     match options.json {
-        true => text::print(&format!("{document:#}\n")),
-        false => text::print(&render(&document, SystemTime::now())),
+        true => text::print(&text::plain_json(&format!("{document:#}\n")))?,
+        false => text::print(&render(&document, SystemTime::now()))?,
     }
     Ok(if is_well(&document) { ExitCode::SUCCESS } else { ExitCode::from(UNWELL) })
 }

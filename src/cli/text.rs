@@ -1,11 +1,22 @@
 //! Text for terminals: nothing in it commands them, tables stand in columns, numbers are readable.
 
-use std::io::Write as _;
+use std::borrow::Cow;
+use std::io::{self, ErrorKind, Write as _};
 
-/// Prints to standard output. Nobody has to be there to read it.
-pub(super) fn print(text: &str) {
-    let mut stdout = std::io::stdout().lock();
-    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+use anyhow::Context as _;
+
+/// Prints to standard output. Whoever reads may leave before the end, as `head` does.
+///
+/// # Errors
+/// There is no room for it, on a full disk for example.
+pub(super) fn print(text: &str) -> anyhow::Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(error).context("cannot write to standard output")
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The text without anything that a terminal would obey: control characters but for tabs and line breaks are written out.
@@ -19,6 +30,17 @@ pub(super) fn plain(text: &str) -> String {
         }
     }
     plain
+}
+
+/// JSON without anything that a terminal would obey: it escapes the control characters of ASCII by itself, and there are more.
+pub(super) fn plain_json(json: &str) -> Cow<'_, str> {
+    // Between values, where it is written over several lines.
+    let is_obeyed = |c: char| c.is_control() && c != '\n';
+    if !json.contains(is_obeyed) {
+        return Cow::Borrowed(json);
+    }
+    let escape = |c: char| if is_obeyed(c) { format!("\\u{:04x}", c as u32) } else { c.to_string() };
+    Cow::Owned(json.chars().map(escape).collect())
 }
 
 /// Rows in columns, each as wide as its widest cell; the last is not filled up.

@@ -28,6 +28,11 @@ pub(super) fn tell_predecessor() {
 /// # Errors
 /// Why it did not come up. It is gone then.
 pub(super) async fn succeed(sockets: Vec<OwnedFd>) -> anyhow::Result<u32> {
+    if std::process::id() == 1 {
+        bail!(
+            "with process 1 of a container all others end, the new one too; start another container instead"
+        );
+    }
     let mut successor =
         Successor { process: start(&sockets).context("starting another process failed")?, serves: false };
     let pid = successor.process.id().context("it ended at once")?;
@@ -39,6 +44,8 @@ pub(super) async fn succeed(sockets: Vec<OwnedFd>) -> anyhow::Result<u32> {
             Ok(pid)
         }
         Ok(_) => {
+            // Has it ended already, this changes nothing; else it says what no successor says.
+            let _ = successor.process.start_kill();
             bail!("it ended before it was ready ({}); its log says why", successor.process.wait().await?)
         }
         Err(_) => bail!("it was not ready within {PATIENCE:?}, and was ended"),

@@ -49,11 +49,13 @@ impl AccessLog {
             request.headers().get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
         };
         let authority = request.uri().authority().map(|authority| authority.as_str().to_owned());
+        let host = authority.or_else(|| field(HOST));
         Entry {
             came: Instant::now(),
             client,
             method: request.method().clone(),
-            host: authority.or_else(|| field(HOST)),
+            // Whatever stands before an `@` is nobody's host, and a password maybe.
+            host: host.map(|host| host.rsplit('@').next().unwrap_or_default().to_owned()),
             uri: self.shown(request.uri()),
             version: request.version(),
             user_agent: field(USER_AGENT),
@@ -134,5 +136,18 @@ mod tests {
         ] {
             assert_eq!(log.shown(&uri.parse().unwrap()), shown, "{uri}");
         }
+    }
+
+    #[test]
+    fn a_host_is_told_without_the_password_that_somebody_put_before_it() {
+        let log = AccessLog { redacted: Vec::new() };
+        let host = |request: http::request::Builder| {
+            log.entry(&request.body(()).unwrap(), IpAddr::from([127, 0, 0, 1])).host.clone()
+        };
+        for uri in ["https://alice:hunter2@a.example/b", "https://a.example/b"] {
+            assert_eq!(host(Request::builder().uri(uri)).as_deref(), Some("a.example"));
+        }
+        let host = host(Request::builder().uri("/b").header(HOST, "alice:hunter2@a.example:8443"));
+        assert_eq!(host.as_deref(), Some("a.example:8443"));
     }
 }

@@ -333,10 +333,6 @@ impl Registered {
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        let mut open = self.streams.open.lock();
-        open.remove(&self.control.id);
-        self.streams.count.send_replace(open.len());
-        drop(open);
         self.replays(false);
         let control = &self.control;
         self.streams.deadlines.forget(control);
@@ -354,6 +350,10 @@ impl Drop for Registered {
             why,
             "stream ended"
         );
+        // Last, since with the last one the process goes, and what is not counted and told by then is not.
+        let mut open = self.streams.open.lock();
+        open.remove(&control.id);
+        self.streams.count.send_replace(open.len());
     }
 }
 

@@ -71,11 +71,11 @@ async fn every_request_has_a_line_without_what_lets_somebody_in() {
 async fn the_line_of_a_stream_is_that_of_its_end_also_when_it_is_shed() {
     let (app, endpoint) = (App::start().await, Origin::start().await);
     let ssegate = start(&app, &endpoint, "access: true").await;
-    for options in [Options::http1(), Options::http2()] {
-        let url = ssegate.url(&format!("/r/a?token={}", token()));
+    for (n, options) in [Options::http1(), Options::http2()].into_iter().enumerate() {
+        let url = ssegate.url(&format!("/r/a?n={n}&token={}", token()));
         let mut stream = EventSource::connect(url, options.clone()).await;
         stream.next_named("stream.position").await;
-        let told = line(&ssegate, |line| line["uri"] == "/r/a?token=REDACTED").await;
+        let told = line(&ssegate, |line| line["uri"] == format!("/r/a?n={n}&token=REDACTED")).await;
         assert_eq!((&told["status"], told["stream"].is_number()), (&200.into(), true), "{told}");
         let surplus = EventSource::request(ssegate.url("/r/a?token=no"), options).await;
         assert_eq!(surplus.status(), 401);

@@ -195,7 +195,7 @@ async fn chromium_comes_back_after_a_renewal() {
     let proxy = Proxy::start(ssegate.addr()).await;
     let tickets = format!("https://localhost:{}/tickets?path=/r/a", proxy.addr().port());
     // The browser has this long to start.
-    let end = now() + 25;
+    let end = now() + 40;
     let token = |exp| hs256(SECRET, json!({ "sub": "alice", "exp": exp }));
     let page = collector.ticket_page_url(&tickets, &token(end));
     let page = format!("{page}&fresh={}", token(end + 7_200));

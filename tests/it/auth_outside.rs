@@ -203,7 +203,7 @@ async fn while_the_issuer_is_away_known_keys_hold_and_others_wait_on_the_open_st
     for (_, new, _) in &mut streams {
         assert_eq!(new.next_message().await.data, "for the new one");
     }
-    assert_eq!(ssegate.metrics().await.sum("ssegate_streams_ended_total", &[("reason", "refused")]), 2.0);
+    ssegate.until_counted("ssegate_streams_ended_total", &[("reason", "refused")], 2.0).await;
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rustls::{ClientConfig, HandshakeKind};
+use serde_json::Value;
 
 use crate::support::eventsource::{EventSource, Options};
 use crate::support::http::Connect;
@@ -31,13 +32,13 @@ async fn a_certificate_is_required_and_told_in_the_log() {
     let ssegate = asking(&clients.cert_path(), "required").await;
     let shared = TestCa::shared();
     let known = shared.client_config_with(&clients.issue_client("alice"));
-    for connect in [Connect::http1(), Connect::http2()] {
+    for (number, connect) in [Connect::http1(), Connect::http2()].into_iter().enumerate() {
         let options = Options::default().connect(Connect { tls: Some(Arc::clone(&known)), ..connect });
         let mut stream = EventSource::connect(ssegate.url("/news"), options).await;
         stream.next_named("stream.position").await;
         stream.close();
-        let line =
-            ssegate.wait_log("the stream", |line| field(line, "message") == Some("stream ended")).await;
+        let is_its_end = |line: &Value| line["message"] == "stream ended" && line["stream"] == number;
+        let line = ssegate.wait_log("the end of the stream", is_its_end).await;
         assert_eq!(field(&line, "certificate"), Some("CN=alice"), "{line}");
     }
     visits(&ssegate, &shared.client_config(&[])).await.unwrap_err();

@@ -1,6 +1,7 @@
 //! The command line as an operator meets it: `check`, `serve` that cannot start, `--version`.
 
-use std::process::Command;
+use std::fs::File;
+use std::process::{Command, Stdio};
 
 use crate::support::ssegate::Ssegate;
 use crate::support::tls::TestCa;
@@ -135,4 +136,19 @@ fn version_and_help() {
     for command in ["serve", "check", "demo"] {
         assert!(help.contains(command), "{help}");
     }
+}
+
+/// As in `ssegate schema | head -1`, and on a disk that is full.
+#[test]
+fn output_that_nobody_takes_is_no_trouble_and_one_that_finds_no_room_is() {
+    let print =
+        |stdout: Stdio| Command::new(env!("CARGO_BIN_EXE_ssegate")).arg("schema").stdout(stdout).output();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let unread = print(writer.into()).unwrap();
+    assert!(unread.status.success() && unread.stderr.is_empty(), "{unread:?}");
+    let full = print(File::options().write(true).open("/dev/full").unwrap().into()).unwrap();
+    assert_eq!(full.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&full.stderr);
+    assert!(said.contains("cannot write to standard output: No space left on device"), "{said}");
 }

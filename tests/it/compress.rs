@@ -21,7 +21,7 @@ use crate::support::tls::TestCa;
 use crate::support::wait::{DEADLINE, eventually};
 
 const CONFIG: &str = r#"
-limits: { write_stall: 5s }
+limits: { write_stall: 10m }
 upstreams: { lobby: { push: {} } }
 defaults: { compress: { min_length: 0 } }
 routes:
@@ -207,7 +207,7 @@ fn number(data: &str) -> usize {
 
 #[tokio::test]
 async fn a_client_that_fell_behind_is_told_and_goes_on() {
-    let ssegate = Ssegate::start(CONFIG.replace("write_stall: 5s", "write_stall: 10m")).await;
+    let ssegate = Ssegate::start(CONFIG).await;
     for coding in CODINGS {
         let mut slow = lag(&ssegate, "gap", coding).await;
         let (mut next, mut gaps) = (None, 0);
@@ -236,7 +236,7 @@ async fn a_client_that_fell_behind_is_told_and_goes_on() {
 #[tokio::test]
 async fn a_stream_that_is_ended_is_whole() {
     for coding in CODINGS {
-        let mut ssegate = Ssegate::start(CONFIG.replace("write_stall: 5s", "write_stall: 10m")).await;
+        let mut ssegate = Ssegate::start(CONFIG).await;
         let mut left = lag(&ssegate, "leave", coding).await;
         assert_eq!(left.until_end().await, End::Complete);
         let mut drained = Vec::new();
@@ -257,7 +257,7 @@ async fn a_stream_that_is_ended_is_whole() {
 
 #[tokio::test]
 async fn a_client_that_stops_reading_is_ended() {
-    let ssegate = Ssegate::start(CONFIG).await;
+    let ssegate = Ssegate::start(CONFIG.replace("write_stall: 10m", "write_stall: 5s")).await;
     for (ended, coding) in (1..).zip(CODINGS) {
         let connect = Connect { receive_buffer: Some(8192), ..Connect::http1() };
         let _stalled = open(&ssegate, "/news", coding, Options::http1().connect(connect)).await;

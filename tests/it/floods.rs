@@ -4,10 +4,10 @@
 
 use std::time::Duration;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use crate::support::child::raise_descriptor_limit;
 use crate::support::eventsource::{EventSource, Options};
 use crate::support::frames::{self, Raw, frame, get, stream_id};
 use crate::support::ssegate::Ssegate;
@@ -209,7 +209,7 @@ async fn windows_that_never_open() {
 /// Connections that say nothing, or half of something, and one whose only stream is over.
 #[tokio::test]
 async fn http2_connections_without_a_stream_are_ended() {
-    let ssegate = Ssegate::start(CONFIG.replace("write_stall", "head_timeout: 1s, write_stall")).await;
+    let ssegate = Ssegate::start(CONFIG.replace("write_stall", "head_timeout: 5s, write_stall")).await;
     let witness = Witness::of(&ssegate, "/good", "good").await;
     let mut silent = Raw::silent(ssegate.addr()).await;
     assert!(within("one without a preface to end", silent.reader.next_of(frames::GOAWAY, 0)).await.is_none());
@@ -227,8 +227,7 @@ async fn http2_connections_without_a_stream_are_ended() {
 
 #[tokio::test]
 async fn ten_thousand_handshakes_that_are_never_finished() {
-    let hard = getrlimit(Resource::Nofile).maximum;
-    setrlimit(Resource::Nofile, Rlimit { current: hard, maximum: hard }).unwrap();
+    let hard = raise_descriptor_limit();
     let count = hard.map_or(10_000, |hard| (hard as usize / 2).saturating_sub(1_000)).min(10_000);
     let config = CONFIG.replace("write_stall", "handshake_timeout: 5m, write_stall");
     let ssegate = Ssegate::start(config).await;

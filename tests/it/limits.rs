@@ -123,7 +123,7 @@ async fn or_is_sent_away_to_come_back_with_its_id() {
     let gap = slow.next_gap().await;
     assert_eq!(gap["reason"], "evicted");
     assert_eq!(gap["from"].as_u64().unwrap() as usize, last.map_or(0, |last| last + 1));
-    assert_eq!(ssegate.metrics().await.sum("ssegate_streams_ended_total", &[("reason", "lagged")]), 1.0);
+    ssegate.until_counted("ssegate_streams_ended_total", &[("reason", "lagged")], 1.0).await;
 }
 
 #[tokio::test]

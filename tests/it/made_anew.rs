@@ -93,7 +93,7 @@ async fn an_id_may_know_of_a_partition_that_the_replica_has_not_seen() {
 fn redis_config(url: &str) -> String {
     format!(
         r#"
-upstreams: {{ up: {{ redis: {{ url: "{url}", ping_interval: 100ms, timeout: 1s }} }} }}
+upstreams: {{ up: {{ redis: {{ url: "{url}", ping_interval: 100ms, timeout: 3s }} }} }}
 routes:
   - {{ path: /s, from: {{ upstream: up, stream: audit }}, data: "{{field.n}}" }}
   - {{ path: /short, from: {{ upstream: up, stream: audit }}, data: "{{field.n}}", event: short, history: {{ events: 3 }}, buffer: 64KiB }}

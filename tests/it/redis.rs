@@ -13,7 +13,7 @@ use crate::support::wait::eventually;
 fn config(url: &str) -> String {
     format!(
         r#"
-upstreams: {{ cache: {{ redis: {{ url: "{url}", ping_interval: 200ms, timeout: 1s }} }} }}
+upstreams: {{ cache: {{ redis: {{ url: "{url}", ping_interval: 200ms, timeout: 3s }} }} }}
 routes:
   - {{ path: /news, from: {{ upstream: cache, channel: news }} }}
   - {{ path: /metrics, from: {{ upstream: cache, pattern: "metrics.*" }}, event: "{{channel}}" }}

@@ -13,7 +13,7 @@ use crate::support::wait::eventually;
 fn config(urls: &str) -> String {
     format!(
         r#"
-upstreams: {{ shards: {{ redis: {{ url: {urls}, cluster: true, ping_interval: 200ms, timeout: 1s }} }} }}
+upstreams: {{ shards: {{ redis: {{ url: {urls}, cluster: true, ping_interval: 200ms, timeout: 3s }} }} }}
 routes:
   - {{ path: /news, from: {{ upstream: shards, channel: news }} }}
   - {{ path: /metrics, from: {{ upstream: shards, pattern: "metrics.*" }}, event: "{{channel}}" }}

@@ -20,7 +20,7 @@ const WAITS: usize = 32;
 fn config(urls: &str) -> String {
     format!(
         r#"
-upstreams: {{ shards: {{ redis: {{ url: {urls}, cluster: true, ping_interval: 200ms, timeout: 1s }} }} }}
+upstreams: {{ shards: {{ redis: {{ url: {urls}, cluster: true, ping_interval: 200ms, timeout: 3s }} }} }}
 routes:
   - {{ path: "/s/{{name}}", from: {{ upstream: shards, stream: "{{name}}" }}, data: "{{field.n}}" }}
   - {{ path: "/short/{{name}}", from: {{ upstream: shards, stream: "{{name}}" }}, data: "{{field.n}}", event: short, history: {{ events: 3 }}, buffer: 64KiB }}

@@ -27,7 +27,7 @@ upstreams:
       url: "redis://main"
       sentinels: ["{first}", "{url}"]
       ping_interval: 200ms
-      timeout: 1s
+      timeout: 3s
 routes:
   - {{ path: /news, from: {{ upstream: main, channel: news }} }}
   - {{ path: /audit, from: {{ upstream: main, stream: audit }}, data: "{{field.n}}" }}

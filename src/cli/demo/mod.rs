@@ -20,7 +20,7 @@ use self::kafka::Kafka;
 use self::page::Page;
 use self::redis::Redis;
 use self::streams::Shown;
-use super::{logs, serve};
+use super::{logs, serve, text};
 use crate::app::{App, Start};
 use crate::config::{self, AdminListen, Config};
 use crate::http::{self, Inherited};
@@ -42,8 +42,7 @@ pub(super) struct Options {
 /// Serves the demo until SIGTERM or SIGINT.
 pub(super) fn run(options: &Options) -> anyhow::Result<()> {
     if options.print_config {
-        terminal::print(CONFIG);
-        return Ok(());
+        return text::print(CONFIG);
     }
     serve::block_on(async {
         // Noticed from here on, so that an impatient Ctrl-C leaves no child behind either.
@@ -53,7 +52,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<()> {
             demo = Demo::start(options) => demo?,
             stopped = &mut stop => return stopped,
         };
-        terminal::print(&demo.welcome());
+        text::print(&demo.welcome())?;
         tokio::select! {
             stopped = stop => stopped?,
             () = demo.app.asked_to_leave() => {}
@@ -97,7 +96,7 @@ impl Demo {
 
     /// Streams first, then what feeds them.
     async fn end(self) -> anyhow::Result<()> {
-        serve::shutdown(self.app).await
+        serve::shutdown(self.app, serve::stop_signal()).await
     }
 }
 

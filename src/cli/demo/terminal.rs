@@ -1,15 +1,9 @@
 //! What the demo says on the terminal.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::net::SocketAddr;
 
 use super::streams::Shown;
-
-/// Prints to standard output. Nobody has to be there to read it.
-pub(super) fn print(text: &str) {
-    let _ = std::io::stdout().write_all(text.as_bytes());
-}
 
 /// Where everything is, once it is served.
 pub(super) fn welcome(

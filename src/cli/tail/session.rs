@@ -120,7 +120,9 @@ impl Session {
     fn request(&self) -> anyhow::Result<(Uri, HeaderMap)> {
         let mut headers = self.headers.clone();
         if !self.id.is_empty() {
-            let id = HeaderValue::from_str(&self.id).context("the last event's id cannot be sent back")?;
+            // Bytes, since browsers too send an id in UTF-8 as it is.
+            let id = HeaderValue::from_bytes(self.id.as_bytes());
+            let id = id.context("the last event's id cannot be sent back")?;
             headers.insert("last-event-id", id);
             return Ok((self.options.url.clone(), headers));
         }
@@ -183,7 +185,7 @@ impl Session {
         let mut out = String::new();
         for item in items {
             match item {
-                Item::Retry(after) => self.retry = after,
+                Item::Retry(after) => self.retry = after.max(SHORTEST),
                 Item::Event(event) => self.event(&mut out, &event),
                 Item::Comment(_) => {}
             }
@@ -271,6 +273,8 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 /// What WHATWG HTML 9.2.2 calls "a few seconds".
 const RETRY: Duration = Duration::from_secs(3);
 const LONGEST: Duration = Duration::from_secs(60);
+/// Whatever a server asks for: one that ends each stream at once is not asked in a loop.
+const SHORTEST: Duration = Duration::from_millis(10);
 /// Bytes of an event; servers of this kind send 64 MiB at most.
 const MOST: usize = 128 << 20;
 const PROBLEM: usize = 64 << 10;

@@ -1,12 +1,11 @@
 //! How events look: for people with time, name and id, as bare data, or as JSON. Pure.
 
-use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::time::SystemTime;
 
 use serde_json::json;
 
-use crate::cli::text::plain;
+use crate::cli::text::{plain, plain_json};
 use crate::sse::Event;
 
 /// How events are written.
@@ -39,7 +38,7 @@ impl Look {
             Form::Data => out.push_str(&event.data),
             Form::Json => {
                 let object = json!({ "time": time, "event": name, "id": event.id, "data": event.data });
-                out.push_str(&ascii_controls(&object.to_string()));
+                out.push_str(&plain_json(&object.to_string()));
             }
             Form::Lines => self.line(out, &time, name, event),
         }
@@ -56,15 +55,6 @@ impl Look {
         // What follows the first line stands further in, so that it is not taken for the next event.
         let _ = write!(out, " {}", plain(&event.data).replace('\n', "\n    "));
     }
-}
-
-/// JSON escapes the control characters of ASCII, and terminals obey some more.
-fn ascii_controls(json: &str) -> Cow<'_, str> {
-    if !json.contains(char::is_control) {
-        return Cow::Borrowed(json);
-    }
-    let escape = |c: char| if c.is_control() { format!("\\u{:04x}", c as u32) } else { c.to_string() };
-    Cow::Owned(json.chars().map(escape).collect())
 }
 
 const DIM: &str = "\x1b[2m";

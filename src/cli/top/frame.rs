@@ -1,5 +1,6 @@
 //! What `top` shows: the process, its upstreams, and its routes with what they send a second. Pure.
 
+use std::collections::HashMap;
 use std::time::{Instant, SystemTime};
 
 use serde_json::Value;
@@ -27,12 +28,16 @@ impl Look {
         self.trouble = None;
     }
 
+    /// Each route as it was before, by its name.
+    fn earlier(&self) -> HashMap<&str, &Value> {
+        let before = self.before.iter().flat_map(|(before, _)| entries(before, "routes"));
+        before.filter_map(|route| Some((route["route"].as_str()?, route))).collect()
+    }
+
     /// How fast a number of a route has grown; nothing where there is no other to compare, or the process is another.
-    fn rate(&self, route: &Value, field: &str) -> Option<f64> {
-        let (before, then) = self.before.as_ref()?;
-        let same = |other: &&Value| other["route"] == route["route"];
-        let earlier = entries(before, "routes").find(same)?[field].as_u64()?;
-        let grown = route[field].as_u64()?.checked_sub(earlier)?;
+    fn rate(&self, route: &Value, earlier: Option<&Value>, field: &str) -> Option<f64> {
+        let (_, then) = self.before.as_ref()?;
+        let grown = route[field].as_u64()?.checked_sub(earlier?[field].as_u64()?)?;
         let seconds = self.at.duration_since(*then).as_secs_f64();
         (seconds > 0.0).then(|| grown as f64 / seconds)
     }
@@ -60,22 +65,28 @@ pub(super) fn frame(look: &Look, now: SystemTime, (width, height): (usize, usize
 
 /// Those that send most come first.
 fn routes(look: &Look) -> Vec<Vec<String>> {
-    let rate = |route: &Value, field| look.rate(route, field);
-    let mut routes: Vec<&Value> = entries(&look.document, "routes").collect();
-    routes.sort_by(|a, b| {
-        let key = |route: &Value| (rate(route, "events_out").unwrap_or(0.0), route["subscribers"].as_u64());
-        key(b).partial_cmp(&key(a)).unwrap_or(std::cmp::Ordering::Equal)
+    let earlier = look.earlier();
+    let mut routes: Vec<_> = entries(&look.document, "routes")
+        .map(|route| {
+            let earlier = route["route"].as_str().and_then(|name| earlier.get(name).copied());
+            let rate = |field| look.rate(route, earlier, field);
+            (rate("events_out"), rate("bytes_out"), route)
+        })
+        .collect();
+    routes.sort_by(|(a, _, x), (b, _, y)| {
+        let subscribers = |route: &Value| route["subscribers"].as_u64();
+        b.unwrap_or(0.0).total_cmp(&a.unwrap_or(0.0)).then_with(|| subscribers(y).cmp(&subscribers(x)))
     });
     let mut rows =
         vec![titles(&["ROUTE", "UPSTREAM", "SUBSCRIBERS", "EVENTS/S", "BYTES/S", "EVENTS", "SENT"])];
     let or_none = |shown: Option<String>| shown.unwrap_or_else(|| "-".to_owned());
-    rows.extend(routes.into_iter().map(|route| {
+    rows.extend(routes.into_iter().map(|(events, sent, route)| {
         vec![
             word(&route["route"]),
             word(&route["upstream"]),
             word(&route["subscribers"]),
-            or_none(rate(route, "events_out").map(|rate| format!("{rate:.0}"))),
-            or_none(rate(route, "bytes_out").map(|rate| bytes(rate as u64))),
+            or_none(events.map(|rate| format!("{rate:.0}"))),
+            or_none(sent.map(|rate| bytes(rate as u64))),
             word(&route["events_out"]),
             or_none(route["bytes_out"].as_u64().map(bytes)),
         ]

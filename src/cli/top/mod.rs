@@ -9,7 +9,6 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::{Context as _, bail};
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::MissedTickBehavior;
 
 use super::operator::{self, Operator};
 use super::status::no_answer;
@@ -41,10 +40,13 @@ async fn watch(operator: &Operator) -> anyhow::Result<()> {
     let mut look =
         Look { name: operator.name(), document: first, at: Instant::now(), before: None, trouble: None };
     let (mut screen, mut keys) = Screen::open()?;
-    let (mut resized, mut ended) = (signal(SignalKind::window_change())?, signal(SignalKind::terminate())?);
-    let mut second = tokio::time::interval(PACE);
-    second.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    second.tick().await;
+    let mut resized = signal(SignalKind::window_change())?;
+    let (mut ended, mut interrupted) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let asked = async || {
+        tokio::time::sleep(PACE).await;
+        operator.status().await
+    };
+    let mut next = Box::pin(asked());
     loop {
         screen.draw(&frame(&look, SystemTime::now(), screen.size()))?;
         tokio::select! {
@@ -54,10 +56,14 @@ async fn watch(operator: &Operator) -> anyhow::Result<()> {
             },
             _ = resized.recv() => {}
             _ = ended.recv() => return Ok(()),
-            _ = second.tick() => match operator.status().await {
-                Ok(document) => look.next(document, Instant::now()),
-                Err(why) => look.trouble = Some(format!("{why:#}")),
-            },
+            _ = interrupted.recv() => return Ok(()),
+            answer = &mut next => {
+                match answer {
+                    Ok(document) => look.next(document, Instant::now()),
+                    Err(why) => look.trouble = Some(format!("{why:#}")),
+                }
+                next.set(asked());
+            }
         }
     }
 }

@@ -11,7 +11,9 @@ use std::os::unix::process::CommandExt;
 use std::process::{self, Command, ExitStatus, Stdio};
 use std::sync::{LazyLock, Mutex, mpsc};
 
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use rustix::process::{
+    Pid, Resource, Rlimit, Signal, getrlimit, kill_process, kill_process_group, setrlimit,
+};
 
 use super::wait::eventually;
 
@@ -20,6 +22,13 @@ pub fn command(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL", "--"]).arg(program).stdin(Stdio::null()).process_group(0);
     command
+}
+
+/// Lets this process, and with it those that it starts, open as many files as the system allows. Returns how many.
+pub fn raise_descriptor_limit() -> Option<u64> {
+    let hard = getrlimit(Resource::Nofile).maximum;
+    setrlimit(Resource::Nofile, Rlimit { current: hard, maximum: hard }).expect("below the hard limit");
+    hard
 }
 
 /// A running child process, the leader of its own group.

@@ -23,7 +23,7 @@ use super::child::{self, Child};
 use super::http::{Connect, Reply, request};
 use super::scratch;
 use super::tls::TestCa;
-use super::wait::within;
+use super::wait::{eventually, within};
 
 /// A running ssegate. Dropping it kills it.
 pub struct Ssegate {
@@ -95,6 +95,15 @@ impl Ssegate {
     /// The parsed answer of `/metrics`.
     pub async fn metrics(&self) -> Metrics {
         Metrics { text: self.admin_get("/metrics").await.text() }
+    }
+
+    /// Waits until the sum of these samples is `count`. Much is counted after its client has seen it.
+    pub async fn until_counted(&self, name: &str, labels: &[(&str, &str)], count: f64) {
+        eventually(&format!("{name} {labels:?} to be {count}"), async || {
+            let sum = self.metrics().await.sum(name, labels);
+            if sum == count { Ok(()) } else { Err(sum) }
+        })
+        .await;
     }
 
     /// The parsed answer of `/status`.
