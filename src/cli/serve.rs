@@ -23,8 +23,12 @@ pub(super) fn run(config: Config) -> anyhow::Result<()> {
     block_on(async {
         // Before anything is served, so that no signal finds the process without an answer.
         let (stop, upgrades) = (stop_signal(), signal(SignalKind::user_defined2())?);
+        tokio::pin!(stop);
         let is_successor = from.is_successor;
-        let mut app = App::start(&config, from, None).await?;
+        let mut app = tokio::select! {
+            app = App::start(&config, from, None) => app?,
+            stopped = &mut stop => return stopped,
+        };
         // Also while it drains.
         let _watchdog = watchdog(app.alive());
         let serving = async {
@@ -38,14 +42,15 @@ pub(super) fn run(config: Config) -> anyhow::Result<()> {
             super::fault::wait().await?;
             pending().await
         };
-        tokio::pin!(stop);
         let mut signalled = false;
         let succeeded = tokio::select! {
-            defect = serving => return defect,
+            // First, so that no predecessor drains for one that was told to stop.
+            biased;
             stopped = &mut stop => {
                 signalled = true;
                 stopped.map(|()| None)?
             }
+            defect = serving => return defect,
             () = app.asked_to_leave() => None,
             pid = succeeded(&app, upgrades) => Some(pid),
         };

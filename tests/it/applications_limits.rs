@@ -125,7 +125,7 @@ async fn a_client_that_waits_for_more_of_an_answer_is_not_ended() {
 #[tokio::test]
 async fn an_upload_of_which_nothing_comes_is_ended() {
     let app = App::start().await;
-    let ssegate = before(&app, "limits: { write_stall: 2s }", "timeout: 500ms").await;
+    let ssegate = before(&app, "limits: { write_stall: 2s }", "timeout: 1s").await;
     // Before the answer's head, and after it.
     let mut early = tls(&ssegate).await;
     let head = "POST /x HTTP/1.1\r\nhost: localhost\r\ncontent-length: 10\r\n\r\nhalf";

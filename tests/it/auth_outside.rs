@@ -222,7 +222,7 @@ async fn an_issuer_that_was_never_reached_holds_everybody_until_it_is() {
 
 fn forward(origin: &Origin, more: &str) -> String {
     format!(
-        "forward: {{ url: \"{}\", claims: [x-user, x-blocked], timeout: 1s {more} }}",
+        "forward: {{ url: \"{}\", claims: [x-user, x-blocked], timeout: 3s {more} }}",
         origin.url("/auth")
     )
 }

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use http::Method;
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::net::UnixDatagram;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, UnixDatagram, UnixStream};
 use tokio::task::JoinSet;
 
 use crate::support::child::raise_descriptor_limit;
@@ -14,6 +15,7 @@ use crate::support::eventsource::{EventSource, Options};
 use crate::support::http::{Connect, request};
 use crate::support::kafka::{Kafka, Record, unique};
 use crate::support::redis::Redis;
+use crate::support::scratch;
 use crate::support::ssegate::{Builder, Ssegate};
 use crate::support::tls::TestCa;
 use crate::support::wait::{eventually, within};
@@ -270,6 +272,54 @@ async fn a_successor_that_does_not_come_up_changes_nothing() {
     successor.signal(Signal::TERM);
     stream.until_end().await;
     eventually("its end", async || if successor.runs() { Err("it runs") } else { Ok(()) }).await;
+}
+
+#[tokio::test]
+async fn a_successor_that_is_stopped_before_it_serves_takes_nothing_away() {
+    // Whom a successor waits for, since it never answers.
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let folder = scratch::dir("upgrade");
+    let path = folder.path().join("admin.sock");
+    let mut ssegate = Ssegate::start(format!(
+        "{}admin: {{ listen: \"unix:{}\" }}
+upstreams: {{ cache: {{ redis: {{ url: \"redis://{}\", timeout: 5m }} }} }}
+routes: [ {{ path: /s, from: {{ upstream: cache, channel: s }} }} ]
+",
+        server(0, "1s"),
+        path.display(),
+        silent.local_addr().unwrap()
+    ))
+    .await;
+    silent.accept().await.unwrap();
+    for _ in 0..2 {
+        let before = ssegate.log().len();
+        ssegate.signal(Signal::USR2);
+        let said = |message: &'static str| {
+            let ssegate = &ssegate;
+            eventually(message, async move || {
+                ssegate
+                    .log()
+                    .split_off(before)
+                    .into_iter()
+                    .find(|line| line["message"] == message)
+                    .ok_or("not said")
+            })
+        };
+        let pid = said("a successor starts").await["pid"].as_i64().unwrap();
+        // Its own connection shows that it is past what a signal would have ended by itself.
+        silent.accept().await.unwrap();
+        kill_process(Pid::from_raw(pid as i32).unwrap(), Signal::TERM).unwrap();
+        let error = said(NO_UPGRADE).await["error"].to_string();
+        assert!(error.contains("exit status: 0"), "{error}");
+        let mut admin = UnixStream::connect(&path).await.expect("the one that goes on is there");
+        admin.write_all(b"GET /healthz HTTP/1.0\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        admin.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.ends_with("alive\n"), "{answer}");
+    }
+    ssegate.signal(Signal::TERM);
+    assert!(ssegate.wait_exit().await.success());
+    assert!(!path.exists(), "the file was its own");
 }
 
 /// Where systemd's messages go, and what comes next of them.
