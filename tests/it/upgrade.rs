@@ -240,7 +240,10 @@ routes:
         assert_eq!((told.came_back.len(), told.refused), (1, vec![]));
         *seconds.entry((told.came_back[0] - began).as_secs()).or_insert(0) += 1;
     }
-    assert!(seconds.values().all(|&returns| returns <= STREAMS / 10), "{seconds:?}");
+    // No more than a tenth a second. Over three of them, since a busy machine may stand still for one or two, and all who
+    // would have come then come after it.
+    let crowd = |&from: &u64| seconds.range(from..from + 3).map(|(_, returns)| returns).sum::<usize>();
+    assert!(seconds.keys().all(|second| crowd(second) <= 3 * STREAMS / 10), "{seconds:?}");
 }
 
 const STREAMS: usize = 2_000;
@@ -290,7 +293,7 @@ routes: [ {{ path: /s, from: {{ upstream: cache, channel: s }} }} ]
         silent.local_addr().unwrap()
     ))
     .await;
-    silent.accept().await.unwrap();
+    let _first = silent.accept().await.unwrap();
     for _ in 0..2 {
         let before = ssegate.log().len();
         ssegate.signal(Signal::USR2);
@@ -307,7 +310,7 @@ routes: [ {{ path: /s, from: {{ upstream: cache, channel: s }} }} ]
         };
         let pid = said("a successor starts").await["pid"].as_i64().unwrap();
         // Its own connection shows that it is past what a signal would have ended by itself.
-        silent.accept().await.unwrap();
+        let _second = silent.accept().await.unwrap();
         kill_process(Pid::from_raw(pid as i32).unwrap(), Signal::TERM).unwrap();
         let error = said(NO_UPGRADE).await["error"].to_string();
         assert!(error.contains("exit status: 0"), "{error}");
