@@ -17,7 +17,7 @@
 //! - [`auth`] decides who may listen; [`fetch`] asks others for it.
 //! - [`http`] terminates TLS, routes, and serves each cursor as a stream; [`tls`] has certificates and keys, and [`watch`]
 //!   tells when their files change.
-//! - [`admin`] and [`metrics`] show operators how it goes; [`cli`] is the command line.
+//! - [`admin`], [`metrics`] and [`traces`] show operators how it goes; [`cli`] is the command line.
 //!
 //! `sse` ← `shape` ← `hub` ← `history` ← `upstream`, and `hub` ← `http`: dependencies point one way, and a test keeps it so. What must
 //! always be true is listed in `ARCHITECTURE.md`.
@@ -36,5 +36,6 @@ pub mod metrics;
 pub mod shape;
 pub mod sse;
 pub mod tls;
+pub mod traces;
 pub mod upstream;
 pub mod watch;

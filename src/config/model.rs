@@ -81,6 +81,18 @@ pub enum UpstreamKind {
     Push,
 }
 
+impl UpstreamKind {
+    /// Its key.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Redis(_) => "redis",
+            Self::Kafka(_) => "kafka",
+            Self::Ticker(_) => "ticker",
+            Self::Push => "push",
+        }
+    }
+}
+
 /// A Redis server, one that sentinels name, or a cluster.
 #[derive(Debug, Clone)]
 pub struct Redis {

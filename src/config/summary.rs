@@ -29,7 +29,7 @@ pub fn summary(config: &Config) -> String {
     section(&mut text, "admin", [[admin].into_iter().chain(token).collect()]);
     if let Some(traces) = &config.traces {
         let sampled = format!("{} of requests", traces.sample);
-        section(&mut text, "traces", [vec![traces.endpoint.to_string(), sampled]]);
+        section(&mut text, "traces", [vec![traces.collector(), sampled]]);
     }
     section(
         &mut text,

@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Uri;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::uri::PathAndQuery;
+use http::{Uri, uri};
 use rustls::RootCertStore;
 
 use super::auth;
@@ -48,6 +47,15 @@ pub enum TraceParent {
     None,
 }
 
+impl Traces {
+    /// What logs call the collector: what follows the host may be a secret.
+    pub fn collector(&self) -> String {
+        let part = |part: Option<&str>| part.unwrap_or_default().to_owned();
+        let authority = self.endpoint.authority().map(uri::Authority::as_str);
+        format!("{}://{}", part(self.endpoint.scheme_str()), part(authority))
+    }
+}
+
 /// Reads `traces`.
 pub(super) fn read(walk: &Walk<'_>, node: &Node) -> Option<Traces> {
     let fields = Fields::open(walk, node, keys::TRACES)?;
@@ -80,7 +88,7 @@ fn with_path(url: Uri) -> Uri {
         return url;
     }
     let mut parts = url.into_parts();
-    parts.path_and_query = Some(PathAndQuery::from_static(PATH));
+    parts.path_and_query = Some(uri::PathAndQuery::from_static(PATH));
     Uri::from_parts(parts).expect("a URL with another path is one")
 }
 
