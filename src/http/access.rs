@@ -28,6 +28,7 @@ pub struct Entry {
     user_agent: Option<String>,
     status: Option<u16>,
     stream: Option<u64>,
+    trace_id: Option<String>,
 }
 
 impl AccessLog {
@@ -43,8 +44,8 @@ impl AccessLog {
         config.log.access.then_some(Self { redacted })
     }
 
-    /// Begins the line of a request of this client.
-    pub fn entry<B>(&self, request: &Request<B>, client: IpAddr) -> Entry {
+    /// Begins the line of a request of this client, which belongs to this trace.
+    pub fn entry<B>(&self, request: &Request<B>, client: IpAddr, trace_id: Option<String>) -> Entry {
         let field = |name: HeaderName| {
             request.headers().get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
         };
@@ -59,6 +60,7 @@ impl AccessLog {
             user_agent: field(USER_AGENT),
             status: None,
             stream: None,
+            trace_id,
         }
     }
 
@@ -101,6 +103,7 @@ impl Drop for Entry {
             status = self.status,
             seconds = self.came.elapsed().as_micros() as f64 / 1e6,
             stream = self.stream,
+            trace_id = self.trace_id,
             user_agent = self.user_agent,
             "request"
         );
