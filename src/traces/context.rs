@@ -133,6 +133,21 @@ mod tests {
         assert_eq!(Parent::parse(&[0xff; 55]), None);
     }
 
+    proptest::proptest! {
+        #[test]
+        fn a_parent_is_told_as_it_was_understood(value in "[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-.*)?", at in 0..60_usize, byte: u8) {
+            let mut value = value.into_bytes();
+            for value in [value.clone(), { if let Some(there) = value.get_mut(at) { *there = byte; } value }] {
+                if let Some(parent) = Parent::parse(&value) {
+                    let mut headers = HeaderMap::new();
+                    parent.tell(&mut headers);
+                    assert_eq!(headers[TRACEPARENT].as_bytes()[2..53], value[2..53]);
+                    assert_eq!(Parent::of(&headers), Some(parent));
+                }
+            }
+        }
+    }
+
     #[test]
     fn a_state_goes_along_unless_it_is_too_long() {
         let mut headers = HeaderMap::new();
