@@ -1,7 +1,6 @@
 //! OpenTelemetry traces: which requests are traced, what their spans tell, and that no collector can do harm.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::Method;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
