@@ -85,11 +85,13 @@ impl Traced {
     /// been told.
     pub fn fixed(&mut self, control: &Control, gaps: &[Reason]) {
         if self.fixed.is_none() {
-            self.fixed = Some(Instant::now());
             let mut span = self.subscribe(control);
             if !gaps.is_empty() {
                 span.words("ssegate.gap", gaps.iter().map(|gap| gap.as_str()));
             }
+            drop(span);
+            // One begins where the other ends.
+            self.fixed = Some(Instant::now());
         }
     }
 
