@@ -220,7 +220,7 @@ fn refusal(head: &Parts) -> Failed {
         | StatusCode::BAD_GATEWAY
         | StatusCode::SERVICE_UNAVAILABLE
         | StatusCode::GATEWAY_TIMEOUT => {
-            Failed::ForNow(why, asked.map(Duration::from_secs).unwrap_or_default().min(RETRY.end))
+            Failed::ForNow(why, asked.map(Duration::from_secs).unwrap_or_default().min(ASKED))
         }
         _ => Failed::ForGood(why),
     }
@@ -255,6 +255,8 @@ const BATCH: usize = 512;
 /// How long the first of them waits for others.
 const GATHER: Duration = Duration::from_secs(1);
 /// Between two attempts.
-const RETRY: std::ops::Range<Duration> = Duration::from_secs(1)..Duration::from_secs(30);
+const RETRY: std::ops::Range<Duration> = Duration::from_secs(1)..Duration::from_secs(10);
+/// And at the longest, where the collector asks for it.
+const ASKED: Duration = Duration::from_secs(60);
 /// How long the end may take.
 const FLUSH: Duration = Duration::from_secs(2);
