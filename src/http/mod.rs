@@ -5,8 +5,8 @@
 //! an application (`app`); `stream` is its body while it is open and `outgoing` what that has still to send. On HTTP/1.1
 //! `handover` takes it out of hyper and `direct` serves it. `turns` lets those that catch up do so a few at a time, and
 //! `streams` and `supervise` end one from outside, since nobody polls a stream whose client stops reading; `lease` tells
-//! when, `access` logs each request, `traced` tells of those that are traced, and `listing` shows operators what is open. `limits` says who may come in and how much
-//! each may take, `shed` answers those for whom there is no room, and
+//! when, `access` logs each request, `traced` tells of those that are traced, and `listing` shows operators what is open.
+//! `limits` says who may come in and how much each may take, `shed` answers those for whom there is no room, and
 //! `proxy_protocol`, `forwarded` and `client` find out who somebody is.
 
 mod access;
