@@ -23,6 +23,7 @@ use crate::http::{
 use crate::hub::{Hub, Memory};
 use crate::metrics::Metrics;
 use crate::tls::Terminator;
+use crate::traces::{Exporter, Traces};
 use crate::upstream::{self, Histories, Link, Push};
 
 /// What a process begins with.
@@ -49,6 +50,8 @@ pub struct App {
     _background: JoinSet<()>,
     /// The admin listener's, if it has one.
     file: Option<SocketFile>,
+    /// What sends traces, if there are any.
+    exporter: Option<Exporter>,
 }
 
 impl App {
@@ -87,6 +90,7 @@ impl App {
         let names = config.upstreams.iter().map(|upstream| Arc::clone(&upstream.name));
         let hub = Arc::new(Hub::new(names, Memory::new(config.limits.memory)));
         let auth = Auth::new(config, &metrics);
+        let (traces, exporter) = config.traces.as_ref().map(|traces| Traces::begin(traces, &metrics)).unzip();
         let wanted = config.connections_to_applications();
         let admission = Admission::new(&config.limits, descriptors(), wanted, bound.len(), &metrics);
         let edge = Arc::new(Edge {
@@ -104,6 +108,7 @@ impl App {
             metrics,
             secure: SecurityHeaders::new(config.server.hsts),
             access: AccessLog::new(config),
+            traces,
             fallback,
         });
         for route in edge.router.routes() {
@@ -145,6 +150,7 @@ impl App {
             admin_listener: JoinSet::new(),
             _background: background,
             file,
+            exporter,
         };
         if is_successor {
             // Nobody is to find it less ready than the one before.
@@ -236,7 +242,7 @@ impl App {
 
     /// Ends all streams at random moments within the drain window, each with a time to come back, and then the
     /// process's connections. What applications still answer has the whole window. Never waits longer than the window and
-    /// a few seconds.
+    /// a few seconds. The last traces are sent.
     pub async fn shutdown(mut self) {
         let streams = &self.admin.edge.streams;
         tracing::info!(streams = streams.count(), window = ?self.drain, "draining");
@@ -247,6 +253,9 @@ impl App {
         let cut = streams.drain(self.drain).await;
         let _ = timeout_at(end, self.admin.edge.router.applications_rest()).await;
         let ended = timeout(LEAVE, async { while self.listeners.join_next().await.is_some() {} }).await;
+        if let Some(exporter) = self.exporter.take() {
+            exporter.flush().await;
+        }
         tracing::info!(cut, connections_cut = ended.is_err(), "stopped");
     }
 }

@@ -14,10 +14,10 @@
 //! - [`compress`] packs what many clients are sent, once for all of them.
 //! - [`hub`] is the heart: a log for each feed, and cursors that read it.
 //! - [`history`] reads what only the upstream still holds, once for all cursors that stand before their log.
-//! - [`auth`] decides who may listen.
+//! - [`auth`] decides who may listen; [`fetch`] asks others for it.
 //! - [`http`] terminates TLS, routes, and serves each cursor as a stream; [`tls`] has certificates and keys, and [`watch`]
 //!   tells when their files change.
-//! - [`admin`] and [`metrics`] show operators how it goes; [`cli`] is the command line.
+//! - [`admin`], [`metrics`] and [`traces`] show operators how it goes; [`cli`] is the command line.
 //!
 //! `sse` ← `shape` ← `hub` ← `history` ← `upstream`, and `hub` ← `http`: dependencies point one way, and a test keeps it so. What must
 //! always be true is listed in `ARCHITECTURE.md`.
@@ -28,6 +28,7 @@ pub mod auth;
 pub mod cli;
 pub mod compress;
 pub mod config;
+pub mod fetch;
 pub mod history;
 pub mod http;
 pub mod hub;
@@ -35,5 +36,6 @@ pub mod metrics;
 pub mod shape;
 pub mod sse;
 pub mod tls;
+pub mod traces;
 pub mod upstream;
 pub mod watch;

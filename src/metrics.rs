@@ -10,6 +10,7 @@ mod route;
 mod scrape;
 mod text;
 mod tls;
+mod traces;
 mod upstream;
 
 use std::sync::Arc;
@@ -27,6 +28,7 @@ pub use route::RouteMetrics;
 pub use scrape::{Figures, Lag, Part};
 pub use text::Format;
 pub use tls::TlsMetrics;
+pub use traces::TraceMetrics;
 pub use upstream::{HistoryMetrics, UpstreamMetrics};
 
 use auth::AuthMetrics;
@@ -51,6 +53,7 @@ pub struct Metrics {
     routes: route::Families,
     tls: tls::Families,
     auth: AuthMetrics,
+    traces: traces::Families,
     /// The gaps and errors of late.
     pub recent: Arc<Recent>,
     /// One answer at a time sets them and shows them.
@@ -96,6 +99,7 @@ impl Metrics {
             routes: route::Families::new(registry),
             tls: tls::Families::new(registry),
             auth: AuthMetrics::new(registry),
+            traces: traces::Families::new(registry),
             gauges: Mutex::new(Gauges::new(registry)),
             recent: Arc::default(),
             registry: whole,

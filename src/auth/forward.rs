@@ -13,10 +13,10 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
 use super::asked::Asked;
-use super::fetch::Http;
 use super::grant::{Check, Grant, Refusal};
 use super::sign;
 use crate::config::{self, OnError};
+use crate::fetch::Http;
 use crate::metrics::ForwardMetrics;
 
 /// The endpoint of one provider.

@@ -65,6 +65,17 @@ pub enum Verdict {
     Undecided(Admitted),
 }
 
+impl Verdict {
+    /// Its name in metrics.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Allowed(_) => "allowed",
+            Self::Refused(why) => why.as_str(),
+            Self::Undecided(_) => "undecided",
+        }
+    }
+}
+
 /// With what a request is let in.
 #[derive(Debug, Default)]
 pub struct Admitted {

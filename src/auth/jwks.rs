@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use super::fetch::Http;
 use super::grant::KeyName;
 use super::keys::{self, Key};
+use crate::fetch::Http;
 use crate::metrics::JwksMetrics;
 
 /// One key set.

@@ -15,11 +15,11 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::asked::Asked;
-use super::fetch::Http;
 use super::grant::{Check, Grant, KeyName, Refusal};
 use super::jwks::{Jwks, Lookup};
 use super::keys::Key;
 use crate::config::{Jwt, JwtKeys};
+use crate::fetch::Http;
 use crate::metrics::Metrics;
 
 /// Those of one provider.

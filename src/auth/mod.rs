@@ -2,14 +2,12 @@
 //! opened or renewed, and again about those that are open when something was withdrawn.
 //!
 //! Reading order: `grant` has the words, `asked` is what a request brings, with the client's `certificate`, then a file for
-//! each kind of provider (`jwt` with `keys` and `jwks`, `ticket` with `path`, `api_key`, `forward`), `rule`, `deny`, and
-//! `fetch`, which speaks HTTP to the outside.
+//! each kind of provider (`jwt` with `keys` and `jwks`, `ticket` with `path`, `api_key`, `forward`), `rule` and `deny`.
 
 mod api_key;
 mod asked;
 mod certificate;
 mod deny;
-mod fetch;
 mod forward;
 mod grant;
 mod jwks;
@@ -40,10 +38,10 @@ pub use sign::{Signer, digest, same};
 pub use ticket::{Tickets, Unticketed};
 
 use crate::config::{AuthKind, Config, Rule};
+use crate::fetch::Http;
 use crate::metrics::Metrics;
 use api_key::ApiKeys;
 use deny::Denials;
-use fetch::Http;
 use forward::Forward;
 use grant::Check;
 use jwks::Lookup;

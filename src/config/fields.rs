@@ -1,5 +1,5 @@
 //! The fields of one section: a mapping whose keys are known. Reports unknown, missing and empty
-//! ones, and reads durations, sizes, counts, flags and choices within their bounds.
+//! ones, and reads durations, sizes, counts, ratios, flags and choices within their bounds.
 
 use std::time::Duration;
 
@@ -123,6 +123,16 @@ impl<'n> Fields<'n> {
         };
         let value = self.parsed(&scalar, "a whole number", value)?;
         self.bounded(&scalar, value, bounds, |count| count.to_string())
+    }
+
+    /// A part of one, such as `0.1`.
+    pub fn ratio(&self, key: &str, bounds: &'static Bounds<f64>) -> Option<f64> {
+        self.check(key, |shape| shape.takes(&Shape::Ratio(bounds)));
+        let expected = "a number such as `0.1`";
+        let scalar = self.walk.scalar(self.node(key)?, expected)?;
+        let value = scalar.text.parse().map_err(|_| format!("is not {expected}"));
+        let value = self.parsed(&scalar, expected, value)?;
+        self.bounded(&scalar, value, bounds, |ratio| ratio.to_string())
     }
 
     /// A whole number, or the word `none`.

@@ -6,10 +6,10 @@ mod shape;
 
 pub(super) use shape::{Key, Section, Shape, Unset, join, visit};
 
-use Shape::{Count, Duration, Either, Empty, Flag, List, Named, OneOrMore, Scalar, Size, Text, Words};
+use Shape::{Count, Duration, Either, Empty, Flag, List, Named, OneOrMore, Ratio, Scalar, Size, Text, Words};
 use shape::key;
 
-use super::{acme, admin, auth, compress, from, limits, policies, proxy, redis, server, upstreams};
+use super::{acme, admin, auth, compress, from, limits, policies, proxy, redis, server, traces, upstreams};
 
 /// Declares the sections; `one of` are keys of which there must be one and no second.
 macro_rules! sections {
@@ -28,6 +28,7 @@ sections! {
         key("admin", Shape::Section(ADMIN)),
         key("log", Shape::Section(LOG)),
         key("limits", Shape::Section(LIMITS)),
+        key("traces", Shape::Section(TRACES)).unset(),
         key("auth", Named("names", &Shape::Section(AUTH_KINDS))).unset(),
         key("deny", PATH).unset(),
         key("upstreams", Named("names", &Shape::Section(KINDS))).required(),
@@ -99,6 +100,16 @@ sections! {
     CONNECTION_RATE = "`connection_rate_per_client`": [&[
         key("rate", Count(&limits::RATE)).required(),
         key("burst", Count(&limits::RATE)).unset(),
+    ]];
+    TRACES = "`traces`": [&[
+        key("endpoint", URL).required(),
+        key("sample", Ratio(&traces::SAMPLE)),
+        key("parent", Words(&["any", "proxies", "none"])),
+        key("service_name", Text("a name")).or(|| traces::SERVICE_NAME.to_owned()),
+        key("attributes", Named("attributes", &Text("text"))).unset(),
+        key("headers", Named("header fields", &SECRET)).unset(),
+        key("ca", PEM).unset(),
+        key("timeout", Duration(&traces::TIMEOUT)),
     ]];
     AUTH_KINDS = "a provider": [&[
         key("jwt", Shape::Section(JWT)).unset(),

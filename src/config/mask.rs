@@ -69,7 +69,9 @@ impl Masks {
                 for entry in entries {
                     let key = entry.key.text.as_str();
                     let odd_url = is_url_key(key) && !shows_safely(&entry.value);
-                    self.add_tree(text, &entry.value, secret || odd_url || names_secret(key));
+                    // Of header fields any may be one.
+                    let fields = key == "headers" && matches!(entry.value.value, Value::Map(_));
+                    self.add_tree(text, &entry.value, secret || odd_url || fields || names_secret(key));
                     if key == "properties" {
                         self.add_misspelt(text, &entry.value);
                     }
@@ -222,11 +224,11 @@ macro_rules! pattern {
 pattern!(USERINFO, r#"(?P<scheme>(?:[A-Za-z][A-Za-z0-9+.-]*://)?)(?P<secret>[^\s"'{}\[\],]*:[^\s"']*)@"#);
 pattern!(
     SECRET_WORD,
-    r"(?i)pas+w|pass?phrase|pwd|secret|token|jaas|private.?key|key\.pem|ssl_key|oauthbearer\.config"
+    r"(?i)pas+w|pass?phrase|pwd|secret|token|authorization|jaas|private.?key|key\.pem|ssl_key|oauthbearer\.config"
 );
 pattern!(
     SECRET_KEY,
-    r#"(?i)[\w.\-]*(?:pas+w|pass?phrase|pwd|secret|token|jaas|private.?key|key\.pem|ssl_key|oauthbearer\.config)[\w.\-]*["']?\s*[:=]"#
+    r#"(?i)[\w.\-]*(?:pas+w|pass?phrase|pwd|secret|token|authorization|jaas|private.?key|key\.pem|ssl_key|oauthbearer\.config)[\w.\-]*["']?\s*[:=]"#
 );
 pattern!(URL_KEY, r#"(?i)\b(?:url|sentinels)["']?\s*:"#);
 pattern!(REFERENCE, r"^[A-Za-z0-9_.-]*:?\$\{[A-Za-z_][A-Za-z0-9_]*\}@?$");

@@ -48,6 +48,7 @@ mod templates;
 mod tickets;
 mod tls;
 mod tombstone;
+mod traces;
 mod tree;
 mod units;
 mod upstreams;
@@ -150,6 +151,7 @@ fn read(walk: &Walk<'_>, root: &Node) -> Option<Config> {
     let admin = admin::read(walk, fields.node("admin"), &mut taken);
     let log = logging::read(walk, fields.node("log"));
     let limits = limits::read(walk, fields.node("limits"));
+    let traces = fields.node("traces").and_then(|node| traces::read(walk, node));
     let auth = auth::read(walk, fields.node("auth"), fields.node("server"));
     let deny = fields.node("deny").and_then(|node| auth::read_deny(walk, node));
     let upstreams = fields.required("upstreams", "it names the systems that routes read from");
@@ -165,6 +167,7 @@ fn read(walk: &Walk<'_>, root: &Node) -> Option<Config> {
         admin,
         log,
         limits,
+        traces,
         auth: auth.usable,
         deny,
         upstreams: upstreams.usable,

@@ -23,6 +23,7 @@ pub use super::identity::{CertificateFiles, Identity, Unfit, WatchedFile, read_r
 pub use super::network::Network;
 use super::template::Template;
 pub use super::tickets::{TicketKeys, Tickets};
+pub use super::traces::{TraceParent, Traces};
 
 /// One whole configuration file.
 #[derive(Debug, Clone)]
@@ -35,6 +36,8 @@ pub struct Config {
     pub log: Logging,
     /// Bounds that hold for the whole process.
     pub limits: Limits,
+    /// `traces`: where traces are sent to; without it there are none.
+    pub traces: Option<Traces>,
     /// `auth`: every provider, in the order of the file.
     pub auth: Vec<AuthProvider>,
     /// `deny`: the file that lists whom no credential lets in.
@@ -76,6 +79,18 @@ pub enum UpstreamKind {
     Ticker(Ticker),
     /// `push: {}`: fed by `POST /publish/<channel>` on the admin listener. One a file at most.
     Push,
+}
+
+impl UpstreamKind {
+    /// Its key.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Redis(_) => "redis",
+            Self::Kafka(_) => "kafka",
+            Self::Ticker(_) => "ticker",
+            Self::Push => "push",
+        }
+    }
 }
 
 /// A Redis server, one that sentinels name, or a cluster.

@@ -65,7 +65,9 @@ fn described(shown: &Shown, key: &'static Key, path: &str) -> Value {
     if let Some(default) = key.default().filter(|_| reference::in_defaults(path).is_none()) {
         schema["default"] =
             match (key.shape, default.strip_prefix('[').and_then(|list| list.strip_suffix(']'))) {
-                (Shape::Count(_) | Shape::Flag(_), _) => default.parse().unwrap_or(Value::String(default)),
+                (Shape::Count(_) | Shape::Ratio(_) | Shape::Flag(_), _) => {
+                    default.parse().unwrap_or(Value::String(default))
+                }
                 (_, Some(list)) => list.split(", ").map(Value::from).collect(),
                 _ => Value::String(default),
             };
@@ -83,6 +85,10 @@ fn shape(shown: &Shown, value: &'static Shape, path: &str) -> Value {
         Shape::Scalar(_) => reference("scalar"),
         Shape::Count(bounds) => any(vec![
             json!({ "type": "integer", "minimum": bounds.min, "maximum": bounds.max }),
+            reference("elsewhere"),
+        ]),
+        Shape::Ratio(bounds) => any(vec![
+            json!({ "type": "number", "minimum": bounds.min, "maximum": bounds.max }),
             reference("elsewhere"),
         ]),
         Shape::Words(words) => any(vec![json!({ "enum": words }), reference("elsewhere")]),

@@ -27,6 +27,10 @@ pub fn summary(config: &Config) -> String {
     let admin = config.admin.listen.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string);
     let token = config.admin.token.as_ref().map(|_| "with a token".to_owned());
     section(&mut text, "admin", [[admin].into_iter().chain(token).collect()]);
+    if let Some(traces) = &config.traces {
+        let sampled = format!("{} of requests", traces.sample);
+        section(&mut text, "traces", [vec![traces.collector(), sampled]]);
+    }
     section(
         &mut text,
         "upstreams",

@@ -1,15 +1,18 @@
 //! What is sound and yet may not be what was meant: `ssegate check` tells it, and so does the log at the start.
 
+use http::Uri;
+
 use super::auth::{AuthKind, AuthProvider, Jwt, JwtKeys};
 use super::hosts;
-use super::model::{Config, Origins, Route};
+use super::model::{Config, Origins, Route, Traces};
 
 /// A sentence for each, with what to do about it.
 pub fn warnings(config: &Config) -> Vec<String> {
     let plain = config.auth.iter().filter_map(in_the_open);
+    let traces = config.traces.iter().filter_map(told_in_the_open);
     let secrets = config.auth.iter().filter_map(no_secret);
     let cookies = config.routes.iter().flat_map(|route| unsent_cookies(config, route));
-    plain.chain(secrets).chain(cookies).collect()
+    plain.chain(traces).chain(secrets).chain(cookies).collect()
 }
 
 /// Who decides is asked where others can answer in his place.
@@ -19,13 +22,22 @@ fn in_the_open(provider: &AuthProvider) -> Option<String> {
         AuthKind::Forward(forward) => ("forward.url", &forward.url),
         _ => return None,
     };
-    let open = url.scheme_str() == Some("http") && !url.host().is_some_and(hosts::is_loopback);
-    open.then(|| {
+    is_open(url).then(|| {
         format!(
             "`auth.{}.{key}` is asked over plain HTTP: whoever is on the way there can let in anybody; use https, and `ca` for an authority of your own",
             provider.name
         )
     })
+}
+
+fn told_in_the_open(traces: &Traces) -> Option<String> {
+    let text = "`traces.endpoint` is told over plain HTTP: whoever is on the way there reads paths, addresses and `headers`; use https, and `ca` for an authority of your own";
+    is_open(&traces.endpoint).then(|| text.to_owned())
+}
+
+/// Whether others may be on the way.
+fn is_open(url: &Uri) -> bool {
+    url.scheme_str() == Some("http") && !url.host().is_some_and(hosts::is_loopback)
 }
 
 fn no_secret(provider: &AuthProvider) -> Option<String> {

@@ -28,6 +28,7 @@ pub struct Entry {
     user_agent: Option<String>,
     status: Option<u16>,
     stream: Option<u64>,
+    trace_id: Option<String>,
 }
 
 impl AccessLog {
@@ -43,8 +44,8 @@ impl AccessLog {
         config.log.access.then_some(Self { redacted })
     }
 
-    /// Begins the line of a request of this client.
-    pub fn entry<B>(&self, request: &Request<B>, client: IpAddr) -> Entry {
+    /// Begins the line of a request of this client, which belongs to this trace.
+    pub fn entry<B>(&self, request: &Request<B>, client: IpAddr, trace_id: Option<String>) -> Entry {
         let field = |name: HeaderName| {
             request.headers().get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
         };
@@ -61,6 +62,7 @@ impl AccessLog {
             user_agent: field(USER_AGENT),
             status: None,
             stream: None,
+            trace_id,
         }
     }
 
@@ -103,6 +105,7 @@ impl Drop for Entry {
             status = self.status,
             seconds = self.came.elapsed().as_micros() as f64 / 1e6,
             stream = self.stream,
+            trace_id = self.trace_id,
             user_agent = self.user_agent,
             "request"
         );
@@ -142,7 +145,7 @@ mod tests {
     fn a_host_is_told_without_the_password_that_somebody_put_before_it() {
         let log = AccessLog { redacted: Vec::new() };
         let host = |request: http::request::Builder| {
-            log.entry(&request.body(()).unwrap(), IpAddr::from([127, 0, 0, 1])).host.clone()
+            log.entry(&request.body(()).unwrap(), IpAddr::from([127, 0, 0, 1]), None).host.clone()
         };
         for uri in ["https://alice:hunter2@a.example/b", "https://a.example/b"] {
             assert_eq!(host(Request::builder().uri(uri)).as_deref(), Some("a.example"));

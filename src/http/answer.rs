@@ -30,10 +30,12 @@ use super::shed::Why;
 use super::socket::Socket;
 use super::stream::{self, EventStream};
 use super::supervise::Slot;
+use super::traced::{self, Traced};
 use crate::auth::{self, Admitted, Refusal, Verdict};
 use crate::compress::Encoding;
 use crate::config::{RealIpHeader, Shed};
 use crate::hub::{self, Opens, Wish};
+use crate::traces::{Span, Trace};
 
 /// Answers the requests of one connection.
 #[derive(Clone)]
@@ -41,11 +43,13 @@ pub struct Service {
     pub(super) edge: Arc<Edge>,
     client: Client,
     /// Whether this is a trusted proxy, whose requests name the clients that they are of.
-    proxied: bool,
+    pub(super) proxied: bool,
     secure: bool,
     /// Why there is no room for this connection, so that it is only told to come back.
     surplus: Option<Why>,
     pub(super) handover: Option<Arc<Handover>>,
+    /// Of the request that it answers, if that is traced.
+    pub(super) trace: Option<Arc<Trace>>,
 }
 
 impl Service {
@@ -53,7 +57,7 @@ impl Service {
     pub fn new(edge: Arc<Edge>, begun: &Begun, surplus: Option<Why>) -> Self {
         let (client, proxied) = (begun.client.clone(), begun.proxied);
         let secure = matches!(begun.socket, Socket::Tls(_));
-        Self { edge, client, proxied, secure, surplus, handover: None }
+        Self { edge, client, proxied, secure, surplus, handover: None, trace: None }
     }
 
     /// Hands streams over instead of giving them to hyper.
@@ -63,11 +67,15 @@ impl Service {
 
     /// The whole response. Nothing is done before it is polled: hyper calls the service in the connection's task, but
     /// polls this in the task that will serve the stream, and it is that task's [`Slot`] that the stream needs.
-    async fn respond(self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    async fn respond(mut self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
         let (is_head, version) = (request.method() == Method::HEAD, request.version());
-        let access = self.edge.access.as_ref();
-        let entry = access.map(|log| Box::new(log.entry(&request, self.client(&request).addr.ip())));
-        let response = self.answer(request).await;
+        let mut span = self.begin_span(&request);
+        self.trace = span.as_ref().map(|span| Arc::clone(span.trace()));
+        let entry = self.edge.access.as_ref().map(|log| {
+            let trace_id = self.trace.as_ref().map(|trace| trace.id());
+            Box::new(log.entry(&request, self.client(&request).addr.ip(), trace_id))
+        });
+        let response = self.answer(request, span.as_deref_mut()).await;
         let mut response = if is_head { head_only(response) } else { response };
         self.edge.secure.apply(response.headers_mut());
         if let Body::Events(events) = response.body() {
@@ -76,13 +84,19 @@ impl Service {
         if let Some(entry) = entry {
             entry.answered(&response);
         }
+        if let Some(mut span) = span {
+            traced::answered(&mut span, response.status());
+            if let Body::Passed(answer) = response.body_mut() {
+                answer.ends(span);
+            }
+        }
         Ok(match &self.handover {
             Some(handover) => handover.keep(response, version, self.surplus.is_some()),
             None => response,
         })
     }
 
-    async fn answer(&self, mut request: Request<Incoming>) -> Response<Body> {
+    async fn answer(&self, mut request: Request<Incoming>, span: Option<&mut Span>) -> Response<Body> {
         join_cookies(request.headers_mut());
         if let Some(tickets) = self.edge.auth.tickets_at(request.uri().path()) {
             if let Some(why) = self.surplus {
@@ -94,6 +108,9 @@ impl Service {
             let found = self.edge.router.find(asked.host(), request.uri().path());
             found.map(|found| (asked, found)).ok_or(Problem::NoRoute)
         });
+        if let (Some(span), Ok((_, found))) = (span, &found) {
+            traced::routed(span, request.method(), found.door().name);
+        }
         match found {
             // Nothing of ours reads a body.
             Ok((_, Found::Route(route, feed))) if route.is_guarded() => {
@@ -205,6 +222,7 @@ impl Service {
             Err(why) => return with_cookie(self.shed(route, client.addr, why), admitted),
         };
         let encoding = coding::agree(route.config.compress.as_ref(), request.headers());
+        let traced = self.trace.as_ref().map(|trace| Traced::new(trace, &wish));
         if !is_decided {
             // An error status would end an EventSource for good, for what may be over in a second.
             let asked = asked.map(|asked| auth::Asked { proven: admitted.grant.clone(), ..asked });
@@ -212,7 +230,8 @@ impl Service {
             let Some(held) = held else {
                 return with_cookie(self.shed(route, client.addr, Why::Held), admitted);
             };
-            let registered = self.edge.streams.open(route, client, place, Slot::current());
+            let mut registered = self.edge.streams.open(route, client, place, Slot::current());
+            traced.into_iter().for_each(|traced| registered.trace(traced));
             let decision = guard::settle(&self.edge, &registered.control, held);
             let response =
                 head(route, encoding, EventStream::held(Some(decision), registered, encoding).into());
@@ -222,7 +241,8 @@ impl Service {
         let Some(subscription) = hub.subscribe_within(&route.quota, feed, &policy, wish, terms) else {
             return with_cookie(self.shed(route, client.addr, Why::Feeds), admitted);
         };
-        let registered = self.edge.streams.open(route, client, place, Slot::current());
+        let mut registered = self.edge.streams.open(route, client, place, Slot::current());
+        traced.into_iter().for_each(|traced| registered.trace(traced));
         if let Some(grant) = &admitted.grant {
             guard::lease(&self.edge, &registered.control, request.uri().path(), grant);
         }
@@ -239,6 +259,9 @@ impl Service {
     fn shed(&self, route: &Route, client: SocketAddr, why: Why) -> Response<Body> {
         route.metrics.shed(why.as_str());
         tracing::debug!(route = route.name, client = %client.ip(), why = why.as_str(), "no room for a stream");
+        if let Some(trace) = &self.trace {
+            trace.span_since_request("subscribe").text("ssegate.shed", why.as_str());
+        }
         let wait = self.edge.patience.wait(client.ip().into(), route.config.retry);
         match self.edge.limits.shed {
             Shed::Retry => head(route, None, stream::opening(wait).into()),

@@ -52,7 +52,14 @@ impl Service {
     pub(super) async fn admit(&self, door: Door<'_>, asked: Option<&Asked>) -> Verdict {
         match asked {
             None => Verdict::Allowed(Admitted::default()),
-            Some(asked) => decide(&self.edge, door, asked).await,
+            Some(asked) => {
+                let span = self.trace.as_ref().map(|trace| trace.span("authorize"));
+                let verdict = decide(&self.edge, door, asked).await;
+                if let Some(mut span) = span {
+                    span.text("ssegate.auth.outcome", verdict.as_str());
+                }
+                verdict
+            }
         }
     }
 

@@ -5,8 +5,8 @@
 //! an application (`app`); `stream` is its body while it is open and `outgoing` what that has still to send. On HTTP/1.1
 //! `handover` takes it out of hyper and `direct` serves it. `turns` lets those that catch up do so a few at a time, and
 //! `streams` and `supervise` end one from outside, since nobody polls a stream whose client stops reading; `lease` tells
-//! when, `access` logs each request, and `listing` shows operators what is open. `limits` says who may come in and how much
-//! each may take, `shed` answers those for whom there is no room, and
+//! when, `access` logs each request, `traced` tells of those that are traced, and `listing` shows operators what is open.
+//! `limits` says who may come in and how much each may take, `shed` answers those for whom there is no room, and
 //! `proxy_protocol`, `forwarded` and `client` find out who somebody is.
 
 mod access;
@@ -37,6 +37,7 @@ mod stream;
 mod streams;
 mod supervise;
 mod tls_stream;
+mod traced;
 mod turns;
 
 pub use access::{AccessLog, TARGET as ACCESS_LOG};
@@ -62,6 +63,7 @@ use crate::auth::Auth;
 use crate::config::{Limits, Proxies};
 use crate::hub::{Hub, Memory};
 use crate::metrics::Metrics;
+use crate::traces::Traces;
 
 /// What every connection shares.
 pub struct Edge {
@@ -91,6 +93,8 @@ pub struct Edge {
     pub secure: SecurityHeaders,
     /// Where each request has a line, if that is asked for.
     pub access: Option<AccessLog>,
+    /// Which requests are traced, if any.
+    pub traces: Option<Arc<Traces>>,
     /// What answers requests that no route has; without it they are told so.
     pub fallback: Option<Fallback>,
 }

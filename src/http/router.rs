@@ -68,6 +68,8 @@ pub struct Route {
     pub quota: Arc<Quota>,
     /// What it grants subscribers.
     pub terms: Arc<Terms>,
+    /// The kind of its upstream, as the configuration calls it.
+    pub system: &'static str,
     shape: Shape,
 }
 
@@ -204,6 +206,7 @@ impl Route {
         let (places, quota) = (Places::new(route.limits), Arc::new(Quota::new(route.limits.feeds)));
         let reads = Reads::of(&config.auth, &route.auth, route.allow.as_ref());
         route.auth.iter().for_each(|provider| metrics.auth_begins(&name, provider));
+        let upstream = config.upstreams.iter().find(|upstream| upstream.name == route.upstream);
         let terms = Arc::new(Terms { start: route.start, replay: route.replay, on_lag: route.on_lag });
         Self {
             config: route.clone(),
@@ -212,6 +215,7 @@ impl Route {
             reads,
             quota,
             terms,
+            system: upstream.map_or("", |upstream| upstream.kind.as_str()),
             name,
             shape,
         }

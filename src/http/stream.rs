@@ -142,6 +142,7 @@ impl EventStream {
                     ready!(self.as_mut().poll_news(cx));
                 }
                 Read::Control { bytes, gaps } => {
+                    this.registered.stands(&gaps);
                     let route = &this.registered.control.route;
                     gaps.iter().for_each(|&reason| route.metrics.gap(reason));
                     if gaps.contains(&Reason::Lagged) && route.config.on_lag == OnLag::Disconnect {

@@ -16,9 +16,10 @@ use super::limits::Place;
 use super::listing::Reading;
 use super::router::Route;
 use super::supervise::Slot;
+use super::traced::Traced;
 use super::turns::Turns;
 use crate::auth::{Grant, Signer};
-use crate::hub::Memory;
+use crate::hub::{Memory, Reason};
 
 /// Every open stream.
 pub struct Streams {
@@ -210,7 +211,7 @@ impl Streams {
         route.metrics.subscribers.inc();
         drop(open);
         self.deadlines.begin(&control);
-        Registered { control, streams: Arc::clone(self), replays: false, _place: place }
+        Registered { control, streams: Arc::clone(self), replays: false, traced: None, _place: place }
     }
 
     /// Ends, for as long as it runs, the streams of clients that take nothing. While logs and what such clients hold
@@ -305,6 +306,8 @@ pub struct Registered {
     streams: Arc<Streams>,
     /// Whether it counts among those that read what only the upstream still holds.
     replays: bool,
+    /// What is told of it, if it is traced.
+    traced: Option<Box<Traced>>,
     _place: Option<Place>,
 }
 
@@ -312,6 +315,18 @@ impl Registered {
     /// The registry.
     pub fn streams(&self) -> &Streams {
         &self.streams
+    }
+
+    /// It is traced.
+    pub fn trace(&mut self, traced: Traced) {
+        self.traced = Some(Box::new(traced));
+    }
+
+    /// Its client is told where it stands, and what it cannot be given any more.
+    pub fn stands(&mut self, gaps: &[Reason]) {
+        if let Some(traced) = &mut self.traced {
+            traced.fixed(&self.control, gaps);
+        }
     }
 
     /// Whether it reads what only the upstream still holds.
@@ -336,7 +351,12 @@ impl Drop for Registered {
         self.replays(false);
         let control = &self.control;
         self.streams.deadlines.forget(control);
-        let why = End::from_u8(control.ending.load(Ordering::Acquire)).unwrap_or(End::Client).as_str();
+        let end = control.ending().unwrap_or(End::Client);
+        let why = end.as_str();
+        let trace_id = self.traced.as_ref().map(|traced| traced.id());
+        if let Some(traced) = self.traced.take() {
+            traced.ended(control, end);
+        }
         control.route.metrics.subscribers.dec();
         control.route.metrics.ended(why);
         tracing::info!(
@@ -347,6 +367,7 @@ impl Drop for Registered {
             seconds = control.opened.elapsed().as_millis() as f64 / 1000.0,
             events = control.events.load(Ordering::Relaxed),
             bytes = control.bytes.load(Ordering::Relaxed),
+            trace_id,
             why,
             "stream ended"
         );

@@ -56,4 +56,5 @@ mod support;
 mod tail;
 mod tls;
 mod tls_reload;
+mod traces;
 mod upgrade;

@@ -25,6 +25,7 @@ use crate::support::wait::eventually;
 
 /// One of everything that has metrics of its own. Nothing of it is there, which is when metrics are wanted.
 const EVERYTHING: &str = r#"
+traces: { endpoint: "http://127.0.0.1:1", sample: 0 }
 upstreams:
   lobby: { push: {} }
   cache: { redis: { url: "redis://127.0.0.1:1" } }

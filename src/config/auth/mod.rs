@@ -208,7 +208,7 @@ pub(super) fn read_names(
 const NAME: &str = "the name of a provider of `auth`";
 
 /// An `http` or `https` URL.
-fn read_url(walk: &Walk<'_>, node: &Node) -> Option<Uri> {
+pub(super) fn read_url(walk: &Walk<'_>, node: &Node) -> Option<Uri> {
     let expected = "a URL such as `https://login.example.com/keys`";
     let scalar = walk.text(node, expected)?;
     let url = scalar.text.parse::<Uri>().ok().filter(|url| {
@@ -224,7 +224,7 @@ fn read_url(walk: &Walk<'_>, node: &Node) -> Option<Uri> {
 }
 
 /// `ca`: whom to trust in asking at this URL.
-fn read_ca(walk: &Walk<'_>, fields: &Fields<'_>, url: &Uri) -> Option<Arc<RootCertStore>> {
+pub(super) fn read_ca(walk: &Walk<'_>, fields: &Fields<'_>, url: &Uri) -> Option<Arc<RootCertStore>> {
     let entry = fields.entry("ca")?;
     if url.scheme_str() != Some("https") {
         walk.problem(entry.key.span, "`ca` is for `https://`, and the URL here does not say so");

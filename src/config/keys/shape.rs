@@ -62,6 +62,8 @@ pub(in crate::config) enum Shape {
     Duration(&'static Bounds<Duration>),
     Size(&'static Bounds<usize>),
     Count(&'static Bounds<usize>),
+    /// A part of one.
+    Ratio(&'static Bounds<f64>),
     /// `true` or `false`, and which of them is the default.
     Flag(bool),
     /// One of these, the first by default.
@@ -123,6 +125,7 @@ impl Shape {
             Self::Duration(bounds) => Some(units::show_duration(bounds.default)),
             Self::Size(bounds) => Some(units::show_size(bounds.default)),
             Self::Count(bounds) => Some(bounds.default.to_string()),
+            Self::Ratio(bounds) => Some(bounds.default.to_string()),
             Self::Flag(flag) => Some(flag.to_string()),
             Self::Words(words) => words.first().map(ToString::to_string),
             Self::Either(shapes) => shapes.first().and_then(Self::default),
@@ -138,6 +141,7 @@ impl Shape {
             }
             Self::Size(bounds) => Some((units::show_size(bounds.min), units::show_size(bounds.max))),
             Self::Count(bounds) => Some((bounds.min.to_string(), bounds.max.to_string())),
+            Self::Ratio(bounds) => Some((bounds.min.to_string(), bounds.max.to_string())),
             Self::Either(shapes) => shapes.iter().find_map(Self::bounds),
             _ => None,
         }
@@ -149,6 +153,7 @@ impl Shape {
             (Self::Either(shapes), _) => shapes.iter().any(|shape| shape.takes(other)),
             (Self::Duration(a), Self::Duration(b)) => a == b,
             (Self::Size(a), Self::Size(b)) | (Self::Count(a), Self::Count(b)) => a == b,
+            (Self::Ratio(a), Self::Ratio(b)) => a == b,
             (Self::Flag(_), Self::Flag(_)) => true,
             _ => false,
         }
@@ -165,6 +170,7 @@ impl Shape {
             Self::Duration(_) => "a duration such as 1h30m".to_owned(),
             Self::Size(_) => "a size such as 8MiB".to_owned(),
             Self::Count(_) => "a whole number".to_owned(),
+            Self::Ratio(_) => "a number such as 0.1".to_owned(),
             Self::Flag(_) => "true or false".to_owned(),
             Self::Words(words) => words.join(", "),
             Self::Text(what) | Self::Scalar(what) => (*what).to_owned(),

@@ -18,6 +18,7 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout_at};
 
 use super::super::problem::Problem;
 use super::super::supervise::Slot;
+use crate::traces::Span;
 
 /// What both directions share.
 pub struct Exchange {
@@ -138,6 +139,8 @@ pub struct Passed {
     /// Since when the client has not asked for more than it was handed.
     handed: Arc<Mutex<Option<Instant>>>,
     watch: AbortHandle,
+    /// Of the request, if it is traced: it lasts as long as the answer.
+    span: Option<Box<Span>>,
 }
 
 impl Passed {
@@ -150,7 +153,12 @@ impl Passed {
             tracing::debug!("a client takes nothing of what an application answers, and is ended");
             task.kill();
         });
-        Self { body, exchange, handed, watch: watch.abort_handle() }
+        Self { body, exchange, handed, watch: watch.abort_handle(), span: None }
+    }
+
+    /// Ends this span when it ends itself.
+    pub fn ends(&mut self, span: Box<Span>) {
+        self.span = Some(span);
     }
 }
 

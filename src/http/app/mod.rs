@@ -3,9 +3,8 @@
 //! is told in `forwarded` (RFC 7239) and the `x-forwarded-…` of practice, whatever the client said of itself.
 //!
 //! Reading order: `pass_on` says who is let in, [`App`] passes on with the `provenance`, an `exchange` is a request while it
-//! lasts, a `tunnel` what has switched protocols, and `absence` what is said of an application that is away.
+//! lasts, and a `tunnel` what has switched protocols.
 
-mod absence;
 mod exchange;
 mod pass_on;
 mod provenance;
@@ -28,7 +27,6 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
-use self::absence::Absence;
 use self::exchange::{Broken, Exchange, Upload};
 use self::provenance::Provenance;
 use super::body::Body;
@@ -38,6 +36,7 @@ use super::listen::{KEEPALIVE, KEEPALIVE_INTERVAL};
 use super::problem::Problem;
 use super::shed::Why;
 use crate::config;
+use crate::fetch::Absence;
 
 /// An application, and the connections to it.
 pub struct App {

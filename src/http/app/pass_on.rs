@@ -23,7 +23,7 @@ impl Service {
         &self,
         app: &App,
         authority: &Authority,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
     ) -> Response<Body> {
         if self.goes_around(app, authority.host(), request.uri().path()) {
             return Problem::BadRequest(
@@ -41,6 +41,9 @@ impl Service {
         let (secure, authority) = (self.is_secure(&request), authority.as_str().to_owned());
         let from = Provenance { client, secure, authority };
         let end = Box::pin(guard::end_of(Arc::clone(&self.edge), admitted.grant.clone()));
+        if let Some(trace) = &self.trace {
+            trace.tell(request.headers_mut());
+        }
         let response = app.answer(request, &from, self.handover.as_ref(), end).await;
         self.edge.metrics.proxied(app.name(), response.status().as_u16());
         with_cookie(response, admitted)

@@ -36,6 +36,7 @@ routes:
         metrics,
         secure: SecurityHeaders::new(None),
         access: None,
+        traces: None,
         fallback: None,
     })
 }

@@ -1,12 +1,17 @@
-//! The HTTP client by which issuers and endpoints are asked: pooled, bounded in time and size, redirects not followed.
+//! The HTTP client by which others are asked and told: issuers, endpoints that decide, a collector of traces. Pooled,
+//! bounded in time and size, redirects not followed. `absence` is what is said of one that does not answer.
+
+mod absence;
+
+pub use absence::Absence;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::response::Parts;
-use http::{HeaderMap, Request, Uri};
-use http_body_util::{BodyExt as _, Empty, Limited};
+use http::{HeaderMap, Method, Request, Uri};
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -16,9 +21,9 @@ use tokio::time::timeout;
 
 use crate::config::ClientTls;
 
-/// One for all providers that trust the same.
+/// One for all who trust the same.
 #[derive(Clone)]
-pub(super) struct Http(Client<HttpsConnector<HttpConnector>, Empty<Bytes>>);
+pub struct Http(Client<HttpsConnector<HttpConnector>, Full<Bytes>>);
 
 impl Http {
     /// Trusts these, or else the system's authorities.
@@ -52,7 +57,33 @@ impl Http {
     /// # Errors
     /// Why there is no whole answer, whatever its status.
     pub async fn get(&self, url: Uri, headers: HeaderMap, limit: Duration) -> Result<(Parts, Bytes), String> {
-        let mut request = Request::new(Empty::new());
+        self.exchange(Method::GET, url, headers, Bytes::new(), limit).await
+    }
+
+    /// The same with `POST` and this body.
+    ///
+    /// # Errors
+    /// Why there is no whole answer, whatever its status.
+    pub async fn post(
+        &self,
+        url: Uri,
+        headers: HeaderMap,
+        body: Bytes,
+        limit: Duration,
+    ) -> Result<(Parts, Bytes), String> {
+        self.exchange(Method::POST, url, headers, body, limit).await
+    }
+
+    async fn exchange(
+        &self,
+        method: Method,
+        url: Uri,
+        headers: HeaderMap,
+        body: Bytes,
+        limit: Duration,
+    ) -> Result<(Parts, Bytes), String> {
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = method;
         *request.uri_mut() = url;
         *request.headers_mut() = headers;
         let exchange = async {

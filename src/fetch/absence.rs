@@ -1,12 +1,12 @@
-//! What is said of an application that does not answer: that it is away and that it is back, whatever the number of
-//! requests that notice it.
+//! What is said of one that does not answer, an application or a collector: that it is away and that it is back, whatever
+//! the number of requests that notice it.
 
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// Whether an application is away, and what was said of it.
+/// Whether it is away, and what was said of it.
 #[derive(Debug, Default)]
 pub struct Absence(Mutex<State>);
 
@@ -42,7 +42,7 @@ impl Absence {
     }
 }
 
-/// How often it is said of an application that stays away.
+/// How often it is said of one that stays away.
 const REMINDED: Duration = Duration::from_secs(60);
 /// How often of one that comes and goes.
 const CHANGED: Duration = Duration::from_secs(10);
@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn it_is_said_when_an_application_goes_and_when_it_is_back() {
+    async fn it_is_said_when_it_goes_and_when_it_is_back() {
         let (absence, seconds) = (Absence::default(), |n| tokio::time::advance(Duration::from_secs(n)));
         assert_eq!((absence.answered(), absence.failed()), (None, Some(1)));
         for _ in 0..100 {
