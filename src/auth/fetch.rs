@@ -1,6 +1,5 @@
 //! The HTTP client by which issuers and endpoints are asked: pooled, bounded in time and size, redirects not followed.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,7 +13,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::RootCertStore;
 use tokio::time::timeout;
 
-use crate::config::ClientTls;
+use crate::config::{ClientTls, Roots};
 
 /// One for all providers that trust the same.
 #[derive(Clone)]
@@ -22,14 +21,12 @@ pub(super) struct Http(Client<HttpsConnector<HttpConnector>, Empty<Bytes>>);
 
 impl Http {
     /// Trusts these, or else the system's authorities.
-    pub fn new(roots: Option<&Arc<RootCertStore>>) -> Self {
+    pub fn new(roots: Option<&Roots>) -> Self {
         let tls = ClientTls::trusting(roots).config();
         // Who is asked over plain HTTP needs none of them.
-        let tls =
-            tls.inspect_err(|why| tracing::warn!(why, "nobody can be asked over https")).or_else(|_| {
-                let nobody = Arc::new(RootCertStore::empty());
-                ClientTls::trusting(Some(&nobody)).config()
-            });
+        let tls = tls
+            .inspect_err(|why| tracing::warn!(why, "nobody can be asked over https"))
+            .or_else(|_| ClientTls::trusting(Some(&RootCertStore::empty().into())).config());
         let mut connector = HttpConnector::new();
         connector.enforce_http(false);
         connector.set_connect_timeout(Some(CONNECT));

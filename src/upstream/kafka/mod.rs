@@ -23,6 +23,7 @@ mod topics;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
@@ -39,7 +40,7 @@ use crate::history::Pool;
 
 /// A configured cluster.
 pub(super) struct Kafka {
-    config: config::Kafka,
+    config: Mutex<config::Kafka>,
     pool: Arc<Pool<TopicReader>>,
     slots: Arc<Slots>,
     known: Arc<Known>,
@@ -51,7 +52,13 @@ impl Kafka {
         let (memory, metrics) = (Arc::clone(&histories.memory), link.history_metrics());
         link.tells_lag();
         let pool = Pool::new(histories.concurrency, memory, metrics, move |cause| link.trouble(cause));
-        Arc::new(Self { config: config.clone(), pool, slots, known: Arc::default() })
+        Arc::new(Self { config: Mutex::new(config.clone()), pool, slots, known: Arc::default() })
+    }
+
+    /// From the next session on it is entered so, and history from the next read.
+    pub(super) fn configure(&self, config: &config::Kafka) {
+        *self.config.lock() = config.clone();
+        self.slots.configure(config);
     }
 
     /// Serves those who read history; never ends.
@@ -75,7 +82,8 @@ impl Upstream for Kafka {
             known: Arc::clone(&self.known),
             runtime: Handle::current(),
         };
-        let spawned = thread.spawn(move || reader::run(&self.config, past, &link, &stopped, told));
+        let config = self.config.lock().clone();
+        let spawned = thread.spawn(move || reader::run(&config, past, &link, &stopped, told));
         match spawned {
             Ok(_) => ended.await.unwrap_or_else(|_| Broken("the reader of Kafka panicked".to_owned())),
             Err(error) => Broken::new("no thread for reading Kafka", error),
