@@ -10,10 +10,11 @@ use serde_json::{Value, json};
 use tokio::net::{TcpStream, UnixDatagram};
 
 use crate::auth::SECRET;
+use crate::support::app::App;
 use crate::support::command::Running;
 use crate::support::eventsource::{End, EventSource, Options};
 use crate::support::frames::{self, Raw};
-use crate::support::http::{Connect, request};
+use crate::support::http::{Connect, Link, build, request};
 use crate::support::origin::Origin;
 use crate::support::ports;
 use crate::support::ssegate::Ssegate;
@@ -447,6 +448,65 @@ async fn a_key_that_is_taken_out_of_the_file_lets_nobody_in_any_more() {
     assert_eq!(stream.until_end().await, End::Complete);
     let ended = ssegate.metrics().await;
     assert_eq!(ended.sum("ssegate_streams_ended_total", &[("reason", "revoked")]), 1.0);
+}
+
+#[tokio::test]
+async fn another_deny_list_ends_the_streams_of_those_whom_it_names() {
+    let dir = tempfile::tempdir().unwrap();
+    let deny = dir.path().join("deny");
+    std::fs::write(&deny, "sub:alice\n").unwrap();
+    let yaml = |deny: &str| {
+        let route = format!("path: /e, {}, auth: users", of("e"));
+        format!("auth: {{ users: {{ jwt: {{ secret: \"{SECRET}\" }} }} }}\n{deny}{}", config("", &[&route]))
+    };
+    let ssegate = Ssegate::start(yaml("")).await;
+    let as_user = |user: &str| {
+        Options::http2().header("authorization", &format!("Bearer {}", hs256(SECRET, json!({ "sub": user }))))
+    };
+    let (mut alice, mut bob) =
+        (open(&ssegate, "/e", as_user("alice")).await, open(&ssegate, "/e", as_user("bob")).await);
+    let changes = ssegate.reload(&yaml(&format!("deny: {}\n", deny.display()))).await;
+    assert_eq!(changes, ["deny: changed; streams of those whom it names end"]);
+    assert_eq!(alice.until_end().await, End::Complete);
+    assert_eq!(EventSource::request(ssegate.url("/e"), as_user("alice")).await.status(), 403);
+    ssegate.publish("e", "still here").await;
+    assert_eq!(bob.next_message().await.data, "still here");
+}
+
+#[tokio::test]
+async fn an_application_keeps_its_connections_unless_it_is_asked_in_another_way() {
+    let (first, second) = (App::start().await, App::start().await);
+    let yaml = |app: &App, keepalive: u32| {
+        let route = format!("path: /e, {}, keepalive: {keepalive}s", of("e"));
+        let proxied = format!("path: \"/{{*rest}}\", proxy: \"http://{}\"", app.addr);
+        config("", &[&route, &proxied])
+    };
+    let ssegate = Ssegate::start(yaml(&first, 5)).await;
+    // An answer that never ends.
+    let link = Link::open(&ssegate.url("/"), &Connect::http2()).await.unwrap();
+    let endless = link.send(build(Method::GET, &ssegate.url("/endless"), &[], "")).await.unwrap();
+    let mut body = endless.into_body();
+    let piece = async |body: &mut hyper::body::Incoming| {
+        within("a piece", http_body_util::BodyExt::frame(body))
+            .await
+            .expect("it goes on")
+            .expect("it is whole")
+    };
+    piece(&mut body).await;
+    let connections = first.connections();
+    ssegate.reload(&yaml(&first, 6)).await;
+    let ask = async || request(Method::GET, &ssegate.url("/x"), &[], "", &Connect::http1()).await;
+    assert_eq!(ask().await.status, 200);
+    assert!(first.connections() <= connections + 1 && second.connections() == 0);
+    assert_eq!(ssegate.reload(&yaml(&second, 6)).await, ["route /{*rest}: changed, for new requests"]);
+    assert_eq!(ask().await.status, 200);
+    assert_eq!(second.connections(), 1, "who asks now asks the other one");
+    for _ in 0..3 {
+        piece(&mut body).await;
+    }
+    let metrics = ssegate.metrics().await;
+    let answered = [("route", "/{*rest}"), ("status", "200")];
+    assert_eq!(metrics.sum("ssegate_proxied_requests_total", &answered), 3.0, "it counts on");
 }
 
 #[tokio::test]
