@@ -3,11 +3,13 @@
 //! asks: [`Figures`]. `admin` encodes them.
 
 mod auth;
+mod config;
 mod labels;
 mod process;
 mod recent;
 mod route;
 mod scrape;
+mod shown;
 mod text;
 mod tls;
 mod traces;
@@ -23,8 +25,9 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 pub use auth::{ForwardMetrics, JwksMetrics};
+pub use config::ConfigMetrics;
 pub use recent::{Recent, Trouble, Whom};
-pub use route::RouteMetrics;
+pub use route::{ApplicationMetrics, RouteMetrics};
 pub use scrape::{Figures, Lag, Part};
 pub use text::Format;
 pub use tls::TlsMetrics;
@@ -34,6 +37,7 @@ pub use upstream::{HistoryMetrics, UpstreamMetrics};
 use auth::AuthMetrics;
 use labels::{OfProtocol, OfReason, Version};
 use scrape::Gauges;
+use shown::Handles;
 
 /// Every metric.
 pub struct Metrics {
@@ -53,6 +57,9 @@ pub struct Metrics {
     routes: route::Families,
     tls: tls::Families,
     auth: AuthMetrics,
+    /// What became of the configuration.
+    pub config: ConfigMetrics,
+    handles: Arc<Handles>,
     traces: traces::Families,
     /// The gaps and errors of late.
     pub recent: Arc<Recent>,
@@ -99,6 +106,8 @@ impl Metrics {
             routes: route::Families::new(registry),
             tls: tls::Families::new(registry),
             auth: AuthMetrics::new(registry),
+            config: ConfigMetrics::new(registry),
+            handles: Arc::default(),
             traces: traces::Families::new(registry),
             gauges: Mutex::new(Gauges::new(registry)),
             recent: Arc::default(),

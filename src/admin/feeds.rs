@@ -66,8 +66,12 @@ pub(super) fn routes(admin: &Admin, query: Option<&str>) -> Result<String, Probl
     let query = Query::read(query, &ROUTES)?;
     let (limit, after) = (query.limit()?, query.after::<usize>()?);
     let upstream = query.text("upstream");
-    let routes = admin.edge.router.routes().iter().enumerate();
-    let chosen = routes
+    let site = admin.edge.site();
+    let chosen = site
+        .router
+        .routes()
+        .iter()
+        .enumerate()
         .filter(|(_, route)| upstream.is_none_or(|upstream| &*route.config.upstream == upstream))
         .skip_while(|(at, _)| after.is_some_and(|after| *at <= after));
     let mut page: Vec<_> = chosen.take(limit + 1).collect();
@@ -78,8 +82,7 @@ pub(super) fn routes(admin: &Admin, query: Option<&str>) -> Result<String, Probl
 }
 
 /// The routes with the most subscribers, in the order of the file.
-pub(super) fn busiest_routes(admin: &Admin, most: usize) -> Vec<&Arc<Route>> {
-    let routes = admin.edge.router.routes();
+pub(super) fn busiest_routes(routes: &[Arc<Route>], most: usize) -> Vec<&Arc<Route>> {
     let all: Vec<_> = routes.iter().map(|route| -route.metrics.subscribers.get()).enumerate().collect();
     let (mut busiest, _) = page(&all, |(at, subscribers)| (*subscribers, *at), None, most);
     busiest.sort_unstable();
@@ -95,9 +98,12 @@ struct OfRoute {
 
 impl OfRoute {
     fn find(admin: &Admin, name: &str) -> Result<Self, Problem> {
-        let route = admin.edge.router.routes().iter().find(|route| route.name == name);
+        let site = admin.edge.site();
+        let route = site.router.routes().iter().find(|route| route.name == name);
         let unknown = Problem::BadRequest("There is no route of this name; /status/routes has them all.");
-        route.map(|route| Self { held: route.held_feed(), quota: Arc::clone(&route.quota) }).ok_or(unknown)
+        route
+            .map(|route| Self { held: route.held_feed(), quota: Arc::clone(&route.kept.quota) })
+            .ok_or(unknown)
     }
 
     fn has(&self, feed: &Feed) -> bool {

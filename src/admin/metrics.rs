@@ -16,7 +16,8 @@ fn figures(admin: &Admin) -> Figures {
     let parts = [part("history", &edge.read), part("held", &edge.held)];
     let others: usize = parts.iter().map(|part| part.used).sum();
     let logs = Part { name: "logs", used: hub.memory().used().saturating_sub(others), limit: None };
-    let ages = edge.router.routes().iter().filter_map(|route| {
+    let (site, links) = (edge.site(), admin.links());
+    let ages = site.router.routes().iter().filter_map(|route| {
         let feed = hub.kept(&route.held_feed()?)?;
         Some((route.name.clone(), feed.log.silent_for()))
     });
@@ -25,7 +26,7 @@ fn figures(admin: &Admin) -> Figures {
         memory: parts.into_iter().chain([logs]).collect(),
         feeds: hub.count(),
         waiting: vec![("memory", streams.turns.waiting()), ("history", streams.replay_turns.waiting())],
-        lags: admin.links.iter().filter_map(|(_, link)| Some((link.name().clone(), link.lag()?.0))).collect(),
+        lags: links.iter().filter_map(|(_, link)| Some((link.name().clone(), link.lag()?.0))).collect(),
         ages: ages.collect(),
     }
 }

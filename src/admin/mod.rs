@@ -1,7 +1,7 @@
 //! The admin listener: health, readiness, metrics, status, what operators can do, and the entry of `push` upstreams. For
 //! operators, on loopback by default; plain HTTP/1.1.
 //!
-//! `listen` says where, and `door` for whom it is. `status` is the document, `clients` and `feeds` are what there may be
+//! `listen` says where, and `door` for whom it is; `reload` has the configuration read again. `status` is the document, `clients` and `feeds` are what there may be
 //! very many of, page by page (`query`), and `page` is the same for people, kept up to date by `live`.
 
 mod clients;
@@ -12,6 +12,7 @@ mod live;
 mod metrics;
 mod page;
 mod query;
+mod reload;
 mod status;
 
 use std::convert::Infallible;
@@ -26,6 +27,7 @@ use http::header::{self, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
+use parking_lot::RwLock;
 use socket2::SockRef;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -34,19 +36,17 @@ pub use self::door::Door;
 use self::listen::Accepted;
 pub use self::listen::{Bound, SocketFile, bind};
 pub use self::live::Live;
+pub use self::reload::{Ask, Reloaded, Reloads};
 use crate::http::{Body, Edge, Problem, SecurityHeaders, serve_http1};
 use crate::metrics::Format;
-use crate::tls::Terminator;
 use crate::upstream::{Link, Push};
 
 /// What the admin listener shows.
 pub struct Admin {
     /// The public side.
     pub edge: Arc<Edge>,
-    /// Certificates, and how they stand.
-    pub terminator: Terminator,
     /// The links to the upstreams, each with its kind.
-    pub links: Vec<(&'static str, Arc<Link>)>,
+    pub links: RwLock<Links>,
     /// Where published messages go.
     pub push: Arc<Push>,
     /// Bytes that a published message may have.
@@ -65,7 +65,12 @@ pub struct Admin {
     pub began: Instant,
     /// Whether it was asked to drain and to end.
     pub leave: watch::Sender<bool>,
+    /// Where reloads are asked for.
+    pub reloads: Reloads,
 }
+
+/// Links to upstreams, each with its kind.
+pub type Links = Arc<Vec<(&'static str, Arc<Link>)>>;
 
 /// Serves the admin listener for as long as it runs.
 pub async fn serve(bound: Bound, admin: Arc<Admin>) {
@@ -111,6 +116,16 @@ impl hyper::service::Service<Request<Incoming>> for Service {
 }
 
 impl Admin {
+    /// The links to the upstreams, each with its kind.
+    pub fn links(&self) -> Links {
+        Arc::clone(&self.links.read())
+    }
+
+    /// These are the links from now on.
+    pub fn show_links(&self, links: Vec<(&'static str, Arc<Link>)>) {
+        *self.links.write() = Arc::new(links);
+    }
+
     async fn answer(self: &Arc<Self>, request: Request<Incoming>) -> Result<Response<Body>, Problem> {
         self.door.enter(&request)?;
         let path = request.uri().path();
@@ -122,6 +137,10 @@ impl Admin {
         if let Some(id) = path.strip_prefix("/clients/") {
             acts(&request, &Method::DELETE, "DELETE")?;
             return self.end_stream(id);
+        }
+        if path == "/reload" {
+            acts(&request, &Method::POST, "POST")?;
+            return Ok(self.reload().await);
         }
         if path == "/drain" {
             acts(&request, &Method::POST, "POST")?;

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use serde_json::{Value, json};
 
 use super::{Admin, feeds};
+use crate::config::Limits;
 use crate::http::Route;
 use crate::hub::Feed;
 use crate::metrics::Trouble;
@@ -16,14 +17,14 @@ use crate::upstream::{Health, Link};
 /// The whole document.
 pub(super) fn text(admin: &Admin) -> String {
     let mut document = overview(admin);
-    document["routes"] = admin.edge.router.routes().iter().map(route).collect();
+    document["routes"] = admin.edge.site().router.routes().iter().map(route).collect();
     pretty(&document)
 }
 
 /// The document with none of the routes.
 pub(super) fn overview(admin: &Admin) -> Value {
-    let hub = &admin.edge.hub;
-    let (routes, kept) = (admin.edge.router.routes(), hub.feeds());
+    let (hub, site, links) = (&admin.edge.hub, admin.edge.site(), admin.links());
+    let (routes, kept) = (site.router.routes(), hub.feeds());
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "started": time(admin.started),
@@ -32,17 +33,18 @@ pub(super) fn overview(admin: &Admin) -> Value {
         "draining": admin.edge.streams.draining(),
         "subscribers": admin.edge.streams.count(),
         "totals": {
-            "upstreams": admin.links.len(),
+            "upstreams": links.len(),
             "routes": routes.len(),
             "feeds": kept.len(),
             "events_out": routes.iter().map(|route| route.metrics.events_out.get()).sum::<u64>(),
             "bytes_out": routes.iter().map(|route| route.metrics.bytes_out.get()).sum::<u64>(),
         },
         "memory": { "used": hub.memory().used(), "limit": hub.memory().limit() },
-        "connections": connections(admin),
-        "tls": admin.terminator.report().iter().map(secured).collect::<Vec<_>>(),
-        "auth": admin.edge.auth.status(),
-        "upstreams": admin.links.iter().map(|(kind, link)| upstream(kind, link)).collect::<Vec<_>>(),
+        "config": admin.reloads.status(),
+        "connections": connections(admin, &site.limits),
+        "tls": site.terminator.report().iter().map(secured).collect::<Vec<_>>(),
+        "auth": site.auth.status(),
+        "upstreams": links.iter().map(|(kind, link)| upstream(kind, link)).collect::<Vec<_>>(),
         "recent": admin.edge.metrics.recent.newest().iter().map(trouble).collect::<Vec<_>>(),
         "routes": [],
         "feeds": feeds::top(&kept, TOP),
@@ -66,14 +68,14 @@ pub(super) fn route(route: &Arc<Route>) -> Value {
         "limits": {
             "streams": route.config.limits.streams,
             "streams_per_client": route.config.limits.streams_per_client,
-            "feeds": route.quota.most(),
+            "feeds": route.kept.quota.most(),
         },
-        "feeds": route.quota.kept(),
+        "feeds": route.kept.quota.kept(),
     })
 }
 
-fn connections(admin: &Admin) -> Value {
-    let (figures, limits) = (admin.edge.admission.figures(), &admin.edge.limits);
+fn connections(admin: &Admin, limits: &Limits) -> Value {
+    let figures = admin.edge.admission.figures();
     let rate = limits.connection_rate_per_client;
     json!({
         "open": figures.open,

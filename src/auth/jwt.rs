@@ -9,7 +9,6 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use jsonwebtoken::dangerous::insecure_decode_claims;
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, encode};
-use rustls::RootCertStore;
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -17,8 +16,9 @@ use tokio::time::Instant;
 use super::asked::Asked;
 use super::grant::{Check, Grant, KeyName, Refusal};
 use super::jwks::{Jwks, Lookup};
+use super::kept::Kept;
 use super::keys::Key;
-use crate::config::{Jwt, JwtKeys};
+use crate::config::{Jwt, JwtKeys, Roots};
 use crate::fetch::Http;
 use crate::metrics::Metrics;
 
@@ -31,14 +31,16 @@ pub(super) struct Tokens {
 
 enum Keys {
     Fixed(Vec<Key>),
-    Served(Arc<Jwks>),
+    Served(Arc<Kept<Jwks>>),
 }
 
 impl Tokens {
+    /// As configured; a key set that was known `before` is still known.
     pub fn new(
         provider: &Arc<str>,
         config: &Jwt,
-        http: &dyn Fn(Option<&Arc<RootCertStore>>) -> Http,
+        before: Option<&Self>,
+        http: &dyn Fn(Option<&Roots>) -> Http,
         changed: &watch::Sender<u64>,
         metrics: &Arc<Metrics>,
     ) -> Self {
@@ -46,15 +48,23 @@ impl Tokens {
             JwtKeys::Secret(secret) => Keys::Fixed(vec![Key::secret(secret)]),
             JwtKeys::Public(keys) => Keys::Fixed(keys.iter().map(Key::public).collect()),
             JwtKeys::Jwks { url, refresh, roots } => {
+                let known = before.filter(|before| before.config.keys == config.keys).and_then(Self::jwks);
+                if let Some(known) = known.cloned() {
+                    return Self {
+                        provider: Arc::clone(provider),
+                        config: config.clone(),
+                        keys: Keys::Served(known),
+                    };
+                }
                 let (http, metrics) = (http(roots.as_ref()), metrics.jwks(provider));
-                Keys::Served(Jwks::new(provider, (url, *refresh), http, changed, metrics))
+                Keys::Served(Kept::new(Jwks::new(provider, (url, *refresh), http, changed, metrics)))
             }
         };
         Self { provider: Arc::clone(provider), config: config.clone(), keys }
     }
 
     /// The key set that has to be kept up to date, if there is one.
-    pub fn jwks(&self) -> Option<&Arc<Jwks>> {
+    pub fn jwks(&self) -> Option<&Arc<Kept<Jwks>>> {
         match &self.keys {
             Keys::Fixed(_) => None,
             Keys::Served(jwks) => Some(jwks),

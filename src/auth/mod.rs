@@ -2,7 +2,8 @@
 //! opened or renewed, and again about those that are open when something was withdrawn.
 //!
 //! Reading order: `grant` has the words, `asked` is what a request brings, with the client's `certificate`, then a file for
-//! each kind of provider (`jwt` with `keys` and `jwks`, `ticket` with `path`, `api_key`, `forward`), `rule` and `deny`.
+//! each kind of provider (`jwt` with `keys` and `jwks`, `ticket` with `path`, `api_key`, `forward`), `rule` and `deny`. What
+//! is `kept` outlives a reload.
 
 mod api_key;
 mod asked;
@@ -12,6 +13,7 @@ mod forward;
 mod grant;
 mod jwks;
 mod jwt;
+mod kept;
 mod keys;
 mod path;
 mod rule;
@@ -23,10 +25,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use rustls::RootCertStore;
 use serde_json::{Value, json};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 
 #[cfg(test)]
 pub use asked::testing;
@@ -37,7 +37,7 @@ pub use path::as_sent;
 pub use sign::{Signer, digest, same};
 pub use ticket::{Tickets, Unticketed};
 
-use crate::config::{AuthKind, Config, Rule};
+use crate::config::{AuthKind, AuthProvider, Config, Deny, Roots, Rule};
 use crate::fetch::Http;
 use crate::metrics::Metrics;
 use api_key::ApiKeys;
@@ -46,12 +46,16 @@ use forward::Forward;
 use grant::Check;
 use jwks::Lookup;
 use jwt::Tokens;
+use kept::Kept;
 
 /// Every provider of the process, shared by all routes.
 pub struct Auth {
-    providers: HashMap<Arc<str>, Provider>,
-    names: Vec<Arc<str>>,
-    deny: Denials,
+    providers: HashMap<Arc<str>, Arc<Provider>>,
+    configured: Vec<AuthProvider>,
+    deny: Arc<Kept<Denials>>,
+    denies: Option<Deny>,
+    /// Those of every provider that there has been: what was used with one is used, also when it comes back.
+    tickets: HashMap<Arc<str>, Arc<Tickets>>,
     /// Counts what may change a verdict: keys that came or went, and entries of the deny list.
     changed: watch::Sender<u64>,
     metrics: Arc<Metrics>,
@@ -66,52 +70,83 @@ enum Provider {
 }
 
 impl Auth {
-    /// The providers of a configuration. Nothing is asked before [`Self::run`].
-    pub fn new(config: &Config, metrics: &Arc<Metrics>) -> Arc<Self> {
-        let changed = watch::Sender::new(0);
+    /// The providers of a configuration. Nothing is asked before [`Self::run`]. What was known `before` and is configured in
+    /// the same way is still known: keys, who was let in, and above all which tickets were used.
+    pub fn new(config: &Config, metrics: &Arc<Metrics>, before: Option<&Self>) -> Arc<Self> {
+        let changed = before.map_or_else(|| watch::Sender::new(0), |before| before.changed.clone());
         // The system's authorities are read where somebody is asked, and only there.
         let shared = LazyCell::new(|| Http::new(None));
-        let http = |roots: Option<&Arc<RootCertStore>>| match roots {
+        let http = |roots: Option<&Roots>| match roots {
             None => Http::clone(&shared),
             own => Http::new(own),
         };
-        let provider = |provider: &crate::config::AuthProvider| {
+        let mut tickets = before.map(|before| before.tickets.clone()).unwrap_or_default();
+        let provider = |provider: &AuthProvider| {
             let name = &provider.name;
-            let made = match &provider.kind {
-                AuthKind::Jwt(jwt) => {
-                    Provider::Jwt(Box::new(Tokens::new(name, jwt, &http, &changed, metrics)))
+            let known = before.and_then(|before| before.providers.get(name));
+            if let Some(known) =
+                known.filter(|_| before.is_some_and(|before| before.configured.contains(provider)))
+            {
+                return (Arc::clone(name), Arc::clone(known));
+            }
+            let made = match (&provider.kind, known.map(|known| &**known)) {
+                (AuthKind::Jwt(jwt), known) => {
+                    let known = match known {
+                        Some(Provider::Jwt(tokens)) => Some(&**tokens),
+                        _ => None,
+                    };
+                    Provider::Jwt(Box::new(Tokens::new(name, jwt, known, &http, &changed, metrics)))
                 }
-                AuthKind::Ticket(ticket) => Provider::Ticket(Arc::new(Tickets::new(name, ticket))),
-                AuthKind::ApiKey(keys) => Provider::ApiKey(ApiKeys::new(keys)),
-                AuthKind::Forward(forward) => {
+                (AuthKind::Ticket(ticket), _) => {
+                    let tickets = match tickets.get(name) {
+                        Some(known) => Tickets::following(known, ticket),
+                        None => Tickets::new(name, ticket),
+                    };
+                    Provider::Ticket(Arc::new(tickets))
+                }
+                (AuthKind::ApiKey(keys), _) => Provider::ApiKey(ApiKeys::new(keys)),
+                (AuthKind::Forward(forward), _) => {
                     let http = http(forward.roots.as_ref());
                     Provider::Forward(Box::new(Forward::new(forward, http, metrics.forward(name))))
                 }
-                AuthKind::ClientCert => Provider::ClientCert,
+                (AuthKind::ClientCert, _) => Provider::ClientCert,
             };
-            (Arc::clone(name), made)
+            (Arc::clone(name), Arc::new(made))
         };
+        let providers: HashMap<_, _> = config.auth.iter().map(provider).collect();
+        tickets.extend(providers.iter().filter_map(|(name, provider)| match &**provider {
+            Provider::Ticket(tickets) => Some((Arc::clone(name), Arc::clone(tickets))),
+            _ => None,
+        }));
         Arc::new(Self {
-            providers: config.auth.iter().map(provider).collect(),
-            names: config.auth.iter().map(|provider| Arc::clone(&provider.name)).collect(),
-            deny: Denials::new(config.deny.as_ref(), &changed),
+            providers,
+            tickets,
+            configured: config.auth.clone(),
+            deny: match before.filter(|before| before.denies == config.deny) {
+                Some(before) => Arc::clone(&before.deny),
+                None => Kept::new(Arc::new(Denials::new(config.deny.as_ref(), &changed))),
+            },
+            denies: config.deny.clone(),
             changed,
             metrics: Arc::clone(metrics),
         })
     }
 
-    /// Starts what keeps keys and the deny list up to date.
-    pub fn run(self: &Arc<Self>, tasks: &mut JoinSet<()>) {
+    /// Starts what keeps keys and the deny list up to date, until nobody has them any more.
+    pub fn run(&self) {
         for provider in self.providers.values() {
-            if let Provider::Jwt(tokens) = provider
+            if let Provider::Jwt(tokens) = &**provider
                 && let Some(jwks) = tokens.jwks()
             {
-                let jwks = Arc::clone(jwks);
-                tasks.spawn(async move { jwks.run().await });
+                jwks.start(|jwks| async move { jwks.run().await });
             }
         }
-        let auth = Arc::clone(self);
-        tasks.spawn(async move { auth.deny.run().await });
+        self.deny.start(|deny| async move { deny.run().await });
+    }
+
+    /// Has verdicts looked at again: who decides may be another one, or decide otherwise.
+    pub fn tell(&self) {
+        self.changed.send_modify(|changed| *changed += 1);
     }
 
     /// Tells of changes after which verdicts may be others.
@@ -119,10 +154,14 @@ impl Auth {
         self.changed.subscribe()
     }
 
+    fn provider(&self, name: &str) -> Option<&Provider> {
+        self.providers.get(name).map(|provider| &**provider)
+    }
+
     /// Whether what a grant was given for still holds, as far as is known: its key is not gone, and nobody has put it on
     /// the deny list.
     pub fn stands(&self, grant: &Grant) -> bool {
-        let key_is_gone = match (self.providers.get(&grant.provider), &grant.key) {
+        let key_is_gone = match (self.provider(&grant.provider), &grant.key) {
             (Some(Provider::Jwt(tokens)), Some(key)) => tokens.holds(key) == Some(false),
             _ => false,
         };
@@ -131,7 +170,7 @@ impl Auth {
 
     /// Whether the key that a grant was given for is there: tickets and cookies outlive restarts, and keys.
     async fn confirm(&self, grant: &Grant, asked: &Asked) -> Lookup<()> {
-        match (self.providers.get(&grant.provider), &grant.key) {
+        match (self.provider(&grant.provider), &grant.key) {
             (Some(Provider::Jwt(tokens)), Some(key)) => tokens.confirm(key, asked.came).await,
             _ => Lookup::Found(()),
         }
@@ -140,7 +179,7 @@ impl Auth {
     /// The cookie with which whoever has proven this comes back to a stream of these providers, where it takes tickets for
     /// it.
     pub fn cookie(&self, providers: &[Arc<str>], grant: &Grant, asked: &Asked) -> Option<http::HeaderValue> {
-        providers.iter().find_map(|name| match self.providers.get(name)? {
+        providers.iter().find_map(|name| match self.provider(name)? {
             Provider::Ticket(tickets) => tickets.cookie(grant, asked),
             _ => None,
         })
@@ -159,7 +198,7 @@ impl Auth {
         }
         let (mut refusal, mut undecided) = (None, false);
         for name in providers {
-            let Some(provider) = self.providers.get(name) else { continue };
+            let Some(provider) = self.provider(name) else { continue };
             let outcome = match provider.check(name, asked).await {
                 Check::Absent => continue,
                 Check::Undecided => {
@@ -247,7 +286,7 @@ impl Auth {
 
     /// The tickets that are asked for at this path.
     pub fn tickets_at(&self, path: &str) -> Option<&Arc<Tickets>> {
-        let tickets = self.providers.values().filter_map(|provider| match provider {
+        let tickets = self.providers.values().filter_map(|provider| match &**provider {
             Provider::Ticket(tickets) => Some(tickets),
             _ => None,
         });
@@ -259,7 +298,7 @@ impl Auth {
     pub fn renewing(&self, providers: &[Arc<str>]) -> Vec<Arc<str>> {
         let mut believed: Vec<Arc<str>> = Vec::new();
         for name in providers {
-            let fresh = match self.providers.get(name) {
+            let fresh = match self.provider(name) {
                 Some(Provider::Ticket(tickets)) => tickets.of(),
                 _ => std::slice::from_ref(name),
             };
@@ -274,8 +313,9 @@ impl Auth {
 
     /// What operators see of each provider.
     pub fn status(&self) -> Value {
-        let provider = |name: &Arc<str>| {
-            let (kind, detail) = match &self.providers[name] {
+        let provider = |provider: &AuthProvider| {
+            let name = &provider.name;
+            let (kind, detail) = match &*self.providers[name] {
                 Provider::Jwt(tokens) => ("jwt", tokens.status()),
                 Provider::Ticket(tickets) => ("ticket", tickets.status()),
                 Provider::ApiKey(_) => ("api_key", Value::Null),
@@ -284,7 +324,7 @@ impl Auth {
             };
             json!({ "name": name, "kind": kind, "detail": detail })
         };
-        json!({ "providers": self.names.iter().map(provider).collect::<Vec<_>>(), "deny": self.deny.status() })
+        json!({ "providers": self.configured.iter().map(provider).collect::<Vec<_>>(), "deny": self.deny.status() })
     }
 }
 

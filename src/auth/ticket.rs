@@ -22,9 +22,9 @@ pub struct Tickets {
     provider: Arc<str>,
     config: Ticket,
     cookie: String,
-    tickets: Signer,
-    cookies: Signer,
-    used: Mutex<Used>,
+    tickets: Arc<Signer>,
+    cookies: Arc<Signer>,
+    used: Arc<Mutex<Used>>,
 }
 
 /// Why there is no ticket.
@@ -75,10 +75,21 @@ impl Tickets {
             config: config.clone(),
             cookie: format!("ssegate-{provider}"),
             // Those of another provider are none of ours, even where both have one secret.
-            tickets: Signer::new(&secret, format!("ssegate ticket 2 {provider}")),
-            cookies: Signer::new(&secret, format!("ssegate cookie 2 {provider}")),
-            used: Mutex::default(),
+            tickets: Arc::new(Signer::new(&secret, format!("ssegate ticket 2 {provider}"))),
+            cookies: Arc::new(Signer::new(&secret, format!("ssegate cookie 2 {provider}"))),
+            used: Arc::default(),
         }
+    }
+
+    /// Those of a provider that is configured in another way from now on. What was used stays used, and where neither has a
+    /// secret of its own, what was signed stays good.
+    pub(super) fn following(before: &Self, config: &Ticket) -> Self {
+        let mut tickets = Self::new(&before.provider, config);
+        tickets.used = Arc::clone(&before.used);
+        if config.secret == before.config.secret {
+            (tickets.tickets, tickets.cookies) = (Arc::clone(&before.tickets), Arc::clone(&before.cookies));
+        }
+        tickets
     }
 
     /// Where they are asked for.

@@ -10,6 +10,7 @@ mod explain;
 mod fault;
 mod logs;
 mod operator;
+mod reload;
 mod schema;
 mod serve;
 mod status;
@@ -25,7 +26,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 
-use crate::config::{self, Config};
+use crate::config;
 
 /// Redis and Kafka to Server-Sent Events, over TLS.
 #[derive(Debug, Parser)]
@@ -48,7 +49,12 @@ enum Command {
         /// The YAML file
         #[arg(long, short, value_name = "FILE")]
         config: PathBuf,
+        /// Say what a reload would change where this file is served
+        #[arg(long, value_name = "FILE")]
+        against: Option<PathBuf>,
     },
+    /// Have a running ssegate read its configuration file again, and say what came of it
+    Reload(reload::Options),
     /// Serve example streams with a page that shows them, without any configuration
     Demo(demo::Options),
     /// Follow an event stream on the terminal, as a browser's EventSource does
@@ -83,13 +89,9 @@ pub fn run() -> ExitCode {
     rustls::crypto::aws_lc_rs::default_provider().install_default().expect("installed once, here");
     let done = |()| ExitCode::SUCCESS;
     let outcome = match Cli::parse().command {
-        Command::Serve { config } => with_config(&config, serve::run).map(done),
-        Command::Check { config } => with_config(&config, |config| {
-            text::print(&config::summary(&config))?;
-            config::warnings(&config).iter().for_each(|warning| eprintln!("warning: {warning}"));
-            Ok(())
-        })
-        .map(done),
+        Command::Serve { config } => serve::run(&config).map(done),
+        Command::Check { config, against } => check(&config, against.as_deref()).map(done),
+        Command::Reload(options) => reload::run(&options),
         Command::Demo(options) => demo::run(&options).map(done),
         Command::Tail(options) => tail::run(*options),
         Command::Status(options) => status::run(&options),
@@ -108,8 +110,22 @@ pub fn run() -> ExitCode {
     }
 }
 
-fn with_config(file: &Path, run: impl FnOnce(Config) -> anyhow::Result<()>) -> anyhow::Result<()> {
-    run(config::load(file)?)
+/// What a file would serve, or what it would change.
+fn check(file: &Path, against: Option<&Path>) -> anyhow::Result<()> {
+    let config = config::load(file)?;
+    let shown = match against {
+        None => config::summary(&config),
+        Some(before) => {
+            let changes = config::changes(&config::load(before)?, &config);
+            match changes.is_empty() {
+                true => "nothing changes\n".to_owned(),
+                false => changes.iter().map(|change| format!("{change}\n")).collect(),
+            }
+        }
+    };
+    text::print(&shown)?;
+    config::warnings(&config).iter().for_each(|warning| eprintln!("warning: {warning}"));
+    Ok(())
 }
 
 const EX_CONFIG: u8 = 78;

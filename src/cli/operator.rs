@@ -1,4 +1,4 @@
-//! The admin listener as `status` and `top` ask it.
+//! The admin listener as `status`, `top` and `reload` ask it.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, HeaderValue, StatusCode, Uri};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Limited};
 use serde_json::Value;
 use tokio::time::timeout;
@@ -75,31 +75,47 @@ impl Operator {
 
     /// `GET /status`.
     pub async fn status(&self) -> anyhow::Result<Value> {
-        let asked = timeout(PATIENCE, self.ask()).await;
+        match self.ask(Method::GET, "/status").await? {
+            (StatusCode::OK, document) => Ok(document),
+            (status, _) => bail!("it answers {status}; is this the admin listener of ssegate?"),
+        }
+    }
+
+    /// `POST /reload`: the status of the answer, and the answer.
+    pub async fn reload(&self) -> anyhow::Result<(StatusCode, Value)> {
+        self.ask(Method::POST, "/reload").await
+    }
+
+    async fn ask(&self, method: Method, path: &str) -> anyhow::Result<(StatusCode, Value)> {
+        let asked = timeout(PATIENCE, self.exchange(method, path)).await;
         asked.unwrap_or_else(|_| Err(anyhow!("no answer within {} s", PATIENCE.as_secs())))
     }
 
-    async fn ask(&self) -> anyhow::Result<Value> {
+    async fn exchange(&self, method: Method, path: &str) -> anyhow::Result<(StatusCode, Value)> {
         let response = match &self.place {
             Place::Http(url) => {
-                let url: Uri = format!("{}/status", url.to_string().trim_end_matches('/')).parse()?;
-                dial::get(&url, &self.headers, &Trust::default()).await?
+                let url: Uri = format!("{}{path}", url.to_string().trim_end_matches('/')).parse()?;
+                dial::request(method, &url, &self.headers, &Trust::default()).await?
             }
-            Place::Unix(path) => {
-                dial::get_unix(path, &Uri::from_static("http://localhost/status"), &self.headers).await?
+            Place::Unix(socket) => {
+                let url: Uri = format!("http://localhost{path}").parse()?;
+                dial::request_unix(method, socket, &url, &self.headers).await?
             }
         };
-        match response.status() {
-            StatusCode::OK => {}
-            status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
-                bail!("it answers {status}; name a token that it takes with --token-file")
-            }
-            status => bail!("it answers {status}; is this the admin listener of ssegate?"),
+        let status = response.status();
+        if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+            bail!("it answers {status}; name a token that it takes with --token-file");
         }
         let body =
             Limited::new(response.into_body(), MOST).collect().await.map_err(|error| anyhow!(error))?;
         let document = serde_json::from_slice(&body.to_bytes());
-        document.context("what it answers is no JSON; is this the admin listener of ssegate?")
+        let document = match status {
+            StatusCode::OK => {
+                document.context("what it answers is no JSON; is this the admin listener of ssegate?")?
+            }
+            _ => document.unwrap_or_default(),
+        };
+        Ok((status, document))
     }
 }
 

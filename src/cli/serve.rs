@@ -1,20 +1,27 @@
-//! `ssegate serve`: runs until it is told to stop, or another process serves in its place; and tells systemd how far it is.
+//! `ssegate serve`: runs until it is told to stop, or another process serves in its place, reads the file again when it is
+//! asked to, and tells systemd how far it is.
 
 use std::future::pending;
+use std::path::Path;
+use std::pin::Pin;
 use std::sync::Arc;
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use futures_util::FutureExt as _;
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, kill_process, setrlimit};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
 
-use super::systemd::{notify, watchdog};
+use super::systemd::{notify, reloading, watchdog};
 use super::{logs, upgrade};
+use crate::admin::{Ask, Reloaded};
 use crate::app::{App, Start};
-use crate::config::{self, Config};
+use crate::config;
 use crate::http::Inherited;
 
-/// Serves `config`.
-pub(super) fn run(config: Config) -> anyhow::Result<()> {
+/// Serves what the file says.
+pub(super) fn run(file: &Path) -> anyhow::Result<()> {
+    let config = config::load(file)?;
     // While there is one thread.
     let from = Start { inherited: Inherited::from_env()?, is_successor: upgrade::is_successor() };
     logs::init(&config.log);
@@ -22,8 +29,9 @@ pub(super) fn run(config: Config) -> anyhow::Result<()> {
     raise_descriptor_limit();
     block_on(async {
         // Before anything is served, so that no signal finds the process without an answer.
-        let (stop, upgrades) = (stop_signal(), signal(SignalKind::user_defined2())?);
+        let stop = stop_signal();
         tokio::pin!(stop);
+        let (upgrades, hangups) = (signal(SignalKind::user_defined2())?, signal(SignalKind::hangup())?);
         let is_successor = from.is_successor;
         let mut app = tokio::select! {
             app = App::start(&config, from, None) => app?,
@@ -31,8 +39,9 @@ pub(super) fn run(config: Config) -> anyhow::Result<()> {
         };
         // Also while it drains.
         let _watchdog = watchdog(app.alive());
-        let serving = async {
-            app.ready().await;
+        let ready = app.ready();
+        let begun = async move {
+            ready.await;
             if is_successor {
                 upgrade::tell_predecessor();
             } else {
@@ -42,6 +51,9 @@ pub(super) fn run(config: Config) -> anyhow::Result<()> {
             super::fault::wait().await?;
             pending().await
         };
+        let leave = app.asked_to_leave();
+        let asked = app.reloads_asked_for();
+        let mut serving = Serving { app, file, upgrades, hangups, asked, successor: None };
         let mut signalled = false;
         let succeeded = tokio::select! {
             // First, so that no predecessor drains for one that was told to stop.
@@ -50,10 +62,11 @@ pub(super) fn run(config: Config) -> anyhow::Result<()> {
                 signalled = true;
                 stopped.map(|()| None)?
             }
-            defect = serving => return defect,
-            () = app.asked_to_leave() => None,
-            pid = succeeded(&app, upgrades) => Some(pid),
+            defect = begun => return defect,
+            () = leave => None,
+            pid = serving.succeeded() => Some(pid),
         };
+        let mut app = serving.end();
         match succeeded {
             // systemd believes nobody but the process that it takes for the main one: so this one says who is.
             Some(pid) => {
@@ -73,20 +86,113 @@ pub(super) fn run(config: Config) -> anyhow::Result<()> {
     })
 }
 
-/// Ends when another process serves in place of this one, which it is asked for by SIGUSR2.
-async fn succeeded(app: &App, mut upgrades: Signal) -> u32 {
-    loop {
-        upgrades.recv().await;
-        let successor = async { upgrade::succeed(app.sockets()?).await };
-        match successor.await {
-            Ok(pid) => {
-                tracing::info!(pid, "the successor serves; this process drains");
-                return pid;
+/// The app while it is asked for changes, one of which is made at a time.
+struct Serving<'f> {
+    app: App,
+    file: &'f Path,
+    upgrades: Signal,
+    hangups: Signal,
+    asked: mpsc::Receiver<Ask>,
+    /// One that starts to take the place of this process.
+    successor: Option<Succession>,
+}
+
+type Succession = Pin<Box<dyn Future<Output = anyhow::Result<u32>>>>;
+
+/// What is to be done next.
+enum Next {
+    Upgrade,
+    Succeeded(anyhow::Result<u32>),
+    Reload,
+    Answer(Ask),
+}
+
+impl Serving<'_> {
+    /// Reads the file again for SIGHUP and for who asks by the admin listener, and has another process take over for
+    /// SIGUSR2. Ends when one serves in place of this one.
+    async fn succeeded(&mut self) -> u32 {
+        loop {
+            match self.next().await {
+                Next::Upgrade => {
+                    let sockets = self.app.sockets();
+                    self.successor = Some(Box::pin(async { upgrade::succeed(sockets?).await }));
+                }
+                Next::Succeeded(Ok(pid)) => {
+                    tracing::info!(pid, "the successor serves; this process drains");
+                    self.pass_on_hangup(pid);
+                    return pid;
+                }
+                Next::Succeeded(Err(error)) => {
+                    self.successor = None;
+                    tracing::error!(error = format!("{error:#}"), "no upgrade; this process goes on");
+                }
+                Next::Reload => drop(self.reload().await),
+                Next::Answer(ask) => {
+                    let reloaded = match self.successor {
+                        Some(_) => Reloaded::NotNow(STARTING),
+                        None => self.reload().await,
+                    };
+                    // Who has gone does not want to know.
+                    let _ = ask.send(reloaded);
+                }
             }
-            Err(error) => tracing::error!(error = format!("{error:#}"), "no upgrade; this process goes on"),
         }
     }
+
+    /// While a successor starts, signals wait until it is known what becomes of it.
+    async fn next(&mut self) -> Next {
+        let starts = self.successor.is_some();
+        let succession = async {
+            match &mut self.successor {
+                Some(successor) => successor.await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            succeeded = succession => Next::Succeeded(succeeded),
+            _ = self.upgrades.recv(), if !starts => Next::Upgrade,
+            _ = self.hangups.recv(), if !starts => Next::Reload,
+            Some(ask) = self.asked.recv() => Next::Answer(ask),
+        }
+    }
+
+    async fn reload(&mut self) -> Reloaded {
+        // systemd is not to be told that it is ready before it is.
+        self.app.ready().await;
+        reloading();
+        let file = self.file.to_owned();
+        // Disks, and above all those of others, may take their time.
+        let read = tokio::task::spawn_blocking(move || config::load(&file)).await;
+        let reloaded = match read {
+            Ok(read) => self.app.reload(read),
+            Err(defect) => Reloaded::Refused(vec![format!("a defect in ssegate: {defect}")]),
+        };
+        let status = match &reloaded {
+            Reloaded::Refused(problems) => format!("reload refused: {}", problems.join("; ")),
+            Reloaded::Changed { .. } | Reloaded::NotNow(_) => String::new(),
+        };
+        notify(&[NotifyState::Ready, NotifyState::Status(&status.replace('\n', " "))]);
+        reloaded
+    }
+
+    /// Who asked this process while another started is answered by that, which may have read the file before.
+    fn pass_on_hangup(&mut self, pid: u32) {
+        let waits = self.hangups.recv().now_or_never().is_some();
+        let successor = i32::try_from(pid).ok().and_then(Pid::from_raw);
+        if let Some(successor) = successor.filter(|_| waits) {
+            // If it has ended, nobody is to reload anything.
+            let _ = kill_process(successor, rustix::process::Signal::HUP);
+        }
+    }
+
+    /// A successor that has not got as far ends with this.
+    fn end(self) -> App {
+        self.app
+    }
 }
+
+const STARTING: &str =
+    "Another process is starting to take the place of this one; ask it, or try again in a moment.";
 
 /// Ends `app`, at once when `hurry` ends.
 pub(super) async fn shutdown(

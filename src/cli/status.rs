@@ -88,6 +88,8 @@ pub(super) fn head(document: &Value, now: SystemTime) -> Vec<String> {
     let open = connections["open"].as_u64();
     let limit = connections["limit"].as_u64().map(|limit| limit.to_string());
     fact("connections", open.map(|open| format!("{open}{}", of(limit))));
+    let refused = document["config"]["last_error"]["error"].as_str();
+    fact("configuration", refused.map(|error| format!("REFUSED: {}", line(error))));
     std::iter::once(first).chain(columns(&facts)).collect()
 }
 
@@ -221,6 +223,14 @@ ROUTE  UPSTREAM  SUBSCRIBERS  EVENTS  SENT
         document["upstreams"][0]["up"] = json!(true);
         document["draining"] = json!(true);
         assert!(!is_well(&document) && render(&document, now()).contains(", DRAINING\n"));
+    }
+
+    #[test]
+    fn a_configuration_that_was_refused_is_told() {
+        let mut document = document();
+        document["config"] =
+            json!({ "generation": 2, "last_error": { "error": "c.yaml:1:2: bad", "at": "x" } });
+        assert!(render(&document, now()).contains("  configuration  REFUSED: c.yaml:1:2: bad\n"));
     }
 
     #[test]

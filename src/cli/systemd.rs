@@ -13,6 +13,14 @@ pub(super) fn notify(states: &[NotifyState<'_>]) {
     }
 }
 
+/// Says that the configuration is read again, until it is said that the process is ready: `Type=notify-reload` waits for that.
+pub(super) fn reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => notify(&[NotifyState::Reloading, now]),
+        Err(error) => tracing::warn!(%error, "there is no monotonic clock to tell systemd of"),
+    }
+}
+
 /// Says twice in each `WatchdogSec=` that the process is alive, as long as it is, until the set is dropped. It is a task
 /// like those that serve, and `alive` takes the locks that they take: where these hang it does, too, and systemd ends
 /// the process.

@@ -3,16 +3,14 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rustls::RootCertStore;
-
-use super::client_tls;
+use super::client_tls::{self, Roots};
 use super::fields::Fields;
 use super::keys;
 use super::tree::Node;
 use super::walk::Walk;
 
 /// `acme: { domains, contact, directory, cache, ca }`
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Acme {
     /// `domains`: at least one, in lower case, each with a certificate of its own.
     pub domains: Vec<Arc<str>>,
@@ -23,7 +21,7 @@ pub struct Acme {
     /// `cache`: the folder that keeps the account and the certificates.
     pub cache: PathBuf,
     /// `ca`: whom to trust in talking to the authority, instead of the system's.
-    pub roots: Option<Arc<RootCertStore>>,
+    pub roots: Option<Roots>,
 }
 
 /// Reads `acme`.

@@ -27,15 +27,39 @@ pub(super) fn read(walk: &Walk<'_>, node: &Node) -> Option<ClientTls> {
 }
 
 /// Reads `ca`: the path of a file with the authorities to trust.
-pub(super) fn read_roots(walk: &Walk<'_>, node: &Node) -> Option<Arc<RootCertStore>> {
+pub(super) fn read_roots(walk: &Walk<'_>, node: &Node) -> Option<Roots> {
     let pem = walk.file(node, "the path of a PEM file")?;
     let roots = identity::read_roots(&pem).map_err(|what| walk.problem(node.span, what)).ok()?;
-    Some(Arc::new(roots))
+    Some(Roots(Arc::new(roots)))
+}
+
+/// Authorities that are trusted.
+#[derive(Debug, Clone)]
+pub struct Roots(Arc<RootCertStore>);
+
+impl From<RootCertStore> for Roots {
+    fn from(store: RootCertStore) -> Self {
+        Self(Arc::new(store))
+    }
+}
+
+impl PartialEq for Roots {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.roots == other.0.roots
+    }
+}
+
+impl PartialEq for ClientTls {
+    fn eq(&self, other: &Self) -> bool {
+        // A key belongs to its certificate.
+        let shown = |tls: &Self| tls.certificate.as_ref().map(|shown| shown.cert.clone());
+        self.roots == other.roots && shown(self) == shown(other)
+    }
 }
 
 impl ClientTls {
     /// Of a connection to whom these, or the system's authorities, speak for.
-    pub fn trusting(roots: Option<&Arc<RootCertStore>>) -> Self {
+    pub fn trusting(roots: Option<&Roots>) -> Self {
         Self { roots: roots.cloned(), certificate: None }
     }
 
@@ -45,7 +69,7 @@ impl ClientTls {
     /// What to do where the system trusts nobody.
     pub fn config(&self) -> Result<ClientConfig, String> {
         let roots = match &self.roots {
-            Some(roots) => Arc::clone(roots),
+            Some(roots) => Arc::clone(&roots.0),
             None => Arc::new(system_roots()?),
         };
         let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
@@ -128,7 +152,7 @@ mod tests {
             other => panic!("{other:?}"),
         };
         let tls = read("{ ca: one.crt, cert: two.crt, key: two.key }");
-        assert_eq!(tls.roots.unwrap().len(), 1);
+        assert_eq!(tls.roots.unwrap().0.len(), 1);
         assert!(tls.certificate.is_some());
         let tls = read("{ ca: one.crt }");
         assert!(tls.roots.is_some() && tls.certificate.is_none());

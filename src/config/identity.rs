@@ -17,7 +17,7 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 use super::interpolate;
 
 /// A file that a value names, and that may change while ssegate runs.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct WatchedFile {
     /// Where it is.
     pub path: PathBuf,
@@ -26,7 +26,7 @@ pub struct WatchedFile {
 }
 
 /// A certificate's chain and its private key, as files.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct CertificateFiles {
     /// `cert`
     pub cert: WatchedFile,

@@ -4,11 +4,13 @@
 //!
 //! The way of a file: `tree` keeps what stands where, `walk` and `fields` take values out of
 //! it and collect problems, a file for each section gives them their meaning (`keys` lists them),
-//! and `problem` draws what was found.
+//! and `problem` draws what was found. What a configuration has in common with the one before it is `same`'s, and
+//! `changes` tells the rest.
 
 mod acme;
 mod admin;
 mod auth;
+mod changes;
 mod client_auth;
 mod client_tls;
 mod compress;
@@ -38,6 +40,7 @@ mod proxy;
 mod redis;
 mod reference;
 mod routes;
+mod same;
 mod schema;
 mod server;
 mod suggest;
@@ -66,9 +69,11 @@ pub use auth::{
     ApiKey, AuthKind, AuthProvider, Deny, DenyList, Forward, Jwt, JwtKeys, OnError, PublicKey, Reads, Rule,
     Ticket,
 };
+pub use changes::{Change, applied, changes};
 pub use model::*;
 pub use problem::Problems;
 pub use reference::{Explained, reference, suggest_key};
+pub use same::{Follows, continued};
 pub use schema::schema;
 pub use summary::summary;
 pub use template::{Field, Part, Template, TemplateError};

@@ -8,7 +8,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::RootCertStore;
 use rustls::sign::CertifiedKey;
 
 pub use self::process::{
@@ -18,6 +17,7 @@ pub use self::process::{
 pub use super::acme::Acme;
 use super::auth::{AuthProvider, Deny, Rule};
 pub use super::client_auth::ClientAuth;
+pub use super::client_tls::Roots;
 pub use super::endpoint::Endpoint;
 pub use super::identity::{CertificateFiles, Identity, Unfit, WatchedFile, read_roots};
 pub use super::network::Network;
@@ -60,7 +60,7 @@ impl Config {
 }
 
 /// One entry of `upstreams:`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Upstream {
     /// Its key in the file; `[A-Za-z0-9_-]{1,64}`.
     pub name: Arc<str>,
@@ -69,7 +69,7 @@ pub struct Upstream {
 }
 
 /// The kind of an upstream, named in YAML by its only key.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum UpstreamKind {
     /// `redis: { url, sentinels, cluster, tls, ping_interval, timeout }`
     Redis(Redis),
@@ -94,7 +94,7 @@ impl UpstreamKind {
 }
 
 /// A Redis server, one that sentinels name, or a cluster.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Redis {
     /// `url`, `sentinels` and `cluster`: where it is.
     pub deployment: Deployment,
@@ -107,7 +107,7 @@ pub struct Redis {
 }
 
 /// How Redis is run.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Deployment {
     /// One server.
     Single(Endpoint),
@@ -138,13 +138,13 @@ impl Deployment {
 #[derive(Debug, Clone, Default)]
 pub struct ClientTls {
     /// `ca`: whom to trust instead of the system's authorities.
-    pub roots: Option<Arc<RootCertStore>>,
+    pub roots: Option<Roots>,
     /// `cert` and `key`: what to show to a server that asks.
     pub certificate: Option<Arc<CertifiedKey>>,
 }
 
 /// A Kafka cluster.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Kafka {
     /// `brokers`: `host:port`, at least one.
     pub brokers: Vec<String>,
@@ -153,7 +153,7 @@ pub struct Kafka {
 }
 
 /// The built-in source of a steady event.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Ticker {
     /// `every`: default 1 s, 1 ms to 1 day.
     pub every: Duration,
@@ -162,7 +162,7 @@ pub struct Ticker {
 }
 
 /// One entry of `routes:`, with `defaults:` already applied.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Route {
     /// `host`: lower-case, without a port; `None` serves every host that no other route of this path names.
     pub host: Option<Arc<str>>,
@@ -219,7 +219,7 @@ pub struct Route {
 }
 
 /// One entry of `routes:` whose requests an application answers.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Proxy {
     /// `host`, as in [`Route`].
     pub host: Option<Arc<str>>,
@@ -234,7 +234,7 @@ pub struct Proxy {
 }
 
 /// `proxy:`, the application.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ProxyTo {
     /// `to`: host and, if it is not 80, port; plain HTTP/1.1.
     pub to: http::uri::Authority,
@@ -307,7 +307,7 @@ pub enum Binary {
 }
 
 /// `cors:`
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Cors {
     /// `origins`: who may read.
     pub origins: Origins,
@@ -316,7 +316,7 @@ pub struct Cors {
 }
 
 /// `cors.origins:`
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Origins {
     /// `"*"`
     Any,
@@ -335,7 +335,7 @@ impl Origins {
 }
 
 /// One entry of `cors.origins:`
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Origin {
     /// `https://shop.example.com`: this one, lower-case.
     Exact(String),
@@ -450,6 +450,12 @@ impl Pattern {
     /// Whether `value` matches from its first to its last character.
     pub fn matches(&self, value: &str) -> bool {
         self.0.is_match(value)
+    }
+}
+
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.as_str() == other.0.as_str()
     }
 }
 

@@ -37,6 +37,17 @@ impl Problems {
         Self { file: file.to_owned(), rendered }
     }
 
+    /// Each of them in a line: where it is, and what.
+    pub fn lines(&self) -> Vec<String> {
+        let line = |rendered: &String| {
+            let (what, rest) = rendered.split_once('\n').unwrap_or((rendered, ""));
+            let what = what.strip_prefix("error: ").unwrap_or(what);
+            let place = rest.lines().next().unwrap_or_default().trim_start();
+            format!("{}: {what}", place.strip_prefix("--> ").unwrap_or(&self.file))
+        };
+        self.rendered.iter().map(line).collect()
+    }
+
     /// A file that cannot even be read.
     pub(super) fn unreadable(file: &str, why: &str) -> Self {
         Self { file: file.to_owned(), rendered: vec![format!("error: {why}\n  --> {file}\n")] }
@@ -192,6 +203,16 @@ mod tests {
         assert!(drawn.contains("--> c.yaml:1:5\n"), "{drawn}");
         assert!(drawn.contains("1 | a: 1\n  |     ^\n"), "{drawn}");
         assert!(drawn.ends_with("\n1 problem in c.yaml"), "{drawn}");
+    }
+
+    #[test]
+    fn in_a_line_each_has_its_place() {
+        let text = Text::new("a: 1\nb: 2\n");
+        let nowhere = Problem { at: None, text: "empty".into(), also: None };
+        let problems =
+            Problems::draw("c.yaml", &text, &Masks::of(&text, None), vec![nowhere, problem(8, 9, "bad")]);
+        assert_eq!(problems.lines(), ["c.yaml: empty", "c.yaml:2:4: bad"]);
+        assert_eq!(Problems::unreadable("c.yaml", "gone").lines(), ["c.yaml: gone"]);
     }
 
     #[test]

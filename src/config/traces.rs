@@ -1,14 +1,13 @@
 //! `traces:`, where traces are sent to, and of which requests.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Uri, uri};
-use rustls::RootCertStore;
 
 use super::auth;
+use super::client_tls::Roots;
 use super::fields::{Bounds, Fields};
 use super::keys;
 use super::mask;
@@ -16,12 +15,12 @@ use super::tree::{Entry, Node};
 use super::walk::Walk;
 
 /// `traces:`, OpenTelemetry by OTLP over HTTP.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Traces {
     /// `endpoint`: where the collector takes them, a whole URL.
     pub endpoint: Uri,
     /// `ca`: whom to trust instead of the system's authorities.
-    pub roots: Option<Arc<RootCertStore>>,
+    pub roots: Option<Roots>,
     /// `headers`: what is sent along. Their values are marked as sensitive.
     pub headers: HeaderMap,
     /// `sample`: of the requests that bring no decision, the part that is traced. Default 0.01, 0 to 1.

@@ -5,7 +5,6 @@ mod absence;
 
 pub use absence::Absence;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,7 +18,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::RootCertStore;
 use tokio::time::timeout;
 
-use crate::config::ClientTls;
+use crate::config::{ClientTls, Roots};
 
 /// One for all who trust the same.
 #[derive(Clone)]
@@ -27,14 +26,12 @@ pub struct Http(Client<HttpsConnector<HttpConnector>, Full<Bytes>>);
 
 impl Http {
     /// Trusts these, or else the system's authorities.
-    pub fn new(roots: Option<&Arc<RootCertStore>>) -> Self {
+    pub fn new(roots: Option<&Roots>) -> Self {
         let tls = ClientTls::trusting(roots).config();
         // Who is asked over plain HTTP needs none of them.
-        let tls =
-            tls.inspect_err(|why| tracing::warn!(why, "nobody can be asked over https")).or_else(|_| {
-                let nobody = Arc::new(RootCertStore::empty());
-                ClientTls::trusting(Some(&nobody)).config()
-            });
+        let tls = tls
+            .inspect_err(|why| tracing::warn!(why, "nobody can be asked over https"))
+            .or_else(|_| ClientTls::trusting(Some(&RootCertStore::empty().into())).config());
         let mut connector = HttpConnector::new();
         connector.enforce_http(false);
         connector.set_connect_timeout(Some(CONNECT));

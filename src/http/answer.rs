@@ -27,6 +27,7 @@ use super::handover::Handover;
 use super::problem::Problem;
 use super::router::{Found, Miss, Route};
 use super::shed::Why;
+use super::site::Site;
 use super::socket::Socket;
 use super::stream::{self, EventStream};
 use super::supervise::Slot;
@@ -40,12 +41,25 @@ use crate::traces::{Span, Trace};
 /// Answers the requests of one connection.
 #[derive(Clone)]
 pub struct Service {
-    pub(super) edge: Arc<Edge>,
+    edge: Arc<Edge>,
     client: Client,
-    /// Whether this is a trusted proxy, whose requests name the clients that they are of.
-    pub(super) proxied: bool,
+    /// Whether the peer is who `client` says, and not one whom a proxy has named.
+    direct: bool,
     secure: bool,
     /// Why there is no room for this connection, so that it is only told to come back.
+    surplus: Option<Why>,
+    handover: Option<Arc<Handover>>,
+}
+
+/// One request, and what it is answered by.
+pub(super) struct Visit {
+    pub(super) edge: Arc<Edge>,
+    /// As it was when the request came.
+    pub(super) site: Arc<Site>,
+    client: Client,
+    /// Whether the client is a trusted proxy, whose requests name the clients that they are of.
+    pub(super) proxied: bool,
+    secure: bool,
     surplus: Option<Why>,
     pub(super) handover: Option<Arc<Handover>>,
     /// Of the request that it answers, if that is traced.
@@ -55,9 +69,9 @@ pub struct Service {
 impl Service {
     /// For a connection that has begun; all that one which is `surplus` asks for is sent away.
     pub fn new(edge: Arc<Edge>, begun: &Begun, surplus: Option<Why>) -> Self {
-        let (client, proxied) = (begun.client.clone(), begun.proxied);
+        let (client, direct) = (begun.client.clone(), begun.direct);
         let secure = matches!(begun.socket, Socket::Tls(_));
-        Self { edge, client, proxied, secure, surplus, handover: None, trace: None }
+        Self { edge, client, direct, secure, surplus, handover: None }
     }
 
     /// Hands streams over instead of giving them to hyper.
@@ -65,19 +79,28 @@ impl Service {
         Self { handover: Some(Arc::clone(handover)), ..self }
     }
 
+    fn visit(&self) -> Visit {
+        let Self { edge, client, direct, secure, surplus, handover } = self.clone();
+        let site = edge.site();
+        let proxied = direct && site.proxies.protocol.is_none() && site.proxies.trusts(client.addr.ip());
+        Visit { edge, site, client, proxied, secure, surplus, handover, trace: None }
+    }
+}
+
+impl Visit {
     /// The whole response. Nothing is done before it is polled: hyper calls the service in the connection's task, but
     /// polls this in the task that will serve the stream, and it is that task's [`Slot`] that the stream needs.
     async fn respond(mut self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
         let (is_head, version) = (request.method() == Method::HEAD, request.version());
         let mut span = self.begin_span(&request);
         self.trace = span.as_ref().map(|span| Arc::clone(span.trace()));
-        let entry = self.edge.access.as_ref().map(|log| {
+        let entry = self.site.access.as_ref().map(|log| {
             let trace_id = self.trace.as_ref().map(|trace| trace.id());
             Box::new(log.entry(&request, self.client(&request).addr.ip(), trace_id))
         });
         let response = self.answer(request, span.as_deref_mut()).await;
         let mut response = if is_head { head_only(response) } else { response };
-        self.edge.secure.apply(response.headers_mut());
+        self.site.secure.apply(response.headers_mut());
         if let Body::Events(events) = response.body() {
             events.begins();
         }
@@ -98,14 +121,14 @@ impl Service {
 
     async fn answer(&self, mut request: Request<Incoming>, span: Option<&mut Span>) -> Response<Body> {
         join_cookies(request.headers_mut());
-        if let Some(tickets) = self.edge.auth.tickets_at(request.uri().path()) {
+        if let Some(tickets) = self.site.auth.tickets_at(request.uri().path()) {
             if let Some(why) = self.surplus {
                 return self.no_room(why, &request);
             }
             return Box::pin(self.ticket(tickets, &request.map(drop))).await;
         }
         let found = authority(&request).and_then(|asked| {
-            let found = self.edge.router.find(asked.host(), request.uri().path());
+            let found = self.site.router.find(asked.host(), request.uri().path());
             found.map(|found| (asked, found)).ok_or(Problem::NoRoute)
         });
         if let (Some(span), Ok((_, found))) = (span, &found) {
@@ -180,20 +203,20 @@ impl Service {
 
     /// Whether the client has come over TLS: to us, or to a proxy that is trusted and tells.
     pub(super) fn is_secure<B>(&self, request: &Request<B>) -> bool {
-        let told = |header| forwarded::is_secure(request.headers(), header, &self.edge.proxies);
+        let told = |header| forwarded::is_secure(request.headers(), header, &self.site.proxies);
         self.believed().and_then(told).unwrap_or(self.secure)
     }
 
     /// Whom the request comes from.
     pub(super) fn client<B>(&self, request: &Request<B>) -> Client {
-        let told = |header| forwarded::client(request.headers(), header, &self.edge.proxies);
+        let told = |header| forwarded::client(request.headers(), header, &self.site.proxies);
         let named = self.believed().and_then(told);
         named.map_or_else(|| self.client.clone(), |addr| Client { addr, certificate: None })
     }
 
     /// The header that is believed when it says whom a request comes from.
     fn believed(&self) -> Option<RealIpHeader> {
-        self.edge.proxies.header.filter(|_| self.proxied)
+        self.site.proxies.header.filter(|_| self.proxied)
     }
 
     async fn stream(&self, route: &Arc<Route>, feed: Opens, request: &Request<()>) -> Response<Body> {
@@ -216,7 +239,7 @@ impl Service {
             Verdict::Allowed(admitted) => (admitted, true),
             Verdict::Undecided(admitted) => (admitted, false),
         };
-        let place = match route.places.take(client.addr.ip().into()) {
+        let place = match route.kept.places.take(client.addr.ip().into()) {
             Ok(place) => place,
             // From here on a ticket is used, and its client has nothing but the cookie to come back with.
             Err(why) => return with_cookie(self.shed(route, client.addr, why), admitted),
@@ -226,11 +249,12 @@ impl Service {
         if !is_decided {
             // An error status would end an EventSource for good, for what may be over in a second.
             let asked = asked.map(|asked| auth::Asked { proven: admitted.grant.clone(), ..asked });
-            let held = asked.and_then(|asked| Held::new(&self.edge, route, asked, (feed, wish)));
+            let held =
+                asked.and_then(|asked| Held::new((&self.edge, &self.site), route, asked, (feed, wish)));
             let Some(held) = held else {
                 return with_cookie(self.shed(route, client.addr, Why::Held), admitted);
             };
-            let mut registered = self.edge.streams.open(route, client, place, Slot::current());
+            let mut registered = self.edge.streams.open(route, client, Some(place), Slot::current());
             traced.into_iter().for_each(|traced| registered.trace(traced));
             let decision = guard::settle(&self.edge, &registered.control, held);
             let response =
@@ -238,10 +262,10 @@ impl Service {
             return with_cookie(response, admitted);
         }
         let (hub, policy, terms) = (&self.edge.hub, route.policy(), Arc::clone(&route.terms));
-        let Some(subscription) = hub.subscribe_within(&route.quota, feed, &policy, wish, terms) else {
+        let Some(subscription) = hub.subscribe_within(&route.kept.quota, feed, &policy, wish, terms) else {
             return with_cookie(self.shed(route, client.addr, Why::Feeds), admitted);
         };
-        let mut registered = self.edge.streams.open(route, client, place, Slot::current());
+        let mut registered = self.edge.streams.open(route, client, Some(place), Slot::current());
         traced.into_iter().for_each(|traced| registered.trace(traced));
         if let Some(grant) = &admitted.grant {
             guard::lease(&self.edge, &registered.control, request.uri().path(), grant);
@@ -263,7 +287,7 @@ impl Service {
             trace.span_since_request("subscribe").text("ssegate.shed", why.as_str());
         }
         let wait = self.edge.patience.wait(client.ip().into(), route.config.retry);
-        match self.edge.limits.shed {
+        match self.site.limits.shed {
             Shed::Retry => head(route, None, stream::opening(wait).into()),
             Shed::Reject => why.reject(wait),
         }
@@ -278,7 +302,7 @@ impl hyper::service::Service<Request<Incoming>> for Service {
     type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        Box::pin(self.clone().respond(request))
+        Box::pin(self.visit().respond(request))
     }
 }
 

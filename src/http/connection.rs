@@ -31,7 +31,7 @@ use super::proxy_protocol;
 use super::socket::Socket;
 use super::supervise::{StreamExecutor, Supervised};
 use super::tls_stream::TlsStream;
-use super::{Body, Edge, Problem};
+use super::{Body, Edge, Problem, Site};
 use crate::auth::Certificate;
 use crate::config::Limits;
 use crate::metrics::Metrics;
@@ -43,11 +43,11 @@ pub async fn serve(
     socket: TcpStream,
     peer: SocketAddr,
     mut seat: Seat,
-    terminator: Terminator,
     edge: Arc<Edge>,
     stop: watch::Receiver<bool>,
 ) -> Option<Direct> {
-    let began = timeout(edge.limits.handshake_timeout, begin(socket, peer, &mut seat, &terminator, &edge));
+    let site = edge.site();
+    let began = timeout(site.limits.handshake_timeout, begin(socket, peer, &mut seat, &edge, &site));
     let begun = match began.await.unwrap_or(Err(NotBegun::Slow)) {
         Ok(begun) => begun,
         Err(why) => {
@@ -56,15 +56,17 @@ pub async fn serve(
             return None;
         }
     };
-    let service = Answers::new(Arc::clone(&edge), &begun, seat.surplus());
+    let (service, limits) = (Answers::new(Arc::clone(&edge), &begun, seat.surplus()), site.limits);
+    // What it goes by may change while it is open.
+    drop(site);
     let Begun { socket, belief, .. } = begun;
     let stop = leave(stop, belief);
     if socket.is_h2() {
         let open = Counted::new(&edge, "h2", seat);
-        serve_http2(socket, service, &edge, &open.seat, stop).await;
+        serve_http2(socket, service, (&edge, &limits), &open.seat, stop).await;
         None
     } else {
-        serve_until_stream(socket, service, &edge.limits, Counted::new(&edge, "http/1.1", seat), stop).await
+        serve_until_stream(socket, service, &limits, Counted::new(&edge, "http/1.1", seat), stop).await
     }
 }
 
@@ -74,8 +76,8 @@ pub struct Begun {
     pub socket: Socket,
     /// With whom.
     pub client: Client,
-    /// Whether that is a trusted proxy, whose requests name the clients that they are of.
-    pub proxied: bool,
+    /// Whether the peer is the client itself, or a proxy that has named nobody.
+    pub direct: bool,
     /// For how long the authority of the client's certificate is believed.
     belief: Option<Belief>,
 }
@@ -85,11 +87,11 @@ async fn begin(
     mut socket: TcpStream,
     peer: SocketAddr,
     seat: &mut Seat,
-    terminator: &Terminator,
     edge: &Edge,
+    site: &Site,
 ) -> Result<Begun, NotBegun> {
-    let trusted = edge.proxies.trusts(peer.ip());
-    let named = match edge.proxies.protocol.filter(|_| trusted) {
+    let trusted = site.proxies.trusts(peer.ip());
+    let named = match site.proxies.protocol.filter(|_| trusted) {
         Some(protocol) => proxy_protocol::read(&mut socket, protocol).await.map_err(NotBegun::Proxy)?,
         None => None,
     };
@@ -105,16 +107,16 @@ async fn begin(
             return Err(NotBegun::Refused(why));
         }
     }
-    let proxied = is_proxy && edge.proxies.protocol.is_none();
-    let Some(terms) = terminator.terms() else {
-        return Ok(Begun { socket: Socket::Plain(socket), client, proxied, belief: None });
+    let direct = named.is_none();
+    let Some(terms) = site.terminator.terms() else {
+        return Ok(Begun { socket: Socket::Plain(socket), client, direct, belief: None });
     };
-    let stream = handshake(socket, terminator, &terms).await.map_err(NotBegun::Tls)?;
+    let stream = handshake(socket, &site.terminator, &terms).await.map_err(NotBegun::Tls)?;
     let (stream, certificate) = stream.ok_or(NotBegun::Proven)?;
     // A proxy that ends TLS and begins it anew shows its own certificate for everybody.
     client.certificate = certificate.filter(|_| !trusted || (named.is_some() && terms.passthrough));
     let belief = client.certificate.as_ref().and_then(|_| terms.belief());
-    Ok(Begun { socket: Socket::Tls(stream.into()), client, proxied, belief })
+    Ok(Begun { socket: Socket::Tls(stream.into()), client, direct, belief })
 }
 
 /// Ends when a connection is to end as soon as its streams have: when `stop` says so, or when those whom `belief` is about
@@ -246,8 +248,14 @@ fn http1_builder(head: usize, timeout: Duration) -> http1::Builder {
 }
 
 /// Serves HTTP/2 until it ends, does nothing for too long, or does too much that leads to nothing.
-async fn serve_http2(io: Socket, service: Answers, edge: &Edge, seat: &Seat, stop: impl Future<Output = ()>) {
-    let (limits, activity) = (&edge.limits, Activity::default());
+async fn serve_http2(
+    io: Socket,
+    service: Answers,
+    (edge, limits): (&Edge, &Limits),
+    seat: &Seat,
+    stop: impl Future<Output = ()>,
+) {
+    let activity = Activity::default();
     let connection = http2_builder(limits, &activity).serve_connection(
         TokioIo::new(Policed::new(io, limits.streams_per_connection, edge.metrics.floods.clone())),
         service,

@@ -11,12 +11,13 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::Edge;
-use super::answer::{Service, authority, in_query, with_cookie};
+use super::answer::{Visit, authority, in_query, with_cookie};
 use super::body::Body;
 use super::cors;
 use super::problem::Problem;
 use super::router::{Found, Route};
 use super::shed::Why;
+use super::site::Site;
 use super::stream::{Decision, jittered};
 use super::streams::{Control, End};
 use crate::auth::{Admitted, Asked, Grant, Refusal, Tickets, Unticketed, Verdict, as_sent};
@@ -47,14 +48,14 @@ impl Door<'_> {
     }
 }
 
-impl Service {
+impl Visit {
     /// Whether the request is let in.
     pub(super) async fn admit(&self, door: Door<'_>, asked: Option<&Asked>) -> Verdict {
         match asked {
             None => Verdict::Allowed(Admitted::default()),
             Some(asked) => {
                 let span = self.trace.as_ref().map(|trace| trace.span("authorize"));
-                let verdict = decide(&self.edge, door, asked).await;
+                let verdict = decide(&self.site, door, asked).await;
                 if let Some(mut span) = span {
                     span.text("ssegate.auth.outcome", verdict.as_str());
                 }
@@ -75,7 +76,7 @@ impl Service {
         let host = host(request).to_ascii_lowercase();
         let client = self.client(request);
         Asked {
-            params: self.edge.router.params(&host, uri.path()),
+            params: self.site.router.params(&host, uri.path()),
             method: request.method().clone(),
             secure: self.is_secure(request),
             host,
@@ -98,7 +99,7 @@ impl Service {
         let Some(control) = self.edge.streams.renewable(link, &asked.path) else {
             return Problem::NoStream.response();
         };
-        let (auth, config) = (&self.edge.auth, &route.config);
+        let (auth, config) = (&self.site.auth, &route.config);
         let believed = auth.renewing(&config.auth);
         let grant = match auth.decide(&route.name, &believed, config.allow.as_ref(), &asked).await {
             Verdict::Allowed(Admitted { grant: Some(grant), .. }) => grant,
@@ -121,7 +122,7 @@ impl Service {
     /// The path of tickets: `POST ?path=/rooms/a` gives one for what is there, to who brings what it takes.
     pub(super) async fn ticket(&self, tickets: &Tickets, request: &Request<()>) -> Response<Body> {
         let path = in_query(request, "path").and_then(|path| as_sent(&path)).unwrap_or_default();
-        let found = self.edge.router.find(&host(request), &path);
+        let found = self.site.router.find(&host(request), &path);
         let door = found.as_ref().map(Found::door).filter(|door| tickets.are_for(door.auth));
         let mut response = match door {
             None => {
@@ -147,12 +148,12 @@ impl Service {
         // Whoever decides is asked about what the ticket leads to.
         let asked = Asked {
             method: Method::GET,
-            params: self.edge.router.params(&host(request), path),
+            params: self.site.router.params(&host(request), path),
             path: path.to_owned(),
             query: String::new(),
             ..self.asked_of(door, request)
         };
-        let grant = match self.edge.auth.decide(door.name, tickets.of(), None, &asked).await {
+        let grant = match self.site.auth.decide(door.name, tickets.of(), None, &asked).await {
             Verdict::Allowed(Admitted { grant: Some(grant), .. }) => grant,
             Verdict::Allowed(_) => return Problem::NoCredential.response(),
             Verdict::Refused(why) => return refused(why),
@@ -177,8 +178,8 @@ fn host<B>(request: &Request<B>) -> String {
     authority(request).map(|authority| authority.host().to_owned()).unwrap_or_default()
 }
 
-async fn decide(edge: &Edge, door: Door<'_>, asked: &Asked) -> Verdict {
-    edge.auth.decide(door.name, door.auth, door.allow, asked).await
+async fn decide(site: &Site, door: Door<'_>, asked: &Asked) -> Verdict {
+    site.auth.decide(door.name, door.auth, door.allow, asked).await
 }
 
 /// The answer to who is not let in.
@@ -211,13 +212,14 @@ fn answer(json: &serde_json::Value) -> Response<Body> {
 /// looked for such streams in between has not found this one.
 pub(super) fn lease(edge: &Edge, control: &Arc<Control>, path: &str, grant: &Arc<Grant>) {
     edge.streams.deadlines.grant(control, path, grant);
-    if !edge.auth.stands(grant) {
+    if !edge.site().auth.stands(grant) {
         edge.streams.deadlines.end(control, End::Revoked);
     }
 }
 
 /// What is kept of a request that cannot be decided on yet, with the room that it takes.
 pub(super) struct Held {
+    site: Arc<Site>,
     asked: Asked,
     feed: Opens,
     wish: Wish,
@@ -226,10 +228,15 @@ pub(super) struct Held {
 
 impl Held {
     /// `None` where there is no room for one more: whoever waits has proven nothing.
-    pub fn new(edge: &Edge, route: &Route, asked: Asked, (feed, wish): (Opens, Wish)) -> Option<Self> {
+    pub fn new(
+        (edge, site): (&Edge, &Arc<Site>),
+        route: &Route,
+        asked: Asked,
+        (feed, wish): (Opens, Wish),
+    ) -> Option<Self> {
         let asked = asked.kept(&route.reads);
         let room = STREAM + asked.size() + wish.id.as_ref().map_or(0, String::len);
-        Some(Self { asked, feed, wish, _room: edge.held.reserve(room)? })
+        Some(Self { site: Arc::clone(site), asked, feed, wish, _room: edge.held.reserve(room)? })
     }
 }
 
@@ -238,8 +245,8 @@ pub(super) fn settle(edge: &Arc<Edge>, control: &Arc<Control>, held: Held) -> De
     let (edge, control) = (Arc::clone(edge), Arc::clone(control));
     Box::pin(async move {
         // As a whole: of what is only named in parts, the room would stay behind.
-        let Held { asked, feed, wish, _room } = held;
-        let mut changed = edge.auth.changed();
+        let Held { site, asked, feed, wish, _room } = held;
+        let mut changed = site.auth.changed();
         let mut wait = PATIENCE.start;
         let latest = control.opened + jittered(LONGEST);
         while Instant::now() < latest {
@@ -252,7 +259,7 @@ pub(super) fn settle(edge: &Arc<Edge>, control: &Arc<Control>, held: Held) -> De
             }
             let route = &control.route;
             // Boxed, so that it takes room only while it is asked.
-            match Box::pin(decide(&edge, route.door(), &asked)).await {
+            match Box::pin(decide(&site, route.door(), &asked)).await {
                 Verdict::Undecided(_) => {}
                 Verdict::Refused(_) => return Err(End::Refused),
                 Verdict::Allowed(admitted) => {
@@ -260,7 +267,7 @@ pub(super) fn settle(edge: &Arc<Edge>, control: &Arc<Control>, held: Held) -> De
                         lease(&edge, &control, &asked.path, grant);
                     }
                     let (policy, terms) = (route.policy(), Arc::clone(&route.terms));
-                    let subscribed = edge.hub.subscribe_within(&route.quota, feed, &policy, wish, terms);
+                    let subscribed = edge.hub.subscribe_within(&route.kept.quota, feed, &policy, wish, terms);
                     return subscribed.ok_or_else(|| {
                         route.metrics.shed(Why::Feeds.as_str());
                         End::NoRoom
@@ -282,17 +289,18 @@ pub(super) async fn end_of(edge: Arc<Edge>, grant: Option<Arc<Grant>>) {
         }
     };
     let withdrawal = async {
-        let mut changed = edge.auth.changed();
-        while edge.auth.stands(&grant) && changed.changed().await.is_ok() {}
+        let mut changed = edge.site().auth.changed();
+        while edge.site().auth.stands(&grant) && changed.changed().await.is_ok() {}
     };
     tokio::select! { () = expiry => {}, () = withdrawal => {} }
 }
 
 /// Ends the streams of those whose credential was withdrawn, when that happens; never returns.
 pub async fn withdraw(edge: Arc<Edge>) {
-    let mut changed = edge.auth.changed();
+    let mut changed = edge.site().auth.changed();
     while changed.changed().await.is_ok() {
-        let ended = edge.streams.revoke(|grant| !edge.auth.stands(grant));
+        let site = edge.site();
+        let ended = edge.streams.revoke(|grant| !site.auth.stands(grant));
         if ended > 0 {
             tracing::info!(streams = ended, "credentials were withdrawn");
         }

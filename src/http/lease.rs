@@ -37,6 +37,8 @@ enum Due {
     Expiry,
     /// It is as old as the route lets it be.
     Age,
+    /// Its route is gone, or reads something else.
+    Reload,
     /// It was told to end, and has had the time for it: its client does not read.
     Cut,
 }
@@ -66,7 +68,7 @@ impl Deadlines {
             lease.grant = Some(Arc::clone(grant));
             let mut queue = self.queue.lock();
             lease.due.retain(|&(at, due)| {
-                let stays = matches!(due, Due::Age | Due::Cut);
+                let stays = matches!(due, Due::Age | Due::Reload | Due::Cut);
                 if !stays {
                     queue.remove(&(at, control.id, due));
                 }
@@ -136,6 +138,7 @@ impl Deadlines {
             }
             Due::Expiry => self.end(control, End::Expired),
             Due::Age => self.end(control, End::Age),
+            Due::Reload => self.end(control, End::Reload),
             Due::Cut => control.kill(End::Expired),
         }
     }
@@ -144,6 +147,11 @@ impl Deadlines {
     pub(super) fn end(&self, control: &Arc<Control>, why: End) {
         control.end(why);
         self.put(control, [(Instant::now() + GRACE, Due::Cut)]);
+    }
+
+    /// The stream is to end then, since what it reads is no longer served.
+    pub(super) fn end_at(&self, control: &Arc<Control>, at: Instant) {
+        self.put(control, [(at, Due::Reload)]);
     }
 
     fn take_due(&self, now: Instant) -> Vec<(Due, Arc<Control>)> {

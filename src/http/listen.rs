@@ -18,7 +18,6 @@ use super::connection::{self, stopped};
 use super::direct::Direct;
 use super::inherited::Inherited;
 use super::limits::{Said, Seat};
-use crate::tls::Terminator;
 
 /// A bound address that is not served yet.
 pub struct Bound {
@@ -125,7 +124,7 @@ fn configure_all(socket: &Socket) -> io::Result<()> {
 
 /// Accepts and serves connections until `stop` changes, then waits for those that are open. A connection that has become
 /// a stream goes on as a task of its own, which is a fraction of the size.
-pub async fn serve(bound: Bound, terminator: Terminator, edge: Arc<Edge>, stop: watch::Receiver<bool>) {
+pub async fn serve(bound: Bound, edge: Arc<Edge>, stop: watch::Receiver<bool>) {
     let mut connections = JoinSet::new();
     let mut streams = JoinSet::new();
     let mut told = pin!(stopped(stop.clone()));
@@ -140,9 +139,8 @@ pub async fn serve(bound: Bound, terminator: Terminator, edge: Arc<Edge>, stop: 
             (seat, socket, peer) = &mut accepted => {
                 accepted.set(next(&bound, &edge));
                 edge.metrics.accepted.inc();
-                configure(&socket, edge.limits.write_stall);
-                let (terminator, edge, stop) = (terminator.clone(), Arc::clone(&edge), stop.clone());
-                connections.spawn(connection::serve(socket, peer, seat, terminator, edge, stop));
+                configure(&socket, edge.site().limits.write_stall);
+                connections.spawn(connection::serve(socket, peer, seat, Arc::clone(&edge), stop.clone()));
                 // Handshakes are costly: of a crowd that comes at once, one begins at a time and live events have
                 // their turn between.
                 yield_now().await;

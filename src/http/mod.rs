@@ -1,7 +1,7 @@
 //! The public side: from an accepted socket to a stream of events.
 //!
 //! Reading order: `listen` accepts (on sockets of its own or `inherited` ones), `tls_stream`, `socket` and `connection` make HTTP of it (of a `client`), `answer` finds
-//! the `router`'s route and makes a response (`guard`, `coding`, `cors`, `security`, `problem`), or passes the request on to
+//! the `router`'s route of the `site` and makes a response (`guard`, `coding`, `cors`, `security`, `problem`), or passes the request on to
 //! an application (`app`); `stream` is its body while it is open and `outgoing` what that has still to send. On HTTP/1.1
 //! `handover` takes it out of hyper and `direct` serves it. `turns` lets those that catch up do so a few at a time, and
 //! `streams` and `supervise` end one from outside, since nobody polls a stream whose client stops reading; `lease` tells
@@ -32,6 +32,7 @@ pub mod proxy_protocol;
 mod router;
 mod security;
 mod shed;
+mod site;
 mod socket;
 mod stream;
 mod streams;
@@ -49,28 +50,26 @@ pub use inherited::Inherited;
 pub use limits::{Admission, Patience, Said};
 pub use listen::{Bound, bind, serve};
 pub use problem::Problem;
-pub use router::{Found, Miss, Route, Router};
+pub use router::{Found, Kept, Miss, Route, Router};
 pub use security::SecurityHeaders;
-pub use streams::{Control, Streams};
+pub use site::Site;
+pub use streams::{Control, End, Streams};
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ::http::{Request, Response};
 use hyper::body::Incoming;
+use parking_lot::RwLock;
 
-use crate::auth::Auth;
-use crate::config::{Limits, Proxies};
 use crate::hub::{Hub, Memory};
 use crate::metrics::Metrics;
 use crate::traces::Traces;
 
-/// What every connection shares.
+/// What every connection shares, through all reloads.
 pub struct Edge {
-    /// Where requests go.
-    pub router: Router,
-    /// Who may listen.
-    pub auth: Arc<Auth>,
+    /// What requests that come now are answered by.
+    pub site: RwLock<Arc<Site>>,
     /// Where events come from.
     pub hub: Arc<Hub>,
     /// The room for what is kept of requests that cannot be decided on yet, a part of the hub's.
@@ -85,18 +84,17 @@ pub struct Edge {
     pub admission: Arc<Admission>,
     /// When those are to come back for whom there was no room.
     pub patience: Patience,
-    /// What a connection may take.
-    pub limits: Limits,
-    /// Who may speak for clients.
-    pub proxies: Proxies,
-    /// What every answer tells browsers.
-    pub secure: SecurityHeaders,
-    /// Where each request has a line, if that is asked for.
-    pub access: Option<AccessLog>,
     /// Which requests are traced, if any.
     pub traces: Option<Arc<Traces>>,
     /// What answers requests that no route has; without it they are told so.
     pub fallback: Option<Fallback>,
+}
+
+impl Edge {
+    /// What a request that comes now is answered by, for as long as it lasts.
+    pub fn site(&self) -> Arc<Site> {
+        Arc::clone(&self.site.read())
+    }
 }
 
 /// Answers a request of a client that no route has, or leaves it alone.

@@ -104,7 +104,7 @@ impl Problem {
             Self::NoAdminPath => (
                 StatusCode::NOT_FOUND,
                 "no-admin-path",
-                "Here are a page at /, /healthz, /readyz, /metrics, /status with /clients, /feeds, /routes and /live below it, and to write to /publish/<channel>, /clients/<id> and /drain.",
+                "Here are a page at /, /healthz, /readyz, /metrics, /status with /clients, /feeds, /routes and /live below it, and to write to /publish/<channel>, /clients/<id>, /reload and /drain.",
             ),
             Self::BadGateway => (
                 StatusCode::BAD_GATEWAY,

@@ -3,8 +3,11 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::app::App;
+use tokio::sync::watch;
+
+use super::app::{App, Asked};
 use super::guard::Door;
 use super::limits::Places;
 use super::shed::Why;
@@ -25,6 +28,8 @@ pub struct Router {
     any_host: Paths,
     routes: Vec<Arc<Route>>,
     apps: Vec<Arc<App>>,
+    /// Each request that an application is to answer, also of a configuration before this one, listens.
+    asked: watch::Sender<()>,
 }
 
 /// The paths of a host, or of any.
@@ -60,17 +65,36 @@ pub struct Route {
     pub name: String,
     /// What is counted for it.
     pub metrics: RouteMetrics,
-    /// Its open streams, where they are limited.
-    pub places: Arc<Places>,
+    /// What stays through reloads.
+    pub kept: Arc<Kept>,
     /// What of a request decides whether it is let in.
     pub reads: Reads,
-    /// Its feeds, where they depend on the path.
-    pub quota: Arc<Quota>,
     /// What it grants subscribers.
     pub terms: Arc<Terms>,
     /// The kind of its upstream, as the configuration calls it.
     pub system: &'static str,
     shape: Shape,
+}
+
+/// What a route has for as long as it reads the same, whatever else of it changes. So it also tells one route from another.
+pub struct Kept {
+    /// Its open streams.
+    pub places: Arc<Places>,
+    /// Its feeds, where they depend on the path.
+    pub quota: Arc<Quota>,
+    over: AtomicBool,
+}
+
+impl Kept {
+    /// Whether no configuration has the route any more.
+    pub fn is_over(&self) -> bool {
+        self.over.load(Ordering::SeqCst)
+    }
+
+    /// No configuration has the route any more: streams that come too late are sent away.
+    pub fn ends(&self) {
+        self.over.store(true, Ordering::SeqCst);
+    }
 }
 
 impl Found<'_> {
@@ -95,11 +119,30 @@ pub enum Miss {
 impl Router {
     /// The routes of a configuration, in which no two are the same or ambiguous. Its applications share so many connections
     /// to them, if they want more.
-    pub fn new(config: &Config, metrics: &Metrics, to_applications: usize) -> Self {
-        let mut router =
-            Self { hosts: HashMap::new(), any_host: Paths::default(), routes: Vec::new(), apps: Vec::new() };
-        for route in &config.routes {
-            let route = Arc::new(Route::new(route, config, metrics));
+    pub fn new(config: &Config, metrics: &Arc<Metrics>, to_applications: usize) -> Self {
+        Self::following(None, config, metrics, to_applications)
+    }
+
+    /// The same, where it takes the place of another one: routes go on as those of before that [`continued`] names, and
+    /// applications that are asked in the same way keep their connections.
+    pub fn following(
+        before: Option<(&Self, &[Option<usize>])>,
+        config: &Config,
+        metrics: &Arc<Metrics>,
+        to_applications: usize,
+    ) -> Self {
+        let known_apps = before.map_or(&[][..], |(before, _)| &before.apps);
+        let mut router = Self {
+            hosts: HashMap::new(),
+            any_host: Paths::default(),
+            routes: Vec::new(),
+            apps: Vec::new(),
+            asked: before.map(|(before, _)| before.asked.clone()).unwrap_or_default(),
+        };
+        for (at, route) in config.routes.iter().enumerate() {
+            let before = before.and_then(|(before, continued)| before.routes.get(continued[at]?));
+            let kept = before.map(|before| Arc::clone(&before.kept));
+            let route = Arc::new(Route::new(route, config, metrics, kept));
             let paths = router.paths(route.config.host.as_ref());
             paths.all.insert(&*route.config.path, Target::Route(Arc::clone(&route))).expect(SOUND);
             router.routes.push(route);
@@ -107,8 +150,13 @@ impl Router {
         let wanted: usize = config.connections_to_applications();
         for proxy in &config.proxies {
             let connections = proxy.to.connections * to_applications.min(wanted) / wanted;
-            metrics.application(&format!("{}{}", proxy.host.as_deref().unwrap_or_default(), proxy.path));
-            let app = Arc::new(App::new(proxy, &config.limits, connections.max(1)));
+            let terms = Asked {
+                proxy: proxy.clone(),
+                stall: config.limits.write_stall,
+                connections: connections.max(1),
+            };
+            let known = known_apps.iter().find(|app| *app.asked() == terms).cloned();
+            let app = known.unwrap_or_else(|| Arc::new(App::new(terms, &router.asked, metrics)));
             let target = match before_rest(&proxy.path) {
                 Some(_) => Target::Rest(Arc::clone(&app)),
                 None => Target::App(Arc::clone(&app)),
@@ -144,9 +192,7 @@ impl Router {
 
     /// Ends once no application answers anybody.
     pub async fn applications_rest(&self) {
-        for app in &self.apps {
-            app.rests().await;
-        }
+        self.asked.closed().await;
     }
 
     /// What answers for a host (without port) and a path, if anything does. A route that names the host goes before one
@@ -193,7 +239,7 @@ impl Router {
 }
 
 impl Route {
-    fn new(route: &config::Route, config: &Config, metrics: &Metrics) -> Self {
+    fn new(route: &config::Route, config: &Config, metrics: &Arc<Metrics>, kept: Option<Arc<Kept>>) -> Self {
         let name = format!("{}{}", route.host.as_deref().unwrap_or_default(), route.path);
         let shape = Shape {
             event: route.event.clone(),
@@ -203,7 +249,12 @@ impl Route {
             max_event: config.limits.max_event,
             control_prefix: Arc::clone(&config.server.control_prefix),
         };
-        let (places, quota) = (Places::new(route.limits), Arc::new(Quota::new(route.limits.feeds)));
+        let kept = kept.unwrap_or_else(|| {
+            let quota = Arc::new(Quota::new(route.limits.feeds));
+            Arc::new(Kept { places: Places::new(route.limits), quota, over: AtomicBool::new(false) })
+        });
+        kept.places.limit(route.limits);
+        kept.quota.set_most(route.limits.feeds);
         let reads = Reads::of(&config.auth, &route.auth, route.allow.as_ref());
         route.auth.iter().for_each(|provider| metrics.auth_begins(&name, provider));
         let upstream = config.upstreams.iter().find(|upstream| upstream.name == route.upstream);
@@ -211,9 +262,8 @@ impl Route {
         Self {
             config: route.clone(),
             metrics: metrics.route(&name, End::all().map(End::as_str), Why::all().map(Why::as_str)),
-            places,
+            kept,
             reads,
-            quota,
             terms,
             system: upstream.map_or("", |upstream| upstream.kind.as_str()),
             name,

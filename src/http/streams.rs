@@ -26,7 +26,8 @@ pub struct Streams {
     /// In the order in which they were opened, which is how operators page through them.
     pub(super) open: Mutex<BTreeMap<u64, Arc<Control>>>,
     count: watch::Sender<usize>,
-    write_stall: Duration,
+    /// In milliseconds.
+    write_stall: AtomicU64,
     epoch: Instant,
     next: AtomicU64,
     draining: AtomicBool,
@@ -66,6 +67,8 @@ pub enum End {
     Undecided,
     /// It was held, and then there was no room for what it reads.
     NoRoom,
+    /// Its route is gone, or reads something else.
+    Reload,
 }
 
 impl End {
@@ -83,6 +86,7 @@ impl End {
             Self::Age => "max_age",
             Self::Undecided => "undecided",
             Self::NoRoom => "no_room",
+            Self::Reload => "reload",
         }
     }
 
@@ -90,8 +94,8 @@ impl End {
     pub fn all() -> impl Iterator<Item = Self> {
         let first = [Self::Client, Self::Drain, Self::Lagged, Self::Stalled, Self::Asked];
         let auth = [Self::Expired, Self::Revoked, Self::Refused, Self::Age];
-        let held = [Self::Undecided, Self::NoRoom];
-        first.into_iter().chain(auth).chain(held)
+        let others = [Self::Undecided, Self::NoRoom, Self::Reload];
+        first.into_iter().chain(auth).chain(others)
     }
 
     fn from_u8(value: u8) -> Option<Self> {
@@ -161,7 +165,7 @@ impl Streams {
         Arc::new(Self {
             open: Mutex::default(),
             count: watch::Sender::new(0),
-            write_stall,
+            write_stall: AtomicU64::new(write_stall.as_millis() as u64),
             epoch: Instant::now(),
             next: AtomicU64::new(0),
             draining: AtomicBool::new(false),
@@ -211,20 +215,23 @@ impl Streams {
         route.metrics.subscribers.inc();
         drop(open);
         self.deadlines.begin(&control);
+        // Who looked for the route's streams when it ended has not found this one.
+        if route.kept.is_over() {
+            self.deadlines.end(&control, End::Reload);
+        }
         Registered { control, streams: Arc::clone(self), replays: false, traced: None, _place: place }
     }
 
     /// Ends, for as long as it runs, the streams of clients that take nothing. While logs and what such clients hold
     /// of them are over `memory`, these have little time.
     pub async fn supervise(&self, memory: &Memory) {
-        let mut ticks =
-            tokio::time::interval((self.write_stall / 8).clamp(Duration::from_millis(50), MAX_TICK));
         loop {
-            ticks.tick().await;
+            let write_stall = Duration::from_millis(self.write_stall.load(Ordering::Relaxed));
+            tokio::time::sleep((write_stall / 8).clamp(Duration::from_millis(50), MAX_TICK)).await;
             let now = self.millis(Instant::now());
             memory.settle_now();
             let pressed = memory.used() > memory.limit();
-            let limit = if pressed { self.write_stall.min(PRESSED) } else { self.write_stall };
+            let limit = if pressed { write_stall.min(PRESSED) } else { write_stall };
             let limit = limit.as_millis() as u64;
             let stalled = |control: &&Arc<Control>| {
                 let handed = control.handed.load(Ordering::Relaxed);
@@ -256,6 +263,23 @@ impl Streams {
             .filter(is_withdrawn)
             .inspect(|control| self.deadlines.end(control, End::Revoked))
             .count()
+    }
+
+    /// A client that takes nothing for so long will be ended.
+    pub fn set_write_stall(&self, write_stall: Duration) {
+        self.write_stall.store(write_stall.as_millis() as u64, Ordering::Relaxed);
+    }
+
+    /// Ends the streams that `which` chooses, each at a random moment within `window`, while others come and go. Returns how
+    /// many there are.
+    pub fn end_within(&self, window: Duration, which: impl Fn(&Control) -> bool) -> usize {
+        let now = Instant::now();
+        let open = self.open.lock();
+        let chosen = open.values().filter(|control| which(control));
+        let end = |control: &&Arc<Control>| {
+            self.deadlines.end_at(control, now + window.mul_f64(rand::random_range(0.0..1.0)));
+        };
+        chosen.inspect(end).count()
     }
 
     /// From now on new streams are sent away.

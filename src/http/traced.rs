@@ -11,12 +11,12 @@ use std::time::Instant;
 
 use http::{Method, Request, StatusCode, Version};
 
-use super::answer::{Service, authority};
+use super::answer::{Visit, authority};
 use super::streams::{Control, End};
 use crate::hub::{Reason, Source, Wish};
 use crate::traces::{Span, Trace};
 
-impl Service {
+impl Visit {
     /// The span of a request, if it is traced. Boxed, since few are, and hyper keeps the room.
     pub(super) fn begin_span<B>(&self, request: &Request<B>) -> Option<Box<Span>> {
         let traces = self.edge.traces.as_ref()?;

@@ -80,7 +80,7 @@ pub struct Opens {
 }
 
 /// How a feed is kept. Where routes share a feed and differ, the more generous holds.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Policy {
     /// Room for history and lag.
     pub bounds: Bounds,
@@ -88,6 +88,17 @@ pub struct Policy {
     pub linger: Duration,
     /// How long the feed outlives its last subscriber.
     pub idle_timeout: Duration,
+}
+
+impl Policy {
+    /// The more generous of each.
+    pub fn max(self, other: Self) -> Self {
+        Self {
+            bounds: self.bounds.max(other.bounds),
+            linger: self.linger.min(other.linger),
+            idle_timeout: self.idle_timeout.max(other.idle_timeout),
+        }
+    }
 }
 
 /// One feed and its log.
@@ -147,6 +158,21 @@ impl Feed {
     /// Keeps it for good.
     pub(super) fn hold(&self) {
         self.stay.lock().held = true;
+    }
+
+    /// Lets it go once nobody has read it for its time.
+    pub(super) fn hold_no_more(&self) {
+        let mut stay = self.stay.lock();
+        if std::mem::take(&mut stay.held) && self.log.readers() == 0 {
+            stay.idle_since = Some(Instant::now());
+        }
+    }
+
+    /// Keeps it by just this policy, whatever was generous before.
+    pub(super) fn keep(&self, policy: &Policy) {
+        self.log.bound(policy.bounds);
+        self.log.wake().gather(policy.linger);
+        self.stay.lock().idle_timeout = policy.idle_timeout;
     }
 
     pub(super) fn widen(&self, policy: &Policy) {

@@ -281,6 +281,11 @@ impl Log {
         *self.bounds.lock()
     }
 
+    /// Makes room for just so much. What is too much goes with the next look for what is old.
+    pub fn bound(&self, bounds: Bounds) {
+        *self.bounds.lock() = bounds;
+    }
+
     /// Makes room for the larger of the present bounds and these.
     pub fn widen(&self, bounds: Bounds) {
         let mut own = self.bounds.lock();

@@ -31,7 +31,7 @@ mod writer;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use tokio::time::Instant;
 
 pub use chunk::Times;
@@ -58,7 +58,7 @@ const REMEMBERED: usize = 10_000;
 pub struct Hub {
     feeds: Mutex<HashMap<FeedKey, Arc<Feed>>>,
     let_go: Mutex<HashMap<FeedKey, Epoch>>,
-    wanted: HashMap<Arc<str>, Arc<Wanted>>,
+    wanted: RwLock<HashMap<Arc<str>, Arc<Wanted>>>,
     memory: Arc<Memory>,
     linger: Arc<Linger>,
 }
@@ -67,12 +67,55 @@ impl Hub {
     /// A hub without feeds, for these upstreams.
     pub fn new(upstreams: impl IntoIterator<Item = Arc<str>>, memory: Arc<Memory>) -> Self {
         let wanted = upstreams.into_iter().map(|name| (name, Arc::default())).collect();
+        let wanted = RwLock::new(wanted);
         Self { feeds: Mutex::default(), let_go: Mutex::default(), wanted, memory, linger: Linger::new() }
     }
 
     /// The wanted set of an upstream; `None` if it has no upstream of that name.
-    pub fn wanted(&self, upstream: &str) -> Option<&Arc<Wanted>> {
-        self.wanted.get(upstream)
+    pub fn wanted(&self, upstream: &str) -> Option<Arc<Wanted>> {
+        self.wanted.read().get(upstream).cloned()
+    }
+
+    /// There is another upstream. Returns what is wanted of it: nothing, but for feeds that were opened before there was one.
+    pub fn add_upstream(&self, name: &Arc<str>) -> Arc<Wanted> {
+        let (feeds, wanted) = (self.feeds.lock(), Arc::<Wanted>::default());
+        feeds.values().filter(|feed| feed.key.upstream == *name).for_each(|feed| wanted.add(feed));
+        self.wanted.write().insert(Arc::clone(name), Arc::clone(&wanted));
+        wanted
+    }
+
+    /// The upstream of this name is served no more. Its feeds are left to those who read them and to its wanted set, which
+    /// is not changed any more; whoever opens a feed of an upstream of this name from now on gets another one.
+    pub fn retire(&self, upstream: &str) {
+        let mut feeds = self.feeds.lock();
+        self.wanted.write().remove(upstream);
+        feeds.extract_if(|key, _| &*key.upstream == upstream).for_each(|(_, feed)| feed.let_go());
+    }
+
+    /// Keeps these feeds for good, so that history is there before the first client, and no others any more: those are let go
+    /// once nobody reads them. What was held `before` with another policy is kept by just this one.
+    pub fn hold_only(&self, held: &HashMap<FeedKey, Policy>, before: &HashMap<FeedKey, Policy>) {
+        let mut feeds = self.feeds.lock();
+        let others = feeds.values().filter(|feed| !held.contains_key(&feed.key));
+        others.for_each(|feed| feed.hold_no_more());
+        for (key, policy) in held {
+            let feed = self.feed(&mut feeds, key.clone(), policy, None);
+            feed.hold();
+            if before.get(key).is_some_and(|before| before != policy) {
+                feed.keep(policy);
+            }
+        }
+    }
+
+    /// From now on the feeds that count in one of these quotas are kept by just its policy.
+    pub fn keep(&self, policies: &[(Arc<Quota>, Policy)]) {
+        if policies.is_empty() {
+            return;
+        }
+        for feed in self.feeds.lock().values() {
+            let policy = policies.iter().find(|(quota, _)| feed.counts_in(quota));
+            policy.iter().for_each(|(_, policy)| feed.keep(policy));
+        }
     }
 
     /// The memory budget of its logs.
@@ -85,7 +128,8 @@ impl Hub {
         &self.linger
     }
 
-    /// Keeps a feed for good, so that history is there before the first client.
+    /// Keeps a feed for good.
+    #[cfg(test)]
     pub fn hold(&self, key: FeedKey, policy: &Policy) -> Arc<Feed> {
         let mut feeds = self.feeds.lock();
         let feed = self.feed(&mut feeds, key, policy, None);
@@ -165,7 +209,7 @@ impl Hub {
         let log = Log::new(key.shape.clone(), key.source.is_keyed(), policy.bounds, &self.memory, wake);
         let feed = Feed::new(key.clone(), policy, log, previous, quota);
         feeds.insert(key, Arc::clone(&feed));
-        if let Some(wanted) = self.wanted.get(&feed.key.upstream) {
+        if let Some(wanted) = self.wanted(&feed.key.upstream) {
             wanted.add(&feed);
         }
         feed
@@ -181,7 +225,7 @@ impl Hub {
 
     /// What follows once a feed is not kept any more.
     fn let_go(&self, feed: &Arc<Feed>) {
-        if let Some(wanted) = self.wanted.get(&feed.key.upstream) {
+        if let Some(wanted) = self.wanted(&feed.key.upstream) {
             wanted.remove(feed);
         }
         feed.let_go();
@@ -353,6 +397,55 @@ mod tests {
         drop((read, d));
         sweep_after(&hub, 60).await;
         assert_eq!((quota.kept(), quota.has_idle(), hub.feeds().len()), (0, false, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_held_and_how_it_is_kept_may_change() {
+        let hub = hub();
+        let (old, both) = (hub.hold(key("old"), &policy(60)), hub.hold(key("both"), &policy(60)));
+        let reads = hub.subscribe(opens("old"), &policy(60), Wish::default(), TERMS);
+        let small = Bounds { events: 1, ..ROOM };
+        let less = Policy { bounds: small, ..policy(5) };
+        let before = [(key("old"), policy(60)), (key("both"), policy(60))].into();
+        hub.hold_only(&[(key("both"), less), (key("new"), policy(60))].into(), &before);
+        assert_eq!((both.log.bounds(), wanted(&hub)), (small, 3), "also where it is less");
+        assert!(Arc::ptr_eq(&both, &hub.kept(&key("both")).unwrap()));
+        sweep_after(&hub, 1_000).await;
+        assert_eq!(wanted(&hub), 3, "somebody reads the old one");
+        drop(reads);
+        sweep_after(&hub, 59).await;
+        assert_eq!(wanted(&hub), 3);
+        sweep_after(&hub, 1).await;
+        assert_eq!((wanted(&hub), hub.kept(&key("old")).is_none()), (2, true));
+        assert_eq!(old.log.readers(), 0);
+
+        let quota = Arc::new(Quota::new(9));
+        let of_quota =
+            hub.subscribe_within(&quota, opens("room"), &policy(60), Wish::default(), TERMS).unwrap();
+        hub.keep(&[(Arc::clone(&quota), less)]);
+        assert_eq!(of_quota.feed().log.bounds(), small);
+        assert_eq!(hub.kept(&key("new")).unwrap().log.bounds(), ROOM);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_retired_upstream_is_fed_for_those_who_read_it_and_for_nobody_else() {
+        let (hub, quota) = (hub(), Arc::new(Quota::new(3)));
+        let within =
+            |hub: &Hub| hub.subscribe_within(&quota, opens("room"), &policy(60), Wish::default(), TERMS);
+        let (held, old) = (hub.hold(key("news"), &policy(60)), within(&hub).unwrap());
+        let before = hub.wanted("cache").unwrap();
+        hub.retire("cache");
+        assert_eq!((before.snapshot().len(), hub.feeds().len(), quota.kept()), (2, 0, 0));
+        hub.add_upstream(&"cache".into());
+        assert_eq!(wanted(&hub), 0);
+        let new = within(&hub).unwrap();
+        assert!(!Arc::ptr_eq(old.feed(), new.feed()) && quota.kept() == 1);
+        drop((old, held));
+        sweep_after(&hub, 60).await;
+        assert!(!quota.has_idle(), "what left was none of those that are kept");
+        drop(new);
+        sweep_after(&hub, 60).await;
+        assert_eq!((wanted(&hub), quota.kept(), quota.has_idle()), (0, 0, false));
     }
 
     /// What a feed holds goes with it.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// A bound on the number of feeds, how many of them there are, and how many of these nobody reads.
 #[derive(Debug)]
 pub struct Quota {
-    most: usize,
+    most: AtomicUsize,
     kept: AtomicUsize,
     idle: AtomicUsize,
 }
@@ -14,12 +14,17 @@ pub struct Quota {
 impl Quota {
     /// Room for `most`.
     pub fn new(most: usize) -> Self {
-        Self { most, kept: AtomicUsize::new(0), idle: AtomicUsize::new(0) }
+        Self { most: AtomicUsize::new(most), kept: AtomicUsize::new(0), idle: AtomicUsize::new(0) }
     }
 
     /// How many it allows.
     pub fn most(&self) -> usize {
-        self.most
+        self.most.load(Ordering::Relaxed)
+    }
+
+    /// From now on it allows `most`. Those beyond make way when new ones come.
+    pub fn set_most(&self, most: usize) {
+        self.most.store(most, Ordering::Relaxed);
     }
 
     /// How many there are.
@@ -28,7 +33,7 @@ impl Quota {
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.kept() >= self.most
+        self.kept() >= self.most()
     }
 
     /// Whether there may be one that could make way: where there is none, nobody has to look.

@@ -60,6 +60,11 @@ impl Wake {
         window.length = window.length.min(length);
     }
 
+    /// From now on readers are woken at most once in `length`.
+    pub fn gather(&self, length: Duration) {
+        self.window.lock().length = length;
+    }
+
     /// Something was appended up to `head`, for all readers and, in a keyed log, for those whom `keys` wake.
     pub fn ring(self: &Arc<Self>, head: Seq, keys: Vec<Arc<Notify>>) {
         let now = Instant::now();

@@ -1,6 +1,8 @@
 //! What is counted of decisions, and of those who are asked for them. Labelled by what stands in the configuration,
 //! never by who the client is.
 
+use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
@@ -12,6 +14,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::Metrics;
+use super::shown::Shown;
 
 /// Labels of a decision.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -36,7 +39,7 @@ struct Asked {
 
 /// Everything about who may listen.
 pub struct AuthMetrics {
-    decisions: Family<Decision, Counter>,
+    decisions: Decisions,
     refreshes: Family<Asked, Counter>,
     refreshed: Family<OfProvider, Gauge>,
     forwards: Family<Asked, Counter>,
@@ -44,33 +47,62 @@ pub struct AuthMetrics {
     told: Mutex<Option<Instant>>,
 }
 
-/// The handles of a key set.
-#[derive(Clone)]
+/// Verdicts, and which there have been: their labels are found out as they come.
+#[derive(Clone, Default)]
+pub(super) struct Decisions {
+    counters: Family<Decision, Counter>,
+    known: Arc<Mutex<HashSet<Decision>>>,
+}
+
+/// The handles of a key set. Its series go with the last of them.
 pub struct JwksMetrics {
     fetched: Counter,
     failed: Counter,
     at: Gauge,
+    _shown: Shown,
 }
 
-/// The handles of an endpoint that is asked.
-#[derive(Clone)]
+/// The handles of an endpoint that is asked. Its series go with the last of them.
 pub struct ForwardMetrics {
     answered: Counter,
     failed: Counter,
     latency: Histogram,
+    _shown: Shown,
+}
+
+impl Decisions {
+    fn of(&self, route: &str, provider: &str, outcome: &'static str) -> Counter {
+        let labels = Decision { route: route.to_owned(), provider: provider.to_owned(), outcome };
+        if let Some(counter) = self.counters.get(&labels) {
+            return counter.clone();
+        }
+        self.known.lock().insert(labels.clone());
+        self.counters.get_or_create_owned(&labels)
+    }
+
+    /// The route is no more.
+    pub fn forget(&self, route: &str) {
+        for gone in self.known.lock().extract_if(|labels| labels.route == route) {
+            self.counters.remove(&gone);
+        }
+    }
 }
 
 impl AuthMetrics {
     pub(super) fn new(registry: &mut Registry) -> Self {
         let metrics = Self {
-            decisions: Family::default(),
+            decisions: Decisions::default(),
             refreshes: Family::default(),
             refreshed: Family::default(),
             forwards: Family::default(),
             latency: Family::new_with_constructor(latency),
             told: Mutex::default(),
         };
-        registry.register("auth_decisions", "Requests that were let in or not", metrics.decisions.clone());
+        registry.register(
+            "auth_decisions",
+            "Requests that were let in or not",
+            metrics.decisions.counters.clone(),
+        );
         registry.register("jwks_fetches", "Fetches of a key set", metrics.refreshes.clone());
         let help = "When a key set was fetched last, in seconds since 1970";
         registry.register_with_unit("jwks_fetched_timestamp", help, Unit::Seconds, metrics.refreshed.clone());
@@ -83,21 +115,23 @@ impl AuthMetrics {
         registry.register_with_unit("forward_duration", help, Unit::Seconds, metrics.latency.clone());
         metrics
     }
+
+    pub(super) fn decisions(&self) -> Decisions {
+        self.decisions.clone()
+    }
 }
 
 impl Metrics {
     /// Verdicts of this provider on this route begin at 0: that somebody is let in, and that it cannot be told.
     pub fn auth_begins(&self, route: &str, provider: &str) {
         for outcome in ["allowed", "undecided"] {
-            let labels = Decision { route: route.to_owned(), provider: provider.to_owned(), outcome };
-            drop(self.auth.decisions.get_or_create(&labels));
+            drop(self.auth.decisions.of(route, provider, outcome));
         }
     }
 
     /// Counts a verdict: `allowed`, `undecided`, or why not. The provider is `none` where no credential was there.
     pub fn auth_decision(&self, route: &str, provider: &str, outcome: &'static str) {
-        let labels = Decision { route: route.to_owned(), provider: provider.to_owned(), outcome };
-        self.auth.decisions.get_or_create(&labels).inc();
+        self.auth.decisions.of(route, provider, outcome).inc();
     }
 
     /// Logs a rule that could not be evaluated, at most once a second: clients decide how often it happens.
@@ -112,26 +146,40 @@ impl Metrics {
 
     /// The handles of a key set.
     pub fn jwks(&self, provider: &str) -> JwksMetrics {
-        let of = |outcome| Asked { provider: provider.to_owned(), outcome };
-        let refreshes = &self.auth.refreshes;
-        let at = self.auth.refreshed.get_or_create_owned(&OfProvider { provider: provider.to_owned() });
-        let (fetched, failed) = (of("fetched"), of("failed"));
-        JwksMetrics {
-            fetched: refreshes.get_or_create_owned(&fetched),
-            failed: refreshes.get_or_create_owned(&failed),
-            at,
-        }
+        let [fetched, failed] =
+            ["fetched", "failed"].map(|outcome| Asked { provider: provider.to_owned(), outcome });
+        let of = OfProvider { provider: provider.to_owned() };
+        let (refreshes, refreshed) = (self.auth.refreshes.clone(), self.auth.refreshed.clone());
+        let begin = || {
+            let counters = [&fetched, &failed].map(|labels| self.auth.refreshes.get_or_create_owned(labels));
+            (counters, self.auth.refreshed.get_or_create_owned(&of))
+        };
+        let gone = (fetched.clone(), failed.clone(), of.clone());
+        let forget = move || {
+            [&gone.0, &gone.1].iter().for_each(|labels| _ = refreshes.remove(labels));
+            refreshed.remove(&gone.2);
+        };
+        let (([fetched, failed], at), shown) = self.handles.show("jwks", provider, begin, forget);
+        JwksMetrics { fetched, failed, at, _shown: shown }
     }
 
     /// The handles of an endpoint that is asked.
     pub fn forward(&self, provider: &str) -> ForwardMetrics {
-        let of = |outcome| Asked { provider: provider.to_owned(), outcome };
-        let forwards = &self.auth.forwards;
-        ForwardMetrics {
-            answered: forwards.get_or_create_owned(&of("answered")),
-            failed: forwards.get_or_create_owned(&of("failed")),
-            latency: self.auth.latency.get_or_create_owned(&OfProvider { provider: provider.to_owned() }),
-        }
+        let [answered, failed] =
+            ["answered", "failed"].map(|outcome| Asked { provider: provider.to_owned(), outcome });
+        let of = OfProvider { provider: provider.to_owned() };
+        let (forwards, latency) = (self.auth.forwards.clone(), self.auth.latency.clone());
+        let begin = || {
+            let counters = [&answered, &failed].map(|labels| self.auth.forwards.get_or_create_owned(labels));
+            (counters, self.auth.latency.get_or_create_owned(&of))
+        };
+        let gone = (answered.clone(), failed.clone(), of.clone());
+        let forget = move || {
+            [&gone.0, &gone.1].iter().for_each(|labels| _ = forwards.remove(labels));
+            latency.remove(&gone.2);
+        };
+        let (([answered, failed], latency), shown) = self.handles.show("forward", provider, begin, forget);
+        ForwardMetrics { answered, failed, latency, _shown: shown }
     }
 }
 

@@ -54,6 +54,12 @@ pub(super) struct OfReason {
     pub reason: &'static str,
 }
 
+/// What came of an attempt.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct OfResult {
+    pub result: &'static str,
+}
+
 /// A part of the memory that events may take.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct OfPart {

@@ -12,9 +12,11 @@ use prometheus_client::registry::{Registry, Unit};
 use super::Metrics;
 use super::labels::{OfRoute, RouteReason, RouteStatus};
 use super::recent::{Recent, Whom};
+use super::shown::Shown;
 use crate::hub::Reason;
 
 /// Everything about routes that is counted where it happens.
+#[derive(Clone)]
 pub(super) struct Families {
     subscribers: Family<OfRoute, Gauge>,
     replaying: Family<OfRoute, Gauge>,
@@ -28,8 +30,8 @@ pub(super) struct Families {
     proxied: Family<RouteStatus, Counter>,
 }
 
-/// The handles of one route.
-#[derive(Debug, Clone)]
+/// The handles of one route. Its series go with the last of them.
+#[derive(Debug)]
 pub struct RouteMetrics {
     /// Open streams.
     pub subscribers: Gauge,
@@ -48,6 +50,15 @@ pub struct RouteMetrics {
     shed: Family<RouteReason, Counter>,
     whom: Whom,
     recent: Arc<Recent>,
+    _shown: Shown,
+}
+
+/// The handles of one route that an application answers. Its series go with the last of them.
+#[derive(Debug)]
+pub struct ApplicationMetrics {
+    name: String,
+    proxied: Family<RouteStatus, Counter>,
+    _shown: Shown,
 }
 
 impl Families {
@@ -92,39 +103,102 @@ impl Metrics {
         ends: impl IntoIterator<Item = &'static str>,
         sheds: impl IntoIterator<Item = &'static str>,
     ) -> RouteMetrics {
+        let reasons = [
+            OF_CLIENTS.into_iter().map(Reason::as_str).collect(),
+            ends.into_iter().collect(),
+            sheds.into_iter().collect(),
+        ];
+        let (families, decisions) = (self.routes.clone(), self.auth.decisions());
+        let (route, known) = (name.to_owned(), reasons.clone());
+        let forget = move || {
+            families.forget(&route, &known);
+            decisions.forget(&route);
+        };
+        let (metrics, shown) = self.handles.show("route", name, || self.begin_route(name, &reasons), forget);
+        metrics(shown)
+    }
+
+    fn begin_route(&self, name: &str, reasons: &Reasons) -> impl FnOnce(Shown) -> RouteMetrics + use<> {
         let (of, families) = (OfRoute { route: name.to_owned() }, &self.routes);
         let begin = |family: &Family<RouteReason, Counter>, reason| {
             drop(family.get_or_create(&RouteReason { route: name.to_owned(), reason }));
         };
-        OF_CLIENTS.into_iter().for_each(|reason| begin(&families.gaps, reason.as_str()));
-        ends.into_iter().for_each(|reason| begin(&families.ended, reason));
-        sheds.into_iter().for_each(|reason| begin(&families.shed, reason));
-        RouteMetrics {
-            subscribers: families.subscribers.get_or_create_owned(&of),
-            replaying: families.replaying.get_or_create_owned(&of),
-            events_out: families.events_out.get_or_create_owned(&of),
-            bytes_out: families.bytes_out.get_or_create_owned(&of),
-            plain_out: families.plain_out.get_or_create_owned(&of),
-            delay: families.delay.get_or_create_owned(&of),
-            name: name.to_owned(),
-            gaps: families.gaps.clone(),
-            ended: families.ended.clone(),
-            shed: families.shed.clone(),
-            whom: Whom::Route(name.into()),
-            recent: Arc::clone(&self.recent),
+        for (family, reasons) in families.by_reason().into_iter().zip(reasons) {
+            reasons.iter().for_each(|reason| begin(family, reason));
+        }
+        let subscribers = families.subscribers.get_or_create_owned(&of);
+        let replaying = families.replaying.get_or_create_owned(&of);
+        let events_out = families.events_out.get_or_create_owned(&of);
+        let bytes_out = families.bytes_out.get_or_create_owned(&of);
+        let plain_out = families.plain_out.get_or_create_owned(&of);
+        let delay = families.delay.get_or_create_owned(&of);
+        let name = name.to_owned();
+        let [gaps, ended, shed] = families.by_reason().map(Family::clone);
+        let (whom, recent) = (Whom::Route(name.as_str().into()), Arc::clone(&self.recent));
+        move |shown| RouteMetrics {
+            subscribers,
+            replaying,
+            events_out,
+            bytes_out,
+            plain_out,
+            delay,
+            name,
+            gaps,
+            ended,
+            shed,
+            whom,
+            recent,
+            _shown: shown,
         }
     }
 
-    /// An application's failures begin at 0.
-    pub fn application(&self, route: &str) {
-        for status in [502, 503, 504] {
-            drop(self.routes.proxied.get_or_create(&RouteStatus { route: route.to_owned(), status }));
-        }
+    /// The handles of a route that an application answers. Its failures begin at 0.
+    pub fn application(&self, name: &str) -> ApplicationMetrics {
+        let (proxied, decisions, route) =
+            (self.routes.proxied.clone(), self.auth.decisions(), name.to_owned());
+        let begin = || {
+            for status in [502, 503, 504] {
+                drop(self.routes.proxied.get_or_create(&RouteStatus { route: name.to_owned(), status }));
+            }
+        };
+        let forget = move || {
+            for status in 100..1_000 {
+                proxied.remove(&RouteStatus { route: route.clone(), status });
+            }
+            decisions.forget(&route);
+        };
+        let ((), shown) = self.handles.show("application", name, begin, forget);
+        ApplicationMetrics { name: name.to_owned(), proxied: self.routes.proxied.clone(), _shown: shown }
+    }
+}
+
+impl ApplicationMetrics {
+    /// Counts a request that the application was to answer, by the status that the client was given.
+    pub fn answered(&self, status: u16) {
+        self.proxied.get_or_create(&RouteStatus { route: self.name.clone(), status }).inc();
+    }
+}
+
+/// Why clients have gaps, streams end, and there is no room for them.
+type Reasons = [Vec<&'static str>; 3];
+
+impl Families {
+    fn by_reason(&self) -> [&Family<RouteReason, Counter>; 3] {
+        [&self.gaps, &self.ended, &self.shed]
     }
 
-    /// Counts a request that an application was to answer, by the status that the client was given.
-    pub fn proxied(&self, route: &str, status: u16) {
-        self.routes.proxied.get_or_create(&RouteStatus { route: route.to_owned(), status }).inc();
+    /// The route is no more.
+    fn forget(&self, name: &str, reasons: &Reasons) {
+        let of = OfRoute { route: name.to_owned() };
+        self.subscribers.remove(&of);
+        self.replaying.remove(&of);
+        [&self.events_out, &self.bytes_out, &self.plain_out].iter().for_each(|family| _ = family.remove(&of));
+        self.delay.remove(&of);
+        for (family, reasons) in self.by_reason().into_iter().zip(reasons) {
+            for reason in reasons {
+                family.remove(&RouteReason { route: name.to_owned(), reason });
+            }
+        }
     }
 }
 
@@ -187,6 +261,29 @@ const OF_CLIENTS: [Reason; 7] = [
 mod tests {
     use super::*;
     use crate::metrics::{Figures, Format};
+
+    #[test]
+    fn a_route_is_shown_for_as_long_as_somebody_counts_for_it() {
+        let metrics = Metrics::new();
+        let shown = |route: &str| {
+            let text = metrics.encode(&Figures::default(), Format::Open);
+            text.lines().filter(|line| line.contains(&format!("route=\"{route}\""))).count()
+        };
+        let (first, app) = (metrics.route("/r", ["client"], ["feeds"]), metrics.application("/a"));
+        first.events_out.inc();
+        app.answered(200);
+        metrics.auth_decision("/r", "users", "expired");
+        metrics.auth_decision("/a", "users", "expired");
+        let all = shown("/r");
+        let again = metrics.route("/r", ["client"], ["feeds"]);
+        drop(first);
+        assert_eq!((shown("/r"), again.events_out.get()), (all, 1), "it goes on counting");
+        drop(again);
+        assert_eq!((shown("/r"), shown("/a")), (0, 5));
+        drop(app);
+        assert_eq!(shown("/a"), 0);
+        assert_eq!(metrics.route("/r", ["client"], ["feeds"]).events_out.get(), 0, "and would begin anew");
+    }
 
     #[test]
     fn every_delay_counts_for_few_streams_and_a_sample_for_many() {

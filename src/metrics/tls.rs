@@ -7,17 +7,18 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::Metrics;
 use super::labels::{OfTls, TlsOutcome};
+use super::shown::Shown;
 
 /// Everything about TLS.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Families {
     expiry: Family<OfTls, Gauge>,
     updates: Family<TlsOutcome, Counter>,
     outdated: Family<OfTls, Gauge>,
 }
 
-/// The handles of a certificate, or of something else of TLS that may be replaced.
-#[derive(Debug, Clone)]
+/// The handles of a certificate, or of something else of TLS that may be replaced. Its series go with the last of them.
+#[derive(Debug)]
 pub struct TlsMetrics {
     /// Replacements that are in use.
     pub replaced: Counter,
@@ -27,6 +28,7 @@ pub struct TlsMetrics {
     pub outdated: Gauge,
     name: String,
     expiry: Family<OfTls, Gauge>,
+    _shown: Shown,
 }
 
 impl Families {
@@ -49,15 +51,20 @@ impl Metrics {
     /// The handles of a certificate, or of something else of TLS that may be replaced.
     pub fn tls(&self, name: &str) -> TlsMetrics {
         let (of, families) = (OfTls { name: name.to_owned() }, &self.tls);
-        let updates =
-            |outcome| families.updates.get_or_create_owned(&TlsOutcome { name: name.to_owned(), outcome });
-        TlsMetrics {
-            replaced: updates("replaced"),
-            failed: updates("failed"),
-            outdated: families.outdated.get_or_create_owned(&of),
-            name: name.to_owned(),
-            expiry: families.expiry.clone(),
-        }
+        let outcome = |outcome| TlsOutcome { name: name.to_owned(), outcome };
+        let outcomes = ["replaced", "failed"].map(outcome);
+        let begin = || {
+            let updates = |outcome| families.updates.get_or_create_owned(outcome);
+            (outcomes.each_ref().map(updates), families.outdated.get_or_create_owned(&of))
+        };
+        let (all, gone) = (families.clone(), (of.clone(), outcomes.clone()));
+        let forget = move || {
+            gone.1.iter().for_each(|outcome| _ = all.updates.remove(outcome));
+            [&all.outdated, &all.expiry].iter().for_each(|family| _ = family.remove(&gone.0));
+        };
+        let (([replaced, failed], outdated), shown) = self.handles.show("tls", name, begin, forget);
+        let expiry = families.expiry.clone();
+        TlsMetrics { replaced, failed, outdated, name: name.to_owned(), expiry, _shown: shown }
     }
 }
 

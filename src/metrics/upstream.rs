@@ -10,10 +10,11 @@ use prometheus_client::registry::Registry;
 use super::Metrics;
 use super::labels::{OfUpstream, UpstreamOutcome, UpstreamReason};
 use super::recent::{Recent, Whom};
+use super::shown::Shown;
 use crate::hub::Reason;
 
 /// Everything about upstreams that is counted where it happens.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Families {
     events_in: Family<OfUpstream, Counter>,
     gaps: Family<UpstreamReason, Counter>,
@@ -30,8 +31,8 @@ struct History {
     reads: Family<UpstreamOutcome, Counter>,
 }
 
-/// The handles of one upstream.
-#[derive(Debug, Clone)]
+/// The handles of one upstream. Its series go with the last of them.
+#[derive(Debug)]
 pub struct UpstreamMetrics {
     /// Events appended to logs.
     pub events_in: Counter,
@@ -46,6 +47,7 @@ pub struct UpstreamMetrics {
     history: History,
     whom: Whom,
     recent: Arc<Recent>,
+    _shown: Shown,
 }
 
 /// The handles of reading one upstream's history.
@@ -82,26 +84,47 @@ impl Families {
         registry.register("history_reads", "Reads of an upstream's history", history.reads.clone());
         families
     }
+
+    /// The upstream is no more.
+    fn forget(&self, name: &str) {
+        let (of, history) = (OfUpstream { upstream: name.to_owned() }, &self.history);
+        [&self.events_in, &self.reconnects, &self.troubles].iter().for_each(|family| _ = family.remove(&of));
+        [&self.up, &history.queued, &history.running].iter().for_each(|family| _ = family.remove(&of));
+        for reason in OF_SOURCES {
+            self.gaps.remove(&UpstreamReason { upstream: name.to_owned(), reason: reason.as_str() });
+        }
+        for outcome in OUTCOMES {
+            history.reads.remove(&UpstreamOutcome { upstream: name.to_owned(), outcome });
+        }
+    }
 }
 
 impl Metrics {
     /// The handles of an upstream. The reasons for which its sources have gaps begin at 0, so that their growth is seen.
     pub fn upstream(&self, name: &str) -> UpstreamMetrics {
         let (of, families) = (OfUpstream { upstream: name.to_owned() }, &self.upstreams);
-        for reason in OF_SOURCES {
-            let labels = UpstreamReason { upstream: name.to_owned(), reason: reason.as_str() };
-            drop(families.gaps.get_or_create(&labels));
-        }
+        let begin = || {
+            for reason in OF_SOURCES {
+                let labels = UpstreamReason { upstream: name.to_owned(), reason: reason.as_str() };
+                drop(families.gaps.get_or_create(&labels));
+            }
+            let counters = [&families.events_in, &families.reconnects, &families.troubles];
+            (counters.map(|family| family.get_or_create_owned(&of)), families.up.get_or_create_owned(&of))
+        };
+        let (all, gone) = (families.clone(), name.to_owned());
+        let (made, shown) = self.handles.show("upstream", name, begin, move || all.forget(&gone));
+        let ([events_in, reconnects, troubles], up) = made;
         UpstreamMetrics {
-            events_in: families.events_in.get_or_create_owned(&of),
-            up: families.up.get_or_create_owned(&of),
-            reconnects: families.reconnects.get_or_create_owned(&of),
-            troubles: families.troubles.get_or_create_owned(&of),
+            events_in,
+            up,
+            reconnects,
+            troubles,
             name: name.to_owned(),
             gaps: families.gaps.clone(),
             history: families.history.clone(),
             whom: Whom::Upstream(name.into()),
             recent: Arc::clone(&self.recent),
+            _shown: shown,
         }
     }
 }
@@ -129,11 +152,14 @@ impl UpstreamMetrics {
         HistoryMetrics {
             queued: self.history.queued.get_or_create_owned(&of),
             running: self.history.running.get_or_create_owned(&of),
-            read: reads("read"),
-            failed: reads("failed"),
+            read: reads(OUTCOMES[0]),
+            failed: reads(OUTCOMES[1]),
         }
     }
 }
+
+/// What reading history comes to.
+const OUTCOMES: [&str; 2] = ["read", "failed"];
 
 /// Why a source has a gap, which all of its readers are told.
 const OF_SOURCES: [Reason; 5] =

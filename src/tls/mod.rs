@@ -79,12 +79,18 @@ pub struct Report {
 
 impl Terminator {
     /// The terminator that `server.tls` asks for. A self-signed certificate is made for `localhost` and the
-    /// addresses that are listened on; those of ACME are taken from the cache, if they are in it.
+    /// addresses that are listened on; those of ACME are taken from the cache, if they are in it. Where it takes the place of
+    /// one `before` and believes the same of clients, they are believed without a break.
     ///
     /// # Errors
     /// Where a certificate cannot be made, which would be a defect of the crypto library, or a client's could not be
     /// verified.
-    pub fn new(tls: &Tls, listen: &[SocketAddr], metrics: &Metrics) -> anyhow::Result<Self> {
+    pub fn new(
+        tls: &Tls,
+        listen: &[SocketAddr],
+        metrics: &Metrics,
+        before: Option<&Self>,
+    ) -> anyhow::Result<Self> {
         let standing = |name: &str| Standing::new(metrics.tls(name));
         let given = match tls {
             Tls::None => return Ok(Self(None)),
@@ -117,6 +123,8 @@ impl Terminator {
         let clients =
             given.and_then(|given| given.client.as_ref()).map(|client| Clients::new(client, &standing));
         let clients = clients.transpose()?;
+        let believed = before.and_then(|before| before.0.as_ref()?.clients.as_ref());
+        clients.iter().zip(believed).for_each(|(clients, before)| clients.go_on_as(before));
         let tickets =
             given.and_then(|given| given.tickets.as_ref()).map(|tickets| Tickets::new(tickets, &standing));
         let terms = terms::make(&certificates, clients.as_ref(), tickets.as_ref())?;
@@ -176,6 +184,16 @@ impl Clients {
         let (file, standing, passthrough) =
             (given.file.clone(), standing(&given.file.name), given.passthrough);
         Ok(Self { file, standing, trust: Mutex::new(trust), passthrough })
+    }
+}
+
+impl Clients {
+    /// Whoever is believed by both is believed without a break.
+    fn go_on_as(&self, before: &Self) {
+        let (mut trust, before) = (self.trust.lock(), before.trust.lock());
+        if trust.context == before.context {
+            *trust = before.clone();
+        }
     }
 }
 

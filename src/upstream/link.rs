@@ -50,6 +50,8 @@ impl Link {
     /// A link that is down and was never tried.
     pub fn new(name: Arc<str>, wanted: Arc<Wanted>, metrics: UpstreamMetrics) -> Arc<Self> {
         let since = SystemTime::now();
+        // It may stand in for another one of its name.
+        metrics.up.set(0);
         Arc::new(Self {
             name,
             wanted,
@@ -185,6 +187,23 @@ impl Link {
     /// Whether this session came up, asked once at its end.
     pub(super) fn take_was_up(&self) -> bool {
         self.was_up.swap(false, Ordering::Relaxed)
+    }
+
+    /// The session is ended from here, to be followed by one that enters in another way: no trouble.
+    pub(super) fn renews(&self) {
+        tracing::info!(upstream = %self.name, "upstream is entered anew");
+        self.metrics.up.set(0);
+        // What stood in the way before is news if it still does.
+        *self.causes.lock() = Causes::default();
+        let mut health = self.health.lock();
+        (health.up, health.since) = (false, SystemTime::now());
+    }
+
+    /// Every feed lost its link, no more than so long before now.
+    pub(super) fn lose_feeds_within(&self, time: Duration) {
+        let up = UNIX_EPOCH + Duration::from_millis(self.up_at.load(Ordering::Relaxed));
+        let since = SystemTime::now().checked_sub(time).map_or(up, |since| since.max(up));
+        self.wanted.for_each(|feed| feed.lose(since));
     }
 
     /// Every feed lost its link, at some time after it came up. A session that knows better has lost its feeds itself,

@@ -1,4 +1,4 @@
-//! Upstreams: where records come from. Each kind is one file and one line in `start`; what they have in
+//! Upstreams: where records come from. Each kind is one file and a few lines in [`Running`]; what they have in
 //! common, above all reconnecting, is the `runner`'s.
 
 mod changes;
@@ -12,6 +12,7 @@ mod ticker;
 
 use std::sync::Arc;
 
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 pub use kafka::{Incarnation, KeyedCodec, TopicCodec};
@@ -30,6 +31,9 @@ trait Upstream: Send + Sync + 'static {
     /// One link from its beginning to its end: connects, keeps its subscriptions equal to the wanted set
     /// while that changes, hands records over, and returns why it ended. Ended from outside by dropping.
     fn session(self: Arc<Self>, link: Arc<Link>) -> impl Future<Output = Broken> + Send;
+
+    /// A session was ended while its link stood: notes what may be missed until the next one stands.
+    fn leaves(&self, _link: &Link) {}
 }
 
 /// Why a link ended, in words for the operator; holds no secret.
@@ -52,28 +56,76 @@ pub struct Histories {
     pub concurrency: usize,
 }
 
-/// Starts the tasks that keep `link` up and serve the upstream's history, for as long as they run. Only `push` needs
-/// more: its entry.
-pub fn start(
-    config: &Config,
-    link: &Arc<Link>,
-    push: &Arc<Push>,
-    histories: &Histories,
-    tasks: &mut JoinSet<()>,
-) {
-    let link = Arc::clone(link);
-    match &config.kind {
-        UpstreamKind::Redis(redis) => {
-            let redis = redis::Redis::new(redis, &link, histories);
-            tasks.spawn(Arc::clone(&redis).serve_history());
-            tasks.spawn(runner::run(redis, link))
+/// An upstream that is served: keeps its link up, and serves its history. Ends when this is dropped.
+pub struct Running {
+    link: Arc<Link>,
+    kind: Kind,
+    anew: Arc<Notify>,
+    _tasks: JoinSet<()>,
+}
+
+enum Kind {
+    Redis(Arc<redis::Redis>),
+    Kafka(Arc<kafka::Kafka>),
+    Ticker(Arc<ticker::Ticker>),
+    Push,
+}
+
+impl Running {
+    /// Starts to keep `link` up. Only `push` needs more: its entry.
+    pub fn start(config: &Config, link: &Arc<Link>, push: &Arc<Push>, histories: &Histories) -> Self {
+        let (mut tasks, anew) = (JoinSet::new(), Arc::<Notify>::default());
+        let (own, told) = (Arc::clone(link), Arc::clone(&anew));
+        let kind = match &config.kind {
+            UpstreamKind::Redis(redis) => {
+                let redis = redis::Redis::new(redis, link, histories);
+                tasks.spawn(Arc::clone(&redis).serve_history());
+                tasks.spawn(runner::run(Arc::clone(&redis), own, told));
+                Kind::Redis(redis)
+            }
+            UpstreamKind::Kafka(kafka) => {
+                let kafka = kafka::Kafka::new(kafka, link, histories);
+                tasks.spawn(Arc::clone(&kafka).serve_history());
+                tasks.spawn(runner::run(Arc::clone(&kafka), own, told));
+                Kind::Kafka(kafka)
+            }
+            UpstreamKind::Ticker(ticker) => {
+                let ticker = ticker::Ticker::new(ticker);
+                tasks.spawn(runner::run(Arc::clone(&ticker), own, told));
+                Kind::Ticker(ticker)
+            }
+            UpstreamKind::Push => {
+                tasks.spawn(runner::run(Arc::clone(push), own, told));
+                Kind::Push
+            }
+        };
+        Self { link: Arc::clone(link), kind, anew, _tasks: tasks }
+    }
+
+    /// Enters the same system in another way. Its logs go on where they stand: nothing is lost where it keeps what it gives,
+    /// and what may be is told.
+    pub fn enter(&self, config: &Config) {
+        match (&self.kind, &config.kind) {
+            (Kind::Redis(redis), UpstreamKind::Redis(config)) => redis.configure(config),
+            (Kind::Kafka(kafka), UpstreamKind::Kafka(config)) => kafka.configure(config),
+            (Kind::Ticker(ticker), UpstreamKind::Ticker(config)) => ticker.configure(config),
+            _ => return,
         }
-        UpstreamKind::Kafka(kafka) => {
-            let kafka = kafka::Kafka::new(kafka, &link, histories);
-            tasks.spawn(Arc::clone(&kafka).serve_history());
-            tasks.spawn(runner::run(kafka, link))
+        self.anew.notify_one();
+    }
+
+    /// Its link.
+    pub fn link(&self) -> &Arc<Link> {
+        &self.link
+    }
+
+    /// What it is, as the file calls it.
+    pub fn kind(&self) -> &'static str {
+        match self.kind {
+            Kind::Redis(_) => "redis",
+            Kind::Kafka(_) => "kafka",
+            Kind::Ticker(_) => "ticker",
+            Kind::Push => "push",
         }
-        UpstreamKind::Ticker(ticker) => tasks.spawn(runner::run(ticker::Ticker::new(ticker), link)),
-        UpstreamKind::Push => tasks.spawn(runner::run(Arc::clone(push), link)),
-    };
+    }
 }

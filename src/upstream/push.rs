@@ -1,7 +1,9 @@
 //! Push: an upstream inside the process, fed by `POST /publish/<channel>` on the admin listener. For demos,
 //! tests and small uses; the main road is what applications publish to Redis or Kafka anyway.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
 
 use super::link::Link;
 use super::{Broken, Upstream};
@@ -11,14 +13,15 @@ use crate::shape::Record;
 /// The entry for what is published. At most one a process.
 #[derive(Default)]
 pub struct Push {
-    link: OnceLock<Arc<Link>>,
+    /// Of the upstream that is configured, if one is.
+    link: Mutex<Weak<Link>>,
 }
 
 impl Push {
     /// Appends `payload` to the feeds of `channel`, and returns how many there are; `None` if no `push`
     /// upstream is configured. A feed with parameters exists only while it has clients, or had some lately.
     pub fn publish(&self, channel: &str, event: Option<&str>, payload: &[u8]) -> Option<usize> {
-        let link = self.link.get()?;
+        let link = self.link.lock().upgrade()?;
         let feeds = link.wanted().of(&Source::Channel(channel.into()));
         for feed in &feeds {
             link.confirm(feed);
@@ -32,7 +35,7 @@ impl Upstream for Push {
     const LOSSY: bool = true;
 
     async fn session(self: Arc<Self>, link: Arc<Link>) -> Broken {
-        self.link.get_or_init(|| Arc::clone(&link));
+        *self.link.lock() = Arc::downgrade(&link);
         link.up();
         let mut changes = link.changes();
         loop {

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -34,13 +35,26 @@ impl Backoff {
     }
 }
 
-/// Runs sessions of `upstream` one after the other. Ends only by being dropped.
-pub(super) async fn run<U: Upstream>(upstream: Arc<U>, link: Arc<Link>) {
+/// Runs sessions of `upstream` one after the other, and has one followed by another whenever it is to be entered `anew`.
+/// Ends only by being dropped.
+pub(super) async fn run<U: Upstream>(upstream: Arc<U>, link: Arc<Link>, anew: Arc<Notify>) {
     let mut backoff = Backoff::default();
     loop {
         let began = Instant::now();
-        let session = Arc::clone(&upstream).session(Arc::clone(&link));
-        let cause = match Owned(tokio::spawn(session)).join().await {
+        let mut session = Owned(tokio::spawn(Arc::clone(&upstream).session(Arc::clone(&link))));
+        let ended = tokio::select! {
+            ended = &mut session.0 => ended,
+            () = anew.notified() => {
+                session.stop().await;
+                if link.take_was_up() {
+                    upstream.leaves(&link);
+                }
+                link.renews();
+                backoff = Backoff::default();
+                continue;
+            }
+        };
+        let cause = match ended {
             Ok(broken) => broken.to_string(),
             Err(panic) => format!("a defect in ssegate: {panic}"),
         };
@@ -50,7 +64,10 @@ pub(super) async fn run<U: Upstream>(upstream: Arc<U>, link: Arc<Link>) {
             link.lose_feeds();
         }
         let lasted = if was_up { began.elapsed() } else { Duration::ZERO };
-        tokio::time::sleep(backoff.wait_after(lasted)).await;
+        tokio::select! {
+            () = anew.notified() => backoff = Backoff::default(),
+            () = tokio::time::sleep(backoff.wait_after(lasted)) => {}
+        }
         link.reconnecting();
     }
 }
@@ -59,8 +76,10 @@ pub(super) async fn run<U: Upstream>(upstream: Arc<U>, link: Arc<Link>) {
 struct Owned<T>(JoinHandle<T>);
 
 impl<T> Owned<T> {
-    async fn join(mut self) -> Result<T, tokio::task::JoinError> {
-        (&mut self.0).await
+    /// Ends it, and returns once it has ended.
+    async fn stop(mut self) {
+        self.0.abort();
+        let _ = (&mut self.0).await;
     }
 }
 
@@ -98,7 +117,7 @@ mod tests {
     async fn panics_and_refusals_are_tried_again_until_it_is_up() {
         let metrics = Metrics::new();
         let link = Link::new("flaky".into(), Arc::default(), metrics.upstream("flaky"));
-        let task = tokio::spawn(run(Arc::new(Flaky(AtomicU32::new(0))), Arc::clone(&link)));
+        let task = tokio::spawn(run(Arc::new(Flaky(AtomicU32::new(0))), Arc::clone(&link), Arc::default()));
         link.tried().await;
         while !link.health().up {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -106,6 +125,74 @@ mod tests {
         let health = link.health();
         assert_eq!(health.reconnects, 3);
         assert_eq!(health.last_error.unwrap().0, "refused");
+        task.abort();
+    }
+
+    /// Counts sessions, those that are open, and how often a link that stood was left.
+    #[derive(Default)]
+    struct Steady {
+        begun: AtomicU32,
+        open: AtomicU32,
+        left: AtomicU32,
+    }
+
+    impl Upstream for Steady {
+        const LOSSY: bool = true;
+
+        async fn session(self: Arc<Self>, link: Arc<Link>) -> Broken {
+            struct Open(Arc<Steady>);
+            impl Drop for Open {
+                fn drop(&mut self) {
+                    self.0.open.fetch_sub(1, Ordering::Relaxed);
+                }
+            }
+            assert_eq!(self.open.fetch_add(1, Ordering::Relaxed), 0, "the one before has ended");
+            let _open = Open(Arc::clone(&self));
+            if self.begun.fetch_add(1, Ordering::Relaxed) == 2 {
+                return Broken("refused".into());
+            }
+            link.up();
+            std::future::pending().await
+        }
+
+        fn leaves(&self, _: &Link) {
+            self.left.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_upstream_that_is_entered_anew_waits_for_nothing() {
+        let metrics = Metrics::new();
+        let link = Link::new("steady".into(), Arc::default(), metrics.upstream("steady"));
+        let (steady, anew) = (Arc::<Steady>::default(), Arc::<Notify>::default());
+        let task = tokio::spawn(run(Arc::clone(&steady), Arc::clone(&link), Arc::clone(&anew)));
+        let begun = async |count| {
+            while steady.begun.load(Ordering::Relaxed) < count {
+                tokio::task::yield_now().await;
+            }
+        };
+        let up = async || {
+            while !link.health().up {
+                tokio::task::yield_now().await;
+            }
+        };
+        up().await;
+        let began = Instant::now();
+        anew.notify_one();
+        begun(2).await;
+        up().await;
+        let health = link.health();
+        assert!(health.last_error.is_none() && health.reconnects == 0, "nothing went wrong");
+        anew.notify_one();
+        while link.health().last_error.is_none() {
+            tokio::task::yield_now().await;
+        }
+        // While it waits to be tried again.
+        anew.notify_one();
+        begun(4).await;
+        up().await;
+        assert_eq!(began.elapsed(), Duration::ZERO);
+        assert_eq!(steady.left.load(Ordering::Relaxed), 2, "so often a link stood that was left");
         task.abort();
     }
 }

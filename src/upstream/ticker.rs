@@ -2,8 +2,8 @@
 //! trying a front end.
 
 use std::sync::Arc;
-use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::MissedTickBehavior;
 
 use super::link::Link;
@@ -12,14 +12,16 @@ use crate::config;
 use crate::shape::Record;
 
 /// A running ticker.
-pub(super) struct Ticker {
-    every: Duration,
-    data: Arc<str>,
-}
+pub(super) struct Ticker(Mutex<config::Ticker>);
 
 impl Ticker {
     pub(super) fn new(config: &config::Ticker) -> Arc<Self> {
-        Arc::new(Self { every: config.every, data: Arc::clone(&config.data) })
+        Arc::new(Self(Mutex::new(config.clone())))
+    }
+
+    /// From the next session on it gives this.
+    pub(super) fn configure(&self, config: &config::Ticker) {
+        *self.0.lock() = config.clone();
     }
 }
 
@@ -27,15 +29,16 @@ impl Upstream for Ticker {
     const LOSSY: bool = true;
 
     async fn session(self: Arc<Self>, link: Arc<Link>) -> Broken {
+        let config::Ticker { every, data } = self.0.lock().clone();
         link.up();
         let mut changes = link.changes().and_now();
-        let mut ticks = tokio::time::interval(self.every);
+        let mut ticks = tokio::time::interval(every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
             tokio::select! {
                 biased;
                 _ = changes.next() => changes.look(|| link.wanted().for_each(|feed| link.confirm(feed))),
-                _ = ticks.tick() => link.wanted().for_each(|feed| link.deliver(feed, [(None, Tick(&self.data))])),
+                _ = ticks.tick() => link.wanted().for_each(|feed| link.deliver(feed, [(None, Tick(&data))])),
             }
             link.settled();
         }

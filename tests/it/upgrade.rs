@@ -22,7 +22,7 @@ use crate::support::wait::{eventually, within};
 use crate::tls::pair;
 
 /// A process that another one has started. Ends with this.
-struct Successor(Pid);
+pub struct Successor(Pid);
 
 impl Successor {
     fn signal(&self, signal: Signal) {
@@ -43,14 +43,14 @@ impl Drop for Successor {
 }
 
 /// Has the process replaced, and waits until the other one serves.
-async fn upgrade(ssegate: &mut Ssegate) -> Successor {
+pub async fn upgrade(ssegate: &mut Ssegate) -> Successor {
     let before = ssegate.log().len();
     ssegate.signal(Signal::USR2);
     served(ssegate, before).await
 }
 
 /// The process that a line of the log after the first so many says to serve.
-async fn served(ssegate: &Ssegate, before: usize) -> Successor {
+pub async fn served(ssegate: &Ssegate, before: usize) -> Successor {
     eventually("a successor to serve", async || {
         let said = ssegate.log().split_off(before);
         assert!(!said.iter().any(|line| line["message"] == NO_UPGRADE), "{said:?}");

@@ -17,7 +17,14 @@ fn tokens(settings: &str) -> Tokens {
     );
     let config = parse("c.yaml", &text, &|_| None).unwrap_or_else(|problems| panic!("{problems}"));
     let crate::config::AuthKind::Jwt(jwt) = &config.auth[0].kind else { panic!("a jwt") };
-    Tokens::new(&config.auth[0].name, jwt, &|roots| Http::new(roots), &watch::Sender::new(0), &Metrics::new())
+    Tokens::new(
+        &config.auth[0].name,
+        jwt,
+        None,
+        &|roots| Http::new(roots),
+        &watch::Sender::new(0),
+        &Metrics::new(),
+    )
 }
 
 fn with_secret(more: &str) -> Tokens {

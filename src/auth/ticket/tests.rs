@@ -216,3 +216,21 @@ proptest! {
         prop_assert!(bytes == ticket.as_bytes() || !matches!(tickets.check(&using(&changed)), Check::Known(..)));
     }
 }
+
+#[test]
+fn what_was_used_is_used_after_the_configuration_has_changed() {
+    let before = tickets(false);
+    let [used, new] = [0, 1].map(|_| before.issue(&grant(600), &using("")).unwrap());
+    assert!(matches!(before.check(&using(&used)), Check::Known(..)));
+    let longer = Ticket { ttl: Duration::from_secs(60), ..before.config.clone() };
+    let now = Tickets::following(&before, &longer);
+    assert_eq!(refusal(now.check(&using(&used))), Refusal::Replayed);
+    assert!(matches!(now.check(&using(&new)), Check::Known(..)));
+    assert_eq!(refusal(before.check(&using(&new))), Refusal::Replayed, "by a request that came before, too");
+    // A secret of the process stays the same one.
+    let own = |ttl| Ticket { secret: None, ttl: Duration::from_secs(ttl), ..before.config.clone() };
+    let before = Tickets::new(&"tickets".into(), &own(30));
+    let ticket = before.issue(&grant(600), &using("")).unwrap();
+    assert!(matches!(Tickets::following(&before, &own(60)).check(&using(&ticket)), Check::Known(..)));
+    assert_eq!(refusal(Tickets::following(&before, &longer).check(&using(&ticket))), Refusal::Signature);
+}

@@ -91,7 +91,7 @@ impl Demo {
     }
 
     fn welcome(&self) -> String {
-        terminal::welcome(self.app.addrs(), self.app.admin_addr(), &self.shown, self.redis.as_ref().err())
+        terminal::welcome(&self.app.addrs(), self.app.admin_addr(), &self.shown, self.redis.as_ref().err())
     }
 
     /// Streams first, then what feeds them.

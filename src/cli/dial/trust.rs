@@ -10,7 +10,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
 
 use super::offer;
-use crate::config::{ClientTls, read_roots};
+use crate::config::{ClientTls, Roots, read_roots};
 
 /// How a server has to prove who it is, and what it is offered.
 #[derive(Debug, Clone, Default)]
@@ -29,7 +29,7 @@ impl Trust {
         let roots = self.cacert.as_ref().map(|file| {
             let pem = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
             let roots = read_roots(&pem).map_err(|what| anyhow!("{}: {what}", file.display()))?;
-            anyhow::Ok(Arc::new(roots))
+            anyhow::Ok(Roots::from(roots))
         });
         let roots = roots.transpose()?;
         let mut config = if self.insecure {

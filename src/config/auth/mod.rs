@@ -13,7 +13,6 @@ mod ticket;
 use std::sync::Arc;
 
 use http::{HeaderName, Uri};
-use rustls::RootCertStore;
 
 use super::client_tls;
 use super::fields::Fields;
@@ -224,7 +223,7 @@ pub(super) fn read_url(walk: &Walk<'_>, node: &Node) -> Option<Uri> {
 }
 
 /// `ca`: whom to trust in asking at this URL.
-pub(super) fn read_ca(walk: &Walk<'_>, fields: &Fields<'_>, url: &Uri) -> Option<Arc<RootCertStore>> {
+pub(super) fn read_ca(walk: &Walk<'_>, fields: &Fields<'_>, url: &Uri) -> Option<client_tls::Roots> {
     let entry = fields.entry("ca")?;
     if url.scheme_str() != Some("https") {
         walk.problem(entry.key.span, "`ca` is for `https://`, and the URL here does not say so");

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use http::{HeaderName, Uri};
 use jsonwebtoken::{Algorithm, DecodingKey};
-use rustls::RootCertStore;
 
+use super::super::client_tls::Roots;
 use super::super::model::Secret;
 
 /// One entry of `auth:`, which routes name.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct AuthProvider {
     /// Its key in the file; `[A-Za-z0-9_-]{1,64}`.
     pub name: Arc<str>,
@@ -19,7 +19,7 @@ pub struct AuthProvider {
 }
 
 /// The kind of a provider, named in YAML by its only key.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum AuthKind {
     /// `jwt`: signed tokens of an issuer.
     Jwt(Jwt),
@@ -47,7 +47,7 @@ impl AuthKind {
 }
 
 /// `jwt:`
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Jwt {
     /// `secret`, `keys` or `jwks`: what signatures are checked with.
     pub keys: JwtKeys,
@@ -64,7 +64,7 @@ pub struct Jwt {
 }
 
 /// What signatures of tokens are checked with.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum JwtKeys {
     /// `secret`: HS256, HS384 and HS512. At least 32 bytes.
     Secret(Secret),
@@ -77,7 +77,7 @@ pub enum JwtKeys {
         /// `refresh`: how often it is fetched. Default 5 min, 1 s to 1 day.
         refresh: Duration,
         /// `ca`: whom to trust in fetching it, instead of the system's authorities.
-        roots: Option<Arc<RootCertStore>>,
+        roots: Option<Roots>,
     },
 }
 
@@ -92,8 +92,14 @@ pub struct PublicKey {
     pub pem: String,
 }
 
+impl PartialEq for PublicKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.pem == other.pem && self.algorithms == other.algorithms
+    }
+}
+
 /// `ticket:`
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Ticket {
     /// `path`: where tickets are asked for with `POST`.
     pub path: Arc<str>,
@@ -108,7 +114,7 @@ pub struct Ticket {
 }
 
 /// `api_key:`
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ApiKey {
     /// `header`: which carries the key. Default `x-api-key`.
     pub header: HeaderName,
@@ -117,12 +123,12 @@ pub struct ApiKey {
 }
 
 /// `forward:`
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Forward {
     /// `url`: what is asked.
     pub url: Uri,
     /// `ca`: whom to trust in asking, instead of the system's authorities.
-    pub roots: Option<Arc<RootCertStore>>,
+    pub roots: Option<Roots>,
     /// `headers`: of the client's request that are passed on. Default `authorization` and `cookie`.
     pub headers: Vec<HeaderName>,
     /// `claims`: headers of the answer that rules see as claims; the first is the subject.
@@ -152,6 +158,13 @@ pub struct Rule {
     /// As it stands in the file: what variables and other files hold is not in it.
     pub text: Arc<str>,
     variables: Vec<&'static str>,
+}
+
+impl PartialEq for Rule {
+    fn eq(&self, other: &Self) -> bool {
+        // The text may be that of a variable.
+        self.text == other.text && self.program.expression() == other.program.expression()
+    }
 }
 
 impl Rule {

@@ -26,7 +26,7 @@ pub struct Server {
 }
 
 /// `proxy_protocol`, `trusted_proxies` and `real_ip_header` of `server:`. Nobody is trusted by default.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Proxies {
     /// `proxy_protocol`: what connections of trusted proxies begin with.
     pub protocol: Option<ProxyProtocol>,
@@ -76,7 +76,7 @@ pub struct Hsts {
 }
 
 /// `server.tls:`
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Tls {
     /// `none`: plain HTTP/1.1 and HTTP/2 (prior knowledge is not served), behind another terminator.
     None,
@@ -87,7 +87,7 @@ pub enum Tls {
 }
 
 /// `server.tls: { … }`; at least one certificate, or `acme`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ServerTls {
     /// `cert` with `key`, and `certificates`: each for the names that it holds, the first for all others.
     pub certificates: Vec<Certificate>,
@@ -109,7 +109,7 @@ pub struct Certificate {
 }
 
 /// `admin:`
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Admin {
     /// Where it listens; `listen: none` switches it off. Default `127.0.0.1:9090`.
     pub listen: Option<AdminListen>,
@@ -137,7 +137,7 @@ impl fmt::Display for AdminListen {
 }
 
 /// `log:`
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Logging {
     /// `format`: default `text`.
     pub format: LogFormat,
@@ -174,7 +174,7 @@ pub enum LogLevel {
 }
 
 /// `limits:`
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Limits {
     /// `memory`: bytes that all logs together may hold. Default 512 MiB, 16 MiB to 1 TiB.
     pub memory: usize,

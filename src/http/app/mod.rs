@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::uri::{Authority, Scheme};
+use http::uri::Scheme;
 use http::{Method, Request, Response, StatusCode, Uri, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
@@ -37,30 +37,37 @@ use super::problem::Problem;
 use super::shed::Why;
 use crate::config;
 use crate::fetch::Absence;
+use crate::metrics::{ApplicationMetrics, Metrics};
 
 /// An application, and the connections to it.
 pub struct App {
+    asked: Asked,
     pool: Pool<HttpConnector, Upload>,
-    to: Authority,
-    connect_timeout: Duration,
-    timeout: Duration,
-    tunnel_timeout: Duration,
-    /// How long clients may neither take nor send anything.
-    stall: Duration,
     /// For requests that it may be answering at a time, which is its connections.
     seats: Arc<Semaphore>,
     /// Each of them listens.
     open: watch::Sender<()>,
     /// Host and path as configured, which is how logs and metrics call it.
     name: String,
-    auth: Vec<Arc<str>>,
-    allow: Option<config::Rule>,
     absence: Absence,
+    metrics: ApplicationMetrics,
+}
+
+/// How it is asked.
+#[derive(Debug, PartialEq)]
+pub struct Asked {
+    /// As configured.
+    pub proxy: config::Proxy,
+    /// How long clients may neither take nor send anything.
+    pub stall: Duration,
+    /// Connections to it.
+    pub connections: usize,
 }
 
 impl App {
-    /// The application of a route, with so many connections to it.
-    pub fn new(proxy: &config::Proxy, limits: &config::Limits, connections: usize) -> Self {
+    /// The application of a route. Each request to it listens to `open`.
+    pub fn new(asked: Asked, open: &watch::Sender<()>, metrics: &Arc<Metrics>) -> Self {
+        let proxy = &asked.proxy;
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(proxy.to.connect_timeout));
         connector.set_nodelay(true);
@@ -72,38 +79,42 @@ impl App {
             .pool_max_idle_per_host(KEPT)
             .http1_max_buf_size(BUFFER)
             .build(connector);
-        let config::ProxyTo { to, connect_timeout, timeout, tunnel_timeout, .. } = proxy.to.clone();
         let name = format!("{}{}", proxy.host.as_deref().unwrap_or_default(), proxy.path);
         Self {
             pool,
-            to,
-            connect_timeout,
-            timeout,
-            tunnel_timeout,
-            stall: limits.write_stall,
-            seats: Arc::new(Semaphore::new(connections)),
-            open: watch::Sender::new(()),
+            seats: Arc::new(Semaphore::new(asked.connections)),
+            open: open.clone(),
+            metrics: metrics.application(&name),
             name,
-            auth: proxy.auth.clone(),
-            allow: proxy.allow.clone(),
             absence: Absence::default(),
+            asked,
         }
+    }
+
+    /// How it is asked.
+    pub fn asked(&self) -> &Asked {
+        &self.asked
+    }
+
+    /// What is counted for it.
+    pub fn metrics(&self) -> &ApplicationMetrics {
+        &self.metrics
+    }
+
+    fn to(&self) -> &config::ProxyTo {
+        &self.asked.proxy.to
     }
 
     /// Who is let in to it.
     pub(super) fn door(&self) -> Door<'_> {
-        let (auth, allow) = (&self.auth, self.allow.as_ref());
+        let config::Proxy { auth, allow, .. } = &self.asked.proxy;
+        let allow = allow.as_ref();
         Door { name: &self.name, auth, allow, cors: None, reads: None, has_pages: true }
     }
 
     /// Host and path as configured.
     pub fn name(&self) -> &str {
         &self.name
-    }
-
-    /// Ends once nobody waits for what it answers, or is being sent it.
-    pub async fn rests(&self) {
-        self.open.closed().await;
     }
 
     /// What the application answers. `handover` is that of an HTTP/1.1 connection, which can become a tunnel, until
@@ -123,11 +134,11 @@ impl App {
         let (handover, protocol) = upgrade.unzip();
         let request = self
             .inbound(request, from, protocol.as_ref())
-            .map(|body| Upload::new(body, &exchange, self.stall));
-        match exchange.within(self.timeout, self.pool.request(request)).await {
+            .map(|body| Upload::new(body, &exchange, self.asked.stall));
+        match exchange.within(self.to().timeout, self.pool.request(request)).await {
             Some(Ok(response)) => {
                 if let Some(failed) = self.absence.answered() {
-                    tracing::info!(route = self.name, app = %self.to, failed, "an application answers again");
+                    tracing::info!(route = self.name, app = %self.to().to, failed, "an application answers again");
                 }
                 self.outbound(response, exchange, handover.map(|handover| (handover, end)))
             }
@@ -140,7 +151,7 @@ impl App {
                 Problem::BadGateway.response()
             }
             None => {
-                self.failed(&format!("no answer within {:?}", self.timeout));
+                self.failed(&format!("no answer within {:?}", self.to().timeout));
                 Problem::GatewayTimeout.response()
             }
         }
@@ -148,17 +159,17 @@ impl App {
 
     /// An exchange, once there is a connection for it.
     async fn begin(&self) -> Option<Arc<Exchange>> {
-        let seat = timeout(self.connect_timeout, Arc::clone(&self.seats).acquire_owned()).await;
+        let seat = timeout(self.to().connect_timeout, Arc::clone(&self.seats).acquire_owned()).await;
         Some(Exchange::new(seat.ok()?.ok()?, self.open.subscribe()))
     }
 
     fn failed(&self, error: &str) {
         match self.absence.failed() {
             Some(failed) => {
-                tracing::warn!(route = self.name, app = %self.to, failed, error, "an application does not answer");
+                tracing::warn!(route = self.name, app = %self.to().to, failed, error, "an application does not answer");
             }
             None => {
-                tracing::debug!(route = self.name, app = %self.to, error, "an application does not answer")
+                tracing::debug!(route = self.name, app = %self.to().to, error, "an application does not answer")
             }
         }
     }
@@ -195,7 +206,7 @@ impl App {
             head.headers.insert(header::HOST, host);
         }
         head.headers.append(header::VIA, via(head.version));
-        let mut to = Uri::builder().scheme(Scheme::HTTP).authority(self.to.clone());
+        let mut to = Uri::builder().scheme(Scheme::HTTP).authority(self.to().to.clone());
         to = to.path_and_query(head.uri.path_and_query().map_or("/", |path| path.as_str()));
         head.uri = to.build().expect("parts of addresses that were parsed make an address");
         head.version = Version::HTTP_11;
@@ -214,7 +225,7 @@ impl App {
             remove_hop_by_hop(&mut head.headers);
             // How the client is spoken to has nothing to do with how the application speaks.
             head.version = Version::HTTP_11;
-            let passed = Passed::new(body, exchange, self.stall);
+            let passed = Passed::new(body, exchange, self.asked.stall);
             return Response::from_parts(head, Body::Passed(Box::new(passed)));
         }
         // An application that switches unasked, or to somebody who cannot, is wrong.
@@ -222,7 +233,7 @@ impl App {
         let mut switch = Response::new(Body::from(bytes::Bytes::new()));
         *switch.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
         *switch.headers_mut() = response.headers().clone();
-        handover.tunnel(Tunnel::new(response, exchange, self.tunnel_timeout, end));
+        handover.tunnel(Tunnel::new(response, exchange, self.to().tunnel_timeout, end));
         switch
     }
 }

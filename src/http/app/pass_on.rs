@@ -8,7 +8,7 @@ use http::uri::Authority;
 use http::{Request, Response};
 use hyper::body::Incoming;
 
-use super::super::answer::{Service, with_cookie};
+use super::super::answer::{Visit, with_cookie};
 use super::super::body::Body;
 use super::super::guard;
 use super::super::problem::Problem;
@@ -17,7 +17,7 @@ use super::App;
 use super::provenance::Provenance;
 use crate::auth::Verdict;
 
-impl Service {
+impl Visit {
     /// What the application answers, if it is asked. Its requests are for `authority`.
     pub(in super::super) async fn pass_on(
         &self,
@@ -45,7 +45,7 @@ impl Service {
             trace.tell(request.headers_mut());
         }
         let response = app.answer(request, &from, self.handover.as_ref(), end).await;
-        self.edge.metrics.proxied(app.name(), response.status().as_u16());
+        app.metrics().answered(response.status().as_u16());
         with_cookie(response, admitted)
     }
 
@@ -54,7 +54,7 @@ impl Service {
     fn goes_around(&self, app: &App, host: &str, path: &str) -> bool {
         let Cow::Owned(meant) = as_read(path) else { return false };
         let guards = |found: &Found<'_>| found.door().is_guarded();
-        match self.edge.router.find(host, &meant) {
+        match self.site.router.find(host, &meant) {
             Some(Found::App(other)) if std::ptr::eq(&**other, app) => app.door().is_guarded() && climbs(path),
             other => app.door().is_guarded() || other.as_ref().is_some_and(guards),
         }

@@ -2,12 +2,14 @@
 
 use super::super::client::Client;
 use super::super::supervise::Slot;
-use super::super::{Admission, Patience, Router, SecurityHeaders, Streams};
+use super::super::{Admission, Patience, Router, Streams};
 use super::*;
 use crate::auth::Auth;
 use crate::config::parse;
 use crate::hub::{Hub, Memory};
 use crate::metrics::Metrics;
+use crate::tls::Terminator;
+use parking_lot::RwLock;
 
 /// An endpoint that nobody answers at, a rule that lets in everybody, and room for one feed.
 fn edge() -> Arc<Edge> {
@@ -22,30 +24,29 @@ routes:
     let config = parse("c.yaml", text, &|_| None).unwrap_or_else(|problems| panic!("{problems}"));
     let metrics = Metrics::new();
     let hub = Arc::new(Hub::new(["t".into()], Memory::new(1 << 20)));
+    let router = Router::new(&config, &metrics, 0);
+    let terminator = Terminator::new(&config.server.tls, &[], &metrics, None).unwrap();
+    let site = Site::new(&config, router, Auth::new(&config, &metrics, None), terminator);
     Arc::new(Edge {
-        auth: Auth::new(&config, &metrics),
-        router: Router::new(&config, &metrics, 0),
+        site: RwLock::new(site),
         held: hub.memory().part(10_000),
         read: hub.memory().part(10_000),
         hub,
         streams: Streams::new(Duration::from_secs(30)),
         admission: Admission::new(&config.limits, 1_000, 0, 1, &metrics),
         patience: Patience::default(),
-        limits: config.limits,
-        proxies: config.server.proxies.clone(),
         metrics,
-        secure: SecurityHeaders::new(None),
-        access: None,
         traces: None,
         fallback: None,
     })
 }
 
 fn held(edge: &Edge, path: &str, header: &str) -> (Arc<Route>, Option<Held>) {
-    let Some(Found::Route(route, Ok(feed))) = edge.router.find("h", path) else { panic!("{path}") };
+    let site = edge.site();
+    let Some(Found::Route(route, Ok(feed))) = site.router.find("h", path) else { panic!("{path}") };
     let request =
         Asked { path: path.into(), ..crate::auth::testing::asked(&[("authorization", header)], "") };
-    let held = Held::new(edge, route, request, (feed, Wish::default()));
+    let held = Held::new((edge, &site), route, request, (feed, Wish::default()));
     (Arc::clone(route), held)
 }
 
@@ -76,7 +77,7 @@ async fn one_for_which_there_is_no_room_any_more_was_not_refused() {
     let (route, first) = held(&edge, "/open/a", "a");
     let feed = first.expect("room").feed;
     let _stays = edge.hub.subscribe_within(
-        &route.quota,
+        &route.kept.quota,
         feed,
         &route.policy(),
         Wish::default(),

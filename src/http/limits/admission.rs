@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use super::clients::{Clients, Prefix, Refused};
@@ -17,12 +18,17 @@ use crate::metrics::Metrics;
 
 /// Counts connections.
 pub struct Admission {
-    most: usize,
-    surplus: usize,
-    to_applications: usize,
+    descriptors: u64,
+    most: AtomicUsize,
+    surplus: AtomicUsize,
+    to_applications: AtomicUsize,
     open: AtomicUsize,
     /// For those that are open, and those that the other listeners wait for.
     seats: Semaphore,
+    /// How many seats there are to be,
+    wanted: Mutex<usize>,
+    /// and how many of those that are taken are not to be given to others.
+    owed: AtomicUsize,
     clients: Clients,
     /// Connections of clients that are told that they have their share.
     telling: AtomicUsize,
@@ -63,19 +69,52 @@ impl Admission {
         listeners: usize,
         metrics: &Arc<Metrics>,
     ) -> Arc<Self> {
-        let Room { most, surplus, to_applications } = room(limits.connections, to_applications, descriptors);
-        metrics.connections_limit.set(i64::try_from(most).unwrap_or(i64::MAX));
-        Arc::new(Self {
-            most,
-            surplus,
-            to_applications,
+        let admission = Arc::new(Self {
+            descriptors,
+            most: AtomicUsize::new(0),
+            surplus: AtomicUsize::new(0),
+            to_applications: AtomicUsize::new(0),
             open: AtomicUsize::new(0),
-            seats: Semaphore::new(most + surplus + listeners.saturating_sub(1)),
+            seats: Semaphore::new(0),
+            wanted: Mutex::new(0),
+            owed: AtomicUsize::new(0),
             clients: Clients::new(limits.connections_per_client, limits.connection_rate_per_client),
             telling: AtomicUsize::new(0),
             said: Said::default(),
             metrics: Arc::clone(metrics),
-        })
+        });
+        admission.adapt(limits, to_applications, listeners);
+        admission
+    }
+
+    /// From now on goes by these limits. Whoever has a connection keeps it.
+    pub fn adapt(&self, limits: &Limits, to_applications: usize, listeners: usize) {
+        let Room { most, surplus, to_applications } =
+            room(limits.connections, to_applications, self.descriptors);
+        self.metrics.connections_limit.set(i64::try_from(most).unwrap_or(i64::MAX));
+        self.most.store(most, Ordering::Relaxed);
+        self.surplus.store(surplus, Ordering::Relaxed);
+        self.to_applications.store(to_applications, Ordering::Relaxed);
+        self.clients.limit(limits.connections_per_client, limits.connection_rate_per_client);
+        self.seat_for(most + surplus + listeners.saturating_sub(1));
+    }
+
+    /// There are to be so many seats. Where too many are taken already, those go that are given back first.
+    fn seat_for(&self, seats: usize) {
+        let mut wanted = self.wanted.lock();
+        if seats < *wanted {
+            let fewer = *wanted - seats;
+            let forgotten = self.seats.forget_permits(fewer);
+            self.owed.fetch_add(fewer - forgotten, Ordering::Relaxed);
+        }
+        self.give_back(seats.saturating_sub(*wanted));
+        *wanted = seats;
+    }
+
+    fn give_back(&self, seats: usize) {
+        let pay = |owed: usize| Some(owed.saturating_sub(seats));
+        let owed = self.owed.fetch_update(Ordering::Relaxed, Ordering::Relaxed, pay).unwrap_or_default();
+        self.seats.add_permits(seats.saturating_sub(owed));
     }
 
     /// A seat for the connection that is accepted next; waits while there is none.
@@ -84,7 +123,7 @@ impl Admission {
             self.metrics.accept_paused("connections");
             if self.said.again().is_some() {
                 tracing::warn!(
-                    connections = self.most,
+                    connections = self.figures().most,
                     "no connection is accepted until one ends: there are as many as `limits.connections` allows"
                 );
             }
@@ -96,15 +135,15 @@ impl Admission {
 
     /// How many connections all applications together may have.
     pub fn to_applications(&self) -> usize {
-        self.to_applications
+        self.to_applications.load(Ordering::Relaxed)
     }
 
     /// How full it is.
     pub fn figures(&self) -> Figures {
         Figures {
             open: self.open.load(Ordering::Relaxed),
-            most: self.most,
-            surplus: self.surplus,
+            most: self.most.load(Ordering::Relaxed),
+            surplus: self.surplus.load(Ordering::Relaxed),
             clients: self.clients.known(),
         }
     }
@@ -115,7 +154,7 @@ impl Seat {
     pub fn take(&mut self) {
         let others = self.admission.open.fetch_add(1, Ordering::Relaxed);
         self.taken = true;
-        if others >= self.admission.most {
+        if others >= self.admission.most.load(Ordering::Relaxed) {
             self.surplus = Some(Why::Connections);
             self.admission.metrics.connection_shed("connections");
         }
@@ -143,7 +182,7 @@ impl Seat {
         }
         self.telling = true;
         let others = telling.fetch_add(1, Ordering::Relaxed);
-        if others >= *surplus || !clients.may_be_told(address.into()) {
+        if others >= surplus.load(Ordering::Relaxed) || !clients.may_be_told(address.into()) {
             return false;
         }
         self.surplus = Some(Why::ClientConnections);
@@ -167,7 +206,7 @@ impl Drop for Seat {
         if self.taken {
             self.admission.open.fetch_sub(1, Ordering::Relaxed);
         }
-        self.admission.seats.add_permits(1);
+        self.admission.give_back(1);
     }
 }
 
@@ -264,6 +303,33 @@ mod tests {
         assert!(seat.surplus().is_some(), "the surplus one is still there");
         drop((seat, seats));
         assert_eq!(admission.figures().open, 0);
+    }
+
+    #[tokio::test]
+    async fn limits_that_change_are_those_of_who_comes_next() {
+        let limits = |connections| Limits { connections: Some(connections), ..Limits::default() };
+        let admission = Admission::new(&limits(12), 64, 0, 1, &Metrics::new());
+        let surplus = admission.figures().surplus;
+        let mut seats = Vec::new();
+        for _ in 0..12 {
+            let mut seat = admission.seat().await;
+            seat.take();
+            assert!(seat.surplus().is_none());
+            seats.push(seat);
+        }
+        admission.adapt(&limits(10), 0, 1);
+        assert_eq!(admission.figures().most, 10);
+        let available = || admission.seats.available_permits();
+        assert_eq!(available(), 0, "more are open than there may be");
+        seats.truncate(10);
+        assert_eq!((available(), admission.owed.load(Ordering::Relaxed)), (surplus, 0));
+        admission.adapt(&limits(20), 0, 3);
+        assert_eq!(available(), 10 + surplus + 2);
+        // As many go as are taken and one more.
+        admission.adapt(&limits(10), 0, 1);
+        admission.adapt(&limits(11), 0, 1);
+        seats.clear();
+        assert_eq!((available(), admission.owed.load(Ordering::Relaxed)), (11 + surplus, 0));
     }
 
     #[tokio::test]

@@ -48,10 +48,16 @@ impl Refused {
 
 /// Every client with a connection, and some of those that had one.
 pub struct Clients {
-    most: Option<usize>,
-    rate: Option<Rate>,
+    limits: Mutex<Limits>,
     epoch: Instant,
     table: Mutex<Table>,
+}
+
+/// What each may have.
+#[derive(Clone, Copy)]
+struct Limits {
+    most: Option<usize>,
+    rate: Option<Rate>,
 }
 
 struct Table {
@@ -76,12 +82,23 @@ impl Clients {
     /// Nobody yet; each may have `most` connections, and open them at `rate`.
     pub fn new(most: Option<usize>, rate: Option<Rate>) -> Self {
         let table = Table { of: HashMap::new(), sweep_at: SWEEP, told: 0 };
-        Self { most, rate, epoch: Instant::now(), table: Mutex::new(table) }
+        let limits = Mutex::new(Limits { most, rate });
+        Self { limits, epoch: Instant::now(), table: Mutex::new(table) }
+    }
+
+    /// From now on each may have `most` connections, and open them at `rate`; those that nobody counted stay uncounted.
+    pub fn limit(&self, most: Option<usize>, rate: Option<Rate>) {
+        *self.limits.lock() = Limits { most, rate };
+    }
+
+    fn limits(&self) -> Limits {
+        *self.limits.lock()
     }
 
     /// Whether there is anything to count.
     pub fn counts(&self) -> bool {
-        self.most.is_some() || self.rate.is_some()
+        let Limits { most, rate } = self.limits();
+        most.is_some() || rate.is_some()
     }
 
     /// How many clients it knows.
@@ -94,18 +111,19 @@ impl Clients {
     /// # Errors
     /// Why it may not have one.
     pub fn enter(&self, client: Prefix) -> Result<(), Refused> {
+        let Limits { most, rate } = self.limits();
         let mut table = self.table.lock();
         let now = self.now();
         if table.of.len() >= table.sweep_at {
             table.of.retain(|_, entry| entry.open > 0 || !self.is_full(entry, now));
             table.sweep_at = (table.of.len() * 2).max(SWEEP);
         }
-        let full = Entry { open: 0, tokens: self.rate.map_or(0, room), at: now, told: 0 };
+        let full = Entry { open: 0, tokens: rate.map_or(0, room), at: now, told: 0 };
         let entry = table.of.entry(client).or_insert(full);
-        if self.most.is_some_and(|most| entry.open >= most) {
+        if most.is_some_and(|most| entry.open >= most) {
             return Err(Refused::Count);
         }
-        if let Some(rate) = self.rate {
+        if let Some(rate) = rate {
             entry.refill(rate, now);
             entry.tokens = entry.tokens.checked_sub(TOKEN).ok_or(Refused::Rate)?;
         }
@@ -141,7 +159,7 @@ impl Clients {
     /// Whether an entry without connections says no more than none would.
     fn is_full(&self, entry: &Entry, now: u64) -> bool {
         entry.told <= now
-            && self.rate.is_none_or(|rate| entry.tokens + earned(rate, entry.at, now) >= room(rate))
+            && self.limits().rate.is_none_or(|rate| entry.tokens + earned(rate, entry.at, now) >= room(rate))
     }
 
     fn now(&self) -> u64 {

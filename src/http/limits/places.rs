@@ -12,7 +12,7 @@ use crate::http::shed::Why;
 
 /// The streams of one route.
 pub struct Places {
-    limits: RouteLimits,
+    limits: Mutex<RouteLimits>,
     open: AtomicUsize,
     /// Counted only where there is a limit for each; no more than streams are open.
     of: Mutex<HashMap<Prefix, usize>>,
@@ -27,18 +27,20 @@ pub struct Place {
 impl Places {
     /// As the route's limits say.
     pub fn new(limits: RouteLimits) -> Arc<Self> {
-        Arc::new(Self { limits, open: AtomicUsize::new(0), of: Mutex::default() })
+        Arc::new(Self { limits: Mutex::new(limits), open: AtomicUsize::new(0), of: Mutex::default() })
     }
 
-    /// A place for a stream of `client`; `None` where nothing is limited.
+    /// From now on these limits hold, for streams to come. Those for each client count from now on where there were none.
+    pub fn limit(&self, limits: RouteLimits) {
+        *self.limits.lock() = limits;
+    }
+
+    /// A place for a stream of `client`.
     ///
     /// # Errors
     /// Why there is none.
-    pub fn take(self: &Arc<Self>, client: Prefix) -> Result<Option<Place>, Why> {
-        let RouteLimits { streams, streams_per_client, .. } = self.limits;
-        if streams.is_none() && streams_per_client.is_none() {
-            return Ok(None);
-        }
+    pub fn take(self: &Arc<Self>, client: Prefix) -> Result<Place, Why> {
+        let RouteLimits { streams, streams_per_client, .. } = *self.limits.lock();
         // Whoever has no place of its own takes none of those that are for all, not even for a moment.
         let mut of = streams_per_client.map(|most| (most, self.of.lock()));
         if let Some((most, of)) = &of
@@ -50,7 +52,7 @@ impl Places {
         let take = |open| (open < most).then_some(open + 1);
         self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).map_err(|_| Why::Streams)?;
         let counted = of.as_mut().map(|(_, of)| *of.entry(client).or_default() += 1);
-        Ok(Some(Place { places: Arc::clone(self), client: counted.map(|()| client) }))
+        Ok(Place { places: Arc::clone(self), client: counted.map(|()| client) })
     }
 }
 
@@ -77,11 +79,11 @@ mod tests {
         let limits = RouteLimits { streams: Some(3), streams_per_client: Some(2), ..RouteLimits::default() };
         let places = Places::new(limits);
         let (a, b) = (Prefix::V4(1), Prefix::V4(2));
-        let mut taken: Vec<_> = [a, a, b].map(|client| places.take(client).ok().flatten().unwrap()).into();
+        let mut taken: Vec<_> = [a, a, b].map(|client| places.take(client).ok().unwrap()).into();
         assert_eq!(places.take(b).err(), Some(Why::Streams));
         assert_eq!(places.take(a).err(), Some(Why::ClientStreams));
         taken.pop();
-        taken.push(places.take(b).ok().flatten().unwrap());
+        taken.push(places.take(b).ok().unwrap());
         taken.clear();
         assert_eq!((places.open.load(Ordering::Relaxed), places.of.lock().len()), (0, 0));
     }
@@ -107,8 +109,18 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_counted_without_a_limit() {
+    fn a_limit_that_comes_later_counts_those_who_are_there() {
         let places = Places::new(RouteLimits::default());
-        assert!(places.take(Prefix::V4(1)).ok().unwrap().is_none());
+        let [first, second] = [1, 1].map(|client| places.take(Prefix::V4(client)).ok().unwrap());
+        assert!(places.of.lock().is_empty(), "nothing is counted by client without need");
+        places.limit(RouteLimits { streams: Some(2), ..RouteLimits::default() });
+        assert_eq!(places.take(Prefix::V4(2)).err(), Some(Why::Streams));
+        drop(first);
+        let limits = RouteLimits { streams: Some(3), streams_per_client: Some(1), ..RouteLimits::default() };
+        places.limit(limits);
+        let _third = places.take(Prefix::V4(1)).ok().unwrap();
+        assert_eq!(places.take(Prefix::V4(1)).err(), Some(Why::ClientStreams));
+        drop(second);
+        assert_eq!(places.open.load(Ordering::Relaxed), 1);
     }
 }

@@ -14,19 +14,18 @@ use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use instant_acme::{BodyWrapper, BytesResponse, Error, HttpClient};
-use rustls::RootCertStore;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use crate::config::ClientTls;
+use crate::config::{ClientTls, Roots};
 
 /// A client that trusts `roots`, or those whom the system trusts.
 ///
 /// # Errors
 /// Where the system trusts nobody.
-pub(super) fn new(roots: Option<&Arc<RootCertStore>>) -> anyhow::Result<impl HttpClient + use<>> {
+pub(super) fn new(roots: Option<&Roots>) -> anyhow::Result<impl HttpClient + use<>> {
     let config = ClientTls::trusting(roots).config().map_err(anyhow::Error::msg)?;
     Ok(Client(TlsConnector::from(Arc::new(config))))
 }

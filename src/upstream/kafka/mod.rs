@@ -23,6 +23,7 @@ mod topics;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
@@ -39,11 +40,16 @@ use crate::history::Pool;
 
 /// A configured cluster.
 pub(super) struct Kafka {
-    config: config::Kafka,
+    config: Mutex<config::Kafka>,
     pool: Arc<Pool<TopicReader>>,
     slots: Arc<Slots>,
     known: Arc<Known>,
+    /// Held by the thread that reads: the one of a session that was ended may have to finish what it is at.
+    turn: Arc<Turn>,
 }
+
+/// One thread at a time feeds logs and tells how the link is.
+type Turn = tokio::sync::Mutex<()>;
 
 impl Kafka {
     pub(super) fn new(config: &config::Kafka, link: &Arc<Link>, histories: &Histories) -> Arc<Self> {
@@ -51,7 +57,19 @@ impl Kafka {
         let (memory, metrics) = (Arc::clone(&histories.memory), link.history_metrics());
         link.tells_lag();
         let pool = Pool::new(histories.concurrency, memory, metrics, move |cause| link.trouble(cause));
-        Arc::new(Self { config: config.clone(), pool, slots, known: Arc::default() })
+        Arc::new(Self {
+            config: Mutex::new(config.clone()),
+            pool,
+            slots,
+            known: Arc::default(),
+            turn: Arc::default(),
+        })
+    }
+
+    /// From the next session on it is entered so, and history from the next read.
+    pub(super) fn configure(&self, config: &config::Kafka) {
+        *self.config.lock() = config.clone();
+        self.slots.configure(config);
     }
 
     /// Serves those who read history; never ends.
@@ -75,7 +93,9 @@ impl Upstream for Kafka {
             known: Arc::clone(&self.known),
             runtime: Handle::current(),
         };
-        let spawned = thread.spawn(move || reader::run(&self.config, past, &link, &stopped, told));
+        let turn = Arc::clone(&self.turn).lock_owned().await;
+        let config = self.config.lock().clone();
+        let spawned = thread.spawn(move || reader::run(&config, past, &link, (turn, &stopped), told));
         match spawned {
             Ok(_) => ended.await.unwrap_or_else(|_| Broken("the reader of Kafka panicked".to_owned())),
             Err(error) => Broken::new("no thread for reading Kafka", error),

@@ -9,7 +9,7 @@ use rdkafka::Message as _;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::BorrowedMessage;
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedMutexGuard, oneshot};
 
 use super::cause;
 use super::client::{self, ASK, Consumer, News};
@@ -22,27 +22,31 @@ use crate::upstream::Broken;
 use crate::upstream::changes::Changes;
 use crate::upstream::link::Link;
 
-/// Reads until `stop` is set or the consumer is of no more use; tells why before it lets go of the consumer,
-/// which may take long.
+/// Reads until `stop` is set or the consumer is of no more use; tells why, and gives up its turn, before it lets go of the
+/// consumer, which may take long.
 pub(super) fn run(
     config: &config::Kafka,
     past: Past,
     link: &Link,
-    stop: &AtomicBool,
+    (turn, stop): (OwnedMutexGuard<()>, &AtomicBool),
     told: oneshot::Sender<Broken>,
 ) {
     let (consumer, asker) = match client::consumer(config).and_then(|one| Ok((one, client::asker(config)?))) {
         Ok(both) => both,
-        Err(broken) => return drop(told.send(broken)),
+        Err(broken) => return drop((turn, told.send(broken))),
     };
     let cluster = match connect(&asker) {
         Ok(cluster) => cluster,
-        Err(broken) => return drop(told.send(broken)),
+        Err(broken) => return drop((turn, told.send(broken))),
     };
+    if stop.load(Ordering::Relaxed) {
+        return drop(turn);
+    }
     link.up();
     let topics = Topics::new(asker, cluster, past);
     let mut reader = Reader::new(consumer, link, topics, config);
     let broken = reader.read(stop);
+    drop(turn);
     // The receiver is gone when the session was dropped.
     let _ = told.send(broken);
 }

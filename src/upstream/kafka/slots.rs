@@ -26,7 +26,7 @@ use crate::upstream::Broken;
 
 /// The idle consumers of one cluster.
 pub(super) struct Slots {
-    config: config::Kafka,
+    config: Mutex<config::Kafka>,
     idle: Mutex<Vec<Slot>>,
     /// The client for the questions of all, while there is a slot.
     asker: Mutex<Weak<Asker>>,
@@ -55,8 +55,14 @@ pub(super) struct Place {
 impl Slots {
     /// None so far.
     pub(super) fn new(config: &config::Kafka) -> Arc<Self> {
-        let (config, generation) = (config.clone(), AtomicU32::new(0));
+        let (config, generation) = (Mutex::new(config.clone()), AtomicU32::new(0));
         Arc::new(Self { config, idle: Mutex::default(), asker: Mutex::default(), generation })
+    }
+
+    /// From now on consumers are made so.
+    pub(super) fn configure(&self, config: &config::Kafka) {
+        *self.config.lock() = config.clone();
+        self.renew();
     }
 
     /// Does something with a slot, on a thread that may block; with the one that stands at `place`, if there is one.
@@ -95,7 +101,8 @@ impl Slots {
         }
         drop(idle);
         let asker = self.asker().map_err(unreadable)?;
-        let consumer = client::history_consumer(&self.config).map_err(unreadable)?;
+        let config = self.config.lock().clone();
+        let consumer = client::history_consumer(&config).map_err(unreadable)?;
         Ok(Slot { consumer, asker, at: None, used: Instant::now(), generation })
     }
 
@@ -104,7 +111,7 @@ impl Slots {
         if let Some(asker) = asker.upgrade() {
             return Ok(asker);
         }
-        let new = Arc::new(Asker::new(&self.config)?);
+        let new = Arc::new(Asker::new(&self.config.lock().clone())?);
         *asker = Arc::downgrade(&new);
         Ok(new)
     }

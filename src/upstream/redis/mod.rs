@@ -16,6 +16,9 @@ mod subscriber;
 mod subscriptions;
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use self::connection::Dialer;
 use self::output_limit::Disconnections;
@@ -29,7 +32,9 @@ use crate::config::{self, Deployment, Endpoint};
 
 /// A configured Redis.
 pub(super) struct Redis {
-    config: config::Redis,
+    config: Mutex<config::Redis>,
+    /// How long ago the last ping that was answered may have been sent, of the session that was configured before.
+    alive_within: Mutex<Duration>,
     disconnections: Arc<Disconnections>,
     streams: Arc<Streams>,
 }
@@ -37,7 +42,19 @@ pub(super) struct Redis {
 impl Redis {
     pub(super) fn new(config: &config::Redis, link: &Arc<Link>, histories: &Histories) -> Arc<Self> {
         let streams = Streams::new(config, link, histories);
-        Arc::new(Self { config: config.clone(), disconnections: Arc::default(), streams })
+        let (config, alive_within) = (Mutex::new(config.clone()), Mutex::default());
+        Arc::new(Self { config, alive_within, disconnections: Arc::default(), streams })
+    }
+
+    /// From the next session on it is entered so.
+    pub(super) fn configure(&self, config: &config::Redis) {
+        let before = std::mem::replace(&mut *self.config.lock(), config.clone());
+        *self.alive_within.lock() = before.ping_interval + 2 * before.timeout;
+        self.streams.ping_every(config.ping_interval);
+    }
+
+    fn ping_interval(&self) -> Duration {
+        self.config.lock().ping_interval
     }
 
     /// Serves those who read the history of streams; never ends.
@@ -49,7 +66,7 @@ impl Redis {
         Subscriber {
             dialer: dialer.clone(),
             endpoint,
-            ping_interval: self.config.ping_interval,
+            ping_interval: self.ping_interval(),
             must_be_master,
             disconnections: Arc::clone(&self.disconnections),
         }
@@ -73,17 +90,21 @@ impl Upstream for Redis {
     const LOSSY: bool = true;
 
     async fn session(self: Arc<Self>, link: Arc<Link>) -> Broken {
-        let endpoints = self.config.deployment.endpoints();
-        let dialer = match Dialer::new(&self.config, endpoints) {
+        let config = self.config.lock().clone();
+        let dialer = match Dialer::new(&config, config.deployment.endpoints()) {
             Ok(dialer) => dialer,
             Err(broken) => return broken,
         };
-        match &self.config.deployment {
+        match &config.deployment {
             Deployment::Single(endpoint) => self.single(&dialer, endpoint, &link).await,
             Deployment::Sentinel { master, sentinels } => {
                 sentinel::session(&self, &dialer, master, sentinels, &link).await
             }
             Deployment::Cluster(nodes) => cluster::session(&self, &dialer, nodes, &link).await,
         }
+    }
+
+    fn leaves(&self, link: &Link) {
+        link.lose_feeds_within(*self.alive_within.lock());
     }
 }

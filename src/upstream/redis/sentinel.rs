@@ -63,7 +63,7 @@ async fn watch(
     link: &Link,
 ) -> Broken {
     loop {
-        tokio::time::sleep(redis.config.ping_interval).await;
+        tokio::time::sleep(redis.ping_interval()).await;
         let asked = SystemTime::now();
         match ask_all(dialer, &master.host, sentinels).await {
             Ok(now) if (&now.host, now.port) == (&elected.host, elected.port) => *agreed = asked,

@@ -280,7 +280,7 @@ mod tests {
     impl Rig {
         fn new(channels: &[&str]) -> Self {
             let hub = Hub::new([Arc::from("r")], Memory::new(usize::MAX));
-            let wanted = Arc::clone(hub.wanted("r").unwrap());
+            let wanted = hub.wanted("r").unwrap();
             let link = Link::new("r".into(), wanted, Metrics::new().upstream("r"));
             let rig = Self { table: Subscriptions::new(&link), hub, link };
             channels.iter().for_each(|channel| drop(rig.feed(channel)));

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 /// Takes a ticket; and what is written over a good one: from where, how much goes, and what comes instead.
 pub fn check(bytes: &[u8]) {
     // One for each input: a ticket is good once, and those that were used are remembered.
-    let auth = Auth::new(&CONFIG, &METRICS);
+    let auth = Auth::new(&CONFIG, &METRICS, None);
     assert!(admitted(&auth, &with_ticket(bytes)).is_none());
     assert!(admitted(&auth, &with_query(&String::from_utf8_lossy(bytes))).is_none());
     if let Some(asked) = with_cookie(bytes) {

@@ -145,6 +145,28 @@ impl Ssegate {
         &self.config
     }
 
+    /// Writes another configuration into the file, completed as the first one was. Nobody is told.
+    pub fn rewrite(&self, yaml: &str) {
+        // As a whole, as editors and deployments do it.
+        let new = self.config.with_extension("new");
+        fs::write(&new, complete(yaml)).expect("write the configuration");
+        fs::rename(new, &self.config).expect("replace the configuration");
+    }
+
+    /// `POST /reload`, and the answer.
+    pub async fn post_reload(&self) -> Reply {
+        self.admin(Method::POST, "/reload", "").await
+    }
+
+    /// Has another configuration served, and returns the changes that are told.
+    pub async fn reload(&self, yaml: &str) -> Vec<String> {
+        self.rewrite(yaml);
+        let answer = self.post_reload().await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let changes = answer.json()["changes"].as_array().expect("a list").clone();
+        changes.iter().map(|change| change.as_str().expect("text").to_owned()).collect()
+    }
+
     /// All log lines so far. A line that is not JSON (a panic's) is a JSON string.
     pub fn log(&self) -> Vec<Value> {
         self.log.lines.lock().unwrap().clone()

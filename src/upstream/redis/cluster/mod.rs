@@ -115,7 +115,7 @@ impl<'c> Cluster<'c> {
         }
         let (dialer, endpoint) = (self.dialer.clone(), self.seeds[0].clone());
         self.redis.streams.ask_at(Servers { dialer, endpoint, map: Some(Arc::clone(&self.map)) });
-        self.next_check = Instant::now() + self.redis.config.ping_interval;
+        self.next_check = Instant::now() + self.redis.ping_interval();
         let mut changes = self.link.changes();
         self.place();
         loop {
@@ -179,7 +179,7 @@ impl<'c> Cluster<'c> {
         match checked {
             Ok(Ok((asked, view))) => {
                 self.learn(view);
-                self.next_check = Instant::now() + self.redis.config.ping_interval;
+                self.next_check = Instant::now() + self.redis.ping_interval();
                 self.place();
                 self.checked = asked;
                 if self.first.is_some() {
@@ -193,7 +193,7 @@ impl<'c> Cluster<'c> {
             Ok(Err(broken)) if !self.members.values().any(|member| member.settled) => Some(broken),
             Ok(Err(broken)) => {
                 self.link.trouble(&broken.to_string());
-                self.next_check = Instant::now() + IMPATIENT.min(self.redis.config.ping_interval);
+                self.next_check = Instant::now() + IMPATIENT.min(self.redis.ping_interval());
                 None
             }
             Err(defect) => Some(Broken(format!("a defect in ssegate: {defect}"))),

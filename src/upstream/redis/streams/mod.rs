@@ -23,6 +23,9 @@ mod turns;
 mod wait;
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use self::asker::Asker;
 pub(super) use self::asker::Servers;
@@ -60,7 +63,7 @@ pub(super) enum Way {
 
 /// The streams of one upstream, through all sessions.
 pub(super) struct Streams {
-    config: config::Redis,
+    ping_interval: Mutex<Duration>,
     asker: Arc<Asker>,
     pool: Arc<Pool<StreamReader>>,
     memory: Arc<Memory>,
@@ -71,11 +74,20 @@ impl Streams {
         let (own, memory) = (Arc::clone(link), Arc::clone(&histories.memory));
         let trouble = move |cause: &str| own.trouble(cause);
         Arc::new(Self {
-            config: config.clone(),
+            ping_interval: Mutex::new(config.ping_interval),
             asker: Arc::new(Asker::new()),
             pool: Pool::new(histories.concurrency, Arc::clone(&memory), link.history_metrics(), trouble),
             memory,
         })
+    }
+
+    /// From now on links are tried so often.
+    pub(super) fn ping_every(&self, interval: Duration) {
+        *self.ping_interval.lock() = interval;
+    }
+
+    fn ping_interval(&self) -> Duration {
+        *self.ping_interval.lock()
     }
 
     /// Serves those who read history; never ends.

@@ -152,7 +152,7 @@ impl<T: Fn(News)> Reader<'_, T> {
 
     fn next_turn(&mut self) -> Turn {
         let reading = self.place.table.reading();
-        let ping_interval = self.streams.config.ping_interval;
+        let ping_interval = self.streams.ping_interval();
         let (begins, groups, wait) = match self.place.way {
             // The link alone is tried.
             _ if reading.is_empty() => (Instant::now() + ping_interval, Vec::new(), None),
@@ -317,7 +317,7 @@ impl<T: Fn(News)> Reader<'_, T> {
 
     /// Looks now and then at streams of which nothing came: if one was created anew, nobody waits for its ids.
     async fn look(&mut self) -> Result<(), Broken> {
-        let every = self.streams.config.ping_interval;
+        let every = self.streams.ping_interval();
         if self.looked.elapsed() < every {
             return Ok(());
         }

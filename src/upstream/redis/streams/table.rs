@@ -207,8 +207,7 @@ mod tests {
     impl Rig {
         fn new() -> Self {
             let hub = Hub::new([Arc::from("r")], Memory::new(usize::MAX));
-            let link =
-                Link::new("r".into(), Arc::clone(hub.wanted("r").unwrap()), Metrics::new().upstream("r"));
+            let link = Link::new("r".into(), hub.wanted("r").unwrap(), Metrics::new().upstream("r"));
             let bounds = Bounds { events: 100, bytes: 1 << 20, age: Duration::from_secs(60), buffer: 0 };
             let policy = Policy { bounds, linger: Duration::ZERO, idle_timeout: Duration::ZERO };
             let shape = Shape {

@@ -1,5 +1,9 @@
-//! Wires everything: from a configuration to running listeners and upstreams, and from a signal to a clean end.
-//! The only module that knows all others.
+//! Wires everything: from a configuration to running `listeners` and `upstreams`, from one configuration to the next by a
+//! `reload`, and from a signal to a clean end. The only module that knows all others.
+
+mod listeners;
+mod reload;
+mod upstreams;
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,22 +13,25 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
+use parking_lot::RwLock;
 use rustix::process::{Resource, getrlimit};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::admin::{self, Admin, Door, Live, SocketFile};
+use self::listeners::{Listeners, Opening};
+use self::upstreams::Upstreams;
+use crate::admin::{self, Admin, Ask, Door, Live, Reloads, SocketFile};
 use crate::auth::Auth;
-use crate::config::{Config, UpstreamKind};
+use crate::config::Config;
 use crate::http::{
-    self, AccessLog, Admission, Bound, Edge, Fallback, Inherited, Patience, Router, SecurityHeaders, Streams,
+    self, Admission, Edge, Fallback, Inherited, Patience, Router, SecurityHeaders, Site, Streams,
 };
 use crate::hub::{Hub, Memory};
 use crate::metrics::Metrics;
 use crate::tls::Terminator;
 use crate::traces::{Exporter, Traces};
-use crate::upstream::{self, Histories, Link, Push};
+use crate::upstream::Push;
 
 /// What a process begins with.
 #[derive(Debug, Default)]
@@ -38,20 +45,39 @@ pub struct Start {
 /// A running ssegate.
 pub struct App {
     admin: Arc<Admin>,
-    addrs: Vec<SocketAddr>,
+    /// What is served.
+    config: Config,
+    upstreams: Upstreams,
+    terminating: Terminating,
+    listeners: Listeners,
     admin_addr: Option<SocketAddr>,
-    drain: Duration,
-    stop: watch::Sender<bool>,
-    /// What listens, to be handed on.
-    sockets: Vec<OwnedFd>,
-    listeners: JoinSet<()>,
+    /// To be handed on.
+    admin_socket: Option<OwnedFd>,
     admin_listener: JoinSet<()>,
-    /// Upstreams and the hub's ticker: they run until the process ends, and end by being dropped.
+    /// Who wants a reload.
+    asked: Option<mpsc::Receiver<Ask>>,
+    /// The hub's ticker and its like: they run until the process ends, and end by being dropped.
     _background: JoinSet<()>,
     /// The admin listener's, if it has one.
     file: Option<SocketFile>,
     /// What sends traces, if there are any.
     exporter: Option<Exporter>,
+}
+
+/// What ends TLS, with the tasks that keep it fresh.
+struct Terminating {
+    terminator: Terminator,
+    _tasks: JoinSet<()>,
+}
+
+impl Terminating {
+    fn new(config: &Config, metrics: &Metrics, before: Option<&Terminator>) -> anyhow::Result<Self> {
+        let server = &config.server;
+        let terminator = Terminator::new(&server.tls, &server.listen, metrics, before)?;
+        let mut tasks = JoinSet::new();
+        terminator.start(&mut tasks);
+        Ok(Self { terminator, _tasks: tasks })
+    }
 }
 
 impl App {
@@ -63,13 +89,7 @@ impl App {
     /// none: they are tried for ever.
     pub async fn start(config: &Config, from: Start, fallback: Option<Fallback>) -> anyhow::Result<Self> {
         let Start { mut inherited, is_successor } = from;
-        let bound = config
-            .server
-            .listen
-            .iter()
-            .map(|&addr| http::bind(addr, &mut inherited))
-            .collect::<Result<Vec<_>, _>>();
-        let bound = bound.context("`server.listen`")?;
+        let opening = Opening::bind(&config.server.listen, &mut inherited).context("`server.listen`")?;
         let admin_bound =
             config.admin.listen.as_ref().map(|listen| admin::bind(listen, &mut inherited)).transpose();
         let admin_bound =
@@ -82,20 +102,19 @@ impl App {
             );
         }
         drop(inherited);
-        let mut sockets = bound.iter().map(Bound::socket).collect::<Result<Vec<_>, _>>()?;
-        sockets.extend(admin_bound.as_ref().map(admin::Bound::socket).transpose()?);
+        let admin_socket = admin_bound.as_ref().map(admin::Bound::socket).transpose()?;
 
         let metrics = Metrics::new();
-        let terminator = Terminator::new(&config.server.tls, &config.server.listen, &metrics)?;
-        let names = config.upstreams.iter().map(|upstream| Arc::clone(&upstream.name));
-        let hub = Arc::new(Hub::new(names, Memory::new(config.limits.memory)));
-        let auth = Auth::new(config, &metrics);
+        let terminating = Terminating::new(config, &metrics, None)?;
+        let hub = Arc::new(Hub::new([], Memory::new(config.limits.memory)));
+        let (wanted, listeners) = (config.connections_to_applications(), config.server.listen.len());
+        let admission = Admission::new(&config.limits, descriptors(), wanted, listeners, &metrics);
+        let router = Router::new(config, &metrics, admission.to_applications());
+        let auth = Auth::new(config, &metrics, None);
+        let site = Site::new(config, router, auth, terminating.terminator.clone());
         let (traces, exporter) = config.traces.as_ref().map(|traces| Traces::begin(traces, &metrics)).unzip();
-        let wanted = config.connections_to_applications();
-        let admission = Admission::new(&config.limits, descriptors(), wanted, bound.len(), &metrics);
         let edge = Arc::new(Edge {
-            auth,
-            router: Router::new(config, &metrics, admission.to_applications()),
+            site: RwLock::new(Arc::clone(&site)),
             hub: Arc::clone(&hub),
             held: hub.memory().part(config.limits.memory / HELD),
             // Live events come first.
@@ -103,29 +122,22 @@ impl App {
             streams: Streams::new(config.limits.write_stall),
             admission,
             patience: Patience::default(),
-            limits: config.limits,
-            proxies: config.server.proxies.clone(),
             metrics,
-            secure: SecurityHeaders::new(config.server.hsts),
-            access: AccessLog::new(config),
             traces,
             fallback,
         });
-        for route in edge.router.routes() {
-            if let Some(feed) = route.held_feed() {
-                hub.hold(feed, &route.policy());
-            }
-        }
-
-        let mut background = JoinSet::new();
         let push = Arc::new(Push::default());
-        let links = start_upstreams(config, &edge, &push, &mut background);
+        let mut upstreams = Upstreams::new(Arc::clone(&push), config.replay_concurrency);
+        upstreams.follow(config, &edge, config.server.drain);
+        reload::hold_feeds(&site.router, None, &hub);
+        let mut background = JoinSet::new();
+        site.auth.run();
         start_housekeeping(&edge, &mut background);
-        terminator.start(&mut background);
+        edge.metrics.config.begins();
+        let (reloads, asked) = Reloads::new();
         let admin = Arc::new(Admin {
             edge: Arc::clone(&edge),
-            terminator: terminator.clone(),
-            links,
+            links: RwLock::new(Arc::new(upstreams.links())),
             push,
             max_event: config.limits.max_event,
             ready: AtomicBool::new(false),
@@ -136,18 +148,18 @@ impl App {
             started: SystemTime::now(),
             began: std::time::Instant::now(),
             leave: watch::Sender::new(false),
+            reloads,
         });
-
-        let (stop, stopped) = watch::channel(false);
         let mut app = Self {
-            addrs: bound.iter().map(|bound| bound.addr).collect(),
+            config: config.clone(),
+            upstreams,
+            terminating,
             admin_addr: admin_bound.as_ref().and_then(admin::Bound::addr),
-            drain: config.server.drain,
             admin,
-            stop,
-            sockets,
-            listeners: JoinSet::new(),
+            listeners: Listeners::default(),
+            admin_socket,
             admin_listener: JoinSet::new(),
+            asked: Some(asked),
             _background: background,
             file,
             exporter,
@@ -156,32 +168,18 @@ impl App {
             // Nobody is to find it less ready than the one before.
             app.ready().await;
         }
-        app.listen(bound, admin_bound, &terminator, &edge, &stopped);
-        Ok(app)
-    }
-
-    fn listen(
-        &mut self,
-        bound: Vec<Bound>,
-        admin_bound: Option<admin::Bound>,
-        terminator: &Terminator,
-        edge: &Arc<Edge>,
-        stopped: &watch::Receiver<bool>,
-    ) {
-        for bound in bound {
-            tracing::info!(addr = %bound.addr, name = "server", "listening");
-            self.listeners.spawn(http::serve(bound, terminator.clone(), Arc::clone(edge), stopped.clone()));
-        }
+        app.listeners.serve(opening, &edge);
         if let Some(bound) = admin_bound {
             tracing::info!(addr = %bound, name = "admin", "listening");
             // Not told to stop: readiness and status stay to be seen while streams drain.
-            self.admin_listener.spawn(admin::serve(bound, Arc::clone(&self.admin)));
+            app.admin_listener.spawn(admin::serve(bound, Arc::clone(&app.admin)));
         }
+        Ok(app)
     }
 
     /// The public addresses, with the ports that were given where 0 was asked for.
-    pub fn addrs(&self) -> &[SocketAddr] {
-        &self.addrs
+    pub fn addrs(&self) -> Vec<SocketAddr> {
+        self.listeners.addrs()
     }
 
     /// The admin listener's address, if it has one.
@@ -199,19 +197,33 @@ impl App {
         &self.admin.push
     }
 
+    /// Those who ask for a reload by the admin listener; to be taken once. Without that they are told that there is none.
+    pub fn reloads_asked_for(&mut self) -> mpsc::Receiver<Ask> {
+        self.asked.take().unwrap_or_else(|| mpsc::channel(1).1)
+    }
+
     /// Ends once every upstream's first subscriptions have been tried, or a few seconds have passed; from then
     /// on the process counts as ready, whatever becomes of its upstreams.
-    pub async fn ready(&self) {
-        if self.admin.ready.load(Ordering::Relaxed) {
-            return;
-        }
-        let tried = async {
-            for (_, link) in &self.admin.links {
-                link.tried().await;
+    pub fn ready(&self) -> impl Future<Output = ()> + use<> {
+        let (tried, admin) = (self.tried(), Arc::clone(&self.admin));
+        async move {
+            if !admin.ready.load(Ordering::Relaxed) {
+                tried.await;
             }
-        };
-        let _ = timeout(TRIED, tried).await;
-        self.admin.ready.store(true, Ordering::Relaxed);
+            admin.ready.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn tried(&self) -> impl Future<Output = ()> + use<> {
+        let links = self.admin.links();
+        async move {
+            let tried = async {
+                for (_, link) in &*links {
+                    link.tried().await;
+                }
+            };
+            let _ = timeout(TRIED, tried).await;
+        }
     }
 
     /// The listening sockets once more, for another process.
@@ -219,7 +231,9 @@ impl App {
     /// # Errors
     /// There is no descriptor left.
     pub fn sockets(&self) -> io::Result<Vec<OwnedFd>> {
-        self.sockets.iter().map(OwnedFd::try_clone).collect()
+        let mut sockets = self.listeners.sockets()?;
+        sockets.extend(self.admin_socket.as_ref().map(OwnedFd::try_clone).transpose()?);
+        Ok(sockets)
     }
 
     /// Takes the locks that serving takes: where one hangs, this does.
@@ -235,24 +249,29 @@ impl App {
     }
 
     /// Ends once somebody has asked for a drain by the admin listener.
-    pub async fn asked_to_leave(&self) {
-        // The sender lives as long as `self`, so this cannot fail.
-        let _ = self.admin.leave.subscribe().wait_for(|leave| *leave).await;
+    pub fn asked_to_leave(&self) -> impl Future<Output = ()> + use<> {
+        let mut leave = self.admin.leave.subscribe();
+        async move {
+            // Where nobody can ask any more, nobody does.
+            if leave.wait_for(|leave| *leave).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
     }
 
     /// Ends all streams at random moments within the drain window, each with a time to come back, and then the
     /// process's connections. What applications still answer has the whole window. Never waits longer than the window and
     /// a few seconds. The last traces are sent.
     pub async fn shutdown(mut self) {
-        let streams = &self.admin.edge.streams;
-        tracing::info!(streams = streams.count(), window = ?self.drain, "draining");
+        let (streams, window) = (&self.admin.edge.streams, self.config.server.drain);
+        tracing::info!(streams = streams.count(), ?window, "draining");
         streams.refuse_new();
-        self.stop.send_replace(true);
-        self.sockets.clear();
-        let end = Instant::now() + self.drain;
-        let cut = streams.drain(self.drain).await;
-        let _ = timeout_at(end, self.admin.edge.router.applications_rest()).await;
-        let ended = timeout(LEAVE, async { while self.listeners.join_next().await.is_some() {} }).await;
+        self.listeners.stop();
+        self.admin_socket = None;
+        let end = Instant::now() + window;
+        let cut = streams.drain(window).await;
+        let _ = timeout_at(end, self.admin.edge.site().router.applications_rest()).await;
+        let ended = timeout(LEAVE, self.listeners.ended()).await;
         if let Some(exporter) = self.exporter.take() {
             exporter.flush().await;
         }
@@ -265,34 +284,9 @@ fn descriptors() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
-fn start_upstreams(
-    config: &Config,
-    edge: &Edge,
-    push: &Arc<Push>,
-    tasks: &mut JoinSet<()>,
-) -> Vec<(&'static str, Arc<Link>)> {
-    let memory = Arc::clone(&edge.read);
-    let histories = Histories { memory, concurrency: config.replay_concurrency };
-    let start = |upstream: &crate::config::Upstream| {
-        let wanted = edge.hub.wanted(&upstream.name).expect("the hub knows every upstream");
-        let metrics = edge.metrics.upstream(&upstream.name);
-        let link = Link::new(Arc::clone(&upstream.name), Arc::clone(wanted), metrics);
-        upstream::start(upstream, &link, push, &histories, tasks);
-        let kind = match upstream.kind {
-            UpstreamKind::Redis(_) => "redis",
-            UpstreamKind::Kafka(_) => "kafka",
-            UpstreamKind::Ticker(_) => "ticker",
-            UpstreamKind::Push => "push",
-        };
-        (kind, link)
-    };
-    config.upstreams.iter().map(start).collect()
-}
-
 fn start_housekeeping(edge: &Arc<Edge>, tasks: &mut JoinSet<()>) {
     let linger = Arc::clone(edge.hub.linger());
     tasks.spawn(async move { linger.run().await });
-    edge.auth.run(tasks);
     tasks.spawn(http::withdraw(Arc::clone(edge)));
     let streams = Arc::clone(&edge.streams);
     tasks.spawn(async move { streams.deadlines.run().await });

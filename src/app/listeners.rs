@@ -1,0 +1,123 @@
+//! The public listeners. Each has its own task and its own word to stop, so that a reload can add and remove some. Those that
+//! were accepted go on until they end: their streams are not cut, and whoever has none is sent elsewhere.
+
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::{io, mem};
+
+use anyhow::{Context as _, bail};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::http::{self, Bound, Edge, Inherited};
+
+/// Those that are served.
+#[derive(Default)]
+pub(super) struct Listeners {
+    open: Vec<Listener>,
+    /// Also those that accept nobody any more, until their connections have ended.
+    tasks: JoinSet<()>,
+}
+
+struct Listener {
+    /// As configured; its port may be 0.
+    asked: SocketAddr,
+    addr: SocketAddr,
+    /// To be handed on.
+    socket: OwnedFd,
+    stop: watch::Sender<bool>,
+}
+
+/// Addresses that are bound and not served yet.
+pub(super) struct Opening(Vec<(SocketAddr, Bound, OwnedFd)>);
+
+impl Opening {
+    /// Binds what is asked for, unless an inherited socket listens there.
+    pub fn bind(asked: &[SocketAddr], inherited: &mut Inherited) -> anyhow::Result<Self> {
+        let bind = |&asked: &SocketAddr| {
+            let bound = http::bind(asked, inherited)?;
+            let socket = bound.socket()?;
+            Ok((asked, bound, socket))
+        };
+        asked.iter().map(bind).collect::<anyhow::Result<_>>().map(Self)
+    }
+}
+
+impl Listeners {
+    /// Binds what is asked for and not served yet.
+    ///
+    /// # Errors
+    /// An address that cannot be had.
+    pub fn bind_new(&self, asked: &[SocketAddr]) -> anyhow::Result<Opening> {
+        let new: Vec<_> = asked.iter().copied().filter(|asked| !self.has(*asked)).collect();
+        // What is given up only when all has worked out may stand in the way.
+        for addr in &new {
+            let others = self.open.iter().filter(|one| !asked.contains(&one.asked));
+            if let Some(other) = others.map(|other| other.asked).find(|other| overlaps(*other, *addr)) {
+                bail!(
+                    "`server.listen`: {addr} cannot be had while {other} is served, which the same reload would give up; \
+                     do it in two reloads with another port between, or restart"
+                );
+            }
+        }
+        Opening::bind(&new, &mut Inherited::default()).context("`server.listen`")
+    }
+
+    fn has(&self, asked: SocketAddr) -> bool {
+        self.open.iter().any(|one| one.asked == asked)
+    }
+
+    /// Serves what was bound.
+    pub fn serve(&mut self, Opening(opening): Opening, edge: &Arc<Edge>) {
+        for (asked, bound, socket) in opening {
+            tracing::info!(addr = %bound.addr, name = "server", "listening");
+            let (addr, stop) = (bound.addr, watch::Sender::new(false));
+            self.tasks.spawn(http::serve(bound, Arc::clone(edge), stop.subscribe()));
+            self.open.push(Listener { asked, addr, socket, stop });
+        }
+    }
+
+    /// Accepts nobody any more where it is not asked for.
+    pub fn keep_only(&mut self, asked: &[SocketAddr]) {
+        let (stay, go) = mem::take(&mut self.open).into_iter().partition(|one| asked.contains(&one.asked));
+        self.open = stay;
+        go.into_iter().for_each(|one: Listener| {
+            tracing::info!(addr = %one.addr, name = "server", "no longer listening");
+            one.stop.send_replace(true);
+        });
+        while self.tasks.try_join_next().is_some() {}
+    }
+
+    /// Accepts nobody any more.
+    pub fn stop(&mut self) {
+        self.open.drain(..).for_each(|one| _ = one.stop.send_replace(true));
+    }
+
+    /// Ends once all connections have.
+    pub async fn ended(&mut self) {
+        while self.tasks.join_next().await.is_some() {}
+    }
+
+    /// The addresses, with the ports that were given where 0 was asked for.
+    pub fn addrs(&self) -> Vec<SocketAddr> {
+        self.open.iter().map(|one| one.addr).collect()
+    }
+
+    /// The listening sockets once more.
+    ///
+    /// # Errors
+    /// There is no descriptor left.
+    pub fn sockets(&self) -> io::Result<Vec<OwnedFd>> {
+        self.open.iter().map(|one| one.socket.try_clone()).collect()
+    }
+}
+
+/// Whether only one of both can be bound.
+fn overlaps(one: SocketAddr, other: SocketAddr) -> bool {
+    let (some, others) = (one.ip(), other.ip());
+    one.port() != 0
+        && one.port() == other.port()
+        && some.is_ipv4() == others.is_ipv4()
+        && (some.is_unspecified() || others.is_unspecified())
+}

@@ -1,0 +1,260 @@
+//! What a configuration has in common with the one before it: which upstream is still the same, and which route goes on
+//! as another one. What decides on that is what a client reads, and not what the file calls it.
+
+use std::sync::Arc;
+
+use super::auth::Deny;
+use super::client_auth::ClientAuth;
+use super::endpoint::Endpoint;
+use super::model::{Certificate, Config, Deployment, Route, Source, Upstream, UpstreamKind};
+use super::template::{Field, Part, Template};
+use super::tickets::Tickets;
+
+/// How an upstream follows that of its name in the configuration before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Follows {
+    /// Nothing has changed.
+    Same,
+    /// It is to be entered in another way, and is the same system: its sources are what they were.
+    Anew,
+    /// It is another system. What was read of the one before says nothing of it.
+    Other,
+}
+
+impl Upstream {
+    /// How it follows `before`, which has the same name.
+    pub fn follows(&self, before: &Self) -> Follows {
+        if self.kind == before.kind {
+            return Follows::Same;
+        }
+        let is_there = match (&before.kind, &self.kind) {
+            (UpstreamKind::Redis(before), UpstreamKind::Redis(now)) => {
+                is_same_place(&before.deployment, &now.deployment)
+            }
+            (UpstreamKind::Kafka(before), UpstreamKind::Kafka(now)) => {
+                before.brokers.iter().any(|broker| now.brokers.contains(broker))
+            }
+            (UpstreamKind::Ticker(_), UpstreamKind::Ticker(_)) => true,
+            _ => false,
+        };
+        if is_there { Follows::Anew } else { Follows::Other }
+    }
+}
+
+/// A single server is known by its address, a group by any member that it still has.
+fn is_same_place(before: &Deployment, now: &Deployment) -> bool {
+    let address = |endpoint: &Endpoint| (endpoint.host.clone(), endpoint.port);
+    let share = |some: &[Endpoint], others: &[Endpoint]| {
+        some.iter().any(|one| others.iter().any(|other| address(one) == address(other)))
+    };
+    match (before, now) {
+        (Deployment::Single(before), Deployment::Single(now)) => {
+            address(before) == address(now) && before.database == now.database
+        }
+        (
+            Deployment::Sentinel { master: before, sentinels: some },
+            Deployment::Sentinel { master: now, sentinels: others },
+        ) => before.host == now.host && before.database == now.database && share(some, others),
+        (Deployment::Cluster(before), Deployment::Cluster(now)) => share(before, now),
+        _ => false,
+    }
+}
+
+/// For each route of `now`, in the order of the file, the place of that in `before` which goes on as it: it reads the same,
+/// and has the same path if there is one that has.
+pub fn continued(before: &Config, now: &Config) -> Vec<Option<usize>> {
+    let mut left: Vec<Option<&Route>> = before.routes.iter().map(Some).collect();
+    for route in &mut left {
+        *route = route.filter(|route| goes_on(before, now, &route.upstream));
+    }
+    let mut found = vec![None; now.routes.len()];
+    for same_path in [true, false] {
+        for (route, found) in now.routes.iter().zip(&mut found).filter(|(_, found)| found.is_none()) {
+            let is_it = |other: &Route| {
+                let named = (&other.host, &other.path) == (&route.host, &route.path);
+                (named || !same_path) && reads_the_same(other, route)
+            };
+            *found = left.iter().position(|other| other.is_some_and(is_it));
+            found.iter().for_each(|at| left[*at] = None);
+        }
+    }
+    found
+}
+
+/// Whether the upstream of this name is what it was.
+fn goes_on(before: &Config, now: &Config, name: &str) -> bool {
+    let of = |config: &Config| config.upstreams.iter().find(|upstream| &*upstream.name == name).cloned();
+    of(before).zip(of(now)).is_some_and(|(before, now)| now.follows(&before) != Follows::Other)
+}
+
+/// Whether both open the same feeds, whatever they call the parameters of their paths.
+fn reads_the_same(one: &Route, other: &Route) -> bool {
+    let renamed = Renamed(params(&one.path), params(&other.path));
+    let names = |route: &Route| [route.event.clone(), route.tombstone.clone()];
+    let shaped = names(one).iter().zip(&names(other)).all(|(one, other)| match (one, other) {
+        (None, None) => true,
+        (Some(one), Some(other)) => renamed.are_same(one, other),
+        _ => false,
+    });
+    let source = match (&one.source, &other.source) {
+        (Source::Channel(one), Source::Channel(other))
+        | (Source::Pattern(one), Source::Pattern(other))
+        | (Source::Topic(one), Source::Topic(other))
+        | (Source::ShardChannel(one), Source::ShardChannel(other))
+        | (Source::Stream(one), Source::Stream(other)) => renamed.are_same(one, other),
+        (
+            Source::Keyed { topic: one, key: one_key, partitioner: one_partitioner },
+            Source::Keyed { topic: other, key: other_key, partitioner: other_partitioner },
+        ) => {
+            one_partitioner == other_partitioner
+                && renamed.are_same(one, other)
+                && renamed.are_same(one_key, other_key)
+        }
+        (Source::Ticker, Source::Ticker) => true,
+        _ => false,
+    };
+    source && shaped && one.upstream == other.upstream && one.data == other.data && one.binary == other.binary
+}
+
+/// The parameters of two paths, each in order.
+struct Renamed(Vec<String>, Vec<String>);
+
+impl Renamed {
+    /// Whether two templates are the same by the names of their parameters, or by the places that these have in the paths.
+    fn are_same(&self, one: &Template, other: &Template) -> bool {
+        let (some, others) = (one.parts(), other.parts());
+        let place = |params: &[String], name: &Arc<str>| params.iter().position(|param| **param == **name);
+        let same = |(one, other): (&Part, &Part)| match (one, other) {
+            (Part::Field(Field::Param(one)), Part::Field(Field::Param(other))) => {
+                let places = (place(&self.0, one), place(&self.1, other));
+                matches!(places, (Some(one), Some(other)) if one == other)
+            }
+            (one, other) => one == other,
+        };
+        one == other
+            || (self.0.len() == self.1.len()
+                && some.len() == others.len()
+                && some.iter().zip(others).all(same))
+    }
+}
+
+/// The names of a path's parameters, in order.
+fn params(path: &str) -> Vec<String> {
+    let segments = path.split('{').skip(1);
+    segments.filter_map(|rest| Some(rest.split_once('}')?.0.to_owned())).collect()
+}
+
+// What files hold is read again whenever they change: which files they are is all that tells one from another.
+
+impl PartialEq for Certificate {
+    fn eq(&self, other: &Self) -> bool {
+        self.files == other.files
+    }
+}
+
+impl PartialEq for Tickets {
+    fn eq(&self, other: &Self) -> bool {
+        self.file == other.file
+    }
+}
+
+impl PartialEq for ClientAuth {
+    fn eq(&self, other: &Self) -> bool {
+        self.file == other.file && self.required == other.required && self.passthrough == other.passthrough
+    }
+}
+
+impl PartialEq for Deny {
+    fn eq(&self, other: &Self) -> bool {
+        self.file == other.file
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::testing::sound;
+
+    fn config(upstreams: &str, routes: &str) -> Config {
+        sound(&format!("server: {{ tls: none }}\nupstreams:\n{upstreams}routes:\n{routes}"))
+    }
+
+    const TWO: &str = "  c: { redis: { url: 'redis://h' } }\n  k: { kafka: { brokers: ['a:1', 'b:1'] } }\n";
+
+    fn follows(before: &str, now: &str) -> Follows {
+        let of = |upstream: &str| {
+            let route = match upstream.contains("kafka") {
+                true => "{ path: /a, from: { upstream: u, topic: t } }",
+                false if upstream.contains("ticker") => "{ path: /a, from: { upstream: u } }",
+                false => "{ path: /a, from: { upstream: u, channel: t } }",
+            };
+            config(&format!("  u: {{ {upstream} }}\n"), &format!("  - {route}\n")).upstreams.remove(0)
+        };
+        of(now).follows(&of(before))
+    }
+
+    #[test]
+    fn an_upstream_is_known_by_where_it_is() {
+        use Follows::{Anew, Other, Same};
+        let kafka = |brokers: &str| format!("kafka: {{ brokers: [{brokers}] }}");
+        for (before, now, expected) in [
+            ("redis: { url: 'redis://h' }", "redis: { url: 'redis://h:6379/0' }", Same),
+            ("redis: { url: 'redis://h' }", "redis: { url: 'redis://u:p@h' }", Anew),
+            ("redis: { url: 'redis://h' }", "redis: { url: 'rediss://h' }", Anew),
+            ("redis: { url: 'redis://h' }", "redis: { url: 'redis://h', timeout: 1s }", Anew),
+            ("redis: { url: 'redis://h' }", "redis: { url: 'redis://g' }", Other),
+            ("redis: { url: 'redis://h' }", "redis: { url: 'redis://h/1' }", Other),
+            ("redis: { url: 'redis://h' }", "push: {}", Other),
+            (
+                "redis: { url: 'redis://m', sentinels: ['redis://a', 'redis://b'] }",
+                "redis: { url: 'redis://m', sentinels: ['redis://b', 'redis://c'] }",
+                Anew,
+            ),
+            (
+                "redis: { url: 'redis://m', sentinels: ['redis://a'] }",
+                "redis: { url: 'redis://m', sentinels: ['redis://b'] }",
+                Other,
+            ),
+            ("ticker: {}", "ticker: { data: x }", Anew),
+        ] {
+            assert_eq!(follows(before, now), expected, "{before} {now}");
+        }
+        assert_eq!(follows(&kafka("'a:1', 'b:1'"), &kafka("'b:1', 'c:1'")), Anew);
+        assert_eq!(follows(&kafka("'a:1'"), &kafka("'b:1'")), Other);
+    }
+
+    #[test]
+    fn a_route_goes_on_as_what_reads_the_same() {
+        let of = |before: &str, now: &str| continued(&config(TWO, before), &config(TWO, now));
+        let a = "  - { path: /a, from: { upstream: c, channel: a } }\n";
+        let b = "  - { path: /b, from: { upstream: c, channel: b } }\n";
+        let both = format!("{a}{b}");
+        assert_eq!(of(&both, &format!("{b}{a}")), [Some(1), Some(0)], "the order means nothing");
+        assert_eq!(of(&both, &both.replace("channel: a", "channel: x")), [None, Some(1)]);
+        assert_eq!(of(&both, &both.replace("path: /a", "path: /x")), [Some(0), Some(1)], "renamed");
+        assert_eq!(of(&both, &both.replace("from", "keepalive: 1s, from")), [Some(0), Some(1)], "a policy");
+        assert_eq!(of(&both, &both.replace("from", "event: x, from")), [None, None], "its events look else");
+        // Each takes the path of the other, and goes on where its events are.
+        let swapped = both.replace("path: /a", "path: /x").replace("path: /b", "path: /a");
+        assert_eq!(of(&both, &swapped.replace("path: /x", "path: /b")), [Some(0), Some(1)]);
+        // Of two that read the same the one of the path is meant.
+        let aliases = a.to_owned() + &a.replace("/a", "/alias");
+        assert_eq!(of(&aliases, &a.replace("/a", "/alias")), [Some(1)]);
+        let rooms =
+            "  - { path: '/r/{room}/{x}', from: { upstream: c, channel: '{x}:{room}' }, event: '{x}' }\n";
+        let ids = "  - { path: '/s/{id}/{y}', from: { upstream: c, channel: '{y}:{id}' }, event: '{y}' }\n";
+        assert_eq!(of(rooms, ids), [Some(0)], "parameters may be called anything");
+        assert_eq!(of(rooms, &ids.replace("'{y}:{id}'", "'{id}:{y}'")), [None]);
+        let keyed = "  - { path: '/o/{id}', from: { upstream: k, topic: o, key: '{id}' } }\n";
+        assert_eq!(of(keyed, &keyed.replace("'{id}' }", "'x{id}' }")), [None]);
+    }
+
+    #[test]
+    fn of_another_system_no_route_goes_on() {
+        let routes = "  - { path: /a, from: { upstream: c, channel: a } }\n";
+        let before = config(TWO, routes);
+        let now = config(&TWO.replace("redis://h", "redis://g"), routes);
+        assert_eq!(continued(&before, &now), [None]);
+        assert_eq!(continued(&before, &config(&TWO.replace("//h", "//:p@h"), routes)), [Some(0)]);
+    }
+}
