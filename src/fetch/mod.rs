@@ -49,7 +49,7 @@ impl Http {
         Self(client)
     }
 
-    /// `GET` with these header fields. The whole exchange takes `limit` at most, and its body [`BODY`] bytes.
+    /// `GET` with these header fields. The whole exchange takes `limit` at most, and its body 1 MiB.
     ///
     /// # Errors
     /// Why there is no whole answer, whatever its status.

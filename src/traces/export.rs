@@ -52,7 +52,7 @@ impl Exporter {
         Self { stop, task: tokio::spawn(export.run()) }
     }
 
-    /// Sends what there is still to send, for [`FLUSH`] at the longest, and ends.
+    /// Sends what there is still to send, for two seconds at the longest, and ends.
     pub async fn flush(mut self) {
         self.stop.send_replace(true);
         if timeout(FLUSH, &mut self.task).await.is_err() {

@@ -63,7 +63,7 @@ impl Span {
         self.told.name = name;
     }
 
-    /// An attribute that is text, of which it keeps the first [`MAX_TEXT`] bytes.
+    /// An attribute that is text, of which it keeps the first 512 bytes.
     pub fn text(&mut self, key: &'static str, text: &str) {
         let text = &text[..text.floor_char_boundary(MAX_TEXT)];
         self.set(key, Value::StringValue(text.to_owned()));
