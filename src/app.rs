@@ -10,11 +10,11 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use rustix::process::{Resource, getrlimit};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::admin::{self, Admin, Door, Live, SocketFile};
+use crate::admin::{self, Admin, Asked, Door, Live, SocketFile};
 use crate::auth::Auth;
 use crate::config::{Config, UpstreamKind};
 use crate::http::{
@@ -32,6 +32,8 @@ pub struct Start {
     pub inherited: Inherited,
     /// Whether it takes the place of another process, which serves until this one does.
     pub is_successor: bool,
+    /// Where the admin listener asks for another process to take its place, if that can be had.
+    pub upgrades: Option<mpsc::Sender<Asked>>,
 }
 
 /// A running ssegate.
@@ -41,6 +43,7 @@ pub struct App {
     admin_addr: Option<SocketAddr>,
     drain: Duration,
     stop: watch::Sender<bool>,
+    stop_admin: watch::Sender<bool>,
     /// What listens, to be handed on.
     sockets: Vec<OwnedFd>,
     listeners: JoinSet<()>,
@@ -59,7 +62,7 @@ impl App {
     /// An address that cannot be bound, or a certificate that cannot be made. Upstreams that are down are
     /// none: they are tried for ever.
     pub async fn start(config: &Config, from: Start, fallback: Option<Fallback>) -> anyhow::Result<Self> {
-        let Start { mut inherited, is_successor } = from;
+        let Start { mut inherited, is_successor, upgrades } = from;
         let bound = config
             .server
             .listen
@@ -132,6 +135,7 @@ impl App {
             started: SystemTime::now(),
             began: std::time::Instant::now(),
             leave: watch::Sender::new(false),
+            upgrades,
         });
 
         let (stop, stopped) = watch::channel(false);
@@ -141,6 +145,7 @@ impl App {
             drain: config.server.drain,
             admin,
             stop,
+            stop_admin: watch::Sender::new(false),
             sockets,
             listeners: JoinSet::new(),
             admin_listener: JoinSet::new(),
@@ -168,8 +173,9 @@ impl App {
         }
         if let Some(bound) = admin_bound {
             tracing::info!(addr = %bound, name = "admin", "listening");
-            // Not told to stop: readiness and status stay to be seen while streams drain.
-            self.admin_listener.spawn(admin::serve(bound, Arc::clone(&self.admin)));
+            // A drain does not stop it: readiness and status stay to be seen while streams end.
+            let stopped = self.stop_admin.subscribe();
+            self.admin_listener.spawn(admin::serve(bound, Arc::clone(&self.admin), stopped));
         }
     }
 
@@ -225,7 +231,7 @@ impl App {
 
     /// Another process answers operators from now on.
     pub fn leave_admin(&mut self) {
-        self.admin_listener.abort_all();
+        self.stop_admin.send_replace(true);
         self.file.take().into_iter().for_each(SocketFile::leave);
     }
 
@@ -248,6 +254,8 @@ impl App {
         let cut = streams.drain(self.drain).await;
         let _ = timeout_at(end, self.admin.edge.router.applications_rest()).await;
         let ended = timeout(LEAVE, async { while self.listeners.join_next().await.is_some() {} }).await;
+        // Who asked for another process has the answer before this one is gone.
+        while *self.stop_admin.borrow() && self.admin_listener.join_next().await.is_some() {}
         tracing::info!(cut, connections_cut = ended.is_err(), "stopped");
     }
 }

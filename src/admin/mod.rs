@@ -13,26 +13,29 @@ mod metrics;
 mod page;
 mod query;
 mod status;
+mod upgrade;
 
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 pub use self::door::Door;
 use self::listen::Accepted;
 pub use self::listen::{Bound, SocketFile, bind};
 pub use self::live::Live;
+pub use self::upgrade::Asked;
 use crate::http::{Body, Edge, Problem, SecurityHeaders, serve_http1};
 use crate::metrics::Format;
 use crate::tls::Terminator;
@@ -64,28 +67,37 @@ pub struct Admin {
     pub began: Instant,
     /// Whether it was asked to drain and to end.
     pub leave: watch::Sender<bool>,
+    /// Where an upgrade is asked for, if this process can have one.
+    pub upgrades: Option<mpsc::Sender<Asked>>,
 }
 
-/// Serves the admin listener for as long as it runs.
-pub async fn serve(bound: Bound, admin: Arc<Admin>) {
-    // Connections end with this task: whoever looks is served until the process goes.
-    let (_stop, never) = watch::channel(false);
+/// Serves the admin listener until `stop` is true, which it becomes when another process serves it. What is being answered
+/// then still is, for a moment.
+pub async fn serve(bound: Bound, admin: Arc<Admin>, stop: watch::Receiver<bool>) {
+    // Connections end with this task at the latest: whoever looks is served until the process goes.
     let mut connections = JoinSet::new();
     let mut live = pin!(admin.live.run(&admin));
+    let mut told = stop.clone();
     loop {
         tokio::select! {
+            _ = told.wait_for(|stopped| *stopped) => break,
             never = &mut live => match never {},
             Some(_) = connections.join_next() => {}
             accepted = bound.accept() => {
-                let (service, never) = (Service(Arc::clone(&admin)), never.clone());
+                let (service, stop) = (Service(Arc::clone(&admin)), stop.clone());
                 match accepted {
-                    Accepted::Tcp(socket) => connections.spawn(serve_http1(socket, service, never)),
-                    Accepted::Unix(socket) => connections.spawn(serve_http1(socket, service, never)),
+                    Accepted::Tcp(socket) => connections.spawn(serve_http1(socket, service, stop)),
+                    Accepted::Unix(socket) => connections.spawn(serve_http1(socket, service, stop)),
                 };
             }
         }
     }
+    drop(bound);
+    let _ = timeout(LEAVE, async { while connections.join_next().await.is_some() {} }).await;
 }
+
+/// How long those have who are being answered. Who only looks on comes back to the other process.
+const LEAVE: Duration = Duration::from_secs(1);
 
 #[derive(Clone)]
 struct Service(Arc<Admin>);
@@ -121,6 +133,10 @@ impl Admin {
         if path == "/drain" {
             acts(&request, &Method::POST, "POST")?;
             return Ok(self.drain());
+        }
+        if path == "/upgrade" {
+            acts(&request, &Method::POST, "POST")?;
+            return self.upgrade().await;
         }
         let (query, json) = (request.uri().query(), "application/json");
         let answer = match path {

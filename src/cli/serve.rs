@@ -6,9 +6,11 @@ use std::sync::Arc;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
 
 use super::systemd::{notify, watchdog};
 use super::{logs, upgrade};
+use crate::admin::Asked;
 use crate::app::{App, Start};
 use crate::config::{self, Config};
 use crate::http::Inherited;
@@ -16,7 +18,12 @@ use crate::http::Inherited;
 /// Serves `config`.
 pub(super) fn run(config: Config) -> anyhow::Result<()> {
     // While there is one thread.
-    let from = Start { inherited: Inherited::from_env()?, is_successor: upgrade::is_successor() };
+    let (upgrades, asked) = mpsc::channel(1);
+    let from = Start {
+        inherited: Inherited::from_env()?,
+        is_successor: upgrade::is_successor(),
+        upgrades: Some(upgrades),
+    };
     logs::init(&config.log);
     config::warnings(&config).iter().for_each(|warning| tracing::warn!("{warning}"));
     raise_descriptor_limit();
@@ -42,12 +49,13 @@ pub(super) fn run(config: Config) -> anyhow::Result<()> {
             defect = serving => return defect,
             stopped = stop => stopped.map(|()| None)?,
             () = app.asked_to_leave() => None,
-            pid = succeeded(&app, upgrades) => Some(pid),
+            successor = succeeded(&app, upgrades, asked) => Some(successor),
         };
         match succeeded {
             // systemd believes nobody but the process that it takes for the main one: so this one says who is.
-            Some(pid) => {
+            Some((pid, asked)) => {
                 notify(&[NotifyState::MainPid(pid), NotifyState::Ready]);
+                answer(asked, Ok(pid));
                 app.leave_admin();
             }
             None => notify(&[NotifyState::Stopping]),
@@ -56,18 +64,41 @@ pub(super) fn run(config: Config) -> anyhow::Result<()> {
     })
 }
 
-/// Ends when another process serves in place of this one, which it is asked for by SIGUSR2.
-async fn succeeded(app: &App, mut upgrades: Signal) -> u32 {
+/// Ends when another process serves in place of this one, with its id and who is to be told. One after the other asks for
+/// that, by SIGUSR2 or by the admin listener.
+async fn succeeded(
+    app: &App,
+    mut signals: Signal,
+    mut requests: mpsc::Receiver<Asked>,
+) -> (u32, Option<Asked>) {
     loop {
-        upgrades.recv().await;
+        let asked = tokio::select! {
+            _ = signals.recv() => None,
+            Some(asked) = requests.recv() => Some(asked),
+        };
+        if asked.as_ref().is_some_and(Asked::is_closed) {
+            // Who has left while others had their turn asks for nothing any more.
+            continue;
+        }
         let successor = async { upgrade::succeed(app.sockets()?).await };
         match successor.await {
             Ok(pid) => {
                 tracing::info!(pid, "the successor serves; this process drains");
-                return pid;
+                return (pid, asked);
             }
-            Err(error) => tracing::error!(error = format!("{error:#}"), "no upgrade; this process goes on"),
+            Err(error) => {
+                let error = format!("{error:#}");
+                tracing::error!(error, "no upgrade; this process goes on");
+                answer(asked, Err(error));
+            }
         }
+    }
+}
+
+fn answer(asked: Option<Asked>, outcome: Result<u32, String>) {
+    if let Some(asked) = asked {
+        // Nobody has to be there to hear it.
+        let _ = asked.send(outcome);
     }
 }
 

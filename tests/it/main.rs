@@ -57,3 +57,4 @@ mod tail;
 mod tls;
 mod tls_reload;
 mod upgrade;
+mod upgrade_asked;

@@ -1,4 +1,4 @@
-//! The HTTP client of the commands: one `GET` on a connection of its own, over TCP, TLS or a Unix socket. What goes
+//! The HTTP client of the commands: one request without a body on a connection of its own, over TCP, TLS or a Unix socket. What goes
 //! wrong is said so that a person can act on it.
 
 mod trust;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow, bail};
 use bytes::Bytes;
 use http::header::HOST;
-use http::{HeaderMap, HeaderValue, Request, Response, Uri};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
 use http_body_util::Empty;
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
@@ -25,11 +25,16 @@ use tokio_rustls::TlsConnector;
 
 pub(super) use trust::Trust;
 
-/// `GET` of a URL.
+/// A request to a URL.
 ///
 /// # Errors
 /// Why there is no answer.
-pub(super) async fn get(url: &Uri, headers: &HeaderMap, trust: &Trust) -> anyhow::Result<Response<Incoming>> {
+pub(super) async fn ask(
+    method: Method,
+    url: &Uri,
+    headers: &HeaderMap,
+    trust: &Trust,
+) -> anyhow::Result<Response<Incoming>> {
     let authority = url.authority().context("the URL names no host")?;
     let tls = url.scheme_str() == Some("https");
     let host = authority.host().trim_start_matches('[').trim_end_matches(']');
@@ -39,8 +44,7 @@ pub(super) async fn get(url: &Uri, headers: &HeaderMap, trust: &Trust) -> anyhow
     let socket =
         socket.and_then(|socket| Ok(socket?)).with_context(|| format!("cannot connect to {authority}"))?;
     notice_death(&socket);
-    let mut request = Request::new(Empty::new());
-    request.headers_mut().clone_from(headers);
+    let request = build(method, headers);
     if !tls {
         return exchange(socket, request, url, false).await;
     }
@@ -58,7 +62,8 @@ pub(super) async fn get(url: &Uri, headers: &HeaderMap, trust: &Trust) -> anyhow
 ///
 /// # Errors
 /// Why there is no answer.
-pub(super) async fn get_unix(
+pub(super) async fn ask_unix(
+    method: Method,
     path: &Path,
     url: &Uri,
     headers: &HeaderMap,
@@ -68,9 +73,14 @@ pub(super) async fn get_unix(
     let socket = socket
         .and_then(|socket| Ok(socket?))
         .with_context(|| format!("cannot connect to {}", path.display()))?;
+    exchange(socket, build(method, headers), url, false).await
+}
+
+fn build(method: Method, headers: &HeaderMap) -> Request<Empty<Bytes>> {
     let mut request = Request::new(Empty::new());
+    *request.method_mut() = method;
     request.headers_mut().clone_from(headers);
-    exchange(socket, request, url, false).await
+    request
 }
 
 async fn exchange<S>(
