@@ -109,6 +109,7 @@ impl App {
             secure: SecurityHeaders::new(config.server.hsts),
             access: AccessLog::new(config),
             fallback,
+            succeeded: AtomicBool::new(false),
         });
         for route in edge.router.routes() {
             if let Some(feed) = route.held_feed() {
@@ -229,8 +230,9 @@ impl App {
         move || drop((edge.streams.get(0), edge.hub.count()))
     }
 
-    /// Another process answers operators from now on.
+    /// Another process answers clients and operators from now on.
     pub fn leave_admin(&mut self) {
+        self.admin.edge.succeeded.store(true, Ordering::Relaxed);
         self.stop_admin.send_replace(true);
         self.file.take().into_iter().for_each(SocketFile::leave);
     }

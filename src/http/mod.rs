@@ -54,6 +54,7 @@ pub use streams::{Control, Streams};
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use ::http::{Request, Response};
 use hyper::body::Incoming;
@@ -93,6 +94,8 @@ pub struct Edge {
     pub access: Option<AccessLog>,
     /// What answers requests that no route has; without it they are told so.
     pub fallback: Option<Fallback>,
+    /// Whether another process listens where this one does.
+    pub succeeded: AtomicBool,
 }
 
 /// Answers a request of a client that no route has, or leaves it alone.

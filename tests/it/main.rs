@@ -45,6 +45,7 @@ mod redis_tls;
 mod replay;
 mod restarts;
 mod resume;
+mod rolling;
 mod routes;
 mod schema;
 mod session_tickets;

@@ -37,6 +37,7 @@ routes:
         secure: SecurityHeaders::new(None),
         access: None,
         fallback: None,
+        succeeded: Default::default(),
     })
 }
 
