@@ -34,6 +34,7 @@ mod keyed;
 mod limits;
 mod made_anew;
 mod observability;
+mod package;
 mod proof;
 mod proxy_protocol;
 mod redis;
