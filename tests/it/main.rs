@@ -28,6 +28,7 @@ mod direct;
 mod drain;
 mod floods;
 mod hostile;
+mod in_front;
 mod kafka;
 mod kafka_security;
 mod keyed;
