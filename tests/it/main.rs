@@ -21,6 +21,7 @@ mod browsers;
 mod client_certificates;
 mod command_line;
 mod compress;
+mod container;
 mod contract;
 mod cors;
 mod demo;
