@@ -4,7 +4,7 @@
 # check, test and demo share cargo's dev profile (its optimization is set in Cargo.toml), so that
 # librdkafka, OpenSSL and aws-lc, about ten minutes of work, are built once for all three.
 
-.PHONY: help demo test soak fuzz check build bench clean
+.PHONY: help demo test soak fuzz check build deb bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,7 +34,8 @@ check: ## format, lints, docs, licences and bans, scripts, systemd files: what C
 	cargo fmt --check
 	cargo fmt --check $(LOAD)
 	cargo fmt --check $(FUZZ)
-	shellcheck .ci/run $(shell find scripts systemd tests -name '*.sh' -not -path '*/target/*')
+	shellcheck .ci/run $(shell find scripts systemd tests -name '*.sh' -not -path '*/target/*') packaging/deb/postinst \
+		packaging/deb/prerm packaging/deb/postrm
 	systemd/verify.sh
 	target/tools/bin/cargo-deny --locked check --hide-inclusion-graph licenses bans sources
 	cargo clippy --locked --all-targets -- -D warnings
@@ -45,6 +46,11 @@ check: ## format, lints, docs, licences and bans, scripts, systemd files: what C
 build: ## build the optimized binary, target/release/ssegate
 	@scripts/need.sh build
 	cargo build --locked --release
+
+deb: ## make the Debian package, and one of its debug symbols, in target/debian
+	@scripts/need.sh deb
+	cargo build --locked --release
+	scripts/deb.sh release --dbgsym $(DEB)
 
 bench: ## measure ssegate beside other servers, an hour: make bench BENCH=--quick for a few minutes
 	@scripts/need.sh bench

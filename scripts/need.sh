@@ -2,7 +2,9 @@
 # Installs what a target of the Makefile needs, and nothing when all of it is there.
 #
 #   scripts/need.sh build   Rust, a C and C++ compiler, make, perl: librdkafka, OpenSSL and aws-lc
-#   scripts/need.sh test    those, Redis, Java and Maven (they bring Apache Kafka), two browsers
+#   scripts/need.sh test    those, Redis, Java and Maven (they bring Apache Kafka), two browsers, HAProxy and nginx, and for
+#                           the Debian package cargo-deb, and mmdebstrap where dpkg is
+#   scripts/need.sh deb     those of build, cargo-deb
 #   scripts/need.sh bench   those of build, Redis, Java and Maven, and the servers to compare with: nginx with nchan,
 #                           Pushpin, and, where Go is, Mercure and Centrifugo, which it builds into target/peers
 #   scripts/need.sh fuzz    those of build, cargo-fuzz
@@ -13,14 +15,15 @@
 set -eu
 cd "$(dirname "$0")/.."
 
+cargo_deb=3.8.0
 cargo_deny=0.20.2
 cargo_fuzz=0.13.2
 centrifugo=v6.9.1
 
 main() {
     case "${1-}" in
-    build | test | fuzz | check | bench) ;;
-    *) fail "usage: scripts/need.sh build|test|fuzz|check|bench" ;;
+    build | test | fuzz | check | deb | bench) ;;
+    *) fail "usage: scripts/need.sh build|test|fuzz|check|deb|bench" ;;
     esac
     need_rust
     find_missing "$1"
@@ -34,6 +37,9 @@ main() {
         need_cargo_tool cargo-deny "$cargo_deny"
     elif [ "$1" = fuzz ]; then
         need_cargo_tool cargo-fuzz "$cargo_fuzz"
+    elif [ "$1" = deb ] || [ "$1" = test ] && has dpkg-deb; then
+        # Without what reads libraries in C; xz compresses as well.
+        need_cargo_tool cargo-deb "$cargo_deb" --no-default-features --features debug-id
     elif [ "$1" = bench ]; then
         need_kafka
         need_go_peers
@@ -59,6 +65,14 @@ find_missing() {
         need "curl" "has curl" curl curl curl
         need "Node.js" "has node" nodejs nodejs node
         need "Python" "has python3" python3 python3 python3
+        need "HAProxy" "has_server haproxy" haproxy haproxy haproxy
+        need "nginx" "has_server nginx" nginx nginx nginx
+        need "nginx's stream module" has_nginx_stream libnginx-mod-stream nginx-mod-stream ""
+        ! has dpkg-deb || need "mmdebstrap" "has mmdebstrap" mmdebstrap "" ""
+        ;;
+    deb)
+        need "dpkg-shlibdeps" "has dpkg-shlibdeps" dpkg-dev dpkg-dev ""
+        need "xz" "has xz" xz-utils xz xz
         ;;
     bench)
         need "redis-server" "has redis-server" redis-server redis redis
@@ -94,6 +108,16 @@ add() {
 
 has() {
     command -v "$1" >/dev/null
+}
+
+# Debian has these where not everybody looks.
+has_server() {
+    has "$1" || [ -x "/usr/sbin/$1" ]
+}
+
+# Built in with Homebrew's.
+has_nginx_stream() {
+    ! has apt-get || [ -e /usr/lib/nginx/modules/ngx_stream_module.so ]
 }
 
 exists() {
@@ -158,10 +182,14 @@ need_rust_tools() {
 
 # Built without optimization: it runs for three seconds, and building it takes a minute instead of six.
 need_cargo_tool() {
-    [ "$("target/tools/bin/$1" --version 2>/dev/null)" = "$1 $2" ] && return
-    echo "+ cargo install $1 --version $2 --root target/tools"
+    tool=$1 version=$2
+    shift 2
+    case $("target/tools/bin/$tool" --version 2>/dev/null) in
+    "$tool $version" | "$version") return ;;
+    esac
+    echo "+ cargo install $tool --version $version --root target/tools $*"
     CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
-        cargo install "$1" --quiet --locked --version "$2" --root target/tools
+        cargo install "$tool" --quiet --locked --version "$version" --root target/tools "$@"
 }
 
 # The jars of Apache Kafka, where and as the tests look for them.

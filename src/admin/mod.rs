@@ -14,6 +14,7 @@ mod page;
 mod query;
 mod reload;
 mod status;
+mod upgrade;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -29,14 +30,16 @@ use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use parking_lot::RwLock;
 use socket2::SockRef;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 pub use self::door::Door;
 use self::listen::Accepted;
 pub use self::listen::{Bound, SocketFile, bind};
 pub use self::live::Live;
-pub use self::reload::{Ask, Reloaded, Reloads};
+pub use self::reload::{AskReload, Reloaded, Reloads};
+pub use self::upgrade::AskUpgrade;
 use crate::http::{Body, Edge, Problem, SecurityHeaders, serve_http1};
 use crate::metrics::Format;
 use crate::upstream::{Link, Push};
@@ -67,35 +70,44 @@ pub struct Admin {
     pub leave: watch::Sender<bool>,
     /// Where reloads are asked for.
     pub reloads: Reloads,
+    /// Where an upgrade is asked for, if this process can have one.
+    pub upgrades: Option<mpsc::Sender<AskUpgrade>>,
 }
 
 /// Links to upstreams, each with its kind.
 pub type Links = Arc<Vec<(&'static str, Arc<Link>)>>;
 
-/// Serves the admin listener for as long as it runs.
-pub async fn serve(bound: Bound, admin: Arc<Admin>) {
-    // Connections end with this task: whoever looks is served until the process goes.
-    let (_stop, never) = watch::channel(false);
+/// Serves the admin listener until `stop` is true, which it becomes when another process serves it. What is being answered
+/// then still is, for a moment.
+pub async fn serve(bound: Bound, admin: Arc<Admin>, stop: watch::Receiver<bool>) {
+    // Connections end with this task at the latest: whoever looks is served until the process goes.
     let mut connections = JoinSet::new();
     let mut live = pin!(admin.live.run(&admin));
+    let mut told = stop.clone();
     loop {
         tokio::select! {
+            _ = told.wait_for(|stopped| *stopped) => break,
             never = &mut live => match never {},
             Some(_) = connections.join_next() => {}
             accepted = bound.accept(), if connections.len() < MOST => {
-                let (service, never) = (Service(Arc::clone(&admin)), never.clone());
+                let (service, stop) = (Service(Arc::clone(&admin)), stop.clone());
                 match accepted {
                     Accepted::Tcp(socket) => {
                         // One that takes nothing of its answers ends. Failures are ignored: it works without.
                         let _ = SockRef::from(&socket).set_tcp_user_timeout(Some(STALL));
-                        connections.spawn(serve_http1(socket, service, never))
+                        connections.spawn(serve_http1(socket, service, stop))
                     }
-                    Accepted::Unix(socket) => connections.spawn(serve_http1(socket, service, never)),
+                    Accepted::Unix(socket) => connections.spawn(serve_http1(socket, service, stop)),
                 };
             }
         }
     }
+    drop(bound);
+    let _ = timeout(LEAVE, async { while connections.join_next().await.is_some() {} }).await;
 }
+
+/// How long those have who are being answered. Who only looks on comes back to the other process.
+const LEAVE: Duration = Duration::from_secs(1);
 
 #[derive(Clone)]
 struct Service(Arc<Admin>);
@@ -145,6 +157,10 @@ impl Admin {
         if path == "/drain" {
             acts(&request, &Method::POST, "POST")?;
             return Ok(self.drain());
+        }
+        if path == "/upgrade" {
+            acts(&request, &Method::POST, "POST")?;
+            return self.upgrade().await;
         }
         let (query, json) = (request.uri().query(), "application/json");
         let answer = match path {

@@ -32,11 +32,11 @@ pub enum Reloaded {
 }
 
 /// One who wants a reload, and waits to be told what came of it.
-pub type Ask = oneshot::Sender<Reloaded>;
+pub type AskReload = oneshot::Sender<Reloaded>;
 
 /// Where reloads are asked for, and how it stands with the configuration.
 pub struct Reloads {
-    ask: mpsc::Sender<Ask>,
+    ask: mpsc::Sender<AskReload>,
     standing: Mutex<Standing>,
 }
 
@@ -56,7 +56,7 @@ struct Attempt {
 
 impl Reloads {
     /// The process serves what it was started with. Who asks is to be answered by whoever has the other end.
-    pub fn new() -> (Self, mpsc::Receiver<Ask>) {
+    pub fn new() -> (Self, mpsc::Receiver<AskReload>) {
         // One waits while another is served.
         let (ask, asked) = mpsc::channel(1);
         let standing = Standing { generation: 1, since: SystemTime::now(), last: None, waiting: Vec::new() };

@@ -21,7 +21,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use self::listeners::{Listeners, Opening};
 use self::upstreams::Upstreams;
-use crate::admin::{self, Admin, Ask, Door, Live, Reloads, SocketFile};
+use crate::admin::{self, Admin, AskReload, AskUpgrade, Door, Live, Reloads, SocketFile};
 use crate::auth::Auth;
 use crate::config::Config;
 use crate::http::{
@@ -40,6 +40,8 @@ pub struct Start {
     pub inherited: Inherited,
     /// Whether it takes the place of another process, which serves until this one does.
     pub is_successor: bool,
+    /// Where the admin listener asks for another process to take its place, if that can be had.
+    pub upgrades: Option<mpsc::Sender<AskUpgrade>>,
 }
 
 /// A running ssegate.
@@ -53,9 +55,10 @@ pub struct App {
     admin_addr: Option<SocketAddr>,
     /// To be handed on.
     admin_socket: Option<OwnedFd>,
+    stop_admin: watch::Sender<bool>,
     admin_listener: JoinSet<()>,
     /// Who wants a reload.
-    asked: Option<mpsc::Receiver<Ask>>,
+    asked: Option<mpsc::Receiver<AskReload>>,
     /// The hub's ticker and its like: they run until the process ends, and end by being dropped.
     _background: JoinSet<()>,
     /// The admin listener's, if it has one.
@@ -88,7 +91,7 @@ impl App {
     /// An address that cannot be bound, or a certificate that cannot be made. Upstreams that are down are
     /// none: they are tried for ever.
     pub async fn start(config: &Config, from: Start, fallback: Option<Fallback>) -> anyhow::Result<Self> {
-        let Start { mut inherited, is_successor } = from;
+        let Start { mut inherited, is_successor, upgrades } = from;
         let opening = Opening::bind(&config.server.listen, &mut inherited).context("`server.listen`")?;
         let admin_bound =
             config.admin.listen.as_ref().map(|listen| admin::bind(listen, &mut inherited)).transpose();
@@ -125,6 +128,7 @@ impl App {
             metrics,
             traces,
             fallback,
+            succeeded: AtomicBool::new(false),
         });
         let push = Arc::new(Push::default());
         let mut upstreams = Upstreams::new(Arc::clone(&push), config.replay_concurrency);
@@ -149,6 +153,7 @@ impl App {
             began: std::time::Instant::now(),
             leave: watch::Sender::new(false),
             reloads,
+            upgrades,
         });
         let mut app = Self {
             config: config.clone(),
@@ -158,6 +163,7 @@ impl App {
             admin,
             listeners: Listeners::default(),
             admin_socket,
+            stop_admin: watch::Sender::new(false),
             admin_listener: JoinSet::new(),
             asked: Some(asked),
             _background: background,
@@ -171,8 +177,9 @@ impl App {
         app.listeners.serve(opening, &edge);
         if let Some(bound) = admin_bound {
             tracing::info!(addr = %bound, name = "admin", "listening");
-            // Not told to stop: readiness and status stay to be seen while streams drain.
-            app.admin_listener.spawn(admin::serve(bound, Arc::clone(&app.admin)));
+            // A drain does not stop it: readiness and status stay to be seen while streams end.
+            let stopped = app.stop_admin.subscribe();
+            app.admin_listener.spawn(admin::serve(bound, Arc::clone(&app.admin), stopped));
         }
         Ok(app)
     }
@@ -198,7 +205,7 @@ impl App {
     }
 
     /// Those who ask for a reload by the admin listener; to be taken once. Without that they are told that there is none.
-    pub fn reloads_asked_for(&mut self) -> mpsc::Receiver<Ask> {
+    pub fn reloads_asked_for(&mut self) -> mpsc::Receiver<AskReload> {
         self.asked.take().unwrap_or_else(|| mpsc::channel(1).1)
     }
 
@@ -242,9 +249,10 @@ impl App {
         move || drop((edge.streams.get(0), edge.hub.count()))
     }
 
-    /// Another process answers operators from now on.
+    /// Another process answers clients and operators from now on.
     pub fn leave_admin(&mut self) {
-        self.admin_listener.abort_all();
+        self.admin.edge.succeeded.store(true, Ordering::Relaxed);
+        self.stop_admin.send_replace(true);
         self.file.take().into_iter().for_each(SocketFile::leave);
     }
 
@@ -272,6 +280,8 @@ impl App {
         let cut = streams.drain(window).await;
         let _ = timeout_at(end, self.admin.edge.site().router.applications_rest()).await;
         let ended = timeout(LEAVE, self.listeners.ended()).await;
+        // Who asked for another process has the answer before this one is gone.
+        while *self.stop_admin.borrow() && self.admin_listener.join_next().await.is_some() {}
         if let Some(exporter) = self.exporter.take() {
             exporter.flush().await;
         }

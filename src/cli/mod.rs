@@ -63,6 +63,8 @@ enum Command {
     Status(status::Options),
     /// Watch a running ssegate, with what each route sends a second
     Top(top::Options),
+    /// Have a running ssegate replaced by the binary and the configuration that are there now, without a refused connection
+    Upgrade(upgrade::Options),
     /// Say what a key of the configuration means, its default, its bounds, and how it is written
     Explain {
         /// A key, such as routes.replay.max_events, or the end of one; without it the sections are listed
@@ -96,6 +98,7 @@ pub fn run() -> ExitCode {
         Command::Tail(options) => tail::run(*options),
         Command::Status(options) => status::run(&options),
         Command::Top(options) => top::run(&options).map(done),
+        Command::Upgrade(options) => upgrade::run(&options).map(done),
         Command::Explain { key } => explain::run(key.as_deref()).map(done),
         Command::Schema => schema::run().map(done),
         Command::Completions { shell } => completions::run(shell, Cli::command()).map(done),
@@ -105,6 +108,7 @@ pub fn run() -> ExitCode {
         Ok(status) => status,
         Err(error) => {
             eprintln!("ssegate: {error:#}");
+            upgrade::tell_why_not(&error);
             ExitCode::from(if error.is::<config::Problems>() { EX_CONFIG } else { 1 })
         }
     }

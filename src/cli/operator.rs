@@ -1,9 +1,10 @@
-//! The admin listener as `status`, `top` and `reload` ask it.
+//! The admin listener as `status`, `top`, `reload` and `upgrade` ask it.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
+use bytes::Bytes;
 use clap::Args;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
@@ -12,6 +13,7 @@ use serde_json::Value;
 use tokio::time::timeout;
 
 use super::dial::{self, Trust};
+use super::status::no_answer;
 use crate::config::{self, Admin, AdminListen, Secret};
 
 /// Which listener is asked, and as whom.
@@ -75,47 +77,82 @@ impl Operator {
 
     /// `GET /status`.
     pub async fn status(&self) -> anyhow::Result<Value> {
-        match self.ask(Method::GET, "/status").await? {
-            (StatusCode::OK, document) => Ok(document),
-            (status, _) => bail!("it answers {status}; is this the admin listener of ssegate?"),
-        }
+        soon(async { self.ask(Method::GET, "/status").await?.document() }).await
+    }
+
+    /// `GET /readyz`: whether it is, and in a word how it is.
+    pub async fn ready(&self) -> anyhow::Result<(bool, String)> {
+        let answer = soon(self.ask(Method::GET, "/readyz")).await?;
+        Ok((answer.status == StatusCode::OK, String::from_utf8_lossy(&answer.body).into_owned()))
     }
 
     /// `POST /reload`: the status of the answer, and the answer.
     pub async fn reload(&self) -> anyhow::Result<(StatusCode, Value)> {
-        self.ask(Method::POST, "/reload").await
+        let answer = soon(self.ask(Method::POST, "/reload")).await?;
+        match answer.status {
+            // They are told of by what they are about.
+            StatusCode::UNPROCESSABLE_ENTITY | StatusCode::CONFLICT => {
+                Ok((answer.status, serde_json::from_slice(&answer.body).unwrap_or_default()))
+            }
+            status => Ok((status, answer.document()?)),
+        }
     }
 
-    async fn ask(&self, method: Method, path: &str) -> anyhow::Result<(StatusCode, Value)> {
-        let asked = timeout(PATIENCE, self.exchange(method, path)).await;
-        asked.unwrap_or_else(|_| Err(anyhow!("no answer within {} s", PATIENCE.as_secs())))
+    /// `POST /upgrade`: the ids of the process that was asked and of the one that serves in its place. It takes as long as
+    /// that one needs to start.
+    pub async fn upgrade(&self) -> anyhow::Result<(u64, u64)> {
+        let answer = self.ask(Method::POST, "/upgrade").await.with_context(|| no_answer(self))?;
+        if matches!(answer.status, StatusCode::INTERNAL_SERVER_ERROR | StatusCode::CONFLICT)
+            && let Ok(problem) = serde_json::from_slice::<Value>(&answer.body)
+            && let Some(why) = problem["detail"].as_str()
+        {
+            bail!("no upgrade: {why}");
+        }
+        let document = answer.document()?;
+        let pid = |name: &str| document[name].as_u64().with_context(|| format!("it does not tell `{name}`"));
+        Ok((pid("pid")?, pid("successor")?))
     }
 
-    async fn exchange(&self, method: Method, path: &str) -> anyhow::Result<(StatusCode, Value)> {
+    async fn ask(&self, method: Method, path: &str) -> anyhow::Result<Answer> {
         let response = match &self.place {
             Place::Http(url) => {
                 let url: Uri = format!("{}{path}", url.to_string().trim_end_matches('/')).parse()?;
-                dial::request(method, &url, &self.headers, &Trust::default()).await?
+                dial::ask(method, &url, &self.headers, &Trust::default()).await?
             }
             Place::Unix(socket) => {
                 let url: Uri = format!("http://localhost{path}").parse()?;
-                dial::request_unix(method, socket, &url, &self.headers).await?
+                dial::ask_unix(method, socket, &url, &self.headers).await?
             }
         };
         let status = response.status();
-        if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
-            bail!("it answers {status}; name a token that it takes with --token-file");
-        }
         let body =
             Limited::new(response.into_body(), MOST).collect().await.map_err(|error| anyhow!(error))?;
-        let document = serde_json::from_slice(&body.to_bytes());
-        let document = match status {
-            StatusCode::OK => {
-                document.context("what it answers is no JSON; is this the admin listener of ssegate?")?
+        Ok(Answer { status, body: body.to_bytes() })
+    }
+}
+
+async fn soon<T>(asked: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let asked = timeout(PATIENCE, asked).await;
+    asked.unwrap_or_else(|_| Err(anyhow!("no answer within {} s", PATIENCE.as_secs())))
+}
+
+struct Answer {
+    status: StatusCode,
+    body: Bytes,
+}
+
+impl Answer {
+    /// The JSON that it is, if it is a good one.
+    fn document(&self) -> anyhow::Result<Value> {
+        match self.status {
+            StatusCode::OK => {}
+            status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
+                bail!("it answers {status}; name a token that it takes with --token-file")
             }
-            _ => document.unwrap_or_default(),
-        };
-        Ok((status, document))
+            status => bail!("it answers {status}; is this the admin listener of ssegate?"),
+        }
+        let document = serde_json::from_slice(&self.body);
+        document.context("what it answers is no JSON; is this the admin listener of ssegate?")
     }
 }
 

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 use super::systemd::{notify, reloading, watchdog};
 use super::{logs, upgrade};
-use crate::admin::{Ask, Reloaded};
+use crate::admin::{AskReload, AskUpgrade, Reloaded};
 use crate::app::{App, Start};
 use crate::config;
 use crate::http::Inherited;
@@ -23,7 +23,12 @@ use crate::http::Inherited;
 pub(super) fn run(file: &Path) -> anyhow::Result<()> {
     let config = config::load(file)?;
     // While there is one thread.
-    let from = Start { inherited: Inherited::from_env()?, is_successor: upgrade::is_successor() };
+    let (ask_upgrade, upgrades_asked) = mpsc::channel(1);
+    let from = Start {
+        inherited: Inherited::from_env()?,
+        is_successor: upgrade::is_successor(),
+        upgrades: Some(ask_upgrade),
+    };
     logs::init(&config.log);
     config::warnings(&config).iter().for_each(|warning| tracing::warn!("{warning}"));
     raise_descriptor_limit();
@@ -52,8 +57,9 @@ pub(super) fn run(file: &Path) -> anyhow::Result<()> {
             pending().await
         };
         let leave = app.asked_to_leave();
-        let asked = app.reloads_asked_for();
-        let mut serving = Serving { app, file, upgrades, hangups, asked, successor: None };
+        let reloads_asked = app.reloads_asked_for();
+        let mut serving =
+            Serving { app, file, upgrades, upgrades_asked, hangups, reloads_asked, successor: None };
         let mut signalled = false;
         let succeeded = tokio::select! {
             // First, so that no predecessor drains for one that was told to stop.
@@ -64,13 +70,14 @@ pub(super) fn run(file: &Path) -> anyhow::Result<()> {
             }
             defect = begun => return defect,
             () = leave => None,
-            pid = serving.succeeded() => Some(pid),
+            successor = serving.succeeded() => Some(successor),
         };
         let mut app = serving.end();
         match succeeded {
             // systemd believes nobody but the process that it takes for the main one: so this one says who is.
-            Some(pid) => {
+            Some((pid, asked)) => {
                 notify(&[NotifyState::MainPid(pid), NotifyState::Ready]);
+                answer(asked, Ok(pid));
                 app.leave_admin();
             }
             None => notify(&[NotifyState::Stopping]),
@@ -91,40 +98,49 @@ struct Serving<'f> {
     app: App,
     file: &'f Path,
     upgrades: Signal,
+    upgrades_asked: mpsc::Receiver<AskUpgrade>,
     hangups: Signal,
-    asked: mpsc::Receiver<Ask>,
-    /// One that starts to take the place of this process.
-    successor: Option<Succession>,
+    reloads_asked: mpsc::Receiver<AskReload>,
+    /// One that starts to take the place of this process, and who asked for it.
+    successor: Option<(Succession, Option<AskUpgrade>)>,
 }
 
 type Succession = Pin<Box<dyn Future<Output = anyhow::Result<u32>>>>;
 
 /// What is to be done next.
 enum Next {
-    Upgrade,
+    Upgrade(Option<AskUpgrade>),
     Succeeded(anyhow::Result<u32>),
     Reload,
-    Answer(Ask),
+    Answer(AskReload),
 }
 
 impl Serving<'_> {
-    /// Reads the file again for SIGHUP and for who asks by the admin listener, and has another process take over for
-    /// SIGUSR2. Ends when one serves in place of this one.
-    async fn succeeded(&mut self) -> u32 {
+    /// Reads the file again, and has another process take over, for signals and for who asks by the admin listener. Ends
+    /// when another process serves in place of this one, with its id and who is to be told.
+    async fn succeeded(&mut self) -> (u32, Option<AskUpgrade>) {
         loop {
             match self.next().await {
-                Next::Upgrade => {
+                // Who has left while others had their turn asks for nothing any more.
+                Next::Upgrade(Some(asked)) if asked.is_closed() => {}
+                Next::Upgrade(asked) => {
                     let sockets = self.app.sockets();
-                    self.successor = Some(Box::pin(async { upgrade::succeed(sockets?).await }));
+                    self.successor = Some((Box::pin(async { upgrade::succeed(sockets?).await }), asked));
                 }
-                Next::Succeeded(Ok(pid)) => {
-                    tracing::info!(pid, "the successor serves; this process drains");
-                    self.pass_on_hangup(pid);
-                    return pid;
-                }
-                Next::Succeeded(Err(error)) => {
-                    self.successor = None;
-                    tracing::error!(error = format!("{error:#}"), "no upgrade; this process goes on");
+                Next::Succeeded(outcome) => {
+                    let asked = self.successor.take().and_then(|(_, asked)| asked);
+                    match outcome {
+                        Ok(pid) => {
+                            tracing::info!(pid, "the successor serves; this process drains");
+                            self.pass_on_hangup(pid);
+                            return (pid, asked);
+                        }
+                        Err(error) => {
+                            let error = format!("{error:#}");
+                            tracing::error!(error, "no upgrade; this process goes on");
+                            answer(asked, Err(error));
+                        }
+                    }
                 }
                 Next::Reload => drop(self.reload().await),
                 Next::Answer(ask) => {
@@ -139,20 +155,21 @@ impl Serving<'_> {
         }
     }
 
-    /// While a successor starts, signals wait until it is known what becomes of it.
+    /// While a successor starts, signals and upgrades wait until it is known what becomes of it.
     async fn next(&mut self) -> Next {
         let starts = self.successor.is_some();
         let succession = async {
             match &mut self.successor {
-                Some(successor) => successor.await,
+                Some((successor, _)) => successor.await,
                 None => pending().await,
             }
         };
         tokio::select! {
             succeeded = succession => Next::Succeeded(succeeded),
-            _ = self.upgrades.recv(), if !starts => Next::Upgrade,
+            _ = self.upgrades.recv(), if !starts => Next::Upgrade(None),
+            Some(asked) = self.upgrades_asked.recv(), if !starts => Next::Upgrade(Some(asked)),
             _ = self.hangups.recv(), if !starts => Next::Reload,
-            Some(ask) = self.asked.recv() => Next::Answer(ask),
+            Some(ask) = self.reloads_asked.recv() => Next::Answer(ask),
         }
     }
 
@@ -188,6 +205,13 @@ impl Serving<'_> {
     /// A successor that has not got as far ends with this.
     fn end(self) -> App {
         self.app
+    }
+}
+
+fn answer(asked: Option<AskUpgrade>, outcome: Result<u32, String>) {
+    if let Some(asked) = asked {
+        // Nobody has to be there to hear it.
+        let _ = asked.send(outcome);
     }
 }
 

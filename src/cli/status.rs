@@ -21,6 +21,9 @@ pub(super) struct Options {
     /// Print the document as it is
     #[arg(long)]
     json: bool,
+    /// Ask for nothing but whether it is ready, as health checks do: exit status 0 or 1
+    #[arg(long, conflicts_with = "json")]
+    ready: bool,
 }
 
 const STATUS: &str = "Exit status: 0 when all is well, 1 when there is no answer, 2 when an upstream is down or the \
@@ -30,6 +33,11 @@ process is draining.";
 pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let operator = Operator::new(&options.operator)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    if options.ready {
+        let (ready, said) = runtime.block_on(operator.ready()).with_context(|| no_answer(&operator))?;
+        text::print(&plain(&said));
+        return Ok(if ready { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+    }
     let document = runtime.block_on(operator.status());
     let document = document.with_context(|| no_answer(&operator))?;
     match options.json {

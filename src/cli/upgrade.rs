@@ -1,6 +1,8 @@
 //! Upgrading in place: another process of the same command, and so of whatever binary and configuration are there by now,
 //! is given the listening sockets. Only when it serves does this one drain; if it does not come up, this one goes on.
 
+mod command;
+
 use std::io::Write as _;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::Stdio;
@@ -8,9 +10,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
-use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
+
+pub(super) use command::{Options, run};
 
 /// Whether this process was started to take the place of another one.
 pub(super) fn is_successor() -> bool {
@@ -21,6 +25,13 @@ pub(super) fn is_successor() -> bool {
 pub(super) fn tell_predecessor() {
     // If it is gone, nobody waits to be told.
     let _ = writeln!(std::io::stdout(), "{READY}");
+}
+
+/// Tells the predecessor, if there is one, why this process does not come up.
+pub(super) fn tell_why_not(error: &anyhow::Error) {
+    if is_successor() {
+        let _ = write!(std::io::stdout(), "{error:#}");
+    }
 }
 
 /// Starts the successor, which takes over these sockets, and waits until it serves. It goes on by itself then.
@@ -38,24 +49,34 @@ pub(super) async fn succeed(sockets: Vec<OwnedFd>) -> anyhow::Result<u32> {
     let pid = successor.process.id().context("it ended at once")?;
     tracing::info!(pid, "a successor starts");
     let said = successor.process.stdout.take().map(BufReader::new).context("its output cannot be read")?;
-    match timeout(PATIENCE, said.lines().next_line()).await {
-        Ok(Ok(Some(line))) if line == READY => {
-            successor.serves = true;
-            Ok(pid)
-        }
-        Ok(_) => {
-            // Has it ended already, this changes nothing; else it says what no successor says.
-            let _ = successor.process.start_kill();
-            bail!("it ended before it was ready ({}); its log says why", successor.process.wait().await?)
-        }
-        Err(_) => bail!("it was not ready within {PATIENCE:?}, and was ended"),
-    }
+    let outcome = timeout(PATIENCE, successor.outcome(said)).await;
+    outcome.unwrap_or_else(|_| bail!("it was not ready within {PATIENCE:?}, and was ended"))?;
+    successor.serves = true;
+    Ok(pid)
 }
 
 /// The other process, and whether it serves: until then it ends with this.
 struct Successor {
     process: Child,
     serves: bool,
+}
+
+impl Successor {
+    /// Waits until it serves, or has ended with what it said of why.
+    async fn outcome(&mut self, said: impl AsyncBufRead + Unpin) -> anyhow::Result<()> {
+        let mut said = said.take(MOST);
+        let mut why = String::new();
+        said.read_line(&mut why).await?;
+        if why.trim_end() == READY {
+            return Ok(());
+        }
+        said.read_to_string(&mut why).await?;
+        let status = self.process.wait().await?;
+        match why.trim() {
+            "" => bail!("it ended before it was ready ({status}); its log says why"),
+            why => bail!("it ended before it was ready ({status}): {why}"),
+        }
+    }
 }
 
 impl Drop for Successor {
@@ -113,8 +134,10 @@ fn in_a_row(sockets: &[OwnedFd]) -> anyhow::Result<Row> {
 
 /// Set for a successor.
 const SUCCESSOR: &str = "SSEGATE_SUCCESSOR";
-/// What a successor says on its standard output, where nothing else is said.
+/// What a successor says on its standard output; anything else there is why it cannot.
 const READY: &str = "ready";
+/// Bytes that it may say.
+const MOST: u64 = 1 << 20;
 /// How long it may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Beyond standard input, output and error.

@@ -6,8 +6,10 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -128,6 +130,11 @@ pub async fn serve(bound: Bound, edge: Arc<Edge>, stop: watch::Receiver<bool>) {
     let mut connections = JoinSet::new();
     let mut streams = JoinSet::new();
     let mut told = pin!(stopped(stop.clone()));
+    let begin = |connections: &mut JoinSet<_>, socket: TcpStream, peer, seat| {
+        edge.metrics.accepted.inc();
+        configure(&socket, edge.site().limits.write_stall);
+        connections.spawn(connection::serve(socket, peer, seat, Arc::clone(&edge), stop.clone()));
+    };
     // Kept through what else happens, so that a pause is as long as it is meant to be.
     let mut accepted = Box::pin(next(&bound, &edge));
     loop {
@@ -138,9 +145,7 @@ pub async fn serve(bound: Bound, edge: Arc<Edge>, stop: watch::Receiver<bool>) {
             Some(_) = streams.join_next() => {}
             (seat, socket, peer) = &mut accepted => {
                 accepted.set(next(&bound, &edge));
-                edge.metrics.accepted.inc();
-                configure(&socket, edge.site().limits.write_stall);
-                connections.spawn(connection::serve(socket, peer, seat, Arc::clone(&edge), stop.clone()));
+                begin(&mut connections, socket, peer, seat);
                 // Handshakes are costly: of a crowd that comes at once, one begins at a time and live events have
                 // their turn between.
                 yield_now().await;
@@ -148,11 +153,26 @@ pub async fn serve(bound: Bound, edge: Arc<Edge>, stop: watch::Receiver<bool>) {
         }
     }
     drop(accepted);
-    drop(bound);
+    // Whoever is in the queue has connected, and would be reset: a balancer does not try another replica then.
+    let succeeded = edge.succeeded.load(Ordering::Relaxed);
+    let waiting = bound.listener.into_std().ok().filter(|_| !succeeded);
+    while let Some((socket, peer)) = waiting.as_ref().and_then(accept_waiting) {
+        let Some(mut seat) = edge.admission.seat().now_or_never() else { break };
+        seat.take();
+        begin(&mut connections, socket, peer, seat);
+    }
+    drop(waiting);
     while let Some(served) = connections.join_next().await {
         go_on(&mut streams, served);
     }
     while streams.join_next().await.is_some() {}
+}
+
+/// A connection that waits to be accepted, if there is any.
+fn accept_waiting(listener: &std::net::TcpListener) -> Option<(TcpStream, SocketAddr)> {
+    let (socket, peer) = listener.accept().ok()?;
+    socket.set_nonblocking(true).ok()?;
+    Some((TcpStream::from_std(socket).ok()?, peer))
 }
 
 /// The next connection, with its seat, for which it may have to wait.

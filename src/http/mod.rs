@@ -57,6 +57,7 @@ pub use streams::{Control, End, Streams};
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use ::http::{Request, Response};
 use hyper::body::Incoming;
@@ -88,6 +89,8 @@ pub struct Edge {
     pub traces: Option<Arc<Traces>>,
     /// What answers requests that no route has; without it they are told so.
     pub fallback: Option<Fallback>,
+    /// Whether another process listens where this one does.
+    pub succeeded: AtomicBool,
 }
 
 impl Edge {

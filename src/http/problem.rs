@@ -55,6 +55,8 @@ pub enum Problem {
     NoStream,
     /// There is no such stream to end.
     NoClient,
+    /// The process drains, and does nothing else any more.
+    Draining,
     /// The admin listener has a token, and the request does not show it.
     NoToken,
     /// The admin listener is called by a name that is not its own.
@@ -104,7 +106,7 @@ impl Problem {
             Self::NoAdminPath => (
                 StatusCode::NOT_FOUND,
                 "no-admin-path",
-                "Here are a page at /, /healthz, /readyz, /metrics, /status with /clients, /feeds, /routes and /live below it, and to write to /publish/<channel>, /clients/<id>, /reload and /drain.",
+                "Here are a page at /, /healthz, /readyz, /metrics, /status with /clients, /feeds, /routes and /live below it, and to write to /publish/<channel>, /clients/<id>, /reload, /drain and /upgrade.",
             ),
             Self::BadGateway => (
                 StatusCode::BAD_GATEWAY,
@@ -163,6 +165,11 @@ impl Problem {
                 StatusCode::NOT_FOUND,
                 "no-client",
                 "There is no stream of this id, or it has ended; /status/clients has them all.",
+            ),
+            Self::Draining => (
+                StatusCode::CONFLICT,
+                "draining",
+                "This process is ending, maybe since another one has taken its place; ask that one.",
             ),
             Self::NoToken => (
                 StatusCode::UNAUTHORIZED,

@@ -135,8 +135,19 @@ async fn keys_are_explained() {
 
 #[tokio::test]
 async fn completions_and_manual_pages_know_every_command() {
-    let commands =
-        ["serve", "check", "demo", "tail", "status", "top", "explain", "schema", "completions", "man"];
+    let commands = [
+        "serve",
+        "check",
+        "demo",
+        "tail",
+        "status",
+        "top",
+        "upgrade",
+        "explain",
+        "schema",
+        "completions",
+        "man",
+    ];
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let script = run(&["completions", shell]).await;
         let text = script.stdout.join("\n");

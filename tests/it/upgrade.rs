@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use http::Method;
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, UnixDatagram, UnixStream};
 use tokio::task::JoinSet;
@@ -25,6 +26,11 @@ use crate::tls::pair;
 pub struct Successor(Pid);
 
 impl Successor {
+    /// The process of this id.
+    pub fn of(pid: &Value) -> Self {
+        Self(pid.as_i64().and_then(|pid| Pid::from_raw(pid as i32)).expect("a pid"))
+    }
+
     fn signal(&self, signal: Signal) {
         kill_process(self.0, signal).expect("it runs");
     }
@@ -55,14 +61,13 @@ pub async fn served(ssegate: &Ssegate, before: usize) -> Successor {
         let said = ssegate.log().split_off(before);
         assert!(!said.iter().any(|line| line["message"] == NO_UPGRADE), "{said:?}");
         let line = said.iter().find(|line| line["message"] == SERVES).ok_or("none yet")?;
-        let pid = line["pid"].as_i64().and_then(|pid| Pid::from_raw(pid as i32)).expect("a pid");
-        Ok::<_, &str>(Successor(pid))
+        Ok::<_, &str>(Successor::of(&line["pid"]))
     })
     .await
 }
 
 const SERVES: &str = "the successor serves; this process drains";
-const NO_UPGRADE: &str = "no upgrade; this process goes on";
+pub const NO_UPGRADE: &str = "no upgrade; this process goes on";
 
 const PUSH: &str = "upstreams: { lobby: { push: {} } }
 routes: [ { path: /e, from: { upstream: lobby, channel: e }, retry: 100ms } ]
@@ -73,7 +78,7 @@ fn server(port: u16, drain: &str) -> String {
     format!("server: {{ listen: \"127.0.0.1:{port}\", drain: {drain}, tls: {{ {tls} }} }}\n")
 }
 
-fn drains_within(drain: &str) -> String {
+pub fn drains_within(drain: &str) -> String {
     server(0, drain) + PUSH
 }
 
@@ -146,15 +151,17 @@ routes: [ {{ path: /s, from: {{ upstream: cache, stream: s }}, data: \"{{field.n
 }
 
 /// What one client lived through.
-struct Told {
-    numbers: Vec<i32>,
+pub struct Told {
+    /// What it was given, in order.
+    pub numbers: Vec<i32>,
     /// When it opened a stream again.
-    came_back: Vec<Instant>,
-    refused: Vec<String>,
+    pub came_back: Vec<Instant>,
+    /// Why it could not.
+    pub refused: Vec<String>,
 }
 
 /// Reads numbers until the end is told, and comes back like an `EventSource` whenever its stream ends.
-async fn follow(mut stream: EventSource) -> Told {
+pub async fn follow(mut stream: EventSource) -> Told {
     let mut told = Told { numbers: Vec::new(), came_back: Vec::new(), refused: Vec::new() };
     loop {
         while let Some(event) = stream.try_next().await {

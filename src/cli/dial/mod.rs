@@ -25,19 +25,11 @@ use tokio_rustls::TlsConnector;
 
 pub(super) use trust::Trust;
 
-/// `GET` of a URL.
-///
-/// # Errors
-/// Why there is no answer.
-pub(super) async fn get(url: &Uri, headers: &HeaderMap, trust: &Trust) -> anyhow::Result<Response<Incoming>> {
-    request(Method::GET, url, headers, trust).await
-}
-
 /// A request without a body to a URL.
 ///
 /// # Errors
 /// Why there is no answer.
-pub(super) async fn request(
+pub(super) async fn ask(
     method: Method,
     url: &Uri,
     headers: &HeaderMap,
@@ -52,9 +44,7 @@ pub(super) async fn request(
     let socket =
         socket.and_then(|socket| Ok(socket?)).with_context(|| format!("cannot connect to {authority}"))?;
     notice_death(&socket);
-    let mut request = Request::new(Empty::new());
-    *request.method_mut() = method;
-    request.headers_mut().clone_from(headers);
+    let request = build(method, headers);
     if !tls {
         return exchange(socket, request, url, false).await;
     }
@@ -72,7 +62,7 @@ pub(super) async fn request(
 ///
 /// # Errors
 /// Why there is no answer.
-pub(super) async fn request_unix(
+pub(super) async fn ask_unix(
     method: Method,
     path: &Path,
     url: &Uri,
@@ -83,10 +73,14 @@ pub(super) async fn request_unix(
     let socket = socket
         .and_then(|socket| Ok(socket?))
         .with_context(|| format!("cannot connect to {}", path.display()))?;
+    exchange(socket, build(method, headers), url, false).await
+}
+
+fn build(method: Method, headers: &HeaderMap) -> Request<Empty<Bytes>> {
     let mut request = Request::new(Empty::new());
     *request.method_mut() = method;
     request.headers_mut().clone_from(headers);
-    exchange(socket, request, url, false).await
+    request
 }
 
 async fn exchange<S>(

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, anyhow};
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderMap, HeaderValue, Response, StatusCode, Uri};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 
@@ -99,7 +99,7 @@ impl Session {
             Ok(request) => request,
             Err(why) => return End::Refused(why),
         };
-        let response = match dial::get(&url, &headers, &self.trust).await {
+        let response = match dial::ask(Method::GET, &url, &headers, &self.trust).await {
             Ok(response) => response,
             Err(why) if self.opened || self.options.retry => return End::Lost(format!("{why:#}"), None),
             Err(why) => return End::Refused(why),

@@ -38,6 +38,7 @@ routes:
         metrics,
         traces: None,
         fallback: None,
+        succeeded: Default::default(),
     })
 }
 
