@@ -8,7 +8,7 @@
 //! ```
 //!
 //! - [`config`] turns a YAML file into types that cannot be wrong, or into a list of all that is wrong.
-//! - [`app`] wires everything from these types, and takes it down again.
+//! - [`app`] wires everything from these types, anew when they change, and takes it down again.
 //! - [`upstream`] keeps a link to each Redis or Kafka and hands its records over.
 //! - [`shape`] makes an event of a record, and [`sse`] the bytes of an event, once for all clients.
 //! - [`compress`] packs what many clients are sent, once for all of them.
