@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::operator::{self, Operator};
 use super::status::{entries, no_answer, word};
+use super::text;
 
 /// The arguments of `reload`.
 #[derive(Debug, Args)]
@@ -40,8 +41,8 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match runtime.block_on(operator.reload()) {
         Ok((StatusCode::OK, answer)) => {
-            told(&answer, "changes").for_each(|change| println!("{change}"));
-            println!("reloaded, generation {}", word(&answer["generation"]));
+            let changes: String = told(&answer, "changes").map(|change| format!("{change}\n")).collect();
+            text::print(&format!("{changes}reloaded, generation {}\n", word(&answer["generation"])))?;
             Ok(ExitCode::SUCCESS)
         }
         Ok((StatusCode::UNPROCESSABLE_ENTITY | StatusCode::CONFLICT, answer)) => {
@@ -62,7 +63,7 @@ fn instead(options: &Options, why: anyhow::Error) -> anyhow::Result<ExitCode> {
         return Err(why);
     }
     eprintln!("ssegate: {why:#}");
-    println!("asked by SIGHUP instead; the log of the process tells what came of it");
+    text::print("asked by SIGHUP instead; the log of the process tells what came of it\n")?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -35,7 +35,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     if options.ready {
         let (ready, said) = runtime.block_on(operator.ready()).with_context(|| no_answer(&operator))?;
-        text::print(&plain(&said));
+        text::print(&plain(&said))?;
         return Ok(if ready { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
     let document = runtime.block_on(operator.status());

@@ -25,6 +25,5 @@ pub(in crate::cli) fn run(options: &Options) -> anyhow::Result<()> {
     let operator = Operator::new(&options.operator)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (old, new) = runtime.block_on(operator.upgrade())?;
-    text::print(&format!("process {new} serves; process {old} drains\n"));
-    Ok(())
+    text::print(&format!("process {new} serves; process {old} drains\n"))
 }
