@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::Method;
 use tokio::sync::watch;
@@ -19,11 +19,10 @@ use crate::support::ssegate::Ssegate;
 use crate::support::tls::TestCa;
 use crate::support::wait::within;
 use crate::tls::pair;
-use crate::upgrade::follow;
+use crate::upgrade::{are_spread, follow};
 
 /// With the drain of a configuration that says nothing of it: 20 seconds. In each of them a twentieth of those who are sent
-/// away is expected back, who are all clients when the last replica ends. On a machine that is busy with other things they
-/// come in bunches: four times as many are borne with, and all at once are not.
+/// away is expected back, who are all clients when the last replica ends.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replicas_are_restarted_one_by_one_and_nobody_is_refused_or_misses_anything() {
     let (redis, kafka, topic) = (Arc::new(Redis::start().await), Kafka::shared().await, unique("rolling"));
@@ -68,7 +67,6 @@ routes:
         visitors.spawn(visit(connect.to(balancer.addr()), stopped.clone()));
     }
     let published = tokio::spawn(publish(Arc::clone(&redis), kafka, topic, stopped));
-    let began = Instant::now();
     for (at, replica) in replicas.iter_mut().enumerate() {
         assert!(replica.ssegate.terminate().await.success());
         balancer.until(at, false).await;
@@ -78,7 +76,7 @@ routes:
     stop.send_replace(true);
 
     let published = within("the publisher to end", published).await.expect("no panic");
-    let mut seconds = [0; 120];
+    let mut returns = Vec::new();
     while let Some(client) = within("a client to have it all", clients.join_next()).await {
         let told = client.expect("no gap");
         assert_eq!(
@@ -89,11 +87,11 @@ routes:
         assert_eq!(told.refused, Vec::<String>::new());
         // Twice, if it went from the first replica to the second before that one ended.
         assert!((1..=2).contains(&told.came_back.len()), "{:?}", told.came_back);
-        told.came_back.iter().for_each(|at| seconds[(*at - began).as_secs() as usize] += 1);
+        returns.extend(told.came_back);
     }
-    assert!(seconds.iter().all(|&returns| returns <= CLIENTS / 5), "{seconds:?}");
+    are_spread(returns, CLIENTS);
     while let Some(visits) = within("visitors to leave", visitors.join_next()).await {
-        assert!(visits.expect("nobody was refused") > 100);
+        assert!(visits.expect("nobody was refused") > 50);
     }
     assert_eq!(balancer.turned_away(), 0);
 }

@@ -12,7 +12,7 @@ use crate::support::command::run;
 use crate::support::eventsource::{EventSource, Options};
 use crate::support::http::{Connect, Link, build, request};
 use crate::support::ssegate::Ssegate;
-use crate::support::wait::within;
+use crate::support::wait::{eventually, within};
 use crate::upgrade::{NO_UPGRADE, Successor, drains_within};
 
 /// No time to drain, so that nothing but the answer keeps the old process.
@@ -55,7 +55,11 @@ async fn a_successor_that_does_not_come_up_is_told_with_its_reasons() {
         }
     }
     // One after the other, and this one goes on.
-    assert_eq!(ssegate.log().iter().filter(|line| line["message"] == NO_UPGRADE).count(), 2);
+    let told = async || match ssegate.log().iter().filter(|line| line["message"] == NO_UPGRADE).count() {
+        2 => Ok(()),
+        other => Err(other),
+    };
+    eventually("both to be in the log", told).await;
     let mut stream = EventSource::connect(ssegate.url("/e"), Options::http1()).await;
     stream.next_named("stream.position").await;
     ssegate.publish("e", "still here").await;
@@ -125,4 +129,20 @@ async fn nobody_there_is_told_as_such() {
     let refused = run(&["upgrade", "--admin", &admin]).await;
     assert_eq!(refused.status.code(), Some(1), "{refused:?}");
     assert!(refused.stderr.join(" ").contains("no answer from "), "{refused:?}");
+}
+
+/// Whose end would be that of all others in there.
+#[tokio::test]
+async fn the_first_process_of_a_container_has_no_successor() {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: only root makes containers");
+        return;
+    }
+    let container = ["unshare", "--pid", "--fork", "--kill-child", "--"];
+    let ssegate = Ssegate::builder().config(drains_within("0")).launcher(&container).start().await;
+    let refused = ssegate.admin(Method::POST, "/upgrade", "").await;
+    assert_eq!(refused.status, StatusCode::INTERNAL_SERVER_ERROR);
+    let why = refused.json()["detail"].as_str().unwrap().to_owned();
+    assert!(why.contains("process 1 of a container"), "{why}");
+    assert_eq!(ssegate.admin_get("/readyz").await.status, 200);
 }
