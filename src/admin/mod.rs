@@ -1,8 +1,9 @@
 //! The admin listener: health, readiness, metrics, status, what operators can do, and the entry of `push` upstreams. For
 //! operators, on loopback by default; plain HTTP/1.1.
 //!
-//! `listen` says where, and `door` for whom it is; `reload` has the configuration read again. `status` is the document, `clients` and `feeds` are what there may be
-//! very many of, page by page (`query`), and `page` is the same for people, kept up to date by `live`.
+//! `listen` says where, and `door` for whom it is; `reload` has the configuration read again, `upgrade` another process take
+//! over. `status` is the document, `clients` and `feeds` are what there may be very many of, page by page (`query`), and
+//! `page` is the same for people, kept up to date by `live`.
 
 mod clients;
 mod door;
@@ -29,6 +30,7 @@ use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use parking_lot::RwLock;
+use serde_json::json;
 use socket2::SockRef;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -266,6 +268,20 @@ fn acts<B>(request: &Request<B>, by: &Method, allow: &'static str) -> Result<(),
         return Err(Problem::Method(allow));
     }
     if request.headers().contains_key(header::ORIGIN) { Err(Problem::CrossSite) } else { Ok(()) }
+}
+
+/// RFC 9457, with what it is about, which is for operators alone.
+fn problem(status: StatusCode, name: &str, detail: &str, problems: &[String]) -> Response<Body> {
+    let problem = json!({
+        "type": format!("urn:ssegate:problem:{name}"),
+        "title": status.canonical_reason(),
+        "status": status.as_u16(),
+        "detail": detail,
+        "problems": problems,
+    });
+    let mut response = typed("application/problem+json", status::pretty(&problem));
+    *response.status_mut() = status;
+    response
 }
 
 fn text(status: StatusCode, text: &'static str) -> Response<Body> {

@@ -3,15 +3,13 @@
 
 use std::time::SystemTime;
 
-use bytes::Bytes;
-use http::header::{self, HeaderValue};
 use http::{Response, StatusCode};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
 use super::status::{pretty, time};
-use super::{Admin, typed};
+use super::{Admin, problem, typed};
 use crate::config::Change;
 use crate::http::Body;
 
@@ -149,23 +147,6 @@ impl Admin {
             Reloaded::NotNow(why) => problem(StatusCode::CONFLICT, "no-reload", why, &[]),
         }
     }
-}
-
-/// An error with what it is about, which is for operators alone.
-fn problem(status: StatusCode, name: &str, detail: &str, problems: &[String]) -> Response<Body> {
-    let problem = json!({
-        "type": format!("urn:ssegate:problem:{name}"),
-        "title": status.canonical_reason(),
-        "status": status.as_u16(),
-        "detail": detail,
-        "problems": problems,
-    });
-    let mut response = Response::new(Body::from(Bytes::from(pretty(&problem))));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
 }
 
 const LEAVING: &str = "The process is going away.";

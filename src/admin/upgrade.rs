@@ -4,7 +4,7 @@ use http::{Response, StatusCode};
 use serde_json::json;
 use tokio::sync::oneshot;
 
-use super::{Admin, typed};
+use super::{Admin, problem, typed};
 use crate::http::{Body, Problem};
 
 /// Somebody who asks for an upgrade, and is told the id of the process that serves now, or why there is none. Dropped where
@@ -23,21 +23,7 @@ impl Admin {
                 let pids = json!({ "pid": std::process::id(), "successor": successor });
                 typed("application/json", format!("{pids}\n"))
             }
-            Err(why) => failed(&why),
+            Err(why) => problem(StatusCode::INTERNAL_SERVER_ERROR, "upgrade-failed", &why, &[]),
         })
     }
-}
-
-/// RFC 9457, with what only operators may know.
-fn failed(why: &str) -> Response<Body> {
-    let status = StatusCode::INTERNAL_SERVER_ERROR;
-    let problem = json!({
-        "type": "urn:ssegate:problem:upgrade-failed",
-        "title": "No upgrade; this process goes on",
-        "status": status.as_u16(),
-        "detail": why,
-    });
-    let mut response = typed("application/problem+json", problem.to_string());
-    *response.status_mut() = status;
-    response
 }

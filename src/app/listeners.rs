@@ -1,14 +1,18 @@
 //! The public listeners. Each has its own task and its own word to stop, so that a reload can add and remove some. Those that
 //! were accepted go on until they end: their streams are not cut, and whoever has none is sent elsewhere.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 use std::{io, mem};
 
 use anyhow::{Context as _, bail};
-use tokio::sync::watch;
+use futures_util::future::join_all;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use crate::http::{self, Bound, Edge, Inherited};
 
@@ -18,6 +22,7 @@ pub(super) struct Listeners {
     open: Vec<Listener>,
     /// Also those that accept nobody any more, until their connections have ended.
     tasks: JoinSet<()>,
+    closing: Vec<oneshot::Receiver<Infallible>>,
 }
 
 struct Listener {
@@ -27,6 +32,8 @@ struct Listener {
     /// To be handed on.
     socket: OwnedFd,
     stop: watch::Sender<bool>,
+    /// Ends when its task listens no more.
+    closed: oneshot::Receiver<Infallible>,
 }
 
 /// Addresses that are bound and not served yet.
@@ -73,8 +80,9 @@ impl Listeners {
         for (asked, bound, socket) in opening {
             tracing::info!(addr = %bound.addr, name = "server", "listening");
             let (addr, stop) = (bound.addr, watch::Sender::new(false));
-            self.tasks.spawn(http::serve(bound, Arc::clone(edge), stop.subscribe()));
-            self.open.push(Listener { asked, addr, socket, stop });
+            let (open, closed) = oneshot::channel();
+            self.tasks.spawn(http::serve(bound, Arc::clone(edge), stop.subscribe(), open));
+            self.open.push(Listener { asked, addr, socket, stop, closed });
         }
     }
 
@@ -82,11 +90,19 @@ impl Listeners {
     pub fn keep_only(&mut self, asked: &[SocketAddr]) {
         let (stay, go) = mem::take(&mut self.open).into_iter().partition(|one| asked.contains(&one.asked));
         self.open = stay;
-        go.into_iter().for_each(|one: Listener| {
-            tracing::info!(addr = %one.addr, name = "server", "no longer listening");
-            one.stop.send_replace(true);
-        });
+        for Listener { addr, socket, stop, closed, .. } in go {
+            tracing::info!(%addr, name = "server", "no longer listening");
+            drop(socket);
+            stop.send_replace(true);
+            self.closing.push(closed);
+        }
         while self.tasks.try_join_next().is_some() {}
+    }
+
+    /// Ends once the addresses that were given up can be had by others, which takes a moment.
+    pub async fn closed(&mut self) {
+        let closing = mem::take(&mut self.closing);
+        let _ = timeout(CLOSE, join_all(closing)).await;
     }
 
     /// Accepts nobody any more.
@@ -112,6 +128,9 @@ impl Listeners {
         self.open.iter().map(|one| one.socket.try_clone()).collect()
     }
 }
+
+/// How long a listener may take to close, which it does as soon as it has its turn.
+const CLOSE: Duration = Duration::from_secs(2);
 
 /// Whether only one of both can be bound.
 fn overlaps(one: SocketAddr, other: SocketAddr) -> bool {

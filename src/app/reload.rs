@@ -13,7 +13,7 @@ use crate::hub::{FeedKey, Hub, Policy};
 
 impl App {
     /// Serves what was read, or tells why that cannot be. It is logged, counted and shown.
-    pub fn reload(&mut self, read: Result<Config, Problems>) -> Reloaded {
+    pub async fn reload(&mut self, read: Result<Config, Problems>) -> Reloaded {
         let applied = match read {
             Ok(config) => self.apply(config).map_err(|error| vec![format!("{error:#}")]),
             Err(problems) => Err(problems.lines()),
@@ -21,6 +21,7 @@ impl App {
         let reloads = &self.admin.reloads;
         match applied {
             Ok(changes) => {
+                self.listeners.closed().await;
                 for change in &changes {
                     match change.takes_restart {
                         true => tracing::warn!(%change, "reload"),

@@ -66,6 +66,7 @@ impl Upstreams {
     /// It goes on for those who read of it, while they are sent away.
     fn retire(&mut self, gone: Served, edge: &Edge, window: Duration) {
         edge.hub.retire(&gone.config.name);
+        gone.running.link().retire();
         self.retired.spawn(async move {
             tokio::time::sleep(window + LEAVE).await;
             drop(gone);

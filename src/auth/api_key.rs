@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use super::asked::Asked;
-use super::grant::{Check, Grant, Refusal};
+use super::grant::{Check, Grant, KeyName, Refusal};
 use super::sign;
 use crate::config::ApiKey;
 
@@ -27,9 +27,18 @@ impl ApiKeys {
             }
         }
         match found {
-            Some(name) => Check::Known(Arc::new(Grant::new(provider, name, json!({ "sub": name }))), None),
+            Some(name) => {
+                let grant = Grant::new(provider, name, json!({ "sub": name }));
+                let key = Some(KeyName { id: None, print: hash });
+                Check::Known(Arc::new(Grant { key, ..grant }), None)
+            }
             None => Check::Refused(Refusal::Signature),
         }
+    }
+
+    /// Whether it is still one of them.
+    pub fn holds(&self, key: &KeyName) -> bool {
+        self.0.keys.iter().any(|(_, known)| *known == key.print)
     }
 }
 
@@ -46,7 +55,12 @@ mod tests {
         };
         let (keys, provider) = (ApiKeys::new(&config), Arc::from("machines"));
         let check = |key| keys.check(&provider, &asked(&[("x-api-key", key)], ""));
-        assert!(matches!(check("two"), Check::Known(grant, None) if &*grant.subject == "cd"));
+        let Check::Known(grant, None) = check("two") else { panic!("it is known") };
+        assert_eq!(&*grant.subject, "cd");
+        let key = grant.key.as_ref().unwrap();
+        assert!(keys.holds(key));
+        let others = ApiKey { keys: config.keys[..1].to_vec(), ..config.clone() };
+        assert!(!ApiKeys::new(&others).holds(key), "it was taken out");
         assert!(matches!(check("three"), Check::Refused(Refusal::Signature)));
         assert!(matches!(keys.check(&provider, &asked(&[], "x-api-key=one")), Check::Absent));
     }

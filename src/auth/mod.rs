@@ -158,20 +158,22 @@ impl Auth {
         self.providers.get(name).map(|provider| &**provider)
     }
 
-    /// Whether what a grant was given for still holds, as far as is known: its key is not gone, and nobody has put it on
-    /// the deny list.
+    /// Whether what a grant was given for still holds, as far as is known: its provider and its key are there, and nobody
+    /// has put it on the deny list.
     pub fn stands(&self, grant: &Grant) -> bool {
-        let key_is_gone = match (self.provider(&grant.provider), &grant.key) {
-            (Some(Provider::Jwt(tokens)), Some(key)) => tokens.holds(key) == Some(false),
-            _ => false,
+        let key_is_there = match (self.provider(&grant.provider), &grant.key) {
+            (Some(Provider::Jwt(tokens)), Some(key)) => tokens.holds(key) != Some(false),
+            (Some(Provider::ApiKey(keys)), Some(key)) => keys.holds(key),
+            (provider, _) => provider.is_some(),
         };
-        !key_is_gone && !self.deny.names(grant)
+        key_is_there && !self.deny.names(grant)
     }
 
     /// Whether the key that a grant was given for is there: tickets and cookies outlive restarts, and keys.
     async fn confirm(&self, grant: &Grant, asked: &Asked) -> Lookup<()> {
         match (self.provider(&grant.provider), &grant.key) {
             (Some(Provider::Jwt(tokens)), Some(key)) => tokens.confirm(key, asked.came).await,
+            (Some(Provider::ApiKey(keys)), Some(key)) if !keys.holds(key) => Lookup::Unknown,
             _ => Lookup::Found(()),
         }
     }

@@ -88,7 +88,9 @@ impl Operator {
 
     /// `POST /reload`: the status of the answer, and the answer.
     pub async fn reload(&self) -> anyhow::Result<(StatusCode, Value)> {
-        let answer = soon(self.ask(Method::POST, "/reload")).await?;
+        // A process that has just started has some seconds for its upstreams, and the file may be anywhere.
+        let answer = timeout(RELOAD, self.ask(Method::POST, "/reload")).await;
+        let answer = answer.unwrap_or_else(|_| Err(anyhow!("no answer within {} s", RELOAD.as_secs())))?;
         match answer.status {
             // They are told of by what they are about.
             StatusCode::UNPROCESSABLE_ENTITY | StatusCode::CONFLICT => {
@@ -185,5 +187,6 @@ fn of_config(file: &std::path::Path) -> anyhow::Result<(String, Option<Secret>)>
 
 const DEFAULT: &str = "http://127.0.0.1:9090";
 const PATIENCE: Duration = Duration::from_secs(10);
+const RELOAD: Duration = Duration::from_mins(1);
 /// Bytes of the document.
 const MOST: usize = 256 << 20;

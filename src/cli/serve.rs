@@ -72,16 +72,17 @@ pub(super) fn run(file: &Path) -> anyhow::Result<()> {
             () = leave => None,
             successor = serving.succeeded() => Some(successor),
         };
-        let mut app = serving.end();
         match succeeded {
             // systemd believes nobody but the process that it takes for the main one: so this one says who is.
             Some((pid, asked)) => {
                 notify(&[NotifyState::MainPid(pid), NotifyState::Ready]);
+                serving.pass_on_hangup(pid);
                 answer(asked, Ok(pid));
-                app.leave_admin();
+                serving.app.leave_admin();
             }
             None => notify(&[NotifyState::Stopping]),
         }
+        let app = serving.end();
         let hurry = async move {
             // Whoever stops a process that drains already, after an upgrade or a POST /drain, stops it for the first time.
             if !signalled {
@@ -132,7 +133,6 @@ impl Serving<'_> {
                     match outcome {
                         Ok(pid) => {
                             tracing::info!(pid, "the successor serves; this process drains");
-                            self.pass_on_hangup(pid);
                             return (pid, asked);
                         }
                         Err(error) => {
@@ -181,7 +181,7 @@ impl Serving<'_> {
         // Disks, and above all those of others, may take their time.
         let read = tokio::task::spawn_blocking(move || config::load(&file)).await;
         let reloaded = match read {
-            Ok(read) => self.app.reload(read),
+            Ok(read) => self.app.reload(read).await,
             Err(defect) => Reloaded::Refused(vec![format!("a defect in ssegate: {defect}")]),
         };
         let status = match &reloaded {

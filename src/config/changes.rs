@@ -47,7 +47,10 @@ pub fn changes(before: &Config, now: &Config) -> Vec<Change> {
         &before.auth,
         &now.auth,
         |provider| provider.name.to_string(),
-        |one, other| (one != other).then(|| "changed, for new requests".to_owned()),
+        |one, other| {
+            (one != other)
+                .then(|| "changed; streams end that a key or secret let in which is gone".to_owned())
+        },
         &mut found,
     );
     upstreams(before, now, &mut found);
@@ -177,14 +180,20 @@ fn routes(before: &Config, now: &Config, found: &mut Vec<Change>) {
             effects.push(format!("was {}; its streams stay", of(from)));
         }
         let changed = changed_policies(from, route);
-        if !changed.is_empty() {
-            effects.push(format!("{} changed, for new requests", changed.join(", ")));
+        let (of_feed, others): (Vec<_>, Vec<_>) = changed.into_iter().partition(|key| OF_FEEDS.contains(key));
+        for (keys, whom) in [(others, ", for new requests"), (of_feed, "")] {
+            if !keys.is_empty() {
+                effects.push(format!("{} changed{whom}", keys.join(", ")));
+            }
         }
         if !effects.is_empty() {
             found.push(Change::new(format!("route {}", of(route)), effects.join("; ")));
         }
     }
 }
+
+/// What feeds that are there are kept by as well.
+const OF_FEEDS: [&str; 4] = ["linger", "buffer", "history", "idle_timeout"];
 
 /// The keys in which two routes that read the same differ.
 fn changed_policies(before: &Route, now: &Route) -> Vec<&'static str> {
@@ -288,12 +297,19 @@ routes:
                 &["route h.example/b: cors, keepalive changed, for new requests"],
             ),
             (
+                &[("channel: b }", "channel: b }, retry: 1s, history: { events: 7 }")],
+                &["route h.example/b: retry changed, for new requests; history changed"],
+            ),
+            (
                 &[("  - { path: /t, from: { upstream: t } }\n", ""), ("  t: { ticker: {} }\n", "")],
                 &["upstream t: removed", "route /t: removed; its streams end"],
             ),
             (
                 &[("audience: a", "audience: b"), ("3000", "3001")],
-                &["auth users: changed, for new requests", "route /{*rest}: changed, for new requests"],
+                &[
+                    "auth users: changed; streams end that a key or secret let in which is gone",
+                    "route /{*rest}: changed, for new requests",
+                ],
             ),
             (
                 &[("'0123456789abcdef' }", "'fedcba9876543210' }")],

@@ -33,6 +33,13 @@ pub struct Pool<R> {
     trouble: Box<dyn Fn(&str) + Send + Sync>,
 }
 
+impl<R> Drop for Pool<R> {
+    fn drop(&mut self) {
+        // They are nobody's any more; another pool may have these figures.
+        self.metrics.queued.dec_by(i64::try_from(self.queue.lock().len()).unwrap_or_default());
+    }
+}
+
 impl<R: Reader> Pool<R> {
     /// A pool of so many slots, whose shelves take their room from `memory`, and which says through `trouble` what is
     /// in the way.

@@ -145,8 +145,9 @@ impl Deadlines {
 
     /// The stream is to end, and is cut if it does not: whoever stops reading does not stay longer than others.
     pub(super) fn end(&self, control: &Arc<Control>, why: End) {
-        control.end(why);
+        // First, since it is forgotten with the stream, which may end as soon as it is told to.
         self.put(control, [(Instant::now() + GRACE, Due::Cut)]);
+        control.end(why);
     }
 
     /// The stream is to end then, since what it reads is no longer served.

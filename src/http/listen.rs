@@ -1,6 +1,7 @@
 //! Listening: binds before anything is promised, then accepts until told to stop. Running out of file
 //! descriptors pauses accepting; it does not spin, and it does not end the listener.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -9,10 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use futures_util::FutureExt as _;
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinError, JoinSet, yield_now};
 
 use super::Edge;
@@ -125,8 +125,13 @@ fn configure_all(socket: &Socket) -> io::Result<()> {
 }
 
 /// Accepts and serves connections until `stop` changes, then waits for those that are open. A connection that has become
-/// a stream goes on as a task of its own, which is a fraction of the size.
-pub async fn serve(bound: Bound, edge: Arc<Edge>, stop: watch::Receiver<bool>) {
+/// a stream goes on as a task of its own, which is a fraction of the size. `open` goes when the address does.
+pub async fn serve(
+    bound: Bound,
+    edge: Arc<Edge>,
+    stop: watch::Receiver<bool>,
+    open: oneshot::Sender<Infallible>,
+) {
     let mut connections = JoinSet::new();
     let mut streams = JoinSet::new();
     let mut told = pin!(stopped(stop.clone()));
@@ -157,11 +162,11 @@ pub async fn serve(bound: Bound, edge: Arc<Edge>, stop: watch::Receiver<bool>) {
     let succeeded = edge.succeeded.load(Ordering::Relaxed);
     let waiting = bound.listener.into_std().ok().filter(|_| !succeeded);
     while let Some((socket, peer)) = waiting.as_ref().and_then(accept_waiting) {
-        let Some(mut seat) = edge.admission.seat().now_or_never() else { break };
+        let Some(mut seat) = edge.admission.seat_now() else { break };
         seat.take();
         begin(&mut connections, socket, peer, seat);
     }
-    drop(waiting);
+    drop((waiting, open));
     while let Some(served) = connections.join_next().await {
         go_on(&mut streams, served);
     }

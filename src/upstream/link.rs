@@ -27,6 +27,8 @@ pub struct Link {
     up_at: AtomicU64,
     /// Whether this session has been up.
     was_up: AtomicBool,
+    /// Whether another link stands in its place.
+    is_retired: AtomicBool,
     said: Mutex<Said>,
     causes: Mutex<Causes>,
     /// How far its sources are behind, where that can be known.
@@ -60,10 +62,23 @@ impl Link {
             tried: watch::Sender::new(false),
             up_at: AtomicU64::new(0),
             was_up: AtomicBool::new(false),
+            is_retired: AtomicBool::new(false),
             said: Mutex::default(),
             causes: Mutex::default(),
             lags: Mutex::default(),
         })
+    }
+
+    /// It stands for its upstream no more, but for those who still read of it: another link has its name, and the gauge.
+    pub fn retire(&self) {
+        self.is_retired.store(true, Ordering::Relaxed);
+    }
+
+    /// What the gauge of its name shows.
+    fn shows(&self, up: bool) {
+        if !self.is_retired.load(Ordering::Relaxed) {
+            self.metrics.up.set(up.into());
+        }
     }
 
     /// The upstream's name.
@@ -134,7 +149,7 @@ impl Link {
             health.since = SystemTime::now();
             let time = health.since.duration_since(UNIX_EPOCH).unwrap_or_default();
             self.up_at.store(time.as_millis() as u64, Ordering::Relaxed);
-            self.metrics.up.set(1);
+            self.shows(true);
             tracing::info!(upstream = %self.name, "upstream is up");
         }
     }
@@ -146,7 +161,7 @@ impl Link {
 
     /// The link is down. Said once for each reason, not once for each attempt.
     pub(super) fn down(&self, cause: &str) {
-        self.metrics.up.set(0);
+        self.shows(false);
         self.settled();
         let mut health = self.health.lock();
         let news = self.causes.lock().is_news(cause, Instant::now());
@@ -192,7 +207,7 @@ impl Link {
     /// The session is ended from here, to be followed by one that enters in another way: no trouble.
     pub(super) fn renews(&self) {
         tracing::info!(upstream = %self.name, "upstream is entered anew");
-        self.metrics.up.set(0);
+        self.shows(false);
         // What stood in the way before is news if it still does.
         *self.causes.lock() = Causes::default();
         let mut health = self.health.lock();

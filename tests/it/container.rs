@@ -31,7 +31,7 @@ async fn it_serves_what_is_mounted_and_its_health_is_readiness() {
     let health = words("HEALTHCHECK");
     assert_eq!(health[0], "/usr/bin/ssegate");
     let mut ssegate = Ssegate::start(format!(
-        "server: {{ listen: \"127.0.0.1:0\", tls: none, drain: 1m }}
+        "server: {{ listen: \"127.0.0.1:0\", tls: none, drain: 5m }}
 admin: {{ listen: \"127.0.0.1:{}\" }}
 upstreams: {{ gone: {{ redis: {{ url: \"redis://127.0.0.1:1\" }} }} }}
 routes: [ {{ path: /e, from: {{ upstream: gone, channel: e }} }} ]

@@ -4,9 +4,10 @@ use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use crate::support::child::raise_descriptor_limit;
 use crate::support::eventsource::{End, EventSource, Options};
 use crate::support::frames::{self, Raw, get};
 use crate::support::http::{Connect, request};
@@ -219,4 +220,31 @@ async fn keep_alive_connections_without_a_stream_do_not_hold_the_process() {
     }
     let _idle = crate::support::http::Link::open(&ssegate.url("/"), &Connect::http2()).await.unwrap();
     assert!(ssegate.terminate().await.success());
+}
+
+/// Whoever has connected would be reset, and a balancer does not try another replica then.
+#[tokio::test]
+async fn a_crowd_that_waits_to_be_accepted_when_a_drain_begins_is_answered() {
+    raise_descriptor_limit();
+    let mut ssegate =
+        Ssegate::start(format!("server: {{ listen: \"127.0.0.1:0\", tls: none }}\n{CONFIG}")).await;
+    // It accepts nobody meanwhile, and the signal is there before it can.
+    ssegate.signal(Signal::STOP);
+    let mut crowd = Vec::new();
+    for _ in 0..500 {
+        let mut socket = TcpStream::connect(ssegate.addr()).await.unwrap();
+        socket
+            .write_all(b"GET /nowhere HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+            .await
+            .unwrap();
+        crowd.push(socket);
+    }
+    ssegate.signal(Signal::TERM);
+    ssegate.signal(Signal::CONT);
+    for mut socket in crowd {
+        let mut answer = String::new();
+        within("an answer", socket.read_to_string(&mut answer)).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
+    }
+    assert!(ssegate.wait_exit().await.success());
 }

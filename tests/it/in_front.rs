@@ -35,9 +35,9 @@ async fn haproxy_passes_tls_through_and_says_who_the_client_is() {
             ("10.0.0.11:8443 check port 9090", &format!("{one} check port {}", admin.port())),
             ("10.0.0.12:8443 check port 9090", &format!("{other} check port {}", other_admin.port())),
             // Times that nobody waits for, but that keepalives of a second are within.
-            ("timeout client 1m", "timeout client 3s"),
-            ("timeout server 1m", "timeout server 3s"),
-            ("timeout tunnel 1m", "timeout tunnel 3s"),
+            ("timeout client 1m", "timeout client 8s"),
+            ("timeout server 1m", "timeout server 8s"),
+            ("timeout tunnel 1m", "timeout tunnel 8s"),
         ],
     );
     let config = config.to_str().unwrap();
@@ -74,8 +74,8 @@ async fn nginx_ends_tls_or_passes_it_through_and_says_who_the_client_is() {
             ("10.0.0.12:8080", &other.to_string()),
             ("10.0.0.11:8443", &third.to_string()),
             ("10.0.0.12:8443", &fourth.to_string()),
-            ("proxy_read_timeout 1m", "proxy_read_timeout 3s"),
-            ("proxy_timeout 1m", "proxy_timeout 3s"),
+            ("proxy_read_timeout 1m", "proxy_read_timeout 8s"),
+            ("proxy_timeout 1m", "proxy_timeout 8s"),
         ],
     );
     let settings = format!("daemon off; pid {folder}/pid;");
@@ -132,7 +132,7 @@ routes: [ {{ path: /e, from: {{ upstream: lobby, channel: e }}, keepalive: 1s }}
         assert_eq!(clients, ["127.0.0.5", "127.0.0.6"]);
         // Longer than silence may last in front: keepalives are heard.
         for stream in &mut streams {
-            stream.until_comments(6).await;
+            stream.until_comments(12).await;
         }
         for ssegate in &self.0 {
             ssegate.publish("e", "hello").await;
@@ -153,7 +153,11 @@ routes: [ {{ path: /e, from: {{ upstream: lobby, channel: e }}, keepalive: 1s }}
             stream.next_named("stream.position").await;
             streams.push(stream);
         }
-        assert_eq!(self.0[1].status().await["subscribers"], 10);
+        eventually("all to be with the other one", async || match &self.0[1].status().await["subscribers"] {
+            all if *all == 10 => Ok(()),
+            some => Err(some.clone()),
+        })
+        .await;
         self.0[0].kill();
     }
 }
@@ -194,7 +198,10 @@ impl Front {
 fn check(program: &str, args: &[&str]) {
     let checked = Command::new(installed(program)).args(args).output().unwrap();
     let said = String::from_utf8_lossy(&checked.stderr).to_lowercase();
-    assert!(checked.status.success() && !said.contains("warn"), "{said}");
+    // From 1.25.1 on nginx would have `http2` written in another way, which older ones do not know.
+    let warns =
+        said.lines().any(|line| line.contains("warn") && !line.contains("http2\" directive is deprecated"));
+    assert!(checked.status.success() && !warns, "{said}");
 }
 
 /// Debian has servers where not everybody looks.

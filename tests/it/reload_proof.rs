@@ -127,6 +127,8 @@ async fn five_hundred_streams_notice_none_of_ten_reloads() {
         while !*stopped.borrow() {
             publish(&sent.load(Ordering::Relaxed).to_string()).await;
             sent.fetch_add(1, Ordering::Relaxed);
+            // A pace, which leaves something of the machine to others.
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
     let reloading = async {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::support::eventsource::{End, EventSource, Options};
 use crate::support::kafka::{Kafka, Record, unique};
+use crate::support::ports;
 use crate::support::redis::Redis;
 use crate::support::ssegate::Ssegate;
 use crate::support::wait::eventually;
@@ -199,6 +200,33 @@ routes:
     })
     .await;
     clock.next_message().await;
+}
+
+/// The old one is asked for in vain as long as its streams are sent away, and nobody is to take that for the new one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upstream_that_stands_in_for_a_dead_one_is_up() {
+    let redis = Redis::start().await;
+    let yaml = |url: &str| {
+        format!(
+            "{}upstreams: {{ cache: {{ redis: {{ url: \"{url}\" }} }} }}
+routes: [ {{ path: /c, from: {{ upstream: cache, channel: c }} }} ]
+",
+            server("1m")
+        )
+    };
+    let ssegate = Ssegate::start(yaml(&format!("redis://127.0.0.1:{}", ports::free()))).await;
+    until_up(&ssegate, "cache", false).await;
+    ssegate.reload(&yaml(&redis.url())).await;
+    until_up(&ssegate, "cache", true).await;
+    let tried = async || ssegate.metrics().await.sum("ssegate_upstream_reconnects_total", &[]);
+    let before = tried().await;
+    eventually("the old one to be tried again", async || {
+        let now = tried().await;
+        if now >= before + 2.0 { Ok(()) } else { Err(now) }
+    })
+    .await;
+    assert_eq!(ssegate.metrics().await.sum("ssegate_upstream_up", &[]), 1.0);
+    assert_eq!(ssegate.status().await["upstreams"][0]["up"], true);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::support::balancer::Balancer;
+use crate::support::child::raise_descriptor_limit;
 use crate::support::eventsource::{EventSource, Options};
 use crate::support::http::{Connect, request};
 use crate::support::kafka::{Kafka, Record, unique};
@@ -25,6 +26,7 @@ use crate::upgrade::{are_spread, follow};
 /// away is expected back, who are all clients when the last replica ends.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replicas_are_restarted_one_by_one_and_nobody_is_refused_or_misses_anything() {
+    raise_descriptor_limit();
     let (redis, kafka, topic) = (Arc::new(Redis::start().await), Kafka::shared().await, unique("rolling"));
     kafka.create_topic(&topic, 1).await;
     let routes = format!(

@@ -187,6 +187,9 @@ async fn the_parent_counts_of_whom_it_is_to_count() {
         let path = format!("/{parent_of}-{counts}");
         let headers = [("traceparent", &*parent("01"))];
         request(Method::GET, &ssegate.url(&path), &headers, "", &Connect::http1()).await;
+        if counts {
+            collector.span(&path, |span| span.get("url.path") == path.as_str()).await;
+        }
         // All that there is to tell is told at its end.
         let mut ssegate = ssegate;
         assert!(ssegate.terminate().await.success());

@@ -14,6 +14,8 @@ main() {
     # Most of that is waiting for packages to come.
     make_root &
     making=$!
+    # Nobody else ends it if something fails before.
+    trap 'kill "$making" 2>/dev/null; wait' EXIT
     make_packages
     wait "$making"
     cp "$folder/ssegate.deb" "$folder/later.deb" "$root"
@@ -36,7 +38,10 @@ make_packages() {
 
 # Nothing but what each Debian has, and what the package depends on.
 make_root() {
-    mmdebstrap --quiet --variant=essential --include=systemd-standalone-sysusers bookworm "$root"
+    # The same Debian as this machine's, whose libraries the binary wants.
+    # shellcheck source=/dev/null
+    release=$(. /etc/os-release && echo "$VERSION_CODENAME")
+    mmdebstrap --quiet --variant=essential --include=systemd-standalone-sysusers "$release" "$root"
     # Nobody needs it after a power failure.
     echo force-unsafe-io >"$root/etc/dpkg/dpkg.cfg.d/unsafe-io"
 }

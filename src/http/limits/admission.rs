@@ -130,6 +130,16 @@ impl Admission {
         }
         let permit = self.seats.acquire().await.expect("the semaphore is never closed");
         permit.forget();
+        self.given()
+    }
+
+    /// A seat, if there is one.
+    pub fn seat_now(self: &Arc<Self>) -> Option<Seat> {
+        self.seats.try_acquire().ok()?.forget();
+        Some(self.given())
+    }
+
+    fn given(self: &Arc<Self>) -> Seat {
         Seat { admission: Arc::clone(self), client: None, taken: false, telling: false, surplus: None }
     }
 
