@@ -123,8 +123,8 @@ impl Router {
         Self::following(None, config, metrics, to_applications)
     }
 
-    /// The same, where it takes the place of another one: routes go on as those of before that [`continued`] names, and
-    /// applications that are asked in the same way keep their connections.
+    /// The same, where it takes the place of another one: routes go on as those of before that
+    /// [`crate::config::continued`] names, and applications that are asked in the same way keep their connections.
     pub fn following(
         before: Option<(&Self, &[Option<usize>])>,
         config: &Config,
