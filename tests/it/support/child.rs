@@ -17,10 +17,12 @@ use rustix::process::{
 
 use super::wait::eventually;
 
-/// A command for [`Child::spawn`]: `program` that dies with this process, with no stdin.
+/// A command for [`Child::spawn`]: `program` that dies with this process, with no stdin. SIGINT ends it, as it would not
+/// where the tests are run in the background of a script: shells have that ignored there, and children take it over.
 pub fn command(program: impl AsRef<OsStr>) -> Command {
-    let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL", "--"]).arg(program).stdin(Stdio::null()).process_group(0);
+    let mut command = Command::new("env");
+    command.args(["--default-signal=INT", "setpriv", "--pdeathsig", "KILL", "--"]).arg(program);
+    command.stdin(Stdio::null()).process_group(0);
     command
 }
 
