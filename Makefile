@@ -4,7 +4,7 @@
 # check, test and demo share cargo's dev profile (its optimization is set in Cargo.toml), so that
 # librdkafka, OpenSSL and aws-lc, about ten minutes of work, are built once for all three.
 
-.PHONY: help demo test soak fuzz check build deb bench clean
+.PHONY: help demo test soak fuzz check build static deb bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +47,10 @@ build: ## build the optimized binary, target/release/ssegate
 	@scripts/need.sh build
 	cargo build --locked --release
 
+static: ## build a binary that needs no C library, target/<machine>-unknown-linux-musl/release/ssegate
+	@scripts/need.sh static
+	CC_$(subst -,_,$(MUSL))=musl-gcc cargo build --locked --release --target $(MUSL)
+
 deb: ## make the Debian package, and one of its debug symbols, in target/debian
 	@scripts/need.sh deb
 	cargo build --locked --release
@@ -60,6 +64,9 @@ bench: ## measure ssegate beside other servers, an hour: make bench BENCH=--quic
 
 clean: ## remove everything that was built, the tools in target/ included
 	rm -rf target tests/load/target tests/fuzz/target tests/fuzz/artifacts
+
+# What make static builds for: this machine, with musl instead of glibc.
+MUSL := $(shell uname -m)-unknown-linux-musl
 
 # How long make soak goes on.
 SSEGATE_SOAK ?= 30m

@@ -5,6 +5,7 @@
 #   scripts/need.sh test    those, Redis, Java and Maven (they bring Apache Kafka), two browsers, HAProxy and nginx, and for
 #                           the Debian package cargo-deb, and mmdebstrap where dpkg is
 #   scripts/need.sh deb     those of build, cargo-deb
+#   scripts/need.sh static  those of build, musl, and Rust's library for it
 #   scripts/need.sh bench   those of build, Redis, Java and Maven, and the servers to compare with: nginx with nchan,
 #                           Pushpin, and, where Go is, Mercure and Centrifugo, which it builds into target/peers
 #   scripts/need.sh fuzz    those of build, cargo-fuzz
@@ -22,8 +23,8 @@ centrifugo=v6.9.1
 
 main() {
     case "${1-}" in
-    build | test | fuzz | check | deb | bench) ;;
-    *) fail "usage: scripts/need.sh build|test|fuzz|check|deb|bench" ;;
+    build | test | fuzz | check | deb | static | bench) ;;
+    *) fail "usage: scripts/need.sh build|test|fuzz|check|deb|static|bench" ;;
     esac
     need_rust
     find_missing "$1"
@@ -40,6 +41,8 @@ main() {
     elif [ "$1" = deb ] || [ "$1" = test ] && has dpkg-deb; then
         # Without what reads libraries in C; xz compresses as well.
         need_cargo_tool cargo-deb "$cargo_deb" --no-default-features --features debug-id
+    elif [ "$1" = static ]; then
+        need_musl
     elif [ "$1" = bench ]; then
         need_kafka
         need_go_peers
@@ -73,6 +76,9 @@ find_missing() {
     deb)
         need "dpkg-shlibdeps" "has dpkg-shlibdeps" dpkg-dev dpkg-dev ""
         need "xz" "has xz" xz-utils xz xz
+        ;;
+    static)
+        need "musl-gcc" "has musl-gcc" musl-tools musl-gcc ""
         ;;
     bench)
         need "redis-server" "has redis-server" redis-server redis redis
@@ -178,6 +184,12 @@ and put ~/.cargo/bin before it in PATH."
 need_rust_tools() {
     cargo fmt --version >/dev/null 2>&1 && cargo clippy --version >/dev/null 2>&1 && return
     fail "cargo fmt or cargo clippy is not here. Run: rustup component add rustfmt clippy"
+}
+
+need_musl() {
+    target=$(uname -m)-unknown-linux-musl
+    [ -d "$(rustc --print target-libdir --target "$target")" ] && return
+    fail "Rust's library for $target is not here. Run: rustup target add $target"
 }
 
 # Built without optimization: it runs for three seconds, and building it takes a minute instead of six.
