@@ -15,7 +15,7 @@ main() {
     make_root &
     making=$!
     # Nobody else ends it if something fails before.
-    trap 'kill "$making" 2>/dev/null; wait' EXIT
+    trap 'kill "$making" 2>/dev/null || true; wait' EXIT
     make_packages
     wait "$making"
     cp "$folder/ssegate.deb" "$folder/later.deb" "$root"
