@@ -92,6 +92,7 @@ impl Listeners {
         self.open = stay;
         for Listener { addr, socket, stop, closed, .. } in go {
             tracing::info!(%addr, name = "server", "no longer listening");
+            // As in [`Self::stop`].
             drop(socket);
             stop.send_replace(true);
             self.closing.push(closed);
@@ -107,7 +108,11 @@ impl Listeners {
 
     /// Accepts nobody any more.
     pub fn stop(&mut self) {
-        self.open.drain(..).for_each(|one| _ = one.stop.send_replace(true));
+        for Listener { socket, stop, .. } in self.open.drain(..) {
+            // First, so that it is the task which closes the address, with nobody left in its queue.
+            drop(socket);
+            stop.send_replace(true);
+        }
     }
 
     /// Ends once all connections have.

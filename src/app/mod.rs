@@ -132,8 +132,9 @@ impl App {
         });
         let push = Arc::new(Push::default());
         let mut upstreams = Upstreams::new(Arc::clone(&push), config.replay_concurrency);
-        upstreams.follow(config, &edge, config.server.drain);
+        // First, so that no session begins with nothing to read, and counts as tried.
         reload::hold_feeds(&site.router, None, &hub);
+        upstreams.follow(config, &edge, config.server.drain);
         let mut background = JoinSet::new();
         site.auth.run();
         start_housekeeping(&edge, &mut background);

@@ -175,7 +175,13 @@ pub async fn serve(
 
 /// A connection that waits to be accepted, if there is any.
 fn accept_waiting(listener: &std::net::TcpListener) -> Option<(TcpStream, SocketAddr)> {
-    let (socket, peer) = listener.accept().ok()?;
+    let (socket, peer) = loop {
+        match listener.accept() {
+            Ok(accepted) => break accepted,
+            Err(error) if is_broken(&error) => {}
+            Err(_) => return None,
+        }
+    };
     socket.set_nonblocking(true).ok()?;
     Some((TcpStream::from_std(socket).ok()?, peer))
 }
