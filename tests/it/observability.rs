@@ -185,20 +185,21 @@ async fn how_far_reading_is_behind_is_told_in_records_and_in_time() {
     until("nothing to be behind of", |records, seconds| (records, seconds) == (0.0, 0.0)).await;
 
     link.pause();
+    // More than one answer of the broker carries, of 1 MiB a partition: what is behind is known for as long as the next takes.
     let filling = "x".repeat(500);
-    let records = (0..2_000).map(|n| Record::to(&topic).partition(n % 2).payload(format!("{n} {filling}")));
+    let records = (0..8_000).map(|n| Record::to(&topic).partition(n % 2).payload(format!("{n} {filling}")));
     kafka.produce_all(records).await;
     // Nobody can know of the records yet, but that nothing is heard.
     until("a silence that is noticed", |_, seconds| seconds > 10.0).await;
     assert!(ssegate.metrics().await.sum("ssegate_upstream_up", &[("upstream", "bus")]) > 0.0);
-    link.limit_rate(20_000);
+    link.limit_rate(100_000);
     link.resume();
     until("records to be behind of", |records, seconds| records > 100.0 && seconds > 0.0).await;
     let shown = &ssegate.status().await["upstreams"][0]["lag"];
     assert_eq!(shown["source"], topic.as_str());
     assert!(shown["records"].as_u64().unwrap() > 0 && shown["seconds"].as_f64().unwrap() > 0.0, "{shown}");
     link.limit_rate(0);
-    stream.next_data(2_000).await;
+    stream.next_data(8_000).await;
     until("all to be read", |records, seconds| (records, seconds) == (0.0, 0.0)).await;
 }
 
