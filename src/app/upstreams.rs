@@ -75,7 +75,7 @@ impl Upstreams {
 
     /// The links, each with the kind of its upstream.
     pub fn links(&self) -> Vec<(&'static str, Arc<Link>)> {
-        let link = |one: &Served| (one.running.kind(), Arc::clone(one.running.link()));
+        let link = |one: &Served| (one.config.kind.as_str(), Arc::clone(one.running.link()));
         self.served.iter().map(link).collect()
     }
 }

@@ -118,14 +118,4 @@ impl Running {
     pub fn link(&self) -> &Arc<Link> {
         &self.link
     }
-
-    /// What it is, as the file calls it.
-    pub fn kind(&self) -> &'static str {
-        match self.kind {
-            Kind::Redis(_) => "redis",
-            Kind::Kafka(_) => "kafka",
-            Kind::Ticker(_) => "ticker",
-            Kind::Push => "push",
-        }
-    }
 }
