@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use http::Method;
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use tokio::net::{TcpStream, UnixDatagram};
+use tokio::net::TcpStream;
 
 use crate::auth::SECRET;
 use crate::support::app::App;
@@ -22,6 +22,7 @@ use crate::support::tls::{TestCa, blind_config, default_provider, shown, visit};
 use crate::support::token::{SigningKey, hs256, jwks};
 use crate::support::wait::{eventually, within};
 use crate::tls::pair;
+use crate::upgrade::Notified;
 
 const PUSH: &str = "upstreams: { lobby: { push: {} } }\n";
 
@@ -358,17 +359,10 @@ async fn those_who_ask_at_once_are_answered_one_after_the_other() {
 /// What `Type=notify-reload` waits for.
 #[tokio::test]
 async fn systemd_is_told_that_a_reload_begins_and_that_it_is_over() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("notify");
-    let socket = UnixDatagram::bind(&path).unwrap();
-    let next = async || {
-        let mut message = [0; 1024];
-        let length = within("a message to systemd", socket.recv(&mut message)).await.unwrap();
-        String::from_utf8_lossy(&message[..length]).trim().to_owned()
-    };
+    let systemd = Notified::bind();
+    let next = async || systemd.next().await.trim().to_owned();
     let good = config("", &[&format!("path: /e, {}", of("e"))]);
-    let builder = Ssegate::builder().config(&*good).env("NOTIFY_SOCKET", path.to_str().unwrap());
-    let mut ssegate = builder.start().await;
+    let mut ssegate = systemd.told(Ssegate::builder().config(&*good)).start().await;
     assert_eq!(next().await, "READY=1");
     for (yaml, status) in
         [(good.clone(), ""), (good.replace("channel", "chanel"), "reload refused: "), (good, "")]

@@ -339,26 +339,29 @@ routes: [ {{ path: /s, from: {{ upstream: cache, channel: s }} }} ]
 }
 
 /// Where systemd's messages go, and what comes next of them.
-struct Notified {
+pub struct Notified {
     socket: UnixDatagram,
     path: String,
     _dir: tempfile::TempDir,
 }
 
 impl Notified {
-    fn bind() -> Self {
+    /// Nothing has been said yet.
+    pub fn bind() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
         Self { socket, path: path.to_str().unwrap().to_owned(), _dir: dir }
     }
 
-    fn told(&self, builder: Builder) -> Builder {
+    /// Has it told there.
+    pub fn told(&self, builder: Builder) -> Builder {
         builder.env("NOTIFY_SOCKET", &self.path)
     }
 
-    async fn next(&self) -> String {
-        let mut message = [0; 256];
+    /// The next message.
+    pub async fn next(&self) -> String {
+        let mut message = [0; 1024];
         let length = within("a message to systemd", self.socket.recv(&mut message)).await.unwrap();
         String::from_utf8_lossy(&message[..length]).into_owned()
     }
