@@ -4,7 +4,7 @@
 use super::gap::{Gap, Reason};
 use super::id::IdCodec;
 use super::position::{Mark, Position};
-use crate::shape::{Record, Shape, Shaped};
+use crate::shape::{Fault, Record, Shape, Shaped};
 use crate::sse;
 
 /// Appends the body of such an entry; its id block is to follow.
@@ -28,6 +28,10 @@ pub enum Body {
     Note(Reason),
     /// Nothing is to be sent.
     None,
+    /// Nothing is to be sent, by the route's filter.
+    FilteredOut,
+    /// Nothing is to be sent, since the filter cannot tell.
+    Undecided(Fault),
 }
 
 /// Appends the body of `record`'s entry. It takes a reader from `position` past `mark`.
@@ -39,9 +43,16 @@ pub fn write_record(
     mark: Mark,
     out: &mut Vec<u8>,
 ) -> Body {
-    let reason = match shape.encode(record, out) {
+    let id = || {
+        let mut id = String::new();
+        codec.encode(&mark.into(), &mut id);
+        id
+    };
+    let reason = match shape.encode(record, &id, out) {
         Shaped::Event => return Body::Event,
         Shaped::Skipped => return Body::None,
+        Shaped::FilteredOut => return Body::FilteredOut,
+        Shaped::Undecided(fault) => return Body::Undecided(fault),
         Shaped::Undecodable => Reason::Undecodable,
         Shaped::TooLarge => Reason::TooLarge,
     };

@@ -160,7 +160,7 @@ impl SegmentDraft {
         let start = self.open.len();
         let body = note::write_record(record, &self.shape, &*self.codec, &position, mark, &mut self.open);
         (self.at, self.records) = (next, self.records + 1);
-        if matches!(body, Body::None) {
+        if matches!(body, Body::None | Body::FilteredOut | Body::Undecided(_)) {
             return;
         }
         let key = record.key().filter(|_| self.keyed);
