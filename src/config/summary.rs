@@ -179,7 +179,10 @@ fn shape(route: &Route) -> Option<Vec<String>> {
         route.expressions().flat_map(Expression::params).map(|name| &**name).collect();
     let plan = match names.is_empty() {
         true => "once per event".to_owned(),
-        false => format!("once per event and {}", Vec::from_iter(names).join(", ")),
+        false => {
+            let names = Vec::from_iter(names).join(", ");
+            format!("once per event and {names}, {} feeds at most", route.limits.feeds)
+        }
     };
     let path = format!("{}{}", route.host.as_deref().unwrap_or_default(), route.path);
     (!steps.is_empty()).then(|| vec![path, plan, steps.join("; ")])
@@ -301,8 +304,8 @@ routes:
         let shapes = shown.split_once("shapes\n").unwrap().1;
         assert_eq!(
             shapes,
-            "  h/big      once per event          filter event.total > 100; keep id, a.b; wrap envelope
-  /of/{who}  once per event and who  filter event.who == params.who; map {'who': params.who}
+            "  h/big      once per event                               filter event.total > 100; keep id, a.b; wrap envelope
+  /of/{who}  once per event and who, 10000 feeds at most  filter event.who == params.who; map {'who': params.who}
 "
         );
     }

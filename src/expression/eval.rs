@@ -40,14 +40,8 @@ impl<'v> Evaluation<'v, '_> {
             Node::Variable(at) => self.variables.get(*at).cloned().ok_or(Fault::Absent)?,
             Node::Param(at) => Value::Text(Cow::Borrowed(self.params.get(*at).ok_or(Fault::Absent)?)),
             Node::Local(at) => self.locals.get(*at).cloned().ok_or(Fault::Absent)?,
-            Node::Select(of, name) => {
-                let of = self.value(of)?;
-                of.member(name, self.work)?.ok_or(Fault::Absent)?
-            }
-            Node::Has(of, name) => {
-                let of = self.value(of)?;
-                Value::Bool(of.member(name, self.work)?.is_some())
-            }
+            Node::Select(of, name) => self.member(of, name)?.ok_or(Fault::Absent)?,
+            Node::Has(of, name) => Value::Bool(self.member(of, name)?.is_some()),
             Node::Index(pair) => {
                 let [of, index] = self.pair(pair)?;
                 of.at(index, self.work)?
@@ -86,6 +80,15 @@ impl<'v> Evaluation<'v, '_> {
             Node::Map(entries) => self.map(entries)?,
             Node::Fold(fold) => self.fold(fold)?,
         })
+    }
+
+    /// A member of a value, which need not be copied for that where it has a name.
+    fn member(&mut self, of: &'v Node, name: &str) -> Result<Option<Value<'v>>, Fault> {
+        match of {
+            Node::Variable(at) => self.variables.get(*at).ok_or(Fault::Absent)?.member(name, self.work),
+            Node::Local(at) => self.locals.get(*at).ok_or(Fault::Absent)?.member(name, self.work),
+            of => self.value(of)?.member(name, self.work),
+        }
     }
 
     fn pair(&mut self, pair: &'v [Node; 2]) -> Result<[Value<'v>; 2], Fault> {

@@ -117,11 +117,19 @@ impl<'d> Json<'d> {
 
     /// The member of this name, where it is a mapping that has one.
     pub fn member(self, name: &str) -> Option<Self> {
-        let mut found = None;
-        for (key, value) in self.members() {
-            if key.says(name) {
-                found = Some(value);
+        if self.kind() != Kind::Map {
+            return None;
+        }
+        let nodes = &self.document.nodes;
+        let (mut at, end, mut found) = (self.at + 1, self.node().next, None);
+        while at < end {
+            let key = &nodes[at as usize];
+            // Most names differ in length.
+            let may_be = (key.end - key.start) as usize == name.len() + 2 || key.escaped;
+            if may_be && self.with(at).says(name) {
+                found = Some(self.with(at + 1));
             }
+            at = nodes[at as usize + 1].next;
         }
         found
     }

@@ -2,6 +2,8 @@
 //! reason why it cannot be one. Runs once for each record and feed, whatever the number of clients.
 
 mod cloudevents;
+#[cfg(test)]
+mod costs;
 mod entry;
 mod envelope;
 mod payload;
@@ -352,7 +354,7 @@ mod tests {
     }
 
     /// What is made of records of a Redis channel by the keys of a route.
-    fn of_route(keys: &str) -> Shape {
+    pub(super) fn of_route(keys: &str) -> Shape {
         let text = format!(
             "server: {{ tls: none }}\nupstreams: {{ r: {{ redis: {{ url: redis://h }} }} }}\nroutes: [ {{ path: /x, from: {{ upstream: r, channel: c }}, {keys} }} ]\n"
         );

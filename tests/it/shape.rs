@@ -109,6 +109,24 @@ async fn history_is_shaped_as_what_is_live() {
 }
 
 #[tokio::test]
+async fn of_a_topics_key_what_is_left_is_resumed_exactly() {
+    let routes = "  - { path: '/k/{id}', from: { upstream: bus, topic: TOPIC, key: '{id}' }, filter: event.n % 2 == 0 && key == 'a', data: { keep: n }, keepalive: 1s }\n";
+    let (kafka, topic, ssegate) = on_kafka(routes).await;
+    let (mut stream, mut other) = (open(&ssegate, "/k/a").await, open(&ssegate, "/k/b").await);
+    let record = |n: i32| {
+        Record::to(&topic).key(if n < 20 { "a" } else { "b" }).payload(json!({ "n": n, "m": 0 }).to_string())
+    };
+    kafka.produce_all((0..24).map(record)).await;
+    let expected: Vec<_> = (0..20).step_by(2).map(|n| format!("{{\"n\":{n}}}")).collect();
+    assert_eq!(stream.next_data(10).await, expected);
+    let id = stream.events()[3].id.clone();
+    let mut again = EventSource::connect(ssegate.url("/k/a"), Options::http1().resume(&id)).await;
+    assert_eq!(again.next_data(7).await, expected[3..]);
+    let moved = other.next().await;
+    assert_eq!(moved.event, "stream.position", "none of that key is left, and its place moves on");
+}
+
+#[tokio::test]
 async fn filters_that_name_parameters_are_of_a_feed_each() {
     let routes = "  - { path: '/rooms/{room}', from: { upstream: cache, channel: rooms }, filter: event.room == params.room, data: { drop: [room] }, limits: { feeds: 2 } }\n";
     let (redis, ssegate) = on_redis(routes).await;
