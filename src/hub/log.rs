@@ -61,7 +61,7 @@ pub struct Appended {
     pub events: u64,
     /// Gaps added.
     pub gaps: Vec<Reason>,
-    /// What the filter left out.
+    /// What the shape left out.
     pub left_out: LeftOut,
 }
 

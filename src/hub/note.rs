@@ -24,8 +24,8 @@ pub fn write_position(id: &str, prefix: &str, out: &mut Vec<u8>) {
 pub enum Body {
     /// The body of an event was written.
     Event,
-    /// The body of a note was written, since the record cannot be sent.
-    Note(Reason),
+    /// The body of a note was written, since the record cannot be sent; and why its data cannot be made, if that is it.
+    Note(Reason, Option<Fault>),
     /// Nothing is to be sent.
     None,
     /// Nothing is to be sent, by the route's filter.
@@ -48,14 +48,15 @@ pub fn write_record(
         codec.encode(&mark.into(), &mut id);
         id
     };
-    let reason = match shape.encode(record, &id, out) {
+    let (reason, why) = match shape.encode(record, &id, out) {
         Shaped::Event => return Body::Event,
         Shaped::Skipped => return Body::None,
         Shaped::FilteredOut => return Body::FilteredOut,
         Shaped::Undecided(fault) => return Body::Undecided(fault),
-        Shaped::Undecodable => Reason::Undecodable,
-        Shaped::TooLarge => Reason::TooLarge,
+        Shaped::Undecodable => (Reason::Undecodable, None),
+        Shaped::Unmade(fault) => (Reason::Undecodable, Some(fault)),
+        Shaped::TooLarge => (Reason::TooLarge, None),
     };
     write(&Gap::up_to(reason, position, mark, Some(1)), &shape.control_prefix, codec, out);
-    Body::Note(reason)
+    Body::Note(reason, why)
 }

@@ -170,7 +170,7 @@ impl SegmentDraft {
             time: time.map_or(0, |time| time.as_millis() as u64),
             key: key.map(KeyHash::of),
             lies: Lies::of(&*self.codec, key, self.partition),
-            note: matches!(body, Body::Note(_)),
+            note: matches!(body, Body::Note(..)),
             block: self.blocks.len() as u32,
             start: start as u32,
             end: self.open.len() as u32,

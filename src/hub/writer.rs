@@ -44,11 +44,11 @@ pub struct Batch {
     pub position: Arc<Position>,
     /// The gaps among the entries.
     pub notes: Vec<Reason>,
-    /// What the filter left out.
+    /// What the shape left out.
     pub left_out: LeftOut,
 }
 
-/// What a filter left out of one append.
+/// What the shape left out of one append, or could make nothing of.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LeftOut {
     /// Records for which it does not hold.
@@ -57,6 +57,8 @@ pub struct LeftOut {
     pub undecided: u64,
     /// Why it cannot, for the last of them.
     pub why: Option<Fault>,
+    /// Why the data of the last record could not be made whose data could not; a gap in its place says no more than that.
+    pub unmade: Option<Fault>,
 }
 
 impl Writer {
@@ -225,8 +227,9 @@ impl<'w> Draft<'w> {
         let Writer { shape, codec, .. } = &*self.writer;
         match note::write_record(record, shape, &**codec, &self.position, mark, &mut self.bytes) {
             Body::Event => return self.entry(mark, false, self.whose(record, mark)),
-            Body::Note(reason) => {
+            Body::Note(reason, why) => {
                 self.notes.push(reason);
+                self.left_out.unmade = why.or(self.left_out.unmade);
                 return self.entry(mark, true, self.whose(record, mark));
             }
             Body::None => {}

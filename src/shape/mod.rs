@@ -117,8 +117,10 @@ pub enum Shaped {
     FilteredOut,
     /// Nothing is to be sent, since the filter cannot tell.
     Undecided(Fault),
-    /// The payload is not UTF-8, and the route sends text; or not JSON from which the data can be made.
+    /// The payload is not UTF-8, and the route sends text; or it is not JSON, and the route sends what is made of that.
     Undecodable,
+    /// The data cannot be made of what the payload says.
+    Unmade(Fault),
     /// Payload and event name are larger than `max_event`.
     TooLarge,
 }
@@ -380,7 +382,9 @@ mod tests {
         let shape = of_route("data: { map: \"{'n': event.n + 1, 'of': channel}\" }");
         let of = |payload: &[u8]| encoded(&shape, &Message(payload, None));
         assert_eq!(of(br#"{"n":2}"#).unwrap(), "data: {\"n\":3,\"of\":\"news\"}\n");
-        for payload in [&b"{}"[..], b"no json", b"{\"n\":\"x\"}", b"{\"n\":\"\xff\"}"] {
+        assert_eq!(of(b"{}"), Err(Shaped::Unmade(Fault::Absent)));
+        assert_eq!(of(br#"{"n":"x"}"#), Err(Shaped::Unmade(Fault::Type)));
+        for payload in [&b"no json"[..], b"{\"n\":\"\xff\"}"] {
             assert_eq!(of(payload), Err(Shaped::Undecodable));
         }
         let twice = Shape { max_event: 20, ..of_route("data: { map: '[event, event]' }") };

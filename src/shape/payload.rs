@@ -69,10 +69,11 @@ impl<'r> Payload<'r> {
     pub fn data<'p>(&'p self, shape: &'p Shape, scope: &Scope<'p>, room: usize) -> Result<Data<'p>, Shaped> {
         let Some(bytes) = &self.bytes else { return Ok(Data::Nothing) };
         if let Some(projection) = &shape.projection {
-            return match project::project(projection, scope, room) {
+            let event = scope.event().ok_or(Shaped::Undecodable)?;
+            return match project::project(projection, event, scope, room) {
                 Ok(json) => Ok(Data::Json(json.into())),
                 Err(Fault::TooLarge) => Err(Shaped::TooLarge),
-                Err(_) => Err(Shaped::Undecodable),
+                Err(fault) => Err(Shaped::Unmade(fault)),
             };
         }
         let binary = if self.made { Binary::Gap } else { shape.binary };

@@ -5,9 +5,13 @@ use crate::config::{Branch, Projection};
 use crate::expression::json::Kind;
 use crate::expression::{Fault, Json, write};
 
-/// What `projection` makes of the payload, as JSON of so many bytes at most.
-pub(super) fn project(projection: &Projection, scope: &Scope<'_>, room: usize) -> Result<String, Fault> {
-    let event = scope.event().ok_or(Fault::Type)?;
+/// What `projection` makes of the payload, which is `event`, as JSON of so many bytes at most.
+pub(super) fn project(
+    projection: &Projection,
+    event: Json<'_>,
+    scope: &Scope<'_>,
+    room: usize,
+) -> Result<String, Fault> {
     let mut out = Vec::with_capacity(event.raw().len().min(room));
     match projection {
         Projection::Keep(paths) => kept(event, &paths.tree, &mut out),

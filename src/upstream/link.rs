@@ -257,10 +257,17 @@ impl Link {
     fn tell_left_out(&self, feed: &Feed, left_out: &LeftOut) {
         self.metrics.filtered.inc_by(left_out.filtered);
         self.metrics.undecided.inc_by(left_out.undecided);
-        let Some(why) = left_out.why else { return };
-        let Some(unsaid) = self.said.lock().pass(Of::Filter) else { return };
         let source = feed.key.source.name();
-        tracing::warn!(upstream = %self.name, source, why = %why, unsaid, "a filter cannot tell, and leaves records out");
+        if let Some(why) = left_out.why
+            && let Some(unsaid) = self.said.lock().pass(Of::Filter)
+        {
+            tracing::warn!(upstream = %self.name, source, why = %why, unsaid, "a filter cannot tell of a record");
+        }
+        if let Some(why) = left_out.unmade
+            && let Some(unsaid) = self.said.lock().pass(Of::Data)
+        {
+            tracing::warn!(upstream = %self.name, source, why = %why, unsaid, "data cannot be made of a payload");
+        }
     }
 
     /// Counts and logs a gap that was appended to a feed.
@@ -272,7 +279,7 @@ impl Link {
     }
 }
 
-/// Lets one log line a second through for each reason of gaps, for filters, and for other troubles, with the number of
+/// Lets one log line a second through for each reason of gaps, for filters and data, and for other troubles, with the number of
 /// those that it stands for.
 #[derive(Default)]
 struct Said(HashMap<Of, (Instant, u64)>);
@@ -283,6 +290,7 @@ enum Of {
     Trouble,
     Gap(Reason),
     Filter,
+    Data,
 }
 
 impl Said {

@@ -170,6 +170,15 @@ async fn fields_of_a_payload() {
     let event = named.next_message().await;
     assert_eq!((&*event.event, &*event.data), ("is-true-3", payload));
 
+    redis.publish("c", "{\"id\": 1}").await;
+    assert_eq!(keep.next_message().await.data, "{\"id\":1}");
+    assert_eq!(drop.next_message().await.data, "{\"id\":1}");
+    assert_eq!(map.next_gap().await["reason"], "undecodable");
+    assert_eq!(named.next_message().await.event, "is--");
+    ssegate
+        .wait_log("why it could not be made", |line| line["why"] == "a field that it names is not there")
+        .await;
+
     redis.publish("c", "no json").await;
     for stream in [&mut keep, &mut drop, &mut map] {
         let gap = stream.next_gap().await;
