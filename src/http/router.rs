@@ -50,6 +50,7 @@ enum Target {
 }
 
 /// What answers a request.
+#[expect(clippy::large_enum_variant, reason = "there is one for a request, and nothing keeps it")]
 pub enum Found<'r> {
     /// A route, and the feed that it opens.
     Route(&'r Arc<Route>, Result<Opens, Miss>),

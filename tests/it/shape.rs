@@ -11,7 +11,8 @@ use crate::support::ssegate::Ssegate;
 async fn on_kafka(routes: &str) -> (&'static Kafka, String, Ssegate) {
     let kafka = Kafka::shared().await;
     let topic = unique("shaped");
-    kafka.create_topic(&topic, 1).await;
+    // Records that say they are old are to stay.
+    kafka.create_topic_with(&topic, 1, &[("retention.ms", "-1")]).await;
     let text = format!(
         "upstreams: {{ bus: {{ kafka: {{ brokers: ['{}'] }} }} }}\nroutes:\n{}",
         kafka.bootstrap(),
