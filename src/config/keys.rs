@@ -188,12 +188,20 @@ sections! {
         key("from", Shape::Section(FROM)).unset(),
         key("params", Named("parameters of the path", &Text("a regular expression"))).unset(),
         key("event", Text("a name, with fields in braces")).unset(),
-        key("data", Text("a field such as \"{field.payload}\"")).unset(),
+        key("data", Either(&[Text("a field such as \"{field.payload}\""), Shape::Section(DATA)])).unset(),
         key("tombstone", Either(&[Words(&["skip"]), Shape::Section(TOMBSTONE)])),
         key("allow", Text("an expression in CEL")).unset(),
         key("ended", Flag(false)),
         key("proxy", Either(&[Text("the URL of an application"), Shape::Section(PROXY)])).unset(),
+        key("filter", Text("an expression in CEL")).unset(),
+        key("wrap", Words(&["none", "envelope", "cloudevents"])),
     ], POLICIES, &[key("replay", Shape::Section(REPLAY))]] one of ["from", "proxy"];
+    DATA = "`data`": [&[
+        key("field", Text("the name of a field")).unset().doc("The field of an entry that is meant; without it all are, as one JSON object of strings. For streams alone."),
+        key("keep", OneOrMore(&FIELD_PATH)).unset().doc("The fields of a payload in JSON that are sent, in this order; of lists, of each of their values."),
+        key("drop", OneOrMore(&FIELD_PATH)).unset().doc("The fields that are not sent."),
+        key("map", Text("an expression in CEL")).unset().doc("An expression in CEL, of which the value is sent as JSON."),
+    ]];
     PROXY = "`proxy`": [&[
         key("to", URL).required(),
         key("connections", Count(&proxy::CONNECTIONS)),
@@ -258,6 +266,7 @@ const POLICIES: &[Key] = &[
     key("auth", Either(&[Words(&["none"]), OneOrMore(&PROVIDER)])),
     key("expiring", Duration(&policies::EXPIRING)),
     key("max_age", Either(&[Words(&["none"]), Duration(&policies::MAX_STREAM_AGE)])),
+    key("max_event", Size(&limits::MAX_EVENT)).unset(),
 ];
 
 const REPLAYED: &[Key] = &[
@@ -281,6 +290,7 @@ const URL: Shape = Text("a URL");
 const HEADER: Shape = Text("the name of a header field");
 const SECRET: Shape = Text("a secret, or \"file:PATH\"");
 const PROVIDER: Shape = Text("the name of a provider");
+const FIELD_PATH: Shape = Text("the path of a field, such as customer.name");
 const NAME: Shape = Text("a name, with parameters of the path in braces");
 
 /// Every key with its path: `*` is any name, `[]` any entry of a list.

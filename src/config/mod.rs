@@ -15,9 +15,11 @@ mod client_auth;
 mod client_tls;
 mod compress;
 mod cors;
+mod data;
 mod endpoint;
 mod event;
 mod example;
+mod expression;
 mod fields;
 mod from;
 mod hosts;
@@ -162,10 +164,11 @@ fn read(walk: &Walk<'_>, root: &Node) -> Option<Config> {
     let upstreams = fields.required("upstreams", "it names the systems that routes read from");
     let upstreams =
         upstreams.map(|node| upstreams::read(walk, node, admin.listen.is_some())).unwrap_or_default();
-    let defaults = policies::read_defaults(walk, fields.node("defaults"), &auth);
+    let defaults = policies::read_defaults(walk, fields.node("defaults"), &auth, limits.max_event);
     let routes = fields.required("routes", "it needs at least one route");
     let prefix = &server.control_prefix;
-    let given = routes::Given { upstreams: &upstreams, defaults: &defaults, auth: &auth, prefix };
+    let max_event = limits.max_event;
+    let given = routes::Given { upstreams: &upstreams, defaults: &defaults, auth: &auth, prefix, max_event };
     let (routes, proxies) = routes.map(|node| routes::read(walk, node, &given)).unwrap_or_default();
     Some(Config {
         server,

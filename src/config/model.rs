@@ -2,6 +2,7 @@
 //! other module reads them and none of them ever sees YAML.
 
 mod process;
+mod shape;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,6 +15,7 @@ pub use self::process::{
     Admin, AdminListen, Certificate, Hsts, Limits, LogFormat, LogLevel, Logging, Proxies, ProxyProtocol,
     Rate, RealIpHeader, RouteLimits, Server, ServerTls, Shed, Tls,
 };
+pub use self::shape::{Branch, Paths, Projection, Variable, Wrap};
 pub use super::acme::Acme;
 use super::auth::{AuthProvider, Deny, Rule};
 pub use super::client_auth::ClientAuth;
@@ -24,6 +26,7 @@ pub use super::network::Network;
 use super::template::Template;
 pub use super::tickets::{TicketKeys, Tickets};
 pub use super::traces::{TraceParent, Traces};
+use crate::expression::Expression;
 
 /// One whole configuration file.
 #[derive(Debug, Clone)]
@@ -180,8 +183,16 @@ pub struct Route {
     pub event: Option<Template>,
     /// `tombstone`: what the events of records without a payload are called; `None`, or `skip`, makes none of them.
     pub tombstone: Option<Template>,
-    /// `data: "{field.NAME}"`, of a `stream` alone: the field that is sent; without it all are, as JSON.
+    /// `filter`: what must hold for a record to make an event; without it all do.
+    pub filter: Option<Expression>,
+    /// `data: "{field.NAME}"` or `data.field`, of a `stream` alone: the field that is sent; without it all are, as JSON.
     pub data: Option<Arc<str>>,
+    /// `data.keep`, `data.drop` or `data.map`: what of a payload in JSON is sent; without them all of it.
+    pub projection: Option<Projection>,
+    /// `wrap`: what is put around that; nothing for `none`.
+    pub wrap: Option<Wrap>,
+    /// `max_event`: as [`Limits::max_event`], and no more than that; without it, that.
+    pub max_event: Option<usize>,
     /// `binary`: what becomes of a payload that is not UTF-8.
     pub binary: Binary,
     /// `cors`: which pages of other origins may read it; without it, or with `none`, none.

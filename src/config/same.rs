@@ -113,7 +113,10 @@ fn reads_the_same(one: &Route, other: &Route) -> bool {
         (Source::Ticker, Source::Ticker) => true,
         _ => false,
     };
-    source && shaped && one.upstream == other.upstream && one.data == other.data && one.binary == other.binary
+    // Parameters within expressions are the same by name alone.
+    let data = one.data == other.data && one.projection == other.projection && one.filter == other.filter;
+    let sent = one.wrap == other.wrap && one.binary == other.binary && one.max_event == other.max_event;
+    source && shaped && data && sent && one.upstream == other.upstream
 }
 
 /// The parameters of two paths, each in order.
@@ -234,6 +237,17 @@ mod tests {
         assert_eq!(of(&both, &both.replace("path: /a", "path: /x")), [Some(0), Some(1)], "renamed");
         assert_eq!(of(&both, &both.replace("from", "keepalive: 1s, from")), [Some(0), Some(1)], "a policy");
         assert_eq!(of(&both, &both.replace("from", "event: x, from")), [None, None], "its events look else");
+        for key in [
+            "filter: 'event.a > 1'",
+            "data: { keep: a }",
+            "data: { map: event.a }",
+            "wrap: envelope",
+            "max_event: 1KiB",
+        ] {
+            let shaped = both.replace("from", &format!("{key}, from"));
+            assert_eq!(of(&both, &shaped), [None, None], "{key}");
+            assert_eq!(of(&shaped, &shaped), [Some(0), Some(1)], "{key}");
+        }
         // Each takes the path of the other, and goes on where its events are.
         let swapped = both.replace("path: /a", "path: /x").replace("path: /b", "path: /a");
         assert_eq!(of(&both, &swapped.replace("path: /x", "path: /b")), [Some(0), Some(1)]);

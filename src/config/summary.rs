@@ -1,16 +1,18 @@
 //! What `ssegate check` prints: the configuration as it would be served, in a few aligned lines.
 //! Shows no user, no password and no property.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
 use super::auth::Rule;
 use super::endpoint::Endpoint;
 use super::model::{
-    Certificate, Config, Deployment, Origins, Proxies, Proxy, ProxyProtocol, RealIpHeader, Redis, Route,
-    ServerTls, Source, Tls, UpstreamKind,
+    Certificate, Config, Deployment, Origins, Projection, Proxies, Proxy, ProxyProtocol, RealIpHeader, Redis,
+    Route, ServerTls, Source, Tls, UpstreamKind, Wrap,
 };
 use super::units::show_duration;
+use crate::expression::Expression;
 
 /// Describes what would be served, one thing a line.
 pub fn summary(config: &Config) -> String {
@@ -41,6 +43,10 @@ pub fn summary(config: &Config) -> String {
     );
     let routes = config.routes.iter().map(|route| row(config, route));
     section(&mut text, "routes", routes.chain(config.proxies.iter().map(proxy)));
+    let shapes: Vec<_> = config.routes.iter().filter_map(shape).collect();
+    if !shapes.is_empty() {
+        section(&mut text, "shapes", shapes);
+    }
     text
 }
 
@@ -156,6 +162,36 @@ fn row(config: &Config, route: &Route) -> Vec<String> {
     ]
 }
 
+/// What is made of the records of a route, and how often that is work; nothing where they are sent as they are.
+fn shape(route: &Route) -> Option<Vec<String>> {
+    let mut steps = Vec::new();
+    steps.extend(route.filter.as_ref().map(|filter| format!("filter {}", one_line(filter.shown()))));
+    steps.extend(route.projection.as_ref().map(|projection| match projection {
+        Projection::Keep(paths) => format!("keep {}", paths.texts.join(", ")),
+        Projection::Drop(paths) => format!("drop {}", paths.texts.join(", ")),
+        Projection::Map(map) => format!("map {}", one_line(map.shown())),
+    }));
+    steps.extend(route.wrap.map(|wrap| match wrap {
+        Wrap::Envelope => "wrap envelope".to_owned(),
+        Wrap::CloudEvents => "wrap cloudevents".to_owned(),
+    }));
+    let names: BTreeSet<&str> =
+        route.expressions().flat_map(Expression::params).map(|name| &**name).collect();
+    let plan = match names.is_empty() {
+        true => "once per event".to_owned(),
+        false => {
+            let names = Vec::from_iter(names).join(", ");
+            format!("once per event and {names}, {} feeds at most", route.limits.feeds)
+        }
+    };
+    let path = format!("{}{}", route.host.as_deref().unwrap_or_default(), route.path);
+    (!steps.is_empty()).then(|| vec![path, plan, steps.join("; ")])
+}
+
+fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>().trim().to_owned()
+}
+
 fn proxy(proxy: &Proxy) -> Vec<String> {
     let path = format!("{}{}", proxy.host.as_deref().unwrap_or_default(), proxy.path);
     vec![path, "->".to_owned(), format!("http://{}", proxy.to.to), auth(&proxy.auth, proxy.allow.as_ref())]
@@ -245,6 +281,31 @@ routes
   /s              <-  redis cache stream s              no event name, data {field.d}  no cors                           compress zstd, gzip, level 3
   /p              <-  push p channel c\u{fffd}d                no event name                  no cors
   /{*rest}        ->  http://127.0.0.1:3000
+"
+        );
+    }
+
+    #[test]
+    fn what_is_made_of_records_and_how_often() {
+        let text = "\
+server: { tls: none }
+upstreams: { bus: { kafka: { brokers: 'a:1' } } }
+routes:
+  - { path: /plain, from: { upstream: bus, topic: o } }
+  - { path: /big, host: h, from: { upstream: bus, topic: o }, filter: event.total > 100, data: { keep: [id, a.b] }, wrap: envelope }
+  - path: /of/{who}
+    from: { upstream: bus, topic: o }
+    filter: |
+      event.who ==
+      params.who
+    data: { map: \"{'who': params.who}\" }
+";
+        let shown = summary(&sound(text));
+        let shapes = shown.split_once("shapes\n").unwrap().1;
+        assert_eq!(
+            shapes,
+            "  h/big      once per event                               filter event.total > 100; keep id, a.b; wrap envelope
+  /of/{who}  once per event and who, 10000 feeds at most  filter event.who == params.who; map {'who': params.who}
 "
         );
     }

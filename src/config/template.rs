@@ -34,6 +34,8 @@ pub enum Field {
     Header(Arc<str>),
     /// `{field.NAME}`: the last field of that name in a Redis stream's entry.
     Entry(Arc<str>),
+    /// `{event.PATH}`: what names, and places in lists, lead to in a payload in JSON, such as `{event.items.0.id}`.
+    Event(Arc<str>),
     /// Any other name: a parameter of the route's path.
     Param(Arc<str>),
 }
@@ -154,6 +156,7 @@ impl fmt::Display for Field {
             Self::Key => f.write_str("{key}"),
             Self::Header(name) => write!(f, "{{header.{name}}}"),
             Self::Entry(name) => write!(f, "{{field.{name}}}"),
+            Self::Event(path) => write!(f, "{{event.{path}}}"),
             Self::Param(name) => write!(f, "{{{name}}}"),
         }
     }
@@ -172,12 +175,13 @@ impl Field {
             _ if !plain(name) => Err(TemplateError {
                 at,
                 what: format!(
-                    "`{{{name}}}` is no field; fields are {{channel}}, {{topic}}, {{key}}, {{header.NAME}}, {{stream}}, {{field.NAME}} and path parameters"
+                    "`{{{name}}}` is no field; fields are {{channel}}, {{topic}}, {{key}}, {{header.NAME}}, {{stream}}, {{field.NAME}}, {{event.NAME}} and path parameters"
                 ),
             }),
             _ => Ok(match name.split_once('.') {
                 Some(("header", header)) if !header.is_empty() => Self::Header(header.into()),
                 Some(("field", field)) if !field.is_empty() => Self::Entry(field.into()),
+                Some(("event", path)) if !path.is_empty() => Self::Event(path.into()),
                 _ => Self::Param(name.into()),
             }),
         }

@@ -11,7 +11,6 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use super::*;
-use crate::config::Binary;
 use crate::hub::{Decoded, FeedKey, Found, History, IdCodec, Memory, Position, Sought, Source as Reads};
 use crate::metrics::HistoryMetrics;
 use crate::shape::{Record, Shape};
@@ -165,15 +164,7 @@ fn pool(
 
 /// One more shelf of a pool.
 fn another(pool: &Arc<Pool<Source>>, source: &Source) -> Arc<Shelf<Source>> {
-    let shape = Shape {
-        event: None,
-        data: None,
-        tombstone: None,
-        binary: Binary::Gap,
-        max_event: 1 << 20,
-        control_prefix: "stream.".into(),
-    };
-    let feed = FeedKey { upstream: "u".into(), source: Reads::Topic("t".into()), shape };
+    let feed = FeedKey { upstream: "u".into(), source: Reads::Topic("t".into()), shape: Shape::default() };
     let codec: Arc<dyn IdCodec> = Arc::new(Codec);
     pool.shelf(source.clone(), &feed, &codec)
 }

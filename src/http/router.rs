@@ -15,7 +15,7 @@ use super::streams::End;
 use crate::config::{self, Config, Field, Reads, Template};
 use crate::hub::{Bounds, FeedKey, Opens, Policy, Quota, Source, Terms};
 use crate::metrics::{Metrics, RouteMetrics};
-use crate::shape::Shape;
+use crate::shape::{Shape, Wrap};
 
 const SOUND: &str = "the configuration has neither bad nor ambiguous paths";
 
@@ -50,6 +50,7 @@ enum Target {
 }
 
 /// What answers a request.
+#[expect(clippy::large_enum_variant, reason = "there is one for a request, and nothing keeps it")]
 pub enum Found<'r> {
     /// A route, and the feed that it opens.
     Route(&'r Arc<Route>, Result<Opens, Miss>),
@@ -244,9 +245,18 @@ impl Route {
         let shape = Shape {
             event: route.event.clone(),
             tombstone: route.tombstone.clone(),
+            filter: route.filter.clone(),
             data: route.data.clone(),
+            projection: route.projection.clone(),
+            wrap: route.wrap.map(|wrap| match (wrap, &route.source) {
+                (config::Wrap::CloudEvents, _) => Wrap::CloudEvent(Arc::clone(&route.upstream)),
+                (_, config::Source::Topic(_) | config::Source::Keyed { .. }) => Wrap::Envelope("topic"),
+                (_, config::Source::Stream(_)) => Wrap::Envelope("stream"),
+                _ => Wrap::Envelope("channel"),
+            }),
             binary: route.binary,
-            max_event: config.limits.max_event,
+            // The process's own takes a restart, and the route's may not.
+            max_event: route.max_event.unwrap_or(usize::MAX).min(config.limits.max_event),
             control_prefix: Arc::clone(&config.server.control_prefix),
         };
         let kept = kept.unwrap_or_else(|| {
@@ -284,7 +294,8 @@ impl Route {
         };
         let names = [&self.config.event, &self.config.tombstone];
         let in_event = names.into_iter().flatten().any(Template::has_params);
-        (!in_source && !in_event && !self.config.ended).then(|| self.feed(&HashMap::new()).feed)
+        let in_data = self.config.expressions().any(|expression| !expression.params().is_empty());
+        (!in_source && !in_event && !in_data && !self.config.ended).then(|| self.feed(&HashMap::new()).feed)
     }
 
     /// What the names of control events begin with.
@@ -350,7 +361,10 @@ impl Route {
             name.as_ref().map(|name| name.bind(|field| param(field).map(Cow::into_owned)))
         };
         let (event, tombstone) = (bound(&self.shape.event), bound(&self.shape.tombstone));
-        let shape = Shape { event, tombstone, ..self.shape.clone() };
+        let value = |name: &str| params.get(name).map(|value| value.clone().into_owned());
+        let filter = self.shape.filter.as_ref().map(|filter| filter.bind(value));
+        let projection = self.shape.projection.as_ref().map(|projection| projection.bind(value));
+        let shape = Shape { event, tombstone, filter, projection, ..self.shape.clone() };
         Opens { feed: FeedKey { upstream: Arc::clone(&self.config.upstream), source, shape }, key }
     }
 }

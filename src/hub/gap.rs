@@ -23,9 +23,9 @@ pub enum Reason {
     ReplayLimit,
     /// The link to the upstream was lost, and the upstream keeps no history.
     UpstreamLost,
-    /// A payload is not UTF-8.
+    /// A payload is not UTF-8, or not JSON from which its route can make the data.
     Undecodable,
-    /// A payload is larger than `limits.max_event`.
+    /// A payload is larger than `max_event`.
     TooLarge,
     /// The id is malformed, of another route, or of another process.
     UnknownId,

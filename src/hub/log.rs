@@ -18,7 +18,7 @@ use super::position::{Mark, Position};
 use super::ring::{Bounds, Ring};
 use super::segment::Segment;
 use super::wake::Wake;
-use super::writer::{Batch, Writer};
+use super::writer::{Batch, LeftOut, Writer};
 use crate::shape::{Record, Shape};
 
 /// Bounded, append-only, in memory; one upstream session writes, any number of cursors read.
@@ -61,6 +61,8 @@ pub struct Appended {
     pub events: u64,
     /// Gaps added.
     pub gaps: Vec<Reason>,
+    /// What the shape left out.
+    pub left_out: LeftOut,
 }
 
 /// What a log holds, for `/status`.
@@ -189,7 +191,8 @@ impl Log {
             let Some(writer) = writer.as_mut() else { return Appended::default() };
             let mut batch = encode(writer);
             let events = batch.chunks.iter().map(|chunk| chunk.entries.len() as u64).sum();
-            let appended = Appended { events, gaps: std::mem::take(&mut batch.notes) };
+            let gaps = std::mem::take(&mut batch.notes);
+            let appended = Appended { events, gaps, left_out: batch.left_out };
             let bounds = *self.bounds.lock();
             if let Some(open) = self.open.lock().as_mut() {
                 wakes = open.ring.push(batch);

@@ -50,6 +50,7 @@ pub use run::Forms;
 pub use segment::{Segment, SegmentDraft};
 pub use wake::{Linger, Wake};
 pub use wanted::{Feeds, Wanted};
+pub use writer::LeftOut;
 
 /// How many feeds that were let go are remembered, so that their ids are told apart from unknown ones.
 const REMEMBERED: usize = 10_000;

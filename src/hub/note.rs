@@ -4,7 +4,7 @@
 use super::gap::{Gap, Reason};
 use super::id::IdCodec;
 use super::position::{Mark, Position};
-use crate::shape::{Record, Shape, Shaped};
+use crate::shape::{Fault, Record, Shape, Shaped};
 use crate::sse;
 
 /// Appends the body of such an entry; its id block is to follow.
@@ -24,10 +24,14 @@ pub fn write_position(id: &str, prefix: &str, out: &mut Vec<u8>) {
 pub enum Body {
     /// The body of an event was written.
     Event,
-    /// The body of a note was written, since the record cannot be sent.
-    Note(Reason),
+    /// The body of a note was written, since the record cannot be sent; and why its data cannot be made, if that is it.
+    Note(Reason, Option<Fault>),
     /// Nothing is to be sent.
     None,
+    /// Nothing is to be sent, by the route's filter.
+    FilteredOut,
+    /// Nothing is to be sent, since the filter cannot tell.
+    Undecided(Fault),
 }
 
 /// Appends the body of `record`'s entry. It takes a reader from `position` past `mark`.
@@ -39,12 +43,20 @@ pub fn write_record(
     mark: Mark,
     out: &mut Vec<u8>,
 ) -> Body {
-    let reason = match shape.encode(record, out) {
+    let id = || {
+        let mut id = String::new();
+        codec.encode(&mark.into(), &mut id);
+        id
+    };
+    let (reason, why) = match shape.encode(record, &id, out) {
         Shaped::Event => return Body::Event,
         Shaped::Skipped => return Body::None,
-        Shaped::Undecodable => Reason::Undecodable,
-        Shaped::TooLarge => Reason::TooLarge,
+        Shaped::FilteredOut => return Body::FilteredOut,
+        Shaped::Undecided(fault) => return Body::Undecided(fault),
+        Shaped::Undecodable => (Reason::Undecodable, None),
+        Shaped::Unmade(fault) => (Reason::Undecodable, Some(fault)),
+        Shaped::TooLarge => (Reason::TooLarge, None),
     };
     write(&Gap::up_to(reason, position, mark, Some(1)), &shape.control_prefix, codec, out);
-    Body::Note(reason)
+    Body::Note(reason, why)
 }

@@ -353,6 +353,7 @@ fn index_chunk(index: &mut Index, chunk: &mut Chunk, wakes: &mut Vec<Arc<Notify>
 mod tests {
     use super::super::chunk::Entry;
     use super::super::testing::ROOM;
+    use super::super::writer::LeftOut;
     use super::*;
 
     /// Appends one chunk with so many entries and bytes of content.
@@ -373,7 +374,12 @@ mod tests {
             published: Instant::now(),
             before: ring.taken,
         };
-        ring.push(Batch { chunks: vec![chunk], position: end, notes: Vec::new() });
+        ring.push(Batch {
+            chunks: vec![chunk],
+            position: end,
+            notes: Vec::new(),
+            left_out: LeftOut::default(),
+        });
     }
 
     fn empty() -> Ring {

@@ -160,7 +160,7 @@ impl SegmentDraft {
         let start = self.open.len();
         let body = note::write_record(record, &self.shape, &*self.codec, &position, mark, &mut self.open);
         (self.at, self.records) = (next, self.records + 1);
-        if matches!(body, Body::None) {
+        if matches!(body, Body::None | Body::FilteredOut | Body::Undecided(_)) {
             return;
         }
         let key = record.key().filter(|_| self.keyed);
@@ -170,7 +170,7 @@ impl SegmentDraft {
             time: time.map_or(0, |time| time.as_millis() as u64),
             key: key.map(KeyHash::of),
             lies: Lies::of(&*self.codec, key, self.partition),
-            note: matches!(body, Body::Note(_)),
+            note: matches!(body, Body::Note(..)),
             block: self.blocks.len() as u32,
             start: start as u32,
             end: self.open.len() as u32,

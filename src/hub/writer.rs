@@ -17,7 +17,7 @@ use super::memory::Memory;
 use super::note::{self, Body};
 use super::position::{Mark, Position};
 use super::segment::{self, Segment};
-use crate::shape::{Record, Shape};
+use crate::shape::{Fault, Record, Shape};
 use crate::sse;
 
 /// Bytes after which a chunk is closed. Of events that are not large a whole one fits into a read.
@@ -44,6 +44,21 @@ pub struct Batch {
     pub position: Arc<Position>,
     /// The gaps among the entries.
     pub notes: Vec<Reason>,
+    /// What the shape left out.
+    pub left_out: LeftOut,
+}
+
+/// What the shape left out of one append, or could make nothing of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Records for which it does not hold.
+    pub filtered: u64,
+    /// Records of which it cannot tell.
+    pub undecided: u64,
+    /// Why it cannot, for the last of them.
+    pub why: Option<Fault>,
+    /// Why the data of the last record could not be made whose data could not; a gap in its place says no more than that.
+    pub unmade: Option<Fault>,
 }
 
 impl Writer {
@@ -153,6 +168,7 @@ struct Draft<'w> {
     writer: &'w mut Writer,
     chunks: Vec<Chunk>,
     notes: Vec<Reason>,
+    left_out: LeftOut,
     at: Instant,
     /// When the first event of the open chunk was published, if that is known.
     published: Option<Instant>,
@@ -177,6 +193,7 @@ impl<'w> Draft<'w> {
         Self {
             chunks: Vec::new(),
             notes: Vec::new(),
+            left_out: LeftOut::default(),
             at: Instant::now(),
             published: None,
             position: Position::clone(&writer.position),
@@ -209,14 +226,22 @@ impl<'w> Draft<'w> {
         }
         let Writer { shape, codec, .. } = &*self.writer;
         match note::write_record(record, shape, &**codec, &self.position, mark, &mut self.bytes) {
-            Body::Event => self.entry(mark, false, self.whose(record, mark)),
-            Body::Note(reason) => {
+            Body::Event => return self.entry(mark, false, self.whose(record, mark)),
+            Body::Note(reason, why) => {
                 self.notes.push(reason);
-                self.entry(mark, true, self.whose(record, mark));
+                self.left_out.unmade = why.or(self.left_out.unmade);
+                return self.entry(mark, true, self.whose(record, mark));
             }
-            // Numbers of the log's own count events, so that what makes none takes none.
-            Body::None if numbered_upstream => self.skip(mark),
             Body::None => {}
+            Body::FilteredOut => self.left_out.filtered += 1,
+            Body::Undecided(fault) => {
+                self.left_out.undecided += 1;
+                self.left_out.why = Some(fault);
+            }
+        }
+        // Numbers of the log's own count events, so that what makes none takes none.
+        if numbered_upstream {
+            self.skip(mark);
         }
     }
 
@@ -281,6 +306,7 @@ impl<'w> Draft<'w> {
         if self.position != *self.writer.position {
             self.writer.position = Arc::new(self.position);
         }
-        Batch { chunks: self.chunks, position: Arc::clone(&self.writer.position), notes: self.notes }
+        let position = Arc::clone(&self.writer.position);
+        Batch { chunks: self.chunks, position, notes: self.notes, left_out: self.left_out }
     }
 }
