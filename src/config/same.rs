@@ -110,7 +110,7 @@ fn reads_the_same(one: &Route, other: &Route) -> bool {
                 && renamed.are_same(one, other)
                 && renamed.are_same(one_key, other_key)
         }
-        (Source::Ticker, Source::Ticker) => true,
+        (Source::Ticker, Source::Ticker) | (Source::Lines, Source::Lines) => true,
         _ => false,
     };
     source && shaped && one.upstream == other.upstream && one.data == other.data && one.binary == other.binary

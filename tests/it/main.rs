@@ -68,3 +68,4 @@ mod tls_reload;
 mod traces;
 mod upgrade;
 mod upgrade_asked;
+mod upstream_file;
