@@ -38,6 +38,7 @@ mod made_anew;
 mod negotiation;
 mod observability;
 mod package;
+mod pipe;
 mod probe;
 mod proof;
 mod proxy_protocol;
