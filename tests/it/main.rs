@@ -30,6 +30,7 @@ mod drain;
 mod floods;
 mod hostile;
 mod in_front;
+mod js;
 mod kafka;
 mod kafka_security;
 mod keyed;
