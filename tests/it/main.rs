@@ -27,6 +27,7 @@ mod cors;
 mod demo;
 mod direct;
 mod drain;
+mod examples;
 mod floods;
 mod hostile;
 mod in_front;
