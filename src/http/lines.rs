@@ -82,7 +82,10 @@ fn write_text(out: &mut Vec<u8>, text: &str) {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::sse;
 
     fn lines(stream: &str) -> String {
         String::from_utf8(Lines::new("stream.").of(stream.as_bytes()).to_vec()).unwrap()
@@ -130,6 +133,27 @@ mod tests {
     fn json_of_several_lines_is_one() {
         let line = lines("data: {\ndata:  \"a\":\ndata: [1]}\n\n");
         assert_eq!(line, "{\"event\":\"message\",\"data\":{  \"a\": [1]}}\n");
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_was_published_is_one_line_that_says_it(
+            payload in prop_oneof![any::<String>(), "[\\[\\]{}\":,0-9.eE+\\-\\\\un\r\n\t trufalsn]{0,40}"],
+            name in any::<String>(),
+        ) {
+            let (mut stream, name) = (Vec::new(), sse::EventName::new(name));
+            sse::body(&mut stream, name.as_ref(), &payload);
+            sse::id_block(&mut stream, "7");
+            let line = lines(str::from_utf8(&stream).unwrap());
+            prop_assert_eq!(line.find('\n'), Some(line.len() - 1));
+            let said: Value = serde_json::from_str(&line).unwrap();
+            prop_assert_eq!(&said["event"], name.as_ref().map_or("message", |name| name.as_str()));
+            let text = payload.replace("\r\n", "\n").replace('\r', "\n");
+            match &said["data"] {
+                Value::String(data) => prop_assert_eq!(data, &text),
+                data => prop_assert_eq!(data, &serde_json::from_str::<Value>(&text).unwrap()),
+            }
+        }
     }
 
     #[test]

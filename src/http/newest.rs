@@ -40,8 +40,11 @@ impl Visit {
         let encoding = coding::agree(route.config.compress.as_ref(), request.headers());
         let mut response = head(route, form, encoding.filter(|_| form == Form::Events), Bytes::new().into());
         // It says what a stream would say, which is open while its upstream is down.
+        // Without a place it is not asked for: a crowd of these would open as many feeds as they like.
+        let place = route.kept.places.take(self.client(request).addr.ip().into());
         if is_decided
             && self.has_room()
+            && place.is_ok()
             && let Ok(Some(id)) = self.newest(route, feed, AT_ONCE).await
             && let Ok(id) = HeaderValue::try_from(id)
         {

@@ -168,13 +168,13 @@ async fn a_token_goes_along_is_renewed_and_asked_for_again() {
         r#"
 auth: {{ users: {{ jwt: {{ secret: "{SECRET}", leeway: 0s }} }} }}
 upstreams: {{ lobby: {{ push: {{}} }} }}
-routes: [ {{ path: /m, from: {{ upstream: lobby, channel: m }}, auth: users, expiring: 3s, retry: 100ms }} ]
+routes: [ {{ path: /m, from: {{ upstream: lobby, channel: m }}, auth: users, expiring: 1h, retry: 100ms }} ]
 "#
     ))
     .await;
     let token = |expires_in| hs256(SECRET, json!({ "sub": "alice", "exp": now() + expires_in }));
-    // Refused, good for some seconds, renewed by one that is good for some more, and then for long.
-    let tokens = json!({ "tokens": ["none", token(8), token(16), token(3_600)] });
+    // Refused, then good for less than what is told ahead, so that it is to be renewed at once, and again; and then for long.
+    let tokens = json!({ "tokens": ["none", token(600), token(1_200), token(10_800)] });
     let mut node = Node::start(&ssegate.url("/m"), &tokens);
     assert_eq!(node.next().await, json!(["state", "connecting", null]));
     assert_eq!(node.next().await, json!(["token", false]));
@@ -198,7 +198,7 @@ async fn a_connection_that_says_nothing_is_given_up() {
     let ssegate = Ssegate::start(PUSH).await;
     let proxy = Proxy::start(ssegate.addr()).await;
     let url = format!("https://localhost:{}/m", proxy.addr().port());
-    let mut node = Node::start(&url, &json!({ "silence": 500 }));
+    let mut node = Node::start(&url, &json!({ "silence": 3000 }));
     node.until_open().await;
     for state in ["waiting", "connecting", "open"] {
         assert_eq!(node.next_of("state").await[1], state);

@@ -265,7 +265,8 @@ async fn what_is_no_page_is_a_problem_with_its_status() {
         r#"{}
   - {{ path: /down, from: {{ upstream: cache, channel: x }}, cors: {{ origins: "*" }} }}
   - {{ path: /guarded, from: {{ upstream: lobby, channel: x }}, auth: machines }}
-auth: {{ machines: {{ api_key: {{ keys: {{ ci: "sha256:e225abbe0ed74ca317fdf5e27bd4994d962e6462756af5eaec627c654c5c439d" }} }} }} }}
+  - {{ path: /unknown, from: {{ upstream: lobby, channel: x }}, auth: app }}
+auth: {{ app: {{ forward: {{ url: "http://127.0.0.1:{closed}/" }} }}, machines: {{ api_key: {{ keys: {{ ci: "sha256:e225abbe0ed74ca317fdf5e27bd4994d962e6462756af5eaec627c654c5c439d" }} }} }} }}
 "#,
         PUSH.replace("{ lobby:", &format!("{{ cache: {{ redis: {{ url: 'redis://127.0.0.1:{closed}' }} }}, lobby:"))
     ))
@@ -278,6 +279,9 @@ auth: {{ machines: {{ api_key: {{ keys: {{ ci: "sha256:e225abbe0ed74ca317fdf5e27
         ("/news?since=x", JSON, 400, "bad-since"),
         ("/guarded", JSON, 401, "no-credential"),
         ("/guarded", NDJSON, 401, "no-credential"),
+        ("/unknown", JSON, 503, "undecided"),
+        ("/unknown", NDJSON, 503, "undecided"),
+        ("/unknown?probe", JSON, 503, "undecided"),
     ] {
         let reply =
             request(Method::GET, &ssegate.url(path), &[("accept", accept)], "", &Connect::http1()).await;
