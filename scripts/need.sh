@@ -67,6 +67,7 @@ find_missing() {
         need "certutil" "has certutil" libnss3-tools nss-tools nss
         need "curl" "has curl" curl curl curl
         need "Node.js" "has node" nodejs nodejs node
+        need "npm" "has npm" npm npm node
         need "Python" "has python3" python3 python3 python3
         need "HAProxy" "has_server haproxy" haproxy haproxy haproxy
         need "nginx" "has_server nginx" nginx nginx nginx

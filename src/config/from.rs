@@ -33,7 +33,16 @@ impl Kind {
             Self::Redis => &["channel", "pattern", "shard_channel", "stream"],
             Self::Kafka => &["topic"],
             Self::Push => &["channel"],
-            Self::Ticker => &[],
+            Self::Ticker | Self::File | Self::Stdin => &[],
+        }
+    }
+
+    /// What there is to read without naming it.
+    fn only_source(self) -> Option<Source> {
+        match self {
+            Self::Ticker => Some(Source::Ticker),
+            Self::File | Self::Stdin => Some(Source::Lines),
+            Self::Redis | Self::Kafka | Self::Push => None,
         }
     }
 }
@@ -58,9 +67,12 @@ pub(super) fn read(
         .iter()
         .filter_map(|entry| read_source(walk, fields.node(&entry.key.text)?, entry, params))
         .collect();
-    let source = read.into_iter().next().or((kind == Some(Kind::Ticker)).then_some(Source::Ticker));
+    let source = read.into_iter().next().or_else(|| kind?.only_source());
     let source = read_key(walk, &fields, params, source);
     let start = read_start(walk, &fields, without_history(kind, &sources)).unwrap_or(Start::Latest);
+    if let (Some(Source::Lines), Start::Since(_), Some(node)) = (&source, start, fields.node("start")) {
+        walk.problem(node.span, "lines do not say when they were written; write `latest` or `earliest`");
+    }
     Some(From { upstream, kind, source, start })
 }
 
@@ -99,7 +111,7 @@ fn choose(walk: &Walk<'_>, fields: &Fields<'_>, kind: Option<Kind>, sources: &[&
             );
             walk.conflict(other.key.span, text, chosen.key.span, "the other source");
         }
-    } else if sources.is_empty() && kind.is_some_and(|kind| kind != Kind::Ticker) {
+    } else if sources.is_empty() && kind.is_some_and(|kind| kind.only_source().is_none()) {
         walk.problem(fields.span(), format!("`from` does not say what to read; {takes}"));
     }
 }
@@ -116,7 +128,7 @@ fn takes(kind: Option<Kind>) -> String {
 /// What a route reads, if that has no past to begin in.
 fn without_history(kind: Option<Kind>, sources: &[&Entry]) -> Option<String> {
     match kind? {
-        Kind::Kafka => None,
+        Kind::Kafka | Kind::File | Kind::Stdin => None,
         Kind::Redis if sources.iter().any(|entry| entry.key.text == "stream") => None,
         Kind::Redis => sources.first().map(|entry| format!("a `{}`", entry.key.text)),
         kind @ (Kind::Push | Kind::Ticker) => Some(format!("a `{}` upstream", kind.name())),
@@ -249,6 +261,15 @@ mod tests {
         );
         assert_eq!(source("{ upstream: r, stream: 'a:{p} b' }"), Source::Stream(template("a:{p} b")));
         assert_eq!(source("{ upstream: t }"), Source::Ticker);
+        let lines = |kind: &str, from: &str| {
+            HEAD.replace("ticker: {}", kind) + &format!("  - {{ path: /x, from: {from} }}\n")
+        };
+        for kind in ["file: { path: /x }", "stdin: {}"] {
+            let route = sound(&lines(kind, "{ upstream: t, start: earliest }")).routes.remove(0);
+            assert_eq!((route.source, route.start), (Source::Lines, Start::Earliest));
+        }
+        let since = lines("stdin: {}", "{ upstream: t, start: { since: 1h } }");
+        expect(&since, &[(8, 45, "lines do not say when they were written")]);
     }
 
     #[test]

@@ -157,7 +157,9 @@ sections! {
         key("kafka", Shape::Section(KAFKA)).unset(),
         key("ticker", Either(&[Shape::Section(TICKER), Empty])).unset(),
         key("push", Either(&[Shape::Section(PUSH), Empty])).unset(),
-    ]] one of ["redis", "kafka", "ticker", "push"];
+        key("file", Shape::Section(FILE)).unset(),
+        key("stdin", Either(&[Shape::Section(STDIN), Empty])).unset(),
+    ]] one of ["redis", "kafka", "ticker", "push", "file", "stdin"];
     REDIS = "`redis`": [&[
         key("url", OneOrMore(&Text("redis://… or rediss://…"))).required(),
         key("sentinels", OneOrMore(&Text("redis://… or rediss://…"))).unset(),
@@ -180,6 +182,8 @@ sections! {
         key("data", Text("text")).or(|| upstreams::TICK.to_owned()),
     ]];
     PUSH = "`push`": [];
+    FILE = "`file`": [&[key("path", PATH).required()]];
+    STDIN = "`stdin`": [];
     DEFAULTS = "`defaults`": [POLICIES, &[key("replay", Shape::Section(DEFAULT_REPLAY))]];
     ROUTE = "a route": [&[
         key("path", Text("a path such as /events/{room}")).required()
@@ -223,7 +227,7 @@ sections! {
         key("partitioner", Words(&["murmur2", "crc32", "any"]))
             .doc("How producers choose the partition of a `key`: murmur2 as Kafka's own clients, crc32 as librdkafka, or any."),
         key("start", Either(&[Words(&["latest", "earliest"]), Shape::Section(START)]))
-            .doc("Where a client without an id begins: latest, earliest, or some time back. For topics and streams alone."),
+            .doc("Where a client without an id begins: latest, earliest, or some time back. For topics and streams alone; for lines latest or earliest, which is the oldest in memory."),
     ]];
     START = "`start`": [&[key("since", Duration(&from::SINCE)).required().doc("How far back a client without an id begins.")]];
     HISTORY = "`history`": [&[

@@ -6,6 +6,7 @@ mod shape;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -82,6 +83,10 @@ pub enum UpstreamKind {
     Ticker(Ticker),
     /// `push: {}`: fed by `POST /publish/<channel>` on the admin listener. One a file at most.
     Push,
+    /// `file: { path }`: the lines that are appended to a file, which need not be there yet.
+    File(PathBuf),
+    /// `stdin: {}`: the lines of standard input. One a file at most.
+    Stdin,
 }
 
 impl UpstreamKind {
@@ -92,6 +97,8 @@ impl UpstreamKind {
             Self::Kafka(_) => "kafka",
             Self::Ticker(_) => "ticker",
             Self::Push => "push",
+            Self::File(_) => "file",
+            Self::Stdin => "stdin",
         }
     }
 }
@@ -284,6 +291,8 @@ pub enum Source {
     Stream(Template),
     /// Nothing to name: a `ticker` upstream.
     Ticker,
+    /// Nothing to name: a `file` or `stdin` upstream.
+    Lines,
 }
 
 /// `from.partitioner:`, what the topic's producers use.
@@ -297,12 +306,12 @@ pub enum Partitioner {
     Any,
 }
 
-/// `from.start:`, of sources whose upstream keeps history.
+/// `from.start:`, of sources whose upstream keeps history, and of lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
     /// `latest`: with what comes next.
     Latest,
-    /// `earliest`: with the oldest that the upstream still holds.
+    /// `earliest`: with the oldest that the upstream still holds; of lines, with the oldest that memory does.
     Earliest,
     /// `{ since: 1h }`: with what is not older than this when the client comes. At most 365 days.
     Since(Duration),

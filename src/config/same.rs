@@ -110,7 +110,7 @@ fn reads_the_same(one: &Route, other: &Route) -> bool {
                 && renamed.are_same(one, other)
                 && renamed.are_same(one_key, other_key)
         }
-        (Source::Ticker, Source::Ticker) => true,
+        (Source::Ticker, Source::Ticker) | (Source::Lines, Source::Lines) => true,
         _ => false,
     };
     // Parameters within expressions are the same by name alone.
@@ -188,7 +188,9 @@ mod tests {
         let of = |upstream: &str| {
             let route = match upstream.contains("kafka") {
                 true => "{ path: /a, from: { upstream: u, topic: t } }",
-                false if upstream.contains("ticker") => "{ path: /a, from: { upstream: u } }",
+                false if ["ticker", "file", "stdin"].iter().any(|kind| upstream.starts_with(kind)) => {
+                    "{ path: /a, from: { upstream: u } }"
+                }
                 false => "{ path: /a, from: { upstream: u, channel: t } }",
             };
             config(&format!("  u: {{ {upstream} }}\n"), &format!("  - {route}\n")).upstreams.remove(0)
@@ -219,6 +221,9 @@ mod tests {
                 Other,
             ),
             ("ticker: {}", "ticker: { data: x }", Anew),
+            ("file: { path: /a }", "file: { path: /a }", Same),
+            ("file: { path: /a }", "file: { path: /b }", Other),
+            ("stdin: {}", "stdin:", Same),
         ] {
             assert_eq!(follows(before, now), expected, "{before} {now}");
         }

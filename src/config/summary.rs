@@ -110,6 +110,8 @@ fn endpoint(kind: &UpstreamKind) -> (&'static str, String) {
         UpstreamKind::Kafka(kafka) => ("kafka", kafka.brokers.join(", ")),
         UpstreamKind::Ticker(ticker) => ("ticker", format!("every {}", show_duration(ticker.every))),
         UpstreamKind::Push => ("push", "POST /publish/<channel> on the admin listener".to_owned()),
+        UpstreamKind::File(path) => ("file", path.display().to_string()),
+        UpstreamKind::Stdin => ("stdin", "standard input".to_owned()),
     }
 }
 
@@ -138,7 +140,7 @@ fn row(config: &Config, route: &Route) -> Vec<String> {
         Source::Topic(name) => format!("topic {}", quiet(name)),
         Source::Keyed { topic, key, .. } => format!("topic {} key {}", quiet(topic), quiet(key)),
         Source::Stream(name) => format!("stream {}", quiet(name)),
-        Source::Ticker => String::new(),
+        Source::Ticker | Source::Lines => String::new(),
     };
     let from = format!("{kind} {} {source}", route.upstream);
     let event = route

@@ -1,6 +1,7 @@
 //! `upstreams:`: their names and kinds. Knows which kinds there are; what a kind's settings mean is
 //! in the kind's own file.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +21,8 @@ pub(super) enum Kind {
     Kafka,
     Ticker,
     Push,
+    File,
+    Stdin,
 }
 
 /// What `upstreams` holds: names even where the settings had problems, so that routes to them are
@@ -40,18 +43,21 @@ impl Kind {
             Self::Kafka => "kafka",
             Self::Ticker => "ticker",
             Self::Push => "push",
+            Self::File => "file",
+            Self::Stdin => "stdin",
         }
     }
 
     fn of(name: &str) -> Option<Self> {
-        [Self::Redis, Self::Kafka, Self::Ticker, Self::Push].into_iter().find(|kind| kind.name() == name)
+        let kinds = [Self::Redis, Self::Kafka, Self::Ticker, Self::Push, Self::File, Self::Stdin];
+        kinds.into_iter().find(|kind| kind.name() == name)
     }
 }
 
 /// Reads `upstreams`; `admin` says whether there is a listener to push through.
 pub(super) fn read(walk: &Walk<'_>, node: &Node, admin: bool) -> Upstreams {
     let mut upstreams = Upstreams::default();
-    let mut push: Option<Span> = None;
+    let (mut push, mut stdin): (Option<Span>, Option<Span>) = (None, None);
     let entries = walk.entries(node, "a mapping of names to upstreams");
     if entries.as_ref().is_some_and(Vec::is_empty) {
         walk.problem(node.span, "`upstreams` is empty; it needs at least one");
@@ -63,6 +69,10 @@ pub(super) fn read(walk: &Walk<'_>, node: &Node, admin: bool) -> Upstreams {
         if let Some((Kind::Push, span)) = kind {
             check_push(walk, span, push, admin);
             push = push.or(Some(span));
+        }
+        if let Some((Kind::Stdin, span)) = kind {
+            check_stdin(walk, span, stdin);
+            stdin = stdin.or(Some(span));
         }
         let settings = kind.and_then(|(kind, _)| read_settings(walk, &entry.value, kind));
         upstreams.usable.extend(settings.map(|kind| Upstream { name: name.clone(), kind }));
@@ -110,7 +120,7 @@ fn read_kind(walk: &Walk<'_>, node: &Node, name: &str, at: Span) -> Option<(Kind
 
 fn no_kind(walk: &Walk<'_>, at: Span, name: &str) {
     let text = format!(
-        "the upstream {} has no kind; give it one of `redis`, `kafka`, `ticker` or `push`",
+        "the upstream {} has no kind; give it one of `redis`, `kafka`, `ticker`, `push`, `file` or `stdin`",
         mask::quotable(name)
     );
     walk.problem(at, text);
@@ -132,13 +142,24 @@ fn check_push(walk: &Walk<'_>, span: Span, earlier: Option<Span>, admin: bool) {
     }
 }
 
+fn check_stdin(walk: &Walk<'_>, span: Span, earlier: Option<Span>) {
+    if let Some(earlier) = earlier {
+        let text = "a process has one standard input; let the routes read this upstream's";
+        walk.conflict(span, text, earlier, "the first `stdin`");
+    }
+}
+
 fn read_settings(walk: &Walk<'_>, upstream: &Node, kind: Kind) -> Option<UpstreamKind> {
     let Value::Map(entries) = &upstream.value else { return None };
     let entry = entries.iter().find(|entry| entry.key.text == kind.name())?;
     let node = &entry.value;
     match kind {
-        Kind::Redis | Kind::Kafka if node.value == Value::Null => {
-            let needed = if kind == Kind::Redis { "url" } else { "brokers" };
+        Kind::Redis | Kind::Kafka | Kind::File if node.value == Value::Null => {
+            let needed = match kind {
+                Kind::Redis => "url",
+                Kind::Kafka => "brokers",
+                _ => "path",
+            };
             walk.problem(
                 entry.key.span,
                 format!("`{}` has no settings; it needs at least `{needed}`", kind.name()),
@@ -149,7 +170,15 @@ fn read_settings(walk: &Walk<'_>, upstream: &Node, kind: Kind) -> Option<Upstrea
         Kind::Kafka => kafka::read(walk, node).map(UpstreamKind::Kafka),
         Kind::Ticker => read_ticker(walk, node).map(UpstreamKind::Ticker),
         Kind::Push => open_optional(walk, node, keys::PUSH).map(|_| UpstreamKind::Push),
+        Kind::File => read_file(walk, node).map(UpstreamKind::File),
+        Kind::Stdin => open_optional(walk, node, keys::STDIN).map(|_| UpstreamKind::Stdin),
     }
+}
+
+fn read_file(walk: &Walk<'_>, node: &Node) -> Option<PathBuf> {
+    let fields = Fields::open(walk, node, keys::FILE)?;
+    let path = fields.required("path", "name the file whose lines are events")?;
+    walk.path(path, "the path of a file such as `/var/log/app.log`").map(|(_, path)| path)
 }
 
 fn read_ticker(walk: &Walk<'_>, node: &Node) -> Option<Ticker> {
@@ -228,7 +257,10 @@ mod tests {
             &with("  u: { reddis: {} }\n"),
             &[(4, 8, "unknown key `reddis` in an upstream; did you mean `redis`?")],
         );
-        expect(&with("  u: { nats: {} }\n"), &[(4, 8, "it takes `redis`, `kafka`, `ticker` and `push`")]);
+        expect(
+            &with("  u: { nats: {} }\n"),
+            &[(4, 8, "it takes `redis`, `kafka`, `ticker`, `push`, `file` and `stdin`")],
+        );
         expect(&with("  u: { ticker: {}, push: {} }\n"), &[(4, 20, "this one is `ticker` already")]);
         expect(&with("  u: { redis: }\n"), &[(4, 8, "`redis` has no settings; it needs at least `url`")]);
         expect(&with("  u: { kafka: }\n"), &[(4, 8, "`kafka` has no settings; it needs at least `brokers`")]);
@@ -241,6 +273,20 @@ mod tests {
         expect(&with("  a: { push: { x: y } }\n"), &[(4, 16, "unknown key `x` in `push`; it takes no keys")]);
         let off = "a `push` upstream is fed through the admin listener, which is off";
         expect(&format!("admin: {{ listen: none }}\n{}", with("  a: { push: }\n")), &[(5, 8, off)]);
+    }
+
+    #[test]
+    fn lines() {
+        let config = sound(&with("  a: { file: { path: /var/log/a.log } }\n  b: { stdin: }\n"));
+        assert!(
+            matches!(&config.upstreams[0].kind, UpstreamKind::File(path) if path.ends_with("var/log/a.log"))
+        );
+        assert_eq!(config.upstreams[1].kind, UpstreamKind::Stdin);
+        expect(&with("  a: { file: }\n"), &[(4, 8, "`file` has no settings; it needs at least `path`")]);
+        expect(&with("  a: { file: {} }\n"), &[(4, 14, "`file` lacks `path`; name the file")]);
+        expect(&with("  a: { file: { path: '' } }\n"), &[(4, 22, "this is not a path")]);
+        expect(&with("  a: { stdin: { x: y } }\n"), &[(4, 17, "unknown key `x` in `stdin`")]);
+        expect(&with("  a: { stdin: }\n  b: { stdin: {} }\n"), &[(5, 8, "a process has one standard input")]);
     }
 
     #[test]

@@ -290,7 +290,7 @@ impl Route {
             | config::Source::Topic(name)
             | config::Source::Stream(name) => name.has_params(),
             config::Source::Keyed { topic, .. } => topic.has_params(),
-            config::Source::Ticker => false,
+            config::Source::Ticker | config::Source::Lines => false,
         };
         let names = [&self.config.event, &self.config.tombstone];
         let in_event = names.into_iter().flatten().any(Template::has_params);
@@ -352,6 +352,7 @@ impl Route {
                 name.fill(|field| param(field).map(|value| Cow::Owned(escape_glob(&value)))).into(),
             ),
             config::Source::Ticker => Source::Ticker,
+            config::Source::Lines => Source::Lines,
         };
         let key = match &self.config.source {
             config::Source::Keyed { key, .. } => Some(key.fill(param).into_bytes().into()),

@@ -131,12 +131,18 @@ impl Asking<'_> {
 
     /// Without an id, or with one that means nothing.
     fn start(&self, reason: Option<Reason>) -> Found<Decision> {
-        let gaps = reason.map(Gap::of).into_iter().collect();
+        let gaps: Vec<_> = reason.map(Gap::of).into_iter().collect();
         let since = match (self.reader.wish.since, self.terms.start) {
             (Some(since), _) => Some(since),
             (None, Start::Since(age)) => back(self.reader.came_at, age),
             (None, Start::Earliest | Start::Latest) => None,
         };
+        if self.view.history.is_none() && self.terms.start == Start::Earliest {
+            // The oldest that there is, since nobody keeps more.
+            let oldest = floor(self.view, self.lens);
+            let (gap, begin) = self.within(Position::clone(&oldest), &oldest);
+            return Found::Here((gaps.into_iter().chain(gap).collect(), begin));
+        }
         let question = match since {
             Some(since) => Question::At(since),
             None if self.terms.start == Start::Earliest => Question::Bounds,
@@ -331,5 +337,28 @@ mod tests {
         assert_eq!(resume(&log, &id, ANY_AGE), (Some(Reason::Evicted), Some(1), 3));
         let limit = Replay { max_events: 2, ..ANY_AGE };
         assert_eq!(resume(&log, &id, limit), (Some(Reason::ReplayLimit), Some(2), 2));
+    }
+
+    #[tokio::test]
+    async fn where_nobody_keeps_more_the_earliest_is_the_oldest_in_memory() {
+        let log = log(super::super::Bounds { events: 3, ..ROOM });
+        let codec = Arc::new(EpochCodec::new(Epoch::random(), None));
+        let appended = log.open_after(codec, (0..5).map(|_| Text("before")));
+        assert_eq!(log.held().events, 5, "of what comes at once nothing is let go alone");
+        (0..5).for_each(|_| drop(log.append([(None, Text("after"))])));
+        assert_eq!((appended.events, log.held().events), (5, 3));
+        let given = |start| {
+            let mut cursor = Cursor::new(Wish::default(), Terms { start, ..TERMS });
+            let told = log.read(&mut cursor, 1_000);
+            assert!(
+                matches!(told, Read::Control { gaps, .. } if gaps.is_empty()),
+                "nobody was promised more"
+            );
+            match log.read(&mut cursor, 1_000) {
+                Read::Slice { events, .. } => events,
+                _ => 0,
+            }
+        };
+        assert_eq!((given(Start::Earliest), given(Start::Latest)), (3, 0));
     }
 }

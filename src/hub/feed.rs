@@ -13,7 +13,7 @@ use super::position::Position;
 use super::quota::Quota;
 use super::ring::Bounds;
 use crate::config::Partitioner;
-use crate::shape::Shape;
+use crate::shape::{Record, Shape};
 
 /// What a feed reads, path parameters filled in.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -32,6 +32,8 @@ pub enum Source {
     Stream(Arc<str>),
     /// The ticker's only source.
     Ticker,
+    /// The lines of a file, or of standard input.
+    Lines,
 }
 
 impl Source {
@@ -45,6 +47,7 @@ impl Source {
             | Self::Stream(name)
             | Self::Keyed(name, _) => name,
             Self::Ticker => "ticker",
+            Self::Lines => "lines",
         }
     }
 
@@ -55,7 +58,7 @@ impl Source {
 
     /// Whether the upstream keeps what it gave, so that nothing is lost with a link.
     fn is_kept(&self) -> bool {
-        matches!(self, Self::Topic(_) | Self::Keyed(..) | Self::Stream(_))
+        matches!(self, Self::Topic(_) | Self::Keyed(..) | Self::Stream(_) | Self::Lines)
     }
 }
 
@@ -145,6 +148,11 @@ impl Feed {
             Some(since) => self.log.append_link_lost((since, SystemTime::now())),
             None => Appended::default(),
         }
+    }
+
+    /// The same where there was something before, which the log begins with.
+    pub fn begin<R: Record>(&self, before: impl IntoIterator<Item = R>) -> Appended {
+        self.log.open_after(Arc::new(EpochCodec::new(self.epoch, self.previous)), before)
     }
 
     /// The link is gone, and was last known to be good at `since`. Where the source has no history, that is told

@@ -112,6 +112,23 @@ impl Log {
         self.memory.settle();
     }
 
+    /// Opens the log of a source that numbers nothing, with records that were there before. Does nothing if it is open
+    /// already.
+    pub fn open_after<R: Record>(
+        &self,
+        codec: Arc<dyn IdCodec>,
+        records: impl IntoIterator<Item = R>,
+    ) -> Appended {
+        let mut appended = Appended::default();
+        self.open_with(codec, None, Position::default(), |writer| {
+            let mut batch = writer.records(records.into_iter().map(|record| (None, record)));
+            appended = Appended { events: batch.events(), gaps: std::mem::take(&mut batch.notes) };
+            Some(batch)
+        });
+        self.memory.settle();
+        appended
+    }
+
     fn open_with(
         &self,
         codec: Arc<dyn IdCodec>,
@@ -161,6 +178,12 @@ impl Log {
         self.take_in(|writer| writer.missing(reason, mark))
     }
 
+    /// Wakes readers for all there is, whatever `linger` says: nothing is to follow.
+    pub fn ends(&self) {
+        let head = self.open.lock().as_ref().map(|open| open.ring.head());
+        head.into_iter().for_each(|head| self.wake.ring_now(head));
+    }
+
     /// The source was created anew: forgets everything and goes on at `position`, with a codec that does not
     /// know the ids given before. Readers are told. Returns whether the log was open.
     pub fn restart(&self, codec: Arc<dyn IdCodec>, position: Position) -> bool {
@@ -190,8 +213,7 @@ impl Log {
             let mut writer = self.writer.lock();
             let Some(writer) = writer.as_mut() else { return Appended::default() };
             let mut batch = encode(writer);
-            let events = batch.chunks.iter().map(|chunk| chunk.entries.len() as u64).sum();
-            let gaps = std::mem::take(&mut batch.notes);
+            let (events, gaps) = (batch.events(), std::mem::take(&mut batch.notes));
             let appended = Appended { events, gaps, left_out: batch.left_out };
             let bounds = *self.bounds.lock();
             if let Some(open) = self.open.lock().as_mut() {

@@ -61,6 +61,13 @@ pub struct LeftOut {
     pub unmade: Option<Fault>,
 }
 
+impl Batch {
+    /// How many entries it has.
+    pub fn events(&self) -> u64 {
+        self.chunks.iter().map(|chunk| chunk.entries.len() as u64).sum()
+    }
+}
+
 impl Writer {
     /// A writer whose first entry is number 0 and follows `position`.
     pub fn new(

@@ -239,6 +239,11 @@ impl Link {
         self.count(&feed.confirm(), feed);
     }
 
+    /// The same where there was something before, which the feed begins with.
+    pub(super) fn begin<R: Record>(&self, feed: &Feed, before: impl IntoIterator<Item = R>) {
+        self.count(&feed.begin(before), feed);
+    }
+
     /// Hands records to a feed.
     pub(super) fn deliver<R: Record>(
         &self,

@@ -4,6 +4,7 @@
 mod changes;
 mod kafka;
 mod lag;
+mod lines;
 mod link;
 mod push;
 mod redis;
@@ -16,6 +17,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 pub use kafka::{Incarnation, KeyedCodec, TopicCodec};
+pub use lines::stdin_ended;
 pub use link::{Health, Link};
 pub use push::Push;
 pub use redis::EntryCodec;
@@ -69,6 +71,8 @@ enum Kind {
     Kafka(Arc<kafka::Kafka>),
     Ticker(Arc<ticker::Ticker>),
     Push,
+    /// Standard input, or a file: another one is another system.
+    Lines,
 }
 
 impl Running {
@@ -97,6 +101,14 @@ impl Running {
             UpstreamKind::Push => {
                 tasks.spawn(runner::run(Arc::clone(push), own, told));
                 Kind::Push
+            }
+            UpstreamKind::File(path) => {
+                tasks.spawn(runner::run(lines::File::new(path), own, told));
+                Kind::Lines
+            }
+            UpstreamKind::Stdin => {
+                tasks.spawn(runner::run(Arc::new(lines::Stdin), own, told));
+                Kind::Lines
             }
         };
         Self { link: Arc::clone(link), kind, anew, _tasks: tasks }

@@ -3,7 +3,7 @@
 //! Reading order: [`ssegate`] runs the product, [`command`] its other commands, [`eventsource`] and [`recorder`] read its streams,
 //! [`redis`] and [`kafka`] feed it, [`proxy`] cuts links, [`balancer`] stands before replicas, [`frames`] attacks while a
 //! [`witness`] looks on, [`browser`] opens real browsers on the page that [`collector`] serves, [`devtools`] drives one,
-//! [`acme`] certifies it, [`app`] is what routes with `proxy` lead to, [`origin`] stands for issuers and endpoints that
+//! [`acme`] certifies it, `client.mjs` reads with the client module, [`app`] is what routes with `proxy` lead to, [`origin`] stands for issuers and endpoints that
 //! decide, [`otlp`] collects traces, [`token`] signs. Below them: [`tls`], [`http`],
 //! [`decoder`], [`sse_parser`], and what keeps a run clean:
 //! [`child`] (no process outlives the tests), [`scratch`] (no file does), [`ports`], [`wait`].
