@@ -15,12 +15,15 @@ pub use self::process::{
     Rate, RealIpHeader, RouteLimits, Server, ServerTls, Shed, Tls,
 };
 pub use super::acme::Acme;
+pub use super::amqp::Amqp;
 use super::auth::{AuthProvider, Deny, Rule};
 pub use super::client_auth::ClientAuth;
 pub use super::client_tls::Roots;
 pub use super::endpoint::Endpoint;
 pub use super::identity::{CertificateFiles, Identity, Unfit, WatchedFile, read_roots};
 pub use super::network::Network;
+pub use super::postgres::{Postgres, PostgresServer};
+pub use super::table::Table;
 use super::template::Template;
 pub use super::tickets::{TicketKeys, Tickets};
 pub use super::traces::{TraceParent, Traces};
@@ -79,6 +82,10 @@ pub enum UpstreamKind {
     Ticker(Ticker),
     /// `push: {}`: fed by `POST /publish/<channel>` on the admin listener. One a file at most.
     Push,
+    /// `postgres: { url, password, tls, ping_interval, timeout }`
+    Postgres(Postgres),
+    /// `amqp: { url, tls, ping_interval, timeout }`
+    Amqp(Amqp),
 }
 
 impl UpstreamKind {
@@ -89,6 +96,17 @@ impl UpstreamKind {
             Self::Kafka(_) => "kafka",
             Self::Ticker(_) => "ticker",
             Self::Push => "push",
+            Self::Postgres(_) => "postgres",
+            Self::Amqp(_) => "amqp",
+        }
+    }
+
+    /// The most bytes that what a route reads of it may have in its name.
+    pub fn longest_name(&self) -> Option<usize> {
+        match self {
+            Self::Postgres(_) => Some(super::table::IDENTIFIER),
+            Self::Amqp(_) => Some(super::amqp::SHORT_STRING),
+            Self::Redis(_) | Self::Kafka(_) | Self::Ticker(_) | Self::Push => None,
         }
     }
 }
@@ -134,7 +152,7 @@ impl Deployment {
     }
 }
 
-/// TLS as a client, `tls:` of a Redis upstream.
+/// TLS as a client, `tls:` of an upstream.
 #[derive(Debug, Clone, Default)]
 pub struct ClientTls {
     /// `ca`: whom to trust instead of the system's authorities.
@@ -251,7 +269,7 @@ pub struct ProxyTo {
 /// What a route reads: `from:` without the upstream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
-    /// `channel`: of a `redis` or `push` upstream; may hold path parameters.
+    /// `channel`: of a `redis`, `push` or `postgres` upstream; may hold path parameters.
     Channel(Template),
     /// `pattern`: of a `redis` upstream, as for PSUBSCRIBE; parameters have their glob characters escaped.
     Pattern(Template),
@@ -269,10 +287,26 @@ pub enum Source {
         /// `partitioner`: which partition holds it.
         partitioner: Partitioner,
     },
-    /// `stream`: of a `redis` upstream; may hold path parameters.
+    /// `stream`: of a `redis` or `amqp` upstream; may hold path parameters.
     Stream(Template),
     /// Nothing to name: a `ticker` upstream.
     Ticker,
+    /// `table`: of a `postgres` upstream.
+    Table {
+        /// The table.
+        table: Arc<Table>,
+        /// What the columns that `where` names are to be; may hold path parameters.
+        values: Vec<Template>,
+    },
+    /// `exchange`: of an `amqp` upstream; all of it may hold path parameters, without wildcards.
+    Exchange {
+        /// The exchange.
+        exchange: Template,
+        /// `routing_key`: empty where it is left out.
+        routing_key: Template,
+        /// `arguments`: names and values.
+        arguments: Vec<(Arc<str>, Template)>,
+    },
 }
 
 /// `from.partitioner:`, what the topic's producers use.

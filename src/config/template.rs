@@ -34,6 +34,8 @@ pub enum Field {
     Header(Arc<str>),
     /// `{field.NAME}`: the last field of that name in a Redis stream's entry.
     Entry(Arc<str>),
+    /// `{routing_key}`: the routing key of a message of RabbitMQ.
+    RoutingKey,
     /// Any other name: a parameter of the route's path.
     Param(Arc<str>),
 }
@@ -154,6 +156,7 @@ impl fmt::Display for Field {
             Self::Key => f.write_str("{key}"),
             Self::Header(name) => write!(f, "{{header.{name}}}"),
             Self::Entry(name) => write!(f, "{{field.{name}}}"),
+            Self::RoutingKey => f.write_str("{routing_key}"),
             Self::Param(name) => write!(f, "{{{name}}}"),
         }
     }
@@ -169,10 +172,11 @@ impl Field {
             "topic" => Ok(Self::Topic),
             "stream" => Ok(Self::Stream),
             "key" => Ok(Self::Key),
+            "routing_key" => Ok(Self::RoutingKey),
             _ if !plain(name) => Err(TemplateError {
                 at,
                 what: format!(
-                    "`{{{name}}}` is no field; fields are {{channel}}, {{topic}}, {{key}}, {{header.NAME}}, {{stream}}, {{field.NAME}} and path parameters"
+                    "`{{{name}}}` is no field; fields are {{channel}}, {{topic}}, {{key}}, {{header.NAME}}, {{stream}}, {{field.NAME}}, {{routing_key}} and path parameters"
                 ),
             }),
             _ => Ok(match name.split_once('.') {

@@ -139,6 +139,8 @@ fn kind(source: &Source) -> &'static str {
         Source::Keyed(..) => "key",
         Source::Stream(_) => "stream",
         Source::Ticker => "ticker",
+        Source::Table(_) => "table",
+        Source::Exchange(_) => "exchange",
     }
 }
 

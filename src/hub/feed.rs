@@ -6,12 +6,14 @@ use std::time::{Duration, SystemTime};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::binding::Binding;
 use super::cursor::{Cursor, Read, Terms, Wish};
 use super::id::{Epoch, EpochCodec};
 use super::log::{Appended, Log};
 use super::position::Position;
 use super::quota::Quota;
 use super::ring::Bounds;
+use super::rows::Rows;
 use crate::config::Partitioner;
 use crate::shape::Shape;
 
@@ -32,6 +34,10 @@ pub enum Source {
     Stream(Arc<str>),
     /// The ticker's only source.
     Ticker,
+    /// Rows of a table.
+    Table(Rows),
+    /// What is bound to an exchange of RabbitMQ.
+    Exchange(Binding),
 }
 
 impl Source {
@@ -45,6 +51,18 @@ impl Source {
             | Self::Stream(name)
             | Self::Keyed(name, _) => name,
             Self::Ticker => "ticker",
+            Self::Table(rows) => rows.name(),
+            Self::Exchange(binding) => binding.name(),
+        }
+    }
+
+    /// The bytes of the longest name in it that the upstream has to take as it is.
+    pub fn longest_part(&self) -> usize {
+        match self {
+            // Those of a table are the configuration's.
+            Self::Table(_) => 0,
+            Self::Exchange(binding) => binding.exchange.len().max(binding.routing_key.len()),
+            other => other.name().len(),
         }
     }
 
@@ -55,7 +73,7 @@ impl Source {
 
     /// Whether the upstream keeps what it gave, so that nothing is lost with a link.
     fn is_kept(&self) -> bool {
-        matches!(self, Self::Topic(_) | Self::Keyed(..) | Self::Stream(_))
+        matches!(self, Self::Topic(_) | Self::Keyed(..) | Self::Stream(_) | Self::Table(_))
     }
 }
 

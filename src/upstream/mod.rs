@@ -1,10 +1,14 @@
 //! Upstreams: where records come from. Each kind is one file and a few lines in [`Running`]; what they have in
 //! common, above all reconnecting, is the `runner`'s.
 
+mod amqp;
 mod changes;
 mod kafka;
 mod lag;
 mod link;
+mod numbered;
+mod pace;
+mod postgres;
 mod push;
 mod redis;
 mod runner;
@@ -15,8 +19,10 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
+pub use amqp::OffsetCodec;
 pub use kafka::{Incarnation, KeyedCodec, TopicCodec};
 pub use link::{Health, Link};
+pub use postgres::RowCodec;
 pub use push::Push;
 pub use redis::EntryCodec;
 
@@ -69,6 +75,8 @@ enum Kind {
     Kafka(Arc<kafka::Kafka>),
     Ticker(Arc<ticker::Ticker>),
     Push,
+    Postgres(Arc<postgres::Postgres>),
+    Amqp(Arc<amqp::Amqp>),
 }
 
 impl Running {
@@ -98,6 +106,18 @@ impl Running {
                 tasks.spawn(runner::run(Arc::clone(push), own, told));
                 Kind::Push
             }
+            UpstreamKind::Postgres(postgres) => {
+                let postgres = postgres::Postgres::new(postgres, link, histories);
+                tasks.spawn(Arc::clone(&postgres).serve_history());
+                tasks.spawn(runner::run(Arc::clone(&postgres), own, told));
+                Kind::Postgres(postgres)
+            }
+            UpstreamKind::Amqp(amqp) => {
+                let amqp = amqp::Amqp::new(amqp, link, histories);
+                tasks.spawn(Arc::clone(&amqp).serve_history());
+                tasks.spawn(runner::run(Arc::clone(&amqp), own, told));
+                Kind::Amqp(amqp)
+            }
         };
         Self { link: Arc::clone(link), kind, anew, _tasks: tasks }
     }
@@ -109,6 +129,8 @@ impl Running {
             (Kind::Redis(redis), UpstreamKind::Redis(config)) => redis.configure(config),
             (Kind::Kafka(kafka), UpstreamKind::Kafka(config)) => kafka.configure(config),
             (Kind::Ticker(ticker), UpstreamKind::Ticker(config)) => ticker.configure(config),
+            (Kind::Postgres(postgres), UpstreamKind::Postgres(config)) => postgres.configure(config),
+            (Kind::Amqp(amqp), UpstreamKind::Amqp(config)) => amqp.configure(config),
             _ => return,
         }
         self.anew.notify_one();
