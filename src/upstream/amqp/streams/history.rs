@@ -23,7 +23,7 @@ impl StreamReader {
 
     async fn try_answer(&self, asker: &Asker, question: Question) -> Result<Answer, Unanswered> {
         let dialer = asker.dialer();
-        let end = place::end(dialer, asker.channel().await?, &self.stream).await?;
+        let end = place::end(dialer, asker.channel().await?, &self.stream).await?.unwrap_or_default();
         let first = place::first(dialer, asker.channel().await?, &self.stream, Begin::First).await?;
         let oldest = first.unwrap_or(end);
         let from = match question {
@@ -49,9 +49,16 @@ impl StreamReader {
     ) -> Result<End, Unanswered> {
         let begin = Begin::Offset(draft.at().major);
         let mut place = Place::open(asker.dialer(), asker.channel().await?, &self.stream, begin).await?;
-        let mut come = place.come().await?;
-        if come.is_empty() {
-            return Err(Unanswered::Refused("nothing is there where its log has read".to_owned()));
+        // Its log has read more, so that something comes.
+        let mut come = place.next().await?;
+        let first = come.first().and_then(place::offset);
+        if first > Some(draft.at().major) {
+            // Not every offset is that of a message.
+            let oldest =
+                place::first(asker.dialer(), asker.channel().await?, &self.stream, Begin::First).await?;
+            if let Some(oldest) = oldest.filter(|oldest| *oldest > draft.at().major) {
+                return Ok(End::Trimmed(Offset::from(oldest.min(until))));
+            }
         }
         loop {
             for delivery in &come {
@@ -62,9 +69,6 @@ impl StreamReader {
                 // It begins with a whole chunk.
                 if offset < at {
                     continue;
-                }
-                if offset > at && draft.at() == draft.from() {
-                    return Ok(End::Trimmed(Offset::from(offset)));
                 }
                 draft.push(Offset::from(offset + 1), &Message::new(&self.stream, delivery));
                 if draft.is_full() && draft.at().major < until && !hand_over(draft.close()) {

@@ -26,4 +26,9 @@ impl IdCodec for OffsetCodec {
     fn single_order(&self) -> bool {
         true
     }
+
+    /// RabbitMQ gives some offsets to what is none of the messages.
+    fn counts(&self) -> bool {
+        false
+    }
 }

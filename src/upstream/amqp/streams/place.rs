@@ -66,6 +66,20 @@ impl<'d> Place<'d> {
         self.ready(Vec::new())
     }
 
+    /// The same, where something may be on its way: what was just stored is not there before it is committed.
+    async fn come_or_settle(&mut self) -> Result<Vec<Delivery>, Unanswered> {
+        let come = self.come().await?;
+        if !come.is_empty() {
+            return Ok(come);
+        }
+        match timeout(SETTLES, self.consumer.next()).await {
+            Ok(Some(Ok(first))) => self.ready(vec![first]),
+            Ok(Some(Err(error))) => Err(Unanswered::Broken(self.dialer.lost(&error))),
+            Ok(None) => Err(gone()),
+            Err(_) => Ok(come),
+        }
+    }
+
     /// The next messages, waited for.
     pub(super) async fn next(&mut self) -> Result<Vec<Delivery>, Unanswered> {
         let next = async { self.consumer.next().await.transpose() };
@@ -117,15 +131,16 @@ pub(super) fn offset(delivery: &Delivery) -> Option<u64> {
     }
 }
 
-/// Where a stream ends: the offset that its next message will have.
-pub(super) async fn end(dialer: &Dialer, channel: Channel, stream: &str) -> Result<u64, Unanswered> {
-    let (mut place, mut end) = (Place::open(dialer, channel, stream, Begin::Last).await?, 0);
-    loop {
-        let come = place.come().await?;
-        let Some(last) = come.last().and_then(offset) else { return Ok(end) };
-        end = last + 1;
+/// Where a stream ends: the offset that its next message will have; `None` where it looks empty.
+pub(super) async fn end(dialer: &Dialer, channel: Channel, stream: &str) -> Result<Option<u64>, Unanswered> {
+    let mut place = Place::open(dialer, channel, stream, Begin::Last).await?;
+    let (mut come, mut end) = (place.come_or_settle().await?, None);
+    while let Some(last) = come.last().and_then(offset) {
+        end = Some(last + 1);
         place.done(&come).await?;
+        come = place.come().await?;
     }
+    Ok(end)
 }
 
 /// The offset of the first message from a place on, if there is one.
@@ -135,10 +150,12 @@ pub(super) async fn first(
     stream: &str,
     from: Begin,
 ) -> Result<Option<u64>, Unanswered> {
-    let come = Place::open(dialer, channel, stream, from).await?.come().await?;
+    let come = Place::open(dialer, channel, stream, from).await?.come_or_settle().await?;
     Ok(come.first().and_then(offset))
 }
 
+/// How long what was stored may take to be committed.
+const SETTLES: Duration = Duration::from_millis(250);
 /// Messages of one stream that may be under way.
 pub(super) const PREFETCH: u16 = 256;
 

@@ -36,9 +36,9 @@ pub(super) struct Reading {
 impl Reading {
     /// Reads until the link ends; says once when it has begun.
     pub(super) async fn run(mut self, begun: Arc<Semaphore>) -> Broken {
-        let (mut first, mut refused) = (Some(begun), false);
+        let mut first = Some(begun);
         loop {
-            let why = match self.read(&mut first, &mut refused).await {
+            let why = match self.read(&mut first).await {
                 Ok(never) => match never {},
                 Err(Unanswered::Broken(broken)) => return broken,
                 Err(Unanswered::Refused(why)) => why,
@@ -47,11 +47,7 @@ impl Reading {
             if why.starts_with("NOT_FOUND - no queue") {
                 self.facts.gone.store(true, Ordering::Relaxed);
             }
-            if std::mem::replace(&mut refused, true) {
-                self.link.trouble_goes_on();
-            } else {
-                self.link.trouble(&format!("reading stream {} was refused: {why}", self.stream));
-            }
+            self.link.trouble(&format!("reading stream {} was refused: {why}", self.stream));
             first.take().iter().for_each(|begun| begun.add_permits(1));
             tokio::time::sleep(REFUSED).await;
         }
@@ -61,19 +57,14 @@ impl Reading {
         self.link.wanted().of(&Source::Stream(Arc::clone(&self.stream)))
     }
 
-    async fn read(
-        &mut self,
-        first: &mut Option<Arc<Semaphore>>,
-        refused: &mut bool,
-    ) -> Result<Infallible, Unanswered> {
+    async fn read(&mut self, first: &mut Option<Arc<Semaphore>>) -> Result<Infallible, Unanswered> {
         let dialer = self.dialer.clone();
-        let end = place::end(&dialer, self.channel().await?, &self.stream).await?;
+        let end = self.end().await?;
         self.begin_anew(end);
         let mut at = self.open(end).await?;
         let mut place = Place::open(&dialer, self.channel().await?, &self.stream, Begin::Offset(at)).await?;
         self.link.tells_lag();
         first.take().iter().for_each(|begun| begun.add_permits(1));
-        *refused = false;
         loop {
             tokio::select! {
                 changed = self.changes.next() => {
@@ -87,6 +78,24 @@ impl Reading {
 
     async fn channel(&self) -> Result<lapin::Channel, Unanswered> {
         self.dialer.channel(&self.connection, PREFETCH).await
+    }
+
+    /// Where the stream ends.
+    async fn end(&self) -> Result<u64, Unanswered> {
+        loop {
+            if let Some(end) = place::end(&self.dialer, self.channel().await?, &self.stream).await? {
+                return Ok(end);
+            }
+            let has_read =
+                self.feeds().iter().filter_map(|feed| feed.log.position()).any(|at| at.next(0) > 0);
+            if !has_read || self.facts.gone.load(Ordering::Relaxed) {
+                return Ok(0);
+            }
+            // It is another one perhaps, or not ready yet: what comes first tells.
+            let mut first =
+                Place::open(&self.dialer, self.channel().await?, &self.stream, Begin::First).await?;
+            while first.wait(self.every).await?.is_empty() {}
+        }
     }
 
     /// If there is another stream of that name by now, the logs begin anew.
@@ -142,9 +151,14 @@ impl Reading {
             place.done(&come).await?;
             return Ok(at);
         };
+        // Not every offset is that of a message.
+        let oldest = match first > at {
+            true => place::first(&self.dialer, self.channel().await?, &self.stream, Begin::First).await?,
+            false => None,
+        };
         for feed in &feeds {
-            if first > at {
-                let mark = Mark::new(0, first);
+            if let Some(oldest) = oldest.filter(|oldest| *oldest > at) {
+                let mark = Mark::new(0, oldest.min(first));
                 for reason in feed.log.append_missing(Reason::Trimmed, mark).gaps {
                     self.link.tell_gap(feed, reason);
                 }

@@ -41,8 +41,6 @@ pub(super) struct TableReader {
     /// Since when rows are held back.
     held: Option<(Instant, SystemTime)>,
     pace: Pace,
-    /// Whether it was refused the last time.
-    refused: bool,
 }
 
 /// When to look again.
@@ -75,7 +73,6 @@ impl TableReader {
             horizon: Horizon::default(),
             held: None,
             pace: Pace::new(),
-            refused: false,
         }
     }
 
@@ -93,7 +90,12 @@ impl TableReader {
                     Look::Now
                 }
                 Err(Failed::Unanswered(Unanswered::Broken(broken))) => return broken,
-                Err(Failed::Unanswered(Unanswered::Refused(why))) => self.refuse(&why),
+                // The table waits alone.
+                Err(Failed::Unanswered(Unanswered::Refused(why))) => {
+                    self.link.trouble(&format!("reading table {} was refused: {why}", self.name));
+                    self.known = None;
+                    Look::In(REFUSED)
+                }
             };
             if std::mem::take(&mut first) {
                 begun.add_permits(1);
@@ -104,17 +106,6 @@ impl TableReader {
                 return gone;
             }
         }
-    }
-
-    /// The table waits alone, and that is said once.
-    fn refuse(&mut self, why: &str) -> Look {
-        if std::mem::replace(&mut self.refused, true) {
-            self.link.trouble_goes_on();
-        } else {
-            self.link.trouble(&format!("reading table {} was refused: {why}", self.name));
-        }
-        self.known = None;
-        Look::In(REFUSED)
     }
 
     async fn turn(&mut self) -> Result<Look, Failed> {
@@ -134,7 +125,6 @@ impl TableReader {
         let settled = self.horizon.settle(at, &ids, read.more, holders);
         self.append(at, &read, settled);
         self.facts.settles(settled);
-        self.refused = false;
         self.tell_lag(&read, settled);
         self.make_way().await;
         Ok(if settled > at || (self.horizon.waits() && !self.horizon.is_held()) {
