@@ -18,6 +18,10 @@ pub(super) enum Records {
     Channel,
     /// Entries of a Redis stream.
     Stream,
+    /// Rows of a table.
+    Row,
+    /// Messages of RabbitMQ, whether of an exchange or of a stream.
+    Message,
     /// Those of a kind of upstream that has one sort alone.
     Of(Kind),
 }
@@ -29,6 +33,9 @@ impl Records {
             (Kind::Redis, Some(Source::Stream(_))) => Some(Self::Stream),
             (Kind::Redis, Some(_)) => Some(Self::Channel),
             (Kind::Redis, None) => None,
+            (Kind::Postgres, Some(Source::Table { .. })) => Some(Self::Row),
+            (Kind::Postgres, None) => None,
+            (Kind::Amqp, _) => Some(Self::Message),
             (kind, _) => Some(Self::Of(kind)),
         }
     }
@@ -36,13 +43,18 @@ impl Records {
     /// Why they cannot fill a field, to follow its name.
     pub(super) fn refusal(self, field: &Field) -> Option<String> {
         let fits = match field {
-            Field::Channel => matches!(self, Self::Channel | Self::Of(Kind::Push)),
-            Field::Topic | Field::Key | Field::Header(_) => self == Self::Of(Kind::Kafka),
+            Field::Channel => matches!(self, Self::Channel | Self::Of(Kind::Push | Kind::Postgres)),
+            Field::Topic => self == Self::Of(Kind::Kafka),
+            Field::Header(_) => matches!(self, Self::Message | Self::Of(Kind::Kafka)),
+            Field::RoutingKey => self == Self::Message,
+            Field::Key => matches!(self, Self::Row | Self::Of(Kind::Kafka)),
             Field::Stream | Field::Entry(_) => self == Self::Stream,
             Field::Param(_) | Field::Event(_) => true,
         };
         let has = match self {
-            Self::Channel | Self::Of(Kind::Push) => "these have `{channel}`",
+            Self::Channel | Self::Of(Kind::Push | Kind::Postgres) => "these have `{channel}`",
+            Self::Message | Self::Of(Kind::Amqp) => "these have `{routing_key}` and `{header.NAME}`",
+            Self::Row => "these have `{key}`, and names of their own by `columns.event`",
             Self::Stream => "these have `{stream}` and `{field.NAME}`",
             Self::Of(Kind::Kafka) => "these have `{topic}`, `{key}` and `{header.NAME}`",
             Self::Of(Kind::Ticker | Kind::Redis | Kind::File | Kind::Stdin) => {
@@ -58,6 +70,8 @@ impl fmt::Display for Records {
         match self {
             Self::Channel => f.write_str("the messages of a Redis channel"),
             Self::Stream => f.write_str("the entries of a stream"),
+            Self::Row => f.write_str("the rows of a table"),
+            Self::Message => f.write_str("the messages of RabbitMQ"),
             Self::Of(kind) => write!(f, "the records of a `{}` upstream", kind.name()),
         }
     }

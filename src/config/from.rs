@@ -4,10 +4,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::exchange;
 use super::fields::{Bounds, Fields};
 use super::keys;
 use super::model::{Partitioner, Source, Start};
 use super::suggest;
+use super::table;
 use super::template::{Part, Template};
 use super::templates;
 use super::tree::{Entry, Node, Value};
@@ -34,6 +36,8 @@ impl Kind {
             Self::Kafka => &["topic"],
             Self::Push => &["channel"],
             Self::Ticker | Self::File | Self::Stdin => &[],
+            Self::Postgres => &["channel", "table"],
+            Self::Amqp => &["exchange", "stream"],
         }
     }
 
@@ -42,7 +46,7 @@ impl Kind {
         match self {
             Self::Ticker => Some(Source::Ticker),
             Self::File | Self::Stdin => Some(Source::Lines),
-            Self::Redis | Self::Kafka | Self::Push => None,
+            Self::Redis | Self::Kafka | Self::Push | Self::Postgres | Self::Amqp => None,
         }
     }
 }
@@ -65,18 +69,24 @@ pub(super) fn read(
     // Those that do not fit as well: their templates may have problems of their own.
     let read: Vec<_> = sources
         .iter()
-        .filter_map(|entry| read_source(walk, fields.node(&entry.key.text)?, entry, params))
+        .filter_map(|entry| match entry.key.text.as_str() {
+            "table" => table::read(walk, &fields, params),
+            "exchange" => exchange::read(walk, &fields, params),
+            _ => read_source(walk, fields.node(&entry.key.text)?, entry, params, kind),
+        })
         .collect();
+    check_companions(walk, &fields);
     let source = read.into_iter().next().or_else(|| kind?.only_source());
     let source = read_key(walk, &fields, params, source);
     let start = read_start(walk, &fields, without_history(kind, &sources)).unwrap_or(Start::Latest);
     if let (Some(Source::Lines), Start::Since(_), Some(node)) = (&source, start, fields.node("start")) {
         walk.problem(node.span, "lines do not say when they were written; write `latest` or `earliest`");
     }
+    check_time(walk, &fields, source.as_ref(), start);
     Some(From { upstream, kind, source, start })
 }
 
-const SOURCES: [&str; 5] = ["channel", "pattern", "shard_channel", "topic", "stream"];
+const SOURCES: [&str; 7] = ["channel", "pattern", "shard_channel", "topic", "stream", "table", "exchange"];
 
 fn read_upstream(walk: &Walk<'_>, node: &Node, upstreams: &Upstreams) -> Option<(Arc<str>, Option<Kind>)> {
     let scalar = walk.scalar(node, "the name of an upstream")?;
@@ -100,7 +110,7 @@ fn choose(walk: &Walk<'_>, fields: &Fields<'_>, kind: Option<Kind>, sources: &[&
     let fits = |entry: &Entry| kind.is_none_or(|kind| kind.sources().contains(&entry.key.text.as_str()));
     for misfit in sources.iter().filter(|entry| !fits(entry)) {
         let (key, kind) = (&misfit.key, kind.map_or("", Kind::name));
-        walk.problem(key.span, format!("a `{kind}` upstream has no `{}`; {takes}", key.text));
+        walk.problem(key.span, format!("{} upstream has no `{}`; {takes}", suggest::one(kind), key.text));
     }
     let mut fitting = sources.iter().copied().filter(|entry| fits(entry));
     if let Some(chosen) = fitting.next() {
@@ -132,6 +142,9 @@ fn without_history(kind: Option<Kind>, sources: &[&Entry]) -> Option<String> {
         Kind::Redis if sources.iter().any(|entry| entry.key.text == "stream") => None,
         Kind::Redis => sources.first().map(|entry| format!("a `{}`", entry.key.text)),
         kind @ (Kind::Push | Kind::Ticker) => Some(format!("a `{}` upstream", kind.name())),
+        Kind::Postgres if sources.iter().any(|entry| entry.key.text == "table") => None,
+        Kind::Amqp if sources.iter().any(|entry| entry.key.text == "stream") => None,
+        Kind::Postgres | Kind::Amqp => sources.first().map(|entry| suggest::one(&entry.key.text)),
     }
 }
 
@@ -139,7 +152,7 @@ fn without_history(kind: Option<Kind>, sources: &[&Entry]) -> Option<String> {
 fn read_start(walk: &Walk<'_>, fields: &Fields<'_>, lacking: Option<String>) -> Option<Start> {
     let entry = fields.entry("start")?;
     if let Some(lacking) = lacking {
-        let text = format!("{lacking} has no `start`, only topics and streams have; remove it");
+        let text = format!("{lacking} has no `start`, only topics, streams and tables have; remove it");
         walk.problem(entry.key.span, text);
     }
     let node = fields.node("start")?;
@@ -163,14 +176,50 @@ fn read_start(walk: &Walk<'_>, fields: &Fields<'_>, lacking: Option<String>) -> 
 pub(super) const SINCE: Bounds<Duration> =
     Bounds { default: Duration::ZERO, min: Duration::ZERO, max: Duration::from_secs(365 * 86_400) };
 
-fn read_source(walk: &Walk<'_>, node: &Node, entry: &Entry, params: Option<&[String]>) -> Option<Source> {
+/// What says more of a table or an exchange is of no use without one.
+fn check_companions(walk: &Walk<'_>, fields: &Fields<'_>) {
+    for (key, companions) in [("table", &table::COMPANIONS[..]), ("exchange", &exchange::COMPANIONS[..])] {
+        if fields.entry(key).is_some() {
+            continue;
+        }
+        for entry in companions.iter().filter_map(|companion| fields.entry(companion)) {
+            let name = &entry.key.text;
+            let text = format!("`{name}` says more of {}; add `{key}`, or remove it", suggest::one(key));
+            walk.problem(entry.key.span, text);
+        }
+    }
+}
+
+/// Who begins some time back has to know when rows were added.
+fn check_time(walk: &Walk<'_>, fields: &Fields<'_>, source: Option<&Source>, start: Start) {
+    if let (Some(Source::Table { table, .. }), Start::Since(_), Some(entry)) =
+        (source, start, fields.entry("start"))
+        && table.time.is_none()
+    {
+        let text = "this `start` needs `columns.time`, the column that tells when a row was added; add it";
+        walk.problem(entry.key.span, text);
+    }
+}
+
+fn read_source(
+    walk: &Walk<'_>,
+    node: &Node,
+    entry: &Entry,
+    params: Option<&[String]>,
+    kind: Option<Kind>,
+) -> Option<Source> {
     let scalar = walk.text(node, "the name of what to read, as text")?;
     let template = templates::read(walk, &scalar, params, |_| Some(UNKNOWN_YET.to_owned()))?;
     if scalar.text.is_empty() {
         walk.problem(scalar.span(), format!("`{}` is empty; name what to read", entry.key.text));
     }
     match entry.key.text.as_str() {
-        "channel" => Some(Source::Channel(template)),
+        "channel" => {
+            if kind == Some(Kind::Postgres) {
+                check_channel(walk, &scalar, &template);
+            }
+            Some(Source::Channel(template))
+        }
         "pattern" => Some(Source::Pattern(template)),
         "shard_channel" => Some(Source::ShardChannel(template)),
         "stream" => Some(Source::Stream(template)),
@@ -212,6 +261,19 @@ fn read_key(
 
 const UNKNOWN_YET: &str =
     "comes with a record, which is not there yet when the source is chosen; use a parameter of the path";
+
+/// A channel of Postgres is an identifier, of which parameters of the path may make one that is too long: then there is no
+/// such channel.
+fn check_channel(walk: &Walk<'_>, scalar: &Scalar<'_>, template: &Template) {
+    let literals = template.parts().iter().map(|part| match part {
+        Part::Literal(text) => text.len(),
+        Part::Field(_) => 0,
+    });
+    if literals.sum::<usize>() > table::IDENTIFIER {
+        let text = "is longer than the 63 bytes that Postgres has for a name, and would be cut off; choose a shorter one";
+        walk.problem(scalar.span(), format!("{} {text}", scalar.shown()));
+    }
+}
 
 /// Kafka's own rule for the names of topics, as far as it can be checked without the parameters.
 fn check_topic(walk: &Walk<'_>, scalar: &Scalar<'_>, template: &Template) {
@@ -382,7 +444,7 @@ mod tests {
             (
                 "{ upstream: r, channel: x, start: latest }",
                 56,
-                "a `channel` has no `start`, only topics and streams have; remove it",
+                "a `channel` has no `start`, only topics, streams and tables have; remove it",
             ),
             ("{ upstream: p, channel: x, start: latest }", 56, "a `push` upstream has no `start`"),
             ("{ upstream: r, stream: x, start: first }", 62, "`start` cannot be `first`"),

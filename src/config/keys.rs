@@ -9,7 +9,9 @@ pub(super) use shape::{Key, Section, Shape, Unset, join, visit};
 use Shape::{Count, Duration, Either, Empty, Flag, List, Named, OneOrMore, Ratio, Scalar, Size, Text, Words};
 use shape::key;
 
-use super::{acme, admin, auth, compress, from, limits, policies, proxy, redis, server, traces, upstreams};
+use super::{
+    acme, admin, auth, compress, from, limits, policies, proxy, redis, server, table, traces, upstreams,
+};
 
 /// Declares the sections; `one of` are keys of which there must be one and no second.
 macro_rules! sections {
@@ -159,7 +161,9 @@ sections! {
         key("push", Either(&[Shape::Section(PUSH), Empty])).unset(),
         key("file", Shape::Section(FILE)).unset(),
         key("stdin", Either(&[Shape::Section(STDIN), Empty])).unset(),
-    ]] one of ["redis", "kafka", "ticker", "push", "file", "stdin"];
+        key("postgres", Shape::Section(POSTGRES)).unset(),
+        key("amqp", Shape::Section(AMQP)).unset(),
+    ]] one of ["redis", "kafka", "ticker", "push", "file", "stdin", "postgres", "amqp"];
     REDIS = "`redis`": [&[
         key("url", OneOrMore(&Text("redis://… or rediss://…"))).required(),
         key("sentinels", OneOrMore(&Text("redis://… or rediss://…"))).unset(),
@@ -184,6 +188,19 @@ sections! {
     PUSH = "`push`": [];
     FILE = "`file`": [&[key("path", PATH).required()]];
     STDIN = "`stdin`": [];
+    POSTGRES = "`postgres`": [&[
+        key("url", Text("postgres://…")).required(),
+        key("password", SECRET).unset(),
+        key("tls", Shape::Section(REDIS_TLS)).unset(),
+        key("ping_interval", Duration(&redis::TIME)),
+        key("timeout", Duration(&redis::TIME)),
+    ]];
+    AMQP = "`amqp`": [&[
+        key("url", Text("amqp://… or amqps://…")).required(),
+        key("tls", Shape::Section(REDIS_TLS)).unset(),
+        key("ping_interval", Duration(&redis::TIME)),
+        key("timeout", Duration(&redis::TIME)),
+    ]];
     DEFAULTS = "`defaults`": [POLICIES, &[key("replay", Shape::Section(DEFAULT_REPLAY))]];
     ROUTE = "a route": [&[
         key("path", Text("a path such as /events/{room}")).required()
@@ -218,16 +235,31 @@ sections! {
     ]];
     FROM = "`from`": [&[
         key("upstream", Text("the name of an upstream")).required().doc("One of `upstreams`."),
-        key("channel", NAME).unset().doc("A channel of Redis, or of a `push` upstream."),
+        key("channel", NAME).unset().doc("A channel of Redis, of Postgres (NOTIFY), or of a `push` upstream."),
         key("pattern", NAME).unset().doc("The channels of Redis that match this, as for PSUBSCRIBE."),
         key("shard_channel", NAME).unset().doc("A shard channel of Redis 7, as for SSUBSCRIBE."),
-        key("stream", NAME).unset().doc("A Redis stream."),
+        key("stream", NAME).unset().doc("A Redis stream, or a stream of RabbitMQ."),
         key("topic", NAME).unset().doc("A topic of Kafka."),
         key("key", NAME).unset().doc("Of a `topic`, the records of this key alone."),
         key("partitioner", Words(&["murmur2", "crc32", "any"]))
             .doc("How producers choose the partition of a `key`: murmur2 as Kafka's own clients, crc32 as librdkafka, or any."),
         key("start", Either(&[Words(&["latest", "earliest"]), Shape::Section(START)]))
-            .doc("Where a client without an id begins: latest, earliest, or some time back. For topics and streams alone; for lines latest or earliest, which is the oldest in memory."),
+            .doc("Where a client without an id begins: latest, earliest, or some time back. For topics, streams and tables; for lines latest or earliest, which is the oldest in memory."),
+        key("table", Text("the name of a table")).unset().doc("A table of Postgres, as NAME or SCHEMA.NAME."),
+        key("columns", Shape::Section(COLUMNS)).doc("What the columns of a `table` mean."),
+        key("where", Named("columns", &NAME)).unset().doc("Of a `table`, the rows whose columns have these values, compared as text."),
+        key("notify", Text("the name of a channel")).unset().doc("A channel on which is told (NOTIFY) that a `table` has new rows."),
+        key("every", Duration(&table::EVERY)).doc("How often a `table` is looked at without being told."),
+        key("exchange", NAME).unset().doc("An exchange of RabbitMQ, which must be there."),
+        key("routing_key", NAME).unset().doc("By what a queue is bound to an `exchange`; of a topic exchange a pattern."),
+        key("arguments", Named("headers", &NAME)).unset().doc("The same for an `exchange` of the kind headers, with x-match."),
+    ]];
+    COLUMNS = "`columns`": [&[
+        key("id", COLUMN).or(|| table::ID.to_owned()).doc("Whole numbers that a sequence gives; the event ids."),
+        key("data", COLUMN).or(|| table::DATA.to_owned()).doc("What is sent; a row in which it is NULL makes no event."),
+        key("event", COLUMN).unset().doc("The names of events, which go before the route's `event`."),
+        key("key", COLUMN).unset().doc("What a row is about: {key} in `event`."),
+        key("time", COLUMN).unset().doc("When a row was added; `start: { since }`, ?since= and replay.max_age need it."),
     ]];
     START = "`start`": [&[key("since", Duration(&from::SINCE)).required().doc("How far back a client without an id begins.")]];
     HISTORY = "`history`": [&[
@@ -295,6 +327,7 @@ const HEADER: Shape = Text("the name of a header field");
 const SECRET: Shape = Text("a secret, or \"file:PATH\"");
 const PROVIDER: Shape = Text("the name of a provider");
 const FIELD_PATH: Shape = Text("the path of a field, such as customer.name");
+const COLUMN: Shape = Text("the name of a column");
 const NAME: Shape = Text("a name, with parameters of the path in braces");
 
 /// Every key with its path: `*` is any name, `[]` any entry of a list.

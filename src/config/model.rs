@@ -18,12 +18,15 @@ pub use self::process::{
 };
 pub use self::shape::{Branch, Paths, Projection, Variable, Wrap};
 pub use super::acme::Acme;
+pub use super::amqp::Amqp;
 use super::auth::{AuthProvider, Deny, Rule};
 pub use super::client_auth::ClientAuth;
 pub use super::client_tls::Roots;
 pub use super::endpoint::Endpoint;
 pub use super::identity::{CertificateFiles, Identity, Unfit, WatchedFile, read_roots};
 pub use super::network::Network;
+pub use super::postgres::{Postgres, PostgresServer};
+pub use super::table::Table;
 use super::template::Template;
 pub use super::tickets::{TicketKeys, Tickets};
 pub use super::traces::{TraceParent, Traces};
@@ -87,6 +90,10 @@ pub enum UpstreamKind {
     File(PathBuf),
     /// `stdin: {}`: the lines of standard input. One a file at most.
     Stdin,
+    /// `postgres: { url, password, tls, ping_interval, timeout }`
+    Postgres(Postgres),
+    /// `amqp: { url, tls, ping_interval, timeout }`
+    Amqp(Amqp),
 }
 
 impl UpstreamKind {
@@ -99,6 +106,17 @@ impl UpstreamKind {
             Self::Push => "push",
             Self::File(_) => "file",
             Self::Stdin => "stdin",
+            Self::Postgres(_) => "postgres",
+            Self::Amqp(_) => "amqp",
+        }
+    }
+
+    /// The most bytes that what a route reads of it may have in its name.
+    pub fn longest_name(&self) -> Option<usize> {
+        match self {
+            Self::Postgres(_) => Some(super::table::IDENTIFIER),
+            Self::Amqp(_) => Some(super::amqp::SHORT_STRING),
+            _ => None,
         }
     }
 }
@@ -144,7 +162,7 @@ impl Deployment {
     }
 }
 
-/// TLS as a client, `tls:` of a Redis upstream.
+/// TLS as a client, `tls:` of an upstream.
 #[derive(Debug, Clone, Default)]
 pub struct ClientTls {
     /// `ca`: whom to trust instead of the system's authorities.
@@ -269,7 +287,7 @@ pub struct ProxyTo {
 /// What a route reads: `from:` without the upstream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
-    /// `channel`: of a `redis` or `push` upstream; may hold path parameters.
+    /// `channel`: of a `redis`, `push` or `postgres` upstream; may hold path parameters.
     Channel(Template),
     /// `pattern`: of a `redis` upstream, as for PSUBSCRIBE; parameters have their glob characters escaped.
     Pattern(Template),
@@ -287,12 +305,28 @@ pub enum Source {
         /// `partitioner`: which partition holds it.
         partitioner: Partitioner,
     },
-    /// `stream`: of a `redis` upstream; may hold path parameters.
+    /// `stream`: of a `redis` or `amqp` upstream; may hold path parameters.
     Stream(Template),
     /// Nothing to name: a `ticker` upstream.
     Ticker,
     /// Nothing to name: a `file` or `stdin` upstream.
     Lines,
+    /// `table`: of a `postgres` upstream.
+    Table {
+        /// The table.
+        table: Arc<Table>,
+        /// What the columns that `where` names are to be; may hold path parameters.
+        values: Vec<Template>,
+    },
+    /// `exchange`: of an `amqp` upstream; all of it may hold path parameters, without wildcards.
+    Exchange {
+        /// The exchange.
+        exchange: Template,
+        /// `routing_key`: empty where it is left out.
+        routing_key: Template,
+        /// `arguments`: names and values.
+        arguments: Vec<(Arc<str>, Template)>,
+    },
 }
 
 /// `from.partitioner:`, what the topic's producers use.

@@ -35,6 +35,12 @@ impl Upstream {
                 before.brokers.iter().any(|broker| now.brokers.contains(broker))
             }
             (UpstreamKind::Ticker(_), UpstreamKind::Ticker(_)) => true,
+            (UpstreamKind::Postgres(before), UpstreamKind::Postgres(now)) => {
+                (&before.server, &before.database) == (&now.server, &now.database)
+            }
+            (UpstreamKind::Amqp(before), UpstreamKind::Amqp(now)) => {
+                (&before.host, before.port, &before.vhost) == (&now.host, now.port, &now.vhost)
+            }
             _ => false,
         };
         if is_there { Follows::Anew } else { Follows::Other }
@@ -111,6 +117,21 @@ fn reads_the_same(one: &Route, other: &Route) -> bool {
                 && renamed.are_same(one_key, other_key)
         }
         (Source::Ticker, Source::Ticker) | (Source::Lines, Source::Lines) => true,
+        (Source::Table { table: one, values: some }, Source::Table { table: other, values: others }) => {
+            one == other && some.iter().zip(others).all(|(one, other)| renamed.are_same(one, other))
+        }
+        (
+            Source::Exchange { exchange: one, routing_key: one_key, arguments: some },
+            Source::Exchange { exchange: other, routing_key: other_key, arguments: others },
+        ) => {
+            let is_same = |((one, value), (other, other_value)): (&(_, _), &(_, _))| {
+                one == other && renamed.are_same(value, other_value)
+            };
+            renamed.are_same(one, other)
+                && renamed.are_same(one_key, other_key)
+                && some.len() == others.len()
+                && some.iter().zip(others).all(is_same)
+        }
         _ => false,
     };
     // Parameters within expressions are the same by name alone.

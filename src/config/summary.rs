@@ -2,14 +2,14 @@
 //! Shows no user, no password and no property.
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
 use super::auth::Rule;
 use super::endpoint::Endpoint;
 use super::model::{
-    Certificate, Config, Deployment, Origins, Projection, Proxies, Proxy, ProxyProtocol, RealIpHeader, Redis,
-    Route, ServerTls, Source, Tls, UpstreamKind, Wrap,
+    Certificate, ClientTls, Config, Deployment, Origins, Projection, Proxies, Proxy, ProxyProtocol, RealIpHeader,
+    Redis, Route, ServerTls, Source, Tls, UpstreamKind, Wrap,
 };
 use super::units::show_duration;
 use crate::expression::Expression;
@@ -112,6 +112,8 @@ fn endpoint(kind: &UpstreamKind) -> (&'static str, String) {
         UpstreamKind::Push => ("push", "POST /publish/<channel> on the admin listener".to_owned()),
         UpstreamKind::File(path) => ("file", path.display().to_string()),
         UpstreamKind::Stdin => ("stdin", "standard input".to_owned()),
+        UpstreamKind::Postgres(postgres) => ("postgres", entered(postgres, postgres.tls.as_ref())),
+        UpstreamKind::Amqp(amqp) => ("amqp", entered(amqp, amqp.tls.as_ref())),
     }
 }
 
@@ -123,11 +125,18 @@ fn redis_endpoint(redis: &Redis) -> String {
         Deployment::Sentinel { master, sentinels } => format!("{master} by sentinels {}", list(sentinels)),
         Deployment::Cluster(nodes) => format!("cluster {}", list(nodes)),
     };
-    if let Some(tls) = &redis.tls {
-        text.push_str(if tls.roots.is_some() { ", own CA" } else { "" });
-        text.push_str(if tls.certificate.is_some() { ", client certificate" } else { "" });
-    }
+    text.extend(redis.tls.as_ref().map(client_tls));
     text
+}
+
+fn entered(place: &impl fmt::Display, tls: Option<&ClientTls>) -> String {
+    let encrypted = if tls.is_some() { ", TLS" } else { ", no TLS" };
+    format!("{place}{encrypted}{}", tls.map(client_tls).unwrap_or_default())
+}
+
+fn client_tls(tls: &ClientTls) -> String {
+    let ca = if tls.roots.is_some() { ", own CA" } else { "" };
+    format!("{ca}{}", if tls.certificate.is_some() { ", client certificate" } else { "" })
 }
 
 fn row(config: &Config, route: &Route) -> Vec<String> {
@@ -141,6 +150,16 @@ fn row(config: &Config, route: &Route) -> Vec<String> {
         Source::Keyed { topic, key, .. } => format!("topic {} key {}", quiet(topic), quiet(key)),
         Source::Stream(name) => format!("stream {}", quiet(name)),
         Source::Ticker | Source::Lines => String::new(),
+        Source::Table { table, values } => {
+            let filtered = table.filtered.iter().zip(values);
+            let filtered = filtered.map(|(column, value)| format!(" {column} = {}", quiet(value)));
+            format!("table {table}{}", filtered.collect::<Vec<_>>().join(","))
+        }
+        Source::Exchange { exchange, routing_key, arguments } => {
+            let arguments = arguments.iter().map(|(name, value)| format!(", {name} = {}", quiet(value)));
+            let bound = quiet(routing_key) + &arguments.collect::<String>();
+            format!("exchange {} {bound}", quiet(exchange)).trim_end().to_owned()
+        }
     };
     let from = format!("{kind} {} {source}", route.upstream);
     let event = route

@@ -36,6 +36,8 @@ pub enum Field {
     Entry(Arc<str>),
     /// `{event.PATH}`: what names, and places in lists, lead to in a payload in JSON, such as `{event.items.0.id}`.
     Event(Arc<str>),
+    /// `{routing_key}`: the routing key of a message of RabbitMQ.
+    RoutingKey,
     /// Any other name: a parameter of the route's path.
     Param(Arc<str>),
 }
@@ -157,6 +159,7 @@ impl fmt::Display for Field {
             Self::Header(name) => write!(f, "{{header.{name}}}"),
             Self::Entry(name) => write!(f, "{{field.{name}}}"),
             Self::Event(path) => write!(f, "{{event.{path}}}"),
+            Self::RoutingKey => f.write_str("{routing_key}"),
             Self::Param(name) => write!(f, "{{{name}}}"),
         }
     }
@@ -172,10 +175,11 @@ impl Field {
             "topic" => Ok(Self::Topic),
             "stream" => Ok(Self::Stream),
             "key" => Ok(Self::Key),
+            "routing_key" => Ok(Self::RoutingKey),
             _ if !plain(name) => Err(TemplateError {
                 at,
                 what: format!(
-                    "`{{{name}}}` is no field; fields are {{channel}}, {{topic}}, {{key}}, {{header.NAME}}, {{stream}}, {{field.NAME}}, {{event.NAME}} and path parameters"
+                    "`{{{name}}}` is no field; fields are {{channel}}, {{topic}}, {{key}}, {{header.NAME}}, {{stream}}, {{field.NAME}}, {{event.NAME}}, {{routing_key}} and path parameters"
                 ),
             }),
             _ => Ok(match name.split_once('.') {

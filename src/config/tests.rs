@@ -201,6 +201,8 @@ fn the_example_with_its_alternatives_is_sound() {
         "acme-ca.pem",
         "clients-ca.pem",
         "redis-ca.pem",
+        "postgres-ca.pem",
+        "rabbitmq-ca.pem",
         "redis.pem",
         "app-ca.pem",
     ] {

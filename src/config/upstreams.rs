@@ -12,7 +12,7 @@ use super::model::{Ticker, Upstream, UpstreamKind};
 use super::place::Span;
 use super::tree::{Entry, Node, Value};
 use super::walk::Walk;
-use super::{kafka, redis};
+use super::{amqp, kafka, postgres, redis};
 
 /// The kinds, without their settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub(super) enum Kind {
     Push,
     File,
     Stdin,
+    Postgres,
+    Amqp,
 }
 
 /// What `upstreams` holds: names even where the settings had problems, so that routes to them are
@@ -45,12 +47,15 @@ impl Kind {
             Self::Push => "push",
             Self::File => "file",
             Self::Stdin => "stdin",
+            Self::Postgres => "postgres",
+            Self::Amqp => "amqp",
         }
     }
 
     fn of(name: &str) -> Option<Self> {
         let kinds = [Self::Redis, Self::Kafka, Self::Ticker, Self::Push, Self::File, Self::Stdin];
-        kinds.into_iter().find(|kind| kind.name() == name)
+        let others = [Self::Postgres, Self::Amqp];
+        kinds.into_iter().chain(others).find(|kind| kind.name() == name)
     }
 }
 
@@ -120,7 +125,7 @@ fn read_kind(walk: &Walk<'_>, node: &Node, name: &str, at: Span) -> Option<(Kind
 
 fn no_kind(walk: &Walk<'_>, at: Span, name: &str) {
     let text = format!(
-        "the upstream {} has no kind; give it one of `redis`, `kafka`, `ticker`, `push`, `file` or `stdin`",
+        "the upstream {} has no kind; give it one of `redis`, `kafka`, `ticker`, `push`, `file`, `stdin`, `postgres` or `amqp`",
         mask::quotable(name)
     );
     walk.problem(at, text);
@@ -154,11 +159,11 @@ fn read_settings(walk: &Walk<'_>, upstream: &Node, kind: Kind) -> Option<Upstrea
     let entry = entries.iter().find(|entry| entry.key.text == kind.name())?;
     let node = &entry.value;
     match kind {
-        Kind::Redis | Kind::Kafka | Kind::File if node.value == Value::Null => {
+        Kind::Redis | Kind::Kafka | Kind::File | Kind::Postgres | Kind::Amqp if node.value == Value::Null => {
             let needed = match kind {
-                Kind::Redis => "url",
                 Kind::Kafka => "brokers",
-                _ => "path",
+                Kind::File => "path",
+                _ => "url",
             };
             walk.problem(
                 entry.key.span,
@@ -172,6 +177,8 @@ fn read_settings(walk: &Walk<'_>, upstream: &Node, kind: Kind) -> Option<Upstrea
         Kind::Push => open_optional(walk, node, keys::PUSH).map(|_| UpstreamKind::Push),
         Kind::File => read_file(walk, node).map(UpstreamKind::File),
         Kind::Stdin => open_optional(walk, node, keys::STDIN).map(|_| UpstreamKind::Stdin),
+        Kind::Postgres => postgres::read(walk, node).map(UpstreamKind::Postgres),
+        Kind::Amqp => amqp::read(walk, node).map(UpstreamKind::Amqp),
     }
 }
 
@@ -257,10 +264,7 @@ mod tests {
             &with("  u: { reddis: {} }\n"),
             &[(4, 8, "unknown key `reddis` in an upstream; did you mean `redis`?")],
         );
-        expect(
-            &with("  u: { nats: {} }\n"),
-            &[(4, 8, "it takes `redis`, `kafka`, `ticker`, `push`, `file` and `stdin`")],
-        );
+        expect(&with("  u: { nats: {} }\n"), &[(4, 8, "it takes `redis`, `kafka`, `ticker`, `push`")]);
         expect(&with("  u: { ticker: {}, push: {} }\n"), &[(4, 20, "this one is `ticker` already")]);
         expect(&with("  u: { redis: }\n"), &[(4, 8, "`redis` has no settings; it needs at least `url`")]);
         expect(&with("  u: { kafka: }\n"), &[(4, 8, "`kafka` has no settings; it needs at least `brokers`")]);

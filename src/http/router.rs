@@ -13,7 +13,7 @@ use super::limits::Places;
 use super::shed::Why;
 use super::streams::End;
 use crate::config::{self, Config, Field, Reads, Template};
-use crate::hub::{Bounds, FeedKey, Opens, Policy, Quota, Source, Terms};
+use crate::hub::{Binding, Bounds, FeedKey, Opens, Policy, Quota, Rows, Source, Terms};
 use crate::metrics::{Metrics, RouteMetrics};
 use crate::shape::{Shape, Wrap};
 
@@ -74,6 +74,8 @@ pub struct Route {
     pub terms: Arc<Terms>,
     /// The kind of its upstream, as the configuration calls it.
     pub system: &'static str,
+    /// The most bytes that what it reads may have in its name.
+    longest_name: usize,
     shape: Shape,
 }
 
@@ -276,6 +278,7 @@ impl Route {
             reads,
             terms,
             system: upstream.map_or("", |upstream| upstream.kind.as_str()),
+            longest_name: upstream.and_then(|upstream| upstream.kind.longest_name()).unwrap_or(usize::MAX),
             name,
             shape,
         }
@@ -291,6 +294,11 @@ impl Route {
             | config::Source::Stream(name) => name.has_params(),
             config::Source::Keyed { topic, .. } => topic.has_params(),
             config::Source::Ticker | config::Source::Lines => false,
+            config::Source::Table { values, .. } => values.iter().any(Template::has_params),
+            config::Source::Exchange { exchange, routing_key, arguments } => {
+                let names = [exchange, routing_key].into_iter();
+                names.chain(arguments.iter().map(|(_, value)| value)).any(Template::has_params)
+            }
         };
         let names = [&self.config.event, &self.config.tombstone];
         let in_event = names.into_iter().flatten().any(Template::has_params);
@@ -330,9 +338,23 @@ impl Route {
             if self.config.params.get(name).is_some_and(|pattern| !pattern.matches(&value)) {
                 return Err(Miss::Unmatched);
             }
+            if value.contains(['*', '#']) && self.is_in_a_routing_key(name) {
+                return Err(Miss::BadParameter);
+            }
             params.insert(name, value);
         }
-        Ok(self.feed(&params))
+        let opens = self.feed(&params);
+        // What the upstream would cut off is something else then.
+        match opens.feed.source.longest_part() > self.longest_name {
+            true => Err(Miss::BadParameter),
+            false => Ok(opens),
+        }
+    }
+
+    /// Whether a parameter stands where its wildcards would choose what others are told, and cannot be escaped.
+    fn is_in_a_routing_key(&self, param: &str) -> bool {
+        let config::Source::Exchange { routing_key, .. } = &self.config.source else { return false };
+        routing_key.fields().any(|field| matches!(field, Field::Param(name) if **name == *param))
     }
 
     fn feed(&self, params: &HashMap<&str, Cow<'_, str>>) -> Opens {
@@ -353,6 +375,16 @@ impl Route {
             ),
             config::Source::Ticker => Source::Ticker,
             config::Source::Lines => Source::Lines,
+            config::Source::Table { table, values } => {
+                let values = values.iter().map(|value| value.fill(param).into());
+                Source::Table(Rows::new(table, values.collect()))
+            }
+            config::Source::Exchange { exchange, routing_key, arguments } => {
+                let arguments =
+                    arguments.iter().map(|(name, value)| (Arc::clone(name), value.fill(param).into()));
+                let (exchange, key) = (exchange.fill(param).into(), routing_key.fill(param).into());
+                Source::Exchange(Binding::new(exchange, key, arguments.collect()))
+            }
         };
         let key = match &self.config.source {
             config::Source::Keyed { key, .. } => Some(key.fill(param).into_bytes().into()),

@@ -140,6 +140,8 @@ fn kind(source: &Source) -> &'static str {
         Source::Stream(_) => "stream",
         Source::Ticker => "ticker",
         Source::Lines => "lines",
+        Source::Table(_) => "table",
+        Source::Exchange(_) => "exchange",
     }
 }
 

@@ -6,12 +6,14 @@ use std::time::{Duration, SystemTime};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::binding::Binding;
 use super::cursor::{Cursor, Read, Terms, Wish};
 use super::id::{Epoch, EpochCodec};
 use super::log::{Appended, Log};
 use super::position::Position;
 use super::quota::Quota;
 use super::ring::Bounds;
+use super::rows::Rows;
 use crate::config::Partitioner;
 use crate::shape::{Record, Shape};
 
@@ -34,6 +36,10 @@ pub enum Source {
     Ticker,
     /// The lines of a file, or of standard input.
     Lines,
+    /// Rows of a table.
+    Table(Rows),
+    /// What is bound to an exchange of RabbitMQ.
+    Exchange(Binding),
 }
 
 impl Source {
@@ -48,6 +54,18 @@ impl Source {
             | Self::Keyed(name, _) => name,
             Self::Ticker => "ticker",
             Self::Lines => "lines",
+            Self::Table(rows) => rows.name(),
+            Self::Exchange(binding) => binding.name(),
+        }
+    }
+
+    /// The bytes of the longest name in it that the upstream has to take as it is.
+    pub fn longest_part(&self) -> usize {
+        match self {
+            // Those of a table are the configuration's.
+            Self::Table(_) => 0,
+            Self::Exchange(binding) => binding.exchange.len().max(binding.routing_key.len()),
+            other => other.name().len(),
         }
     }
 
@@ -58,7 +76,10 @@ impl Source {
 
     /// Whether the upstream keeps what it gave, so that nothing is lost with a link.
     fn is_kept(&self) -> bool {
-        matches!(self, Self::Topic(_) | Self::Keyed(..) | Self::Stream(_) | Self::Lines)
+        matches!(
+            self,
+            Self::Topic(_) | Self::Keyed(..) | Self::Stream(_) | Self::Lines | Self::Table(_)
+        )
     }
 }
 

@@ -4,6 +4,7 @@
 //! Reading order: `position`, `id`, `gap`; then `chunk`, `writer`, `ring`, `run`, `log`; then
 //! `cursor`, `feed`, and the [`Hub`] that holds all feeds.
 
+mod binding;
 mod chunk;
 mod cursor;
 mod decide;
@@ -19,6 +20,7 @@ mod position;
 mod quota;
 mod replay;
 mod ring;
+mod rows;
 mod run;
 mod segment;
 #[cfg(test)]
@@ -34,6 +36,7 @@ use std::sync::Arc;
 use parking_lot::{Mutex, RwLock};
 use tokio::time::Instant;
 
+pub use binding::Binding;
 pub use chunk::Times;
 pub use cursor::{Cursor, Read, Terms, Wish};
 pub use decide::back;
@@ -46,6 +49,7 @@ pub use memory::{Memory, Reclaim, Reserved};
 pub use position::{Mark, Offset, Position};
 pub use quota::Quota;
 pub use ring::Bounds;
+pub use rows::Rows;
 pub use run::Forms;
 pub use segment::{Segment, SegmentDraft};
 pub use wake::{Linger, Wake};

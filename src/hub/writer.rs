@@ -100,12 +100,16 @@ impl Writer {
         draft.finish()
     }
 
-    /// Takes in what the log begins with, merged by time, and goes on at `end`. Events are as old as they say.
+    /// Takes in what the log begins with, merged by time, and goes on at `end`. Events are as old as they say; those that do not
+    /// say are new.
     pub fn fill(&mut self, segments: &[Segment], end: &Position) -> Batch {
         let (now, mut draft) = (SystemTime::now(), Draft::new(self));
         let (at, mut newest, mut scattered) = (draft.at, None, false);
         for (partition, segment, entry) in merged(segments) {
-            let age = now.duration_since(UNIX_EPOCH + Duration::from_millis(entry.time)).unwrap_or_default();
+            let age = match entry.time {
+                0 => Duration::ZERO,
+                time => now.duration_since(UNIX_EPOCH + Duration::from_millis(time)).unwrap_or_default(),
+            };
             newest = newest.max(at.checked_sub(age));
             draft.at = newest.unwrap_or(at);
             draft.bytes.extend_from_slice(&segment.body(entry));

@@ -47,6 +47,10 @@ pub trait Record {
     fn timestamp(&self) -> Option<SystemTime> {
         None
     }
+    /// Its routing key, of a message of RabbitMQ.
+    fn routing_key(&self) -> Option<&str> {
+        None
+    }
     /// An event name given along with it, which then wins over the route's.
     fn event(&self) -> Option<&str> {
         None
@@ -216,6 +220,7 @@ fn value<'r>(of: &Field, record: &'r impl Record, scope: &Scope<'r>) -> Option<C
         }
         Field::Key => record.key().map(String::from_utf8_lossy),
         Field::Header(name) => record.header(name).map(String::from_utf8_lossy),
+        Field::RoutingKey => record.routing_key().map(Cow::Borrowed),
         Field::Param(_) => None,
         Field::Event(path) => scope.event()?.at(path.split('.'))?.said(),
     }

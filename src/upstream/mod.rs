@@ -1,11 +1,15 @@
 //! Upstreams: where records come from. Each kind is one file and a few lines in [`Running`]; what they have in
 //! common, above all reconnecting, is the `runner`'s.
 
+mod amqp;
 mod changes;
 mod kafka;
 mod lag;
 mod lines;
 mod link;
+mod numbered;
+mod pace;
+mod postgres;
 mod push;
 mod redis;
 mod runner;
@@ -16,9 +20,11 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
+pub use amqp::OffsetCodec;
 pub use kafka::{Incarnation, KeyedCodec, TopicCodec};
 pub use lines::stdin_ended;
 pub use link::{Health, Link};
+pub use postgres::RowCodec;
 pub use push::Push;
 pub use redis::EntryCodec;
 
@@ -73,6 +79,8 @@ enum Kind {
     Push,
     /// Standard input, or a file: another one is another system.
     Lines,
+    Postgres(Arc<postgres::Postgres>),
+    Amqp(Arc<amqp::Amqp>),
 }
 
 impl Running {
@@ -110,6 +118,18 @@ impl Running {
                 tasks.spawn(runner::run(Arc::new(lines::Stdin), own, told));
                 Kind::Lines
             }
+            UpstreamKind::Postgres(postgres) => {
+                let postgres = postgres::Postgres::new(postgres, link, histories);
+                tasks.spawn(Arc::clone(&postgres).serve_history());
+                tasks.spawn(runner::run(Arc::clone(&postgres), own, told));
+                Kind::Postgres(postgres)
+            }
+            UpstreamKind::Amqp(amqp) => {
+                let amqp = amqp::Amqp::new(amqp, link, histories);
+                tasks.spawn(Arc::clone(&amqp).serve_history());
+                tasks.spawn(runner::run(Arc::clone(&amqp), own, told));
+                Kind::Amqp(amqp)
+            }
         };
         Self { link: Arc::clone(link), kind, anew, _tasks: tasks }
     }
@@ -121,6 +141,8 @@ impl Running {
             (Kind::Redis(redis), UpstreamKind::Redis(config)) => redis.configure(config),
             (Kind::Kafka(kafka), UpstreamKind::Kafka(config)) => kafka.configure(config),
             (Kind::Ticker(ticker), UpstreamKind::Ticker(config)) => ticker.configure(config),
+            (Kind::Postgres(postgres), UpstreamKind::Postgres(config)) => postgres.configure(config),
+            (Kind::Amqp(amqp), UpstreamKind::Amqp(config)) => amqp.configure(config),
             _ => return,
         }
         self.anew.notify_one();

@@ -1,5 +1,6 @@
 //! The configurations in `examples/`, each started for real with its stream read.
 
+mod databases;
 mod forms;
 mod shapes;
 

@@ -18,7 +18,9 @@ use std::time::Instant;
 
 use self::run::prove;
 use self::source::Source;
-use self::sources::{KafkaTopic, RedisChannel, RedisStream};
+use self::sources::{
+    KafkaTopic, PostgresChannel, PostgresTable, RabbitMqExchange, RabbitMqStream, RedisChannel, RedisStream,
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_of_a_kafka_topic_lose_and_repeat_nothing_whatever_happens() {
@@ -40,6 +42,26 @@ async fn clients_of_a_redis_stream_lose_and_repeat_nothing_whatever_happens() {
     prove::<RedisStream>(seed()).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_of_a_postgres_channel_lose_nothing_unannounced_whatever_happens() {
+    prove::<PostgresChannel>(seed()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_of_a_postgres_table_lose_and_repeat_nothing_however_late_transactions_commit() {
+    prove::<PostgresTable>(seed()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_of_a_rabbitmq_exchange_lose_nothing_unannounced_whatever_happens() {
+    prove::<RabbitMqExchange>(seed()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_of_a_rabbitmq_stream_lose_and_repeat_nothing_whatever_happens() {
+    prove::<RabbitMqStream>(seed()).await;
+}
+
 /// The same with one seed after another, for as long as `SSEGATE_SOAK` says, such as `8h`: `make soak`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "for `make soak`"]
@@ -53,7 +75,11 @@ async fn soak() {
             prove::<KafkaTopic<false>>(seed),
             prove::<KafkaTopic<true>>(seed),
             prove::<RedisChannel>(seed),
-            prove::<RedisStream>(seed)
+            prove::<RedisStream>(seed),
+            prove::<PostgresChannel>(seed),
+            prove::<PostgresTable>(seed),
+            prove::<RabbitMqExchange>(seed),
+            prove::<RabbitMqStream>(seed)
         );
         seed += 1;
     }
@@ -69,6 +95,10 @@ fn a_run_is_as_large_as_is_promised() {
         size::<KafkaTopic<true>>(),
         size::<RedisChannel>(),
         size::<RedisStream>(),
+        size::<PostgresChannel>(),
+        size::<PostgresTable>(),
+        size::<RabbitMqExchange>(),
+        size::<RabbitMqStream>(),
     ];
     assert!(sizes.iter().map(|(numbers, _)| numbers).sum::<u64>() >= 200_000);
     assert!(sizes.iter().map(|(_, faults)| faults).sum::<usize>() >= 50);

@@ -1,7 +1,7 @@
 //! The rig: everything outside ssegate that the integration tests need, real wherever it can be.
 //!
 //! Reading order: [`ssegate`] runs the product, [`command`] its other commands, [`eventsource`] and [`recorder`] read its streams,
-//! [`redis`] and [`kafka`] feed it, [`proxy`] cuts links, [`balancer`] stands before replicas, [`frames`] attacks while a
+//! [`redis`], [`kafka`], [`postgres`] and [`rabbitmq`] feed it, [`proxy`] cuts links, [`balancer`] stands before replicas, [`frames`] attacks while a
 //! [`witness`] looks on, [`browser`] opens real browsers on the page that [`collector`] serves, [`devtools`] drives one,
 //! [`acme`] certifies it, `client.mjs` reads with the client module, [`app`] is what routes with `proxy` lead to, [`origin`] stands for issuers and endpoints that
 //! decide, [`otlp`] collects traces, [`token`] signs. Below them: [`tls`], [`http`],
@@ -29,7 +29,9 @@ pub mod kafka;
 pub mod origin;
 pub mod otlp;
 pub mod ports;
+pub mod postgres;
 pub mod proxy;
+pub mod rabbitmq;
 pub mod recorder;
 pub mod redis;
 pub mod scratch;

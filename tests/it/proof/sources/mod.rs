@@ -1,9 +1,17 @@
 //! The sources that are proven.
 
 mod kafka;
+mod postgres_channel;
+mod postgres_table;
+mod rabbitmq_exchange;
+mod rabbitmq_stream;
 mod redis_channel;
 mod redis_stream;
 
 pub use kafka::KafkaTopic;
+pub use postgres_channel::PostgresChannel;
+pub use postgres_table::PostgresTable;
+pub use rabbitmq_exchange::RabbitMqExchange;
+pub use rabbitmq_stream::RabbitMqStream;
 pub use redis_channel::RedisChannel;
 pub use redis_stream::RedisStream;
