@@ -48,7 +48,9 @@ impl Records {
             Self::Channel | Self::Of(Kind::Push) => "these have `{channel}`",
             Self::Stream => "these have `{stream}` and `{field.NAME}`",
             Self::Of(Kind::Kafka) => "these have `{topic}`, `{key}` and `{header.NAME}`",
-            Self::Of(Kind::Ticker | Kind::Redis) => "use parameters of the path alone",
+            Self::Of(Kind::Ticker | Kind::Redis | Kind::Sse | Kind::Http) => {
+                "use parameters of the path alone"
+            }
         };
         (!fits).then(|| format!("is not in {self}; {has}"))
     }

@@ -9,7 +9,9 @@ pub(super) use shape::{Key, Section, Shape, Unset, join, visit};
 use Shape::{Count, Duration, Either, Empty, Flag, List, Named, OneOrMore, Ratio, Scalar, Size, Text, Words};
 use shape::key;
 
-use super::{acme, admin, auth, compress, from, limits, policies, proxy, redis, server, traces, upstreams};
+use super::{
+    acme, admin, auth, compress, from, http_server, limits, policies, proxy, redis, server, traces, upstreams,
+};
 
 /// Declares the sections; `one of` are keys of which there must be one and no second.
 macro_rules! sections {
@@ -157,7 +159,9 @@ sections! {
         key("kafka", Shape::Section(KAFKA)).unset(),
         key("ticker", Either(&[Shape::Section(TICKER), Empty])).unset(),
         key("push", Either(&[Shape::Section(PUSH), Empty])).unset(),
-    ]] one of ["redis", "kafka", "ticker", "push"];
+        key("sse", Shape::Section(SSE)).unset(),
+        key("http", Shape::Section(HTTP)).unset(),
+    ]] one of ["redis", "kafka", "ticker", "push", "sse", "http"];
     REDIS = "`redis`": [&[
         key("url", OneOrMore(&Text("redis://… or rediss://…"))).required(),
         key("sentinels", OneOrMore(&Text("redis://… or rediss://…"))).unset(),
@@ -180,6 +184,18 @@ sections! {
         key("data", Text("text")).or(|| upstreams::TICK.to_owned()),
     ]];
     PUSH = "`push`": [];
+    HTTP = "`http`": [HTTP_SERVER, &[
+        key("idle", Duration(&http_server::IDLE)),
+        key("stream", Flag(false)),
+        key("every", Duration(&http_server::EVERY)),
+        key("split", Words(&["none", "lines", "array"])),
+    ]];
+    SSE = "`sse`": [HTTP_SERVER, &[
+        key("idle", Duration(&http_server::IDLE)),
+        key("resume", Flag(true)),
+        key("relay", Flag(false)),
+        key("control_prefix", Text("the beginning of a name")).or(|| server::CONTROL_PREFIX.to_owned()),
+    ]];
     DEFAULTS = "`defaults`": [POLICIES, &[key("replay", Shape::Section(DEFAULT_REPLAY))]];
     ROUTE = "a route": [&[
         key("path", Text("a path such as /events/{room}")).required()
@@ -211,6 +227,7 @@ sections! {
         key("shard_channel", NAME).unset().doc("A shard channel of Redis 7, as for SSUBSCRIBE."),
         key("stream", NAME).unset().doc("A Redis stream."),
         key("topic", NAME).unset().doc("A topic of Kafka."),
+        key("path", NAME).unset().doc("A path of an HTTP server, below its URL; parameters in it are percent-encoded."),
         key("key", NAME).unset().doc("Of a `topic`, the records of this key alone."),
         key("partitioner", Words(&["murmur2", "crc32", "any"]))
             .doc("How producers choose the partition of a `key`: murmur2 as Kafka's own clients, crc32 as librdkafka, or any."),
@@ -241,6 +258,16 @@ sections! {
         key("feeds", Count(&limits::FEEDS)),
     ]];
 }
+
+/// What servers that are read over HTTP have in common.
+const HTTP_SERVER: &[Key] = &[
+    key("url", URL).required(),
+    key("headers", Named("header fields", &SECRET)).unset(),
+    key("bearer", SECRET).unset(),
+    key("tls", Shape::Section(REDIS_TLS)).unset(),
+    key("connections", Count(&http_server::CONNECTIONS)),
+    key("timeout", Duration(&http_server::TIMEOUT)),
+];
 
 /// What `defaults` and each route can set, but for `replay`.
 const POLICIES: &[Key] = &[

@@ -21,6 +21,7 @@ mod example;
 mod fields;
 mod from;
 mod hosts;
+mod http_server;
 mod identity;
 mod interpolate;
 mod kafka;

@@ -19,6 +19,7 @@ use super::auth::{AuthProvider, Deny, Rule};
 pub use super::client_auth::ClientAuth;
 pub use super::client_tls::Roots;
 pub use super::endpoint::Endpoint;
+pub use super::http_server::{Http, HttpServer, Split, Sse};
 pub use super::identity::{CertificateFiles, Identity, Unfit, WatchedFile, read_roots};
 pub use super::network::Network;
 use super::template::Template;
@@ -79,6 +80,10 @@ pub enum UpstreamKind {
     Ticker(Ticker),
     /// `push: {}`: fed by `POST /publish/<channel>` on the admin listener. One a file at most.
     Push,
+    /// `sse: { url, headers, bearer, tls, connections, timeout, idle, resume, relay, control_prefix }`
+    Sse(Sse),
+    /// `http: { url, headers, bearer, tls, connections, timeout, idle, stream, every, split }`
+    Http(Http),
 }
 
 impl UpstreamKind {
@@ -89,6 +94,8 @@ impl UpstreamKind {
             Self::Kafka(_) => "kafka",
             Self::Ticker(_) => "ticker",
             Self::Push => "push",
+            Self::Sse(_) => "sse",
+            Self::Http(_) => "http",
         }
     }
 }
@@ -273,6 +280,9 @@ pub enum Source {
     Stream(Template),
     /// Nothing to name: a `ticker` upstream.
     Ticker,
+    /// `path`: of an `sse` or `http` upstream, below its URL, with a query perhaps; may hold path parameters, which are
+    /// percent-encoded.
+    Path(Template),
 }
 
 /// `from.partitioner:`, what the topic's producers use.

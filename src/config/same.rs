@@ -35,6 +35,14 @@ impl Upstream {
                 before.brokers.iter().any(|broker| now.brokers.contains(broker))
             }
             (UpstreamKind::Ticker(_), UpstreamKind::Ticker(_)) => true,
+            (UpstreamKind::Http(before), UpstreamKind::Http(now)) => {
+                before.server.url == now.server.url && before.stream == now.stream
+            }
+            // Ids are taken as they were.
+            (UpstreamKind::Sse(before), UpstreamKind::Sse(now)) => {
+                before.server.url == now.server.url
+                    && (before.resume, &before.relay) == (now.resume, &now.relay)
+            }
             _ => false,
         };
         if is_there { Follows::Anew } else { Follows::Other }
@@ -101,6 +109,7 @@ fn reads_the_same(one: &Route, other: &Route) -> bool {
         | (Source::Pattern(one), Source::Pattern(other))
         | (Source::Topic(one), Source::Topic(other))
         | (Source::ShardChannel(one), Source::ShardChannel(other))
+        | (Source::Path(one), Source::Path(other))
         | (Source::Stream(one), Source::Stream(other)) => renamed.are_same(one, other),
         (
             Source::Keyed { topic: one, key: one_key, partitioner: one_partitioner },

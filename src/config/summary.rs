@@ -7,8 +7,8 @@ use std::sync::Arc;
 use super::auth::Rule;
 use super::endpoint::Endpoint;
 use super::model::{
-    Certificate, Config, Deployment, Origins, Proxies, Proxy, ProxyProtocol, RealIpHeader, Redis, Route,
-    ServerTls, Source, Tls, UpstreamKind,
+    Certificate, Config, Deployment, HttpServer, Origins, Proxies, Proxy, ProxyProtocol, RealIpHeader, Redis,
+    Route, ServerTls, Source, Sse, Tls, UpstreamKind,
 };
 use super::units::show_duration;
 
@@ -104,7 +104,28 @@ fn endpoint(kind: &UpstreamKind) -> (&'static str, String) {
         UpstreamKind::Kafka(kafka) => ("kafka", kafka.brokers.join(", ")),
         UpstreamKind::Ticker(ticker) => ("ticker", format!("every {}", show_duration(ticker.every))),
         UpstreamKind::Push => ("push", "POST /publish/<channel> on the admin listener".to_owned()),
+        UpstreamKind::Sse(sse) => ("sse", sse_endpoint(sse)),
+        UpstreamKind::Http(http) if http.stream => {
+            ("http", format!("{}, stream of lines", http_endpoint(&http.server)))
+        }
+        UpstreamKind::Http(http) => {
+            ("http", format!("{} every {}", http_endpoint(&http.server), show_duration(http.every)))
+        }
     }
+}
+
+fn sse_endpoint(sse: &Sse) -> String {
+    let mut text = http_endpoint(&sse.server);
+    text.push_str(if sse.relay.is_some() { ", relay" } else { "" });
+    text.push_str(if sse.resume { "" } else { ", does not resume" });
+    text
+}
+
+fn http_endpoint(server: &HttpServer) -> String {
+    let mut text = server.shown();
+    text.push_str(if server.tls.roots.is_some() { ", own CA" } else { "" });
+    text.push_str(if server.tls.certificate.is_some() { ", client certificate" } else { "" });
+    text
 }
 
 fn redis_endpoint(redis: &Redis) -> String {
@@ -133,6 +154,7 @@ fn row(config: &Config, route: &Route) -> Vec<String> {
         Source::Keyed { topic, key, .. } => format!("topic {} key {}", quiet(topic), quiet(key)),
         Source::Stream(name) => format!("stream {}", quiet(name)),
         Source::Ticker => String::new(),
+        Source::Path(path) => format!("path {}", quiet(path)),
     };
     let from = format!("{kind} {} {source}", route.upstream);
     let event = route
@@ -210,6 +232,7 @@ upstreams:
   bus: { kafka: { brokers: ['a:1', 'b:2'], properties: { sasl.password: hunter2 } } }
   t: { ticker: { every: 90s } }
   p: { push: }
+  app: { sse: { url: 'https://app.internal/v1', bearer: '${HIDDEN}', resume: false } }
 routes:
   - { path: '/a/{x}', from: { upstream: cache, channel: 'c:{x}' } }
   - { path: '/s/{x}', from: { upstream: shards, shard_channel: 'c:{x}' } }
@@ -217,6 +240,7 @@ routes:
   - { path: /t, from: { upstream: t }, event: \"a\", cors: { origins: https://a, credentials: true } }
   - { path: /s, from: { upstream: cache, stream: s }, data: '{field.d}', compress: [zstd, gzip] }
   - { path: /p, from: { upstream: p, channel: \"c\\nd\" } }
+  - { path: '/e/{x}', from: { upstream: app, path: '/e/{x}' } }
   - { path: '/{*rest}', proxy: 'http://127.0.0.1:3000' }
 ";
         assert_eq!(
@@ -237,6 +261,7 @@ upstreams
   bus     kafka   a:1, b:2
   t       ticker  every 1m30s
   p       push    POST /publish/<channel> on the admin listener
+  app     sse     https://app.internal/v1, does not resume
 routes
   /a/{x}          <-  redis cache channel c:{x}         no event name                  no cors
   /s/{x}          <-  redis shards shard channel c:{x}  no event name                  no cors
@@ -244,6 +269,7 @@ routes
   /t              <-  ticker t                          event a                        cors https://a, with credentials
   /s              <-  redis cache stream s              no event name, data {field.d}  no cors                           compress zstd, gzip, level 3
   /p              <-  push p channel c\u{fffd}d                no event name                  no cors
+  /e/{x}          <-  sse app path /e/{x}               no event name                  no cors
   /{*rest}        ->  http://127.0.0.1:3000
 "
         );

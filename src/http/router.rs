@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
 use tokio::sync::watch;
 
 use super::app::{App, Asked};
@@ -278,6 +279,7 @@ impl Route {
             | config::Source::Pattern(name)
             | config::Source::ShardChannel(name)
             | config::Source::Topic(name)
+            | config::Source::Path(name)
             | config::Source::Stream(name) => name.has_params(),
             config::Source::Keyed { topic, .. } => topic.has_params(),
             config::Source::Ticker => false,
@@ -321,7 +323,14 @@ impl Route {
             }
             params.insert(name, value);
         }
-        Ok(self.feed(&params))
+        let opens = self.feed(&params);
+        // Servers take these for the way to another path.
+        if let Source::Path(path) = &opens.feed.source
+            && path.split(['/', '?']).any(|part| matches!(part, "." | ".."))
+        {
+            return Err(Miss::BadParameter);
+        }
+        Ok(opens)
     }
 
     fn feed(&self, params: &HashMap<&str, Cow<'_, str>>) -> Opens {
@@ -341,6 +350,9 @@ impl Route {
                 name.fill(|field| param(field).map(|value| Cow::Owned(escape_glob(&value)))).into(),
             ),
             config::Source::Ticker => Source::Ticker,
+            config::Source::Path(path) => Source::Path(
+                path.fill(|field| param(field).map(|value| Cow::Owned(percent_encoded(&value)))).into(),
+            ),
         };
         let key = match &self.config.source {
             config::Source::Keyed { key, .. } => Some(key.fill(param).into_bytes().into()),
@@ -366,6 +378,12 @@ fn decode(segment: &str) -> Result<Cow<'_, str>, Miss> {
         percent_encoding::percent_decode_str(segment).decode_utf8().map_err(|_| Miss::BadParameter)?;
     let fitting = !value.is_empty() && value.len() <= PARAM && !value.chars().any(char::is_control);
     fitting.then_some(value).ok_or(Miss::BadParameter)
+}
+
+/// The value as a part of a URL's path or query: nothing in it ends that part (RFC 3986 2.3).
+fn percent_encoded(value: &str) -> String {
+    const ALL: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+    percent_encoding::utf8_percent_encode(value, ALL).to_string()
 }
 
 /// The value as a Redis pattern that matches nothing but it.

@@ -139,6 +139,7 @@ fn kind(source: &Source) -> &'static str {
         Source::Keyed(..) => "key",
         Source::Stream(_) => "stream",
         Source::Ticker => "ticker",
+        Source::Path(_) => "path",
     }
 }
 

@@ -32,6 +32,8 @@ pub enum Source {
     Stream(Arc<str>),
     /// The ticker's only source.
     Ticker,
+    /// A path of an HTTP server.
+    Path(Arc<str>),
 }
 
 impl Source {
@@ -43,6 +45,7 @@ impl Source {
             | Self::ShardChannel(name)
             | Self::Topic(name)
             | Self::Stream(name)
+            | Self::Path(name)
             | Self::Keyed(name, _) => name,
             Self::Ticker => "ticker",
         }
@@ -140,11 +143,16 @@ impl Feed {
     /// For a source without history: its subscription stands as of now. Opens the log the first time; after a
     /// lost link it tells the gap.
     pub fn confirm(&self) -> Appended {
-        self.log.open(Arc::new(EpochCodec::new(self.epoch, self.previous)), Position::default());
+        self.log.open(Arc::new(self.own_ids()), Position::default());
         match self.lost.lock().take() {
             Some(since) => self.log.append_link_lost((since, SystemTime::now())),
             None => Appended::default(),
         }
+    }
+
+    /// The ids of its log where the upstream gives none.
+    pub fn own_ids(&self) -> EpochCodec {
+        EpochCodec::new(self.epoch, self.previous)
     }
 
     /// The link is gone, and was last known to be good at `since`. Where the source has no history, that is told

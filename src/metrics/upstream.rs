@@ -90,7 +90,7 @@ impl Families {
         let (of, history) = (OfUpstream { upstream: name.to_owned() }, &self.history);
         [&self.events_in, &self.reconnects, &self.troubles].iter().for_each(|family| _ = family.remove(&of));
         [&self.up, &history.queued, &history.running].iter().for_each(|family| _ = family.remove(&of));
-        for reason in OF_SOURCES {
+        for reason in Reason::ALL {
             self.gaps.remove(&UpstreamReason { upstream: name.to_owned(), reason: reason.as_str() });
         }
         for outcome in OUTCOMES {

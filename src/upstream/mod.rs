@@ -2,12 +2,15 @@
 //! common, above all reconnecting, is the `runner`'s.
 
 mod changes;
+mod http;
 mod kafka;
 mod lag;
 mod link;
+mod paths;
 mod push;
 mod redis;
 mod runner;
+mod sse;
 mod ticker;
 
 use std::sync::Arc;
@@ -69,6 +72,8 @@ enum Kind {
     Kafka(Arc<kafka::Kafka>),
     Ticker(Arc<ticker::Ticker>),
     Push,
+    Sse(Arc<sse::Sse>),
+    Http(Arc<http::Http>),
 }
 
 impl Running {
@@ -98,6 +103,17 @@ impl Running {
                 tasks.spawn(runner::run(Arc::clone(push), own, told));
                 Kind::Push
             }
+            UpstreamKind::Sse(sse) => {
+                let sse = sse::Sse::new(sse, histories);
+                tasks.spawn(Arc::clone(&sse).serve_history(Arc::clone(link)));
+                tasks.spawn(runner::run(Arc::clone(&sse), own, told));
+                Kind::Sse(sse)
+            }
+            UpstreamKind::Http(http) => {
+                let http = http::Http::new(http);
+                tasks.spawn(runner::run(Arc::clone(&http), own, told));
+                Kind::Http(http)
+            }
         };
         Self { link: Arc::clone(link), kind, anew, _tasks: tasks }
     }
@@ -109,6 +125,8 @@ impl Running {
             (Kind::Redis(redis), UpstreamKind::Redis(config)) => redis.configure(config),
             (Kind::Kafka(kafka), UpstreamKind::Kafka(config)) => kafka.configure(config),
             (Kind::Ticker(ticker), UpstreamKind::Ticker(config)) => ticker.configure(config),
+            (Kind::Sse(sse), UpstreamKind::Sse(config)) => sse.configure(config),
+            (Kind::Http(http), UpstreamKind::Http(config)) => http.configure(config),
             _ => return,
         }
         self.anew.notify_one();

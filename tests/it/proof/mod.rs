@@ -18,7 +18,7 @@ use std::time::Instant;
 
 use self::run::prove;
 use self::source::Source;
-use self::sources::{KafkaTopic, RedisChannel, RedisStream};
+use self::sources::{Events, KafkaTopic, RedisChannel, RedisStream, Relay};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_of_a_kafka_topic_lose_and_repeat_nothing_whatever_happens() {
@@ -40,6 +40,16 @@ async fn clients_of_a_redis_stream_lose_and_repeat_nothing_whatever_happens() {
     prove::<RedisStream>(seed()).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_of_a_server_of_events_lose_and_repeat_nothing_whatever_happens() {
+    prove::<Events>(seed()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_of_a_relay_tier_lose_and_repeat_nothing_whatever_happens() {
+    prove::<Relay>(seed()).await;
+}
+
 /// The same with one seed after another, for as long as `SSEGATE_SOAK` says, such as `8h`: `make soak`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "for `make soak`"]
@@ -53,7 +63,9 @@ async fn soak() {
             prove::<KafkaTopic<false>>(seed),
             prove::<KafkaTopic<true>>(seed),
             prove::<RedisChannel>(seed),
-            prove::<RedisStream>(seed)
+            prove::<RedisStream>(seed),
+            prove::<Events>(seed),
+            prove::<Relay>(seed)
         );
         seed += 1;
     }

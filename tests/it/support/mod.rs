@@ -4,7 +4,7 @@
 //! [`redis`] and [`kafka`] feed it, [`proxy`] cuts links, [`balancer`] stands before replicas, [`frames`] attacks while a
 //! [`witness`] looks on, [`browser`] opens real browsers on the page that [`collector`] serves, [`devtools`] drives one,
 //! [`acme`] certifies it, [`app`] is what routes with `proxy` lead to, [`origin`] stands for issuers and endpoints that
-//! decide, [`otlp`] collects traces, [`token`] signs. Below them: [`tls`], [`http`],
+//! decide, [`sse_server`] sends events of its own, [`otlp`] collects traces, [`token`] signs. Below them: [`tls`], [`http`],
 //! [`decoder`], [`sse_parser`], and what keeps a run clean:
 //! [`child`] (no process outlives the tests), [`scratch`] (no file does), [`ports`], [`wait`].
 //!
@@ -34,6 +34,7 @@ pub mod recorder;
 pub mod redis;
 pub mod scratch;
 pub mod sse_parser;
+pub mod sse_server;
 pub mod ssegate;
 pub mod tls;
 pub mod token;
