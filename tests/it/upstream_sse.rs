@@ -282,8 +282,8 @@ fn redirect(status: u16, to: &str) -> Answer {
 async fn credentials_are_for_the_server_and_for_nobody_to_whom_it_sends_on() {
     let (server, other) = (SseServer::start().await, SseServer::start().await);
     let keys = ", bearer: 's3cret', headers: { X-Tenant: t1 }";
-    let ssegate = Ssegate::start(config(&server.url("/v1/"), keys)).await;
     server.answer("/v1/events", Some(redirect(307, "/v2/events")));
+    let ssegate = Ssegate::start(config(&server.url("/v1/"), keys)).await;
     server.until_open("/v2/events", 1).await;
     for path in ["/v1/events", "/v2/events"] {
         let asked = server.requests(path).pop().unwrap();

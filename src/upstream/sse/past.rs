@@ -92,7 +92,7 @@ pub(super) struct Reading<'r> {
 impl Reading<'_> {
     /// How the stretch ends; `None` where it has not begun.
     async fn read(&mut self, shared: &Shared) -> Result<Option<End>, String> {
-        if let Some(end) = self.met() {
+        if let Some(end) = self.met(0) {
             return Ok(Some(end));
         }
         let after: Arc<str> = text(&self.after).into();
@@ -113,15 +113,18 @@ impl Reading<'_> {
 
     async fn follow(&mut self, mut body: Incoming, mut steps: Steps) -> Result<Option<End>, String> {
         let began = Instant::now();
-        let mut quiet = began + FIRST;
+        let (mut quiet, mut looked, mut new) = (began + FIRST, began, 0);
         loop {
-            if let Some(end) = self.met() {
+            let now = Instant::now();
+            let from = if now >= looked + LOOK { 0 } else { new };
+            if let Some(end) = self.met(from) {
                 return Ok(Some(end));
             }
+            looked = if from == 0 { now } else { looked };
+            new = self.taken.len();
             if self.taken.len() >= MOST.0 || self.size >= MOST.1 {
                 return Ok(Some(self.so_far().unwrap_or(End::Gap(Reason::ReplayLimit))));
             }
-            let now = Instant::now();
             if now >= quiet || now >= began + LONGEST {
                 return Ok(self.so_far());
             }
@@ -145,11 +148,11 @@ impl Reading<'_> {
         }
     }
 
-    /// Where the log has what follows, if it is met: at the newest id that it has.
-    fn met(&mut self) -> Option<End> {
+    /// Where the log has what follows, if it is met by one of the steps from here on: at the newest id that it has.
+    fn met(&mut self, from: usize) -> Option<End> {
         let known = |step: &Step| step.id.as_ref().is_some_and(|id| self.ids.holds(id));
-        if let Some(at) = self.taken.iter().rposition(known) {
-            return Some(self.end_at(at));
+        if let Some(at) = self.taken[from..].iter().rposition(known) {
+            return Some(self.end_at(from + at));
         }
         // It may have got to where this begins.
         let begins = self.ids.holds(text(&self.after));

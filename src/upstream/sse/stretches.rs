@@ -124,7 +124,14 @@ impl Stretches {
     pub(super) fn arrived(&mut self, number: u64, came: Came) -> Option<Arc<Notify>> {
         self.uses += 1;
         let stretch = self.all.get_mut(&number)?;
-        for (at, id) in came.ids.iter().filter(|(_, id)| !id.is_empty()) {
+        // Where the log has had what follows all along, it may have let go of it when the next one comes: who comes then
+        // begins another stretch.
+        if came.end == End::After(stretch.after.clone()) {
+            self.places.remove(&stretch.after);
+        }
+        // Behind its last id another one begins.
+        let last = |id: &Bytes| matches!(&came.end, End::After(last) if last == id);
+        for (at, id) in came.ids.iter().filter(|(_, id)| !id.is_empty() && !last(id)) {
             self.places.entry(id.clone()).or_insert(*at);
         }
         (stretch.came, stretch.used) = (Some(came), self.uses);

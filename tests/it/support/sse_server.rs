@@ -52,6 +52,8 @@ struct Path {
     answer: Option<Answer>,
     /// Whether `Last-Event-ID` is passed over.
     forgets: bool,
+    /// Whether each stream begins with the id that was published last, and a short `retry`.
+    greets: bool,
 }
 
 impl SseServer {
@@ -118,6 +120,11 @@ impl SseServer {
     /// From now on a path passes over `Last-Event-ID`.
     pub fn forget_ids(&self, path: &str) {
         self.with(path, |path| path.forgets = true);
+    }
+
+    /// From now on each stream of a path begins with the id that was published last, and a short `retry`.
+    pub fn greet(&self, path: &str) {
+        self.with(path, |path| path.greets = true);
     }
 
     /// The header fields of all requests of a path.
@@ -225,8 +232,14 @@ async fn answer(request: Request<Incoming>, state: Arc<State>) -> Result<Reply, 
     let after = request.headers().get("last-event-id").filter(|_| !path.forgets);
     let after = after.map(|id| String::from_utf8_lossy(id.as_bytes()).into_owned());
     let known = after.and_then(|id| path.kept.iter().rposition(|(kept, _)| *kept == id));
-    let again: Vec<Bytes> =
-        known.map_or(Vec::new(), |at| path.kept[at + 1..].iter().map(|(_, block)| block.clone()).collect());
+    let mut again: Vec<Bytes> = match (known, path.kept.last()) {
+        (Some(at), _) => path.kept[at + 1..].iter().map(|(_, block)| block.clone()).collect(),
+        (None, Some((id, _))) if path.greets => vec![format!("id: {id}\n\n").into()],
+        _ => Vec::new(),
+    };
+    if path.greets {
+        again.insert(0, "retry: 100\n\n".into());
+    }
     let (stream, comes) = mpsc::unbounded_channel();
     path.open.push(stream);
     let comes = stream::unfold(comes, |mut comes| async move { Some((comes.recv().await?, comes)) });

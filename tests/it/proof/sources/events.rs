@@ -36,6 +36,7 @@ impl Source for Events {
 
     async fn start() -> Option<Self> {
         let server = Arc::new(SseServer::start().await);
+        server.greet("/numbers");
         let link = Proxy::start(server.addr()).await;
         Some(Self { server, link })
     }
