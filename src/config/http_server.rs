@@ -248,6 +248,8 @@ mod tests {
     fn what_is_wrong_with_a_server() {
         for (keys, column, text) in [
             ("idle: 1m", 10, "`sse` lacks `url`; it is the server"),
+            ("idle: 1m, bearer: hunter2", 10, "`sse` lacks `url`"),
+            ("idle: 1m, headers: { X-Key: hunter2 }", 10, "`sse` lacks `url`"),
             ("url: 'ftp://a'", 17, "is not a URL such as"),
             ("url: 'http://u:p@a'", 17, "user and password are not supported in it"),
             ("url: 'http://a/?b'", 17, "the URL of a server has no query"),

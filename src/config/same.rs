@@ -195,6 +195,7 @@ mod tests {
             let route = match upstream.contains("kafka") {
                 true => "{ path: /a, from: { upstream: u, topic: t } }",
                 false if upstream.contains("ticker") => "{ path: /a, from: { upstream: u } }",
+                false if upstream.contains("http://") => "{ path: /a, from: { upstream: u, path: /t } }",
                 false => "{ path: /a, from: { upstream: u, channel: t } }",
             };
             config(&format!("  u: {{ {upstream} }}\n"), &format!("  - {route}\n")).upstreams.remove(0)
@@ -225,6 +226,11 @@ mod tests {
                 Other,
             ),
             ("ticker: {}", "ticker: { data: x }", Anew),
+            ("sse: { url: 'http://h' }", "sse: { url: 'http://h/', bearer: x, idle: 1m }", Anew),
+            ("sse: { url: 'http://h' }", "sse: { url: 'http://h', relay: true }", Other),
+            ("sse: { url: 'http://h' }", "sse: { url: 'http://h/v2' }", Other),
+            ("http: { url: 'http://h' }", "http: { url: 'http://h', every: 1s }", Anew),
+            ("http: { url: 'http://h' }", "http: { url: 'http://h', stream: true }", Other),
         ] {
             assert_eq!(follows(before, now), expected, "{before} {now}");
         }

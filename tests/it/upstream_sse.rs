@@ -1,12 +1,15 @@
 //! Another server of events behind ssegate: its names, ids and `retry` go through, its stream is shared and resumed, and what
 //! cannot be resumed is told. The server is one of the rig, and one of Node.js.
 
+use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::json;
 
+use crate::support::child::{self, Child};
 use crate::support::eventsource::{EventSource, Options};
 use crate::support::origin::Answer;
+use crate::support::ports;
 use crate::support::proxy::Proxy;
 use crate::support::sse_server::SseServer;
 use crate::support::ssegate::{Ssegate, field};
@@ -434,3 +437,41 @@ async fn a_feed_that_nobody_reads_is_let_go_with_its_stream() {
     server.until_open("/rooms/a", 0).await;
     drop(ssegate);
 }
+
+/// As an application would be written: events in pieces, lines that end in CRLF, streams of twenty events, and the rest for
+/// who comes back with `Last-Event-ID`.
+#[tokio::test]
+async fn an_application_of_node_is_read_without_a_gap() {
+    let port = ports::free();
+    let mut node = child::command("node");
+    node.args(["-e", APPLICATION, &port.to_string()]).stdout(Stdio::null());
+    let _node = Child::spawn(node);
+    let ssegate = Ssegate::start(config(&format!("http://localhost:{port}"), "")).await;
+    let mut client = connect(&ssegate, "/all", Options::http2()).await;
+    let first: i32 = client.next_data(1).await[0].parse().unwrap();
+    assert_eq!(client.next_data(100).await, all(first + 1..first + 101));
+    assert_eq!(client.last_event_id(), (first + 100).to_string());
+    let mut early = connect(&ssegate, "/all", Options::http1().resume("0")).await;
+    assert_eq!(early.next_data(50).await, all(1..51));
+}
+
+const APPLICATION: &str = r#"
+const http = require('http');
+let newest = 0;
+const open = new Set();
+const send = (stream, number) => {
+    stream.write(`: ${number}\r\ndata: ${number}\r`);
+    stream.write(`\nid: ${number}\r\n\r\n`);
+    if (++stream.sent === 20) { open.delete(stream); stream.end(); }
+};
+http.createServer((request, response) => {
+    response.writeHead(200, { 'content-type': 'text/event-stream' });
+    response.write('retry: 100\n\n');
+    response.sent = 0;
+    open.add(response);
+    response.on('close', () => open.delete(response));
+    const after = request.headers['last-event-id'];
+    for (let number = +after + 1; number <= newest && response.sent < 20; number++) send(response, number);
+}).listen(+process.argv[1]);
+setInterval(() => { newest++; for (const stream of open) send(stream, newest); }, 10);
+"#;

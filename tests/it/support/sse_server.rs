@@ -211,6 +211,9 @@ async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin, h2: bool, state
     };
 }
 
+/// The id of a stream of which nothing was published yet.
+const BEGINNING: &str = "beginning";
+
 type Reply = Response<UnsyncBoxBody<Bytes, Infallible>>;
 
 async fn answer(request: Request<Incoming>, state: Arc<State>) -> Result<Reply, Infallible> {
@@ -231,15 +234,17 @@ async fn answer(request: Request<Incoming>, state: Arc<State>) -> Result<Reply, 
     }
     let after = request.headers().get("last-event-id").filter(|_| !path.forgets);
     let after = after.map(|id| String::from_utf8_lossy(id.as_bytes()).into_owned());
-    let known = after.and_then(|id| path.kept.iter().rposition(|(kept, _)| *kept == id));
-    let mut again: Vec<Bytes> = match (known, path.kept.last()) {
-        (Some(at), _) => path.kept[at + 1..].iter().map(|(_, block)| block.clone()).collect(),
-        (None, Some((id, _))) if path.greets => vec![format!("id: {id}\n\n").into()],
-        _ => Vec::new(),
-    };
+    let from = after.and_then(|id| match &*id {
+        BEGINNING => Some(0),
+        id => path.kept.iter().rposition(|(kept, _)| kept == id).map(|at| at + 1),
+    });
+    let mut again: Vec<Bytes> = Vec::new();
     if path.greets {
-        again.insert(0, "retry: 100\n\n".into());
+        let newest = path.kept.last().map_or(BEGINNING, |(id, _)| id.as_str());
+        again.push(Bytes::from_static(b"retry: 100\n\n"));
+        again.extend(from.is_none().then(|| Bytes::from(format!("id: {newest}\n\n"))));
     }
+    again.extend(from.into_iter().flat_map(|from| path.kept[from..].iter().map(|(_, block)| block.clone())));
     let (stream, comes) = mpsc::unbounded_channel();
     path.open.push(stream);
     let comes = stream::unfold(comes, |mut comes| async move { Some((comes.recv().await?, comes)) });

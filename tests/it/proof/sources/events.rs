@@ -29,8 +29,8 @@ pub struct EventsPen {
 impl Source for Events {
     const NAME: &'static str = "sse";
     const MENU: &'static [(Kind, usize)] =
-        &[(Kind::BrokerKilled, 5), (Kind::LinkReset, 5), (Kind::LinkSilent, 4), (Kind::ReplicaKilled, 5)];
-    const NUMBERS: (u64, u64) = (40_000, 1_000);
+        &[(Kind::BrokerKilled, 4), (Kind::LinkReset, 4), (Kind::LinkSilent, 3), (Kind::ReplicaKilled, 4)];
+    const NUMBERS: (u64, u64) = (25_000, 1_000);
 
     type Pen = EventsPen;
 

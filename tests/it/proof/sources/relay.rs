@@ -24,14 +24,14 @@ pub struct Relay {
 impl Source for Relay {
     const NAME: &'static str = "relay";
     const MENU: &'static [(Kind, usize)] = &[
-        (Kind::BrokerKilled, 6),
-        (Kind::LinkReset, 4),
-        (Kind::LinkSilent, 3),
-        (Kind::ReplicaKilled, 4),
+        (Kind::BrokerKilled, 4),
+        (Kind::LinkReset, 3),
+        (Kind::LinkSilent, 2),
+        (Kind::ReplicaKilled, 3),
         (Kind::Trimmed, 2),
         (Kind::Recreated, 2),
     ];
-    const NUMBERS: (u64, u64) = (40_000, 800);
+    const NUMBERS: (u64, u64) = (25_000, 800);
 
     type Pen = StreamPen;
 
