@@ -21,7 +21,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("watch", &[]),
     ("tls", &["watch", "config", "metrics"]),
     ("auth", &["fetch", "config", "metrics"]),
-    ("upstream", &["watch", "history", "hub", "shape", "config", "metrics"]),
+    ("upstream", &["watch", "fetch", "history", "hub", "shape", "sse", "config", "metrics"]),
     ("http", &["auth", "fetch", "tls", "traces", "hub", "compress", "sse", "shape", "config", "metrics"]),
     ("admin", &["auth", "http", "tls", "hub", "upstream", "sse", "config", "metrics"]),
     (

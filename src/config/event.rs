@@ -57,7 +57,9 @@ impl Records {
             Self::Row => "these have `{key}`, and names of their own by `columns.event`",
             Self::Stream => "these have `{stream}` and `{field.NAME}`",
             Self::Of(Kind::Kafka) => "these have `{topic}`, `{key}` and `{header.NAME}`",
-            Self::Of(Kind::Ticker | Kind::Redis | Kind::File | Kind::Stdin) => {
+            Self::Of(
+                Kind::Ticker | Kind::Redis | Kind::File | Kind::Stdin | Kind::Sse | Kind::Http,
+            ) => {
                 "use parameters of the path alone"
             }
         };

@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::uri::PathAndQuery;
+
 use super::exchange;
 use super::fields::{Bounds, Fields};
 use super::keys;
@@ -38,6 +40,7 @@ impl Kind {
             Self::Ticker | Self::File | Self::Stdin => &[],
             Self::Postgres => &["channel", "table"],
             Self::Amqp => &["exchange", "stream"],
+            Self::Sse | Self::Http => &["path"],
         }
     }
 
@@ -46,7 +49,7 @@ impl Kind {
         match self {
             Self::Ticker => Some(Source::Ticker),
             Self::File | Self::Stdin => Some(Source::Lines),
-            Self::Redis | Self::Kafka | Self::Push | Self::Postgres | Self::Amqp => None,
+            _ => None,
         }
     }
 }
@@ -86,7 +89,8 @@ pub(super) fn read(
     Some(From { upstream, kind, source, start })
 }
 
-const SOURCES: [&str; 7] = ["channel", "pattern", "shard_channel", "topic", "stream", "table", "exchange"];
+const SOURCES: [&str; 8] =
+    ["channel", "pattern", "shard_channel", "topic", "stream", "table", "exchange", "path"];
 
 fn read_upstream(walk: &Walk<'_>, node: &Node, upstreams: &Upstreams) -> Option<(Arc<str>, Option<Kind>)> {
     let scalar = walk.scalar(node, "the name of an upstream")?;
@@ -141,7 +145,9 @@ fn without_history(kind: Option<Kind>, sources: &[&Entry]) -> Option<String> {
         Kind::Kafka | Kind::File | Kind::Stdin => None,
         Kind::Redis if sources.iter().any(|entry| entry.key.text == "stream") => None,
         Kind::Redis => sources.first().map(|entry| format!("a `{}`", entry.key.text)),
-        kind @ (Kind::Push | Kind::Ticker) => Some(format!("a `{}` upstream", kind.name())),
+        kind @ (Kind::Push | Kind::Ticker | Kind::Sse | Kind::Http) => {
+            Some(format!("a `{}` upstream", kind.name()))
+        }
         Kind::Postgres if sources.iter().any(|entry| entry.key.text == "table") => None,
         Kind::Amqp if sources.iter().any(|entry| entry.key.text == "stream") => None,
         Kind::Postgres | Kind::Amqp => sources.first().map(|entry| suggest::one(&entry.key.text)),
@@ -223,6 +229,10 @@ fn read_source(
         "pattern" => Some(Source::Pattern(template)),
         "shard_channel" => Some(Source::ShardChannel(template)),
         "stream" => Some(Source::Stream(template)),
+        "path" => {
+            check_path(walk, &scalar, &template);
+            Some(Source::Path(template))
+        }
         _ => {
             check_topic(walk, &scalar, &template);
             Some(Source::Topic(template))
@@ -293,9 +303,26 @@ fn check_topic(walk: &Walk<'_>, scalar: &Scalar<'_>, template: &Template) {
     }
 }
 
+/// What an HTTP request can ask for, whatever the parameters are.
+fn check_path(walk: &Walk<'_>, scalar: &Scalar<'_>, template: &Template) {
+    let filled = template.fill(|_| Some("x".into()));
+    let advice = match filled.parse::<PathAndQuery>() {
+        _ if scalar.text.is_empty() => return,
+        _ if !filled.starts_with('/') => "it begins with `/`",
+        _ if filled.contains('#') => "leave out what begins with `#`, which no server sees",
+        Ok(path) if path.path().split('/').any(|part| matches!(part, "." | "..")) => {
+            "write it without `.` and `..`"
+        }
+        Ok(_) => return,
+        Err(_) => "percent-encode what no URL holds",
+    };
+    walk.problem(scalar.span(), format!("{} is not the path of a server; {advice}", scalar.shown()));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Route;
     use crate::config::testing::{HEAD, expect, expect_route, sound};
 
     /// A route to `from` on line 8; `from` begins in column 23.
@@ -475,6 +502,29 @@ mod tests {
             ("{ upstream: k, topic: '..' }", 51, "cannot name a topic"),
         ] {
             expect_route(&route(from), column, text);
+        }
+    }
+
+    #[test]
+    fn paths_of_servers() {
+        let head = HEAD.replace("ticker: {}", "sse: { url: 'http://app.internal' }");
+        let text = |from: &str| format!("{head}  - {}\n", route(from));
+        let path =
+            |path: &str| match sound(&text(&format!("{{ upstream: t, path: '{path}' }}"))).routes.remove(0) {
+                Route { source: Source::Path(path), .. } => path.to_string(),
+                other => panic!("{other:?}"),
+            };
+        assert_eq!(path("/a/{p}?b={p}&c=%20"), "/a/{p}?b={p}&c=%20");
+        for (from, column, what) in [
+            ("{ upstream: t, path: x }", 50, "`x` is not the path of a server; it begins with `/`"),
+            ("{ upstream: t, path: '/a#b' }", 50, "leave out what begins with `#`"),
+            ("{ upstream: t, path: '/a/../b' }", 50, "without `.` and `..`"),
+            ("{ upstream: t, path: '/a b' }", 50, "percent-encode what no URL holds"),
+            ("{ upstream: t, path: '/{q}' }", 52, "no parameter `q`"),
+            ("{ upstream: t, channel: x }", 44, "a `sse` upstream has no `channel`; it takes `path`"),
+            ("{ upstream: t, path: /x, start: latest }", 54, "a `sse` upstream has no `start`"),
+        ] {
+            expect(&text(from), &[(8, column, what)]);
         }
     }
 

@@ -10,7 +10,7 @@ use Shape::{Count, Duration, Either, Empty, Flag, List, Named, OneOrMore, Ratio,
 use shape::key;
 
 use super::{
-    acme, admin, auth, compress, from, limits, policies, proxy, redis, server, table, traces, upstreams,
+    acme, admin, auth, compress, from, http_server, limits, policies, proxy, redis, server, table, traces, upstreams,
 };
 
 /// Declares the sections; `one of` are keys of which there must be one and no second.
@@ -163,7 +163,9 @@ sections! {
         key("stdin", Either(&[Shape::Section(STDIN), Empty])).unset(),
         key("postgres", Shape::Section(POSTGRES)).unset(),
         key("amqp", Shape::Section(AMQP)).unset(),
-    ]] one of ["redis", "kafka", "ticker", "push", "file", "stdin", "postgres", "amqp"];
+        key("sse", Shape::Section(SSE)).unset(),
+        key("http", Shape::Section(HTTP)).unset(),
+    ]] one of ["redis", "kafka", "ticker", "push", "file", "stdin", "postgres", "amqp", "sse", "http"];
     REDIS = "`redis`": [&[
         key("url", OneOrMore(&Text("redis://… or rediss://…"))).required(),
         key("sentinels", OneOrMore(&Text("redis://… or rediss://…"))).unset(),
@@ -200,6 +202,18 @@ sections! {
         key("tls", Shape::Section(REDIS_TLS)).unset(),
         key("ping_interval", Duration(&redis::TIME)),
         key("timeout", Duration(&redis::TIME)),
+    ]];
+    HTTP = "`http`": [HTTP_SERVER, &[
+        key("idle", Duration(&http_server::IDLE)),
+        key("stream", Flag(false)),
+        key("every", Duration(&http_server::EVERY)),
+        key("split", Words(&["none", "lines", "array"])),
+    ]];
+    SSE = "`sse`": [HTTP_SERVER, &[
+        key("idle", Duration(&http_server::IDLE)),
+        key("resume", Flag(true)),
+        key("relay", Flag(false)),
+        key("control_prefix", Text("the beginning of a name")).or(|| server::CONTROL_PREFIX.to_owned()),
     ]];
     DEFAULTS = "`defaults`": [POLICIES, &[key("replay", Shape::Section(DEFAULT_REPLAY))]];
     ROUTE = "a route": [&[
@@ -240,6 +254,7 @@ sections! {
         key("shard_channel", NAME).unset().doc("A shard channel of Redis 7, as for SSUBSCRIBE."),
         key("stream", NAME).unset().doc("A Redis stream, or a stream of RabbitMQ."),
         key("topic", NAME).unset().doc("A topic of Kafka."),
+        key("path", NAME).unset().doc("A path of an HTTP server, below its URL; parameters in it are percent-encoded."),
         key("key", NAME).unset().doc("Of a `topic`, the records of this key alone."),
         key("partitioner", Words(&["murmur2", "crc32", "any"]))
             .doc("How producers choose the partition of a `key`: murmur2 as Kafka's own clients, crc32 as librdkafka, or any."),
@@ -285,6 +300,16 @@ sections! {
         key("feeds", Count(&limits::FEEDS)),
     ]];
 }
+
+/// What servers that are read over HTTP have in common.
+const HTTP_SERVER: &[Key] = &[
+    key("url", URL).required(),
+    key("headers", Named("header fields", &SECRET)).unset(),
+    key("bearer", SECRET).unset(),
+    key("tls", Shape::Section(REDIS_TLS)).unset(),
+    key("connections", Count(&http_server::CONNECTIONS)),
+    key("timeout", Duration(&http_server::TIMEOUT)),
+];
 
 /// What `defaults` and each route can set, but for `replay`.
 const POLICIES: &[Key] = &[

@@ -25,6 +25,7 @@ mod expression;
 mod fields;
 mod from;
 mod hosts;
+mod http_server;
 mod identity;
 mod interpolate;
 mod kafka;

@@ -23,6 +23,7 @@ use super::auth::{AuthProvider, Deny, Rule};
 pub use super::client_auth::ClientAuth;
 pub use super::client_tls::Roots;
 pub use super::endpoint::Endpoint;
+pub use super::http_server::{Http, HttpServer, Split, Sse};
 pub use super::identity::{CertificateFiles, Identity, Unfit, WatchedFile, read_roots};
 pub use super::network::Network;
 pub use super::postgres::{Postgres, PostgresServer};
@@ -94,6 +95,10 @@ pub enum UpstreamKind {
     Postgres(Postgres),
     /// `amqp: { url, tls, ping_interval, timeout }`
     Amqp(Amqp),
+    /// `sse: { url, headers, bearer, tls, connections, timeout, idle, resume, relay, control_prefix }`
+    Sse(Sse),
+    /// `http: { url, headers, bearer, tls, connections, timeout, idle, stream, every, split }`
+    Http(Http),
 }
 
 impl UpstreamKind {
@@ -108,6 +113,8 @@ impl UpstreamKind {
             Self::Stdin => "stdin",
             Self::Postgres(_) => "postgres",
             Self::Amqp(_) => "amqp",
+            Self::Sse(_) => "sse",
+            Self::Http(_) => "http",
         }
     }
 
@@ -327,6 +334,9 @@ pub enum Source {
         /// `arguments`: names and values.
         arguments: Vec<(Arc<str>, Template)>,
     },
+    /// `path`: of an `sse` or `http` upstream, below its URL, with a query perhaps; may hold path parameters, which are
+    /// percent-encoded.
+    Path(Template),
 }
 
 /// `from.partitioner:`, what the topic's producers use.

@@ -41,6 +41,14 @@ impl Upstream {
             (UpstreamKind::Amqp(before), UpstreamKind::Amqp(now)) => {
                 (&before.host, before.port, &before.vhost) == (&now.host, now.port, &now.vhost)
             }
+            (UpstreamKind::Http(before), UpstreamKind::Http(now)) => {
+                before.server.url == now.server.url && before.stream == now.stream
+            }
+            // Ids are taken as they were.
+            (UpstreamKind::Sse(before), UpstreamKind::Sse(now)) => {
+                before.server.url == now.server.url
+                    && (before.resume, &before.relay) == (now.resume, &now.relay)
+            }
             _ => false,
         };
         if is_there { Follows::Anew } else { Follows::Other }
@@ -107,6 +115,7 @@ fn reads_the_same(one: &Route, other: &Route) -> bool {
         | (Source::Pattern(one), Source::Pattern(other))
         | (Source::Topic(one), Source::Topic(other))
         | (Source::ShardChannel(one), Source::ShardChannel(other))
+        | (Source::Path(one), Source::Path(other))
         | (Source::Stream(one), Source::Stream(other)) => renamed.are_same(one, other),
         (
             Source::Keyed { topic: one, key: one_key, partitioner: one_partitioner },
@@ -212,6 +221,7 @@ mod tests {
                 false if ["ticker", "file", "stdin"].iter().any(|kind| upstream.starts_with(kind)) => {
                     "{ path: /a, from: { upstream: u } }"
                 }
+                false if upstream.contains("http://") => "{ path: /a, from: { upstream: u, path: /t } }",
                 false => "{ path: /a, from: { upstream: u, channel: t } }",
             };
             config(&format!("  u: {{ {upstream} }}\n"), &format!("  - {route}\n")).upstreams.remove(0)
@@ -245,6 +255,11 @@ mod tests {
             ("file: { path: /a }", "file: { path: /a }", Same),
             ("file: { path: /a }", "file: { path: /b }", Other),
             ("stdin: {}", "stdin:", Same),
+            ("sse: { url: 'http://h' }", "sse: { url: 'http://h/', bearer: x, idle: 1m }", Anew),
+            ("sse: { url: 'http://h' }", "sse: { url: 'http://h', relay: true }", Other),
+            ("sse: { url: 'http://h' }", "sse: { url: 'http://h/v2' }", Other),
+            ("http: { url: 'http://h' }", "http: { url: 'http://h', every: 1s }", Anew),
+            ("http: { url: 'http://h' }", "http: { url: 'http://h', stream: true }", Other),
         ] {
             assert_eq!(follows(before, now), expected, "{before} {now}");
         }

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use super::auth::Rule;
 use super::endpoint::Endpoint;
 use super::model::{
-    Certificate, ClientTls, Config, Deployment, Origins, Projection, Proxies, Proxy, ProxyProtocol, RealIpHeader,
-    Redis, Route, ServerTls, Source, Tls, UpstreamKind, Wrap,
+    Certificate, ClientTls, Config, Deployment, HttpServer, Origins, Projection, Proxies, Proxy, ProxyProtocol,
+    RealIpHeader, Redis, Route, ServerTls, Source, Sse, Tls, UpstreamKind, Wrap,
 };
 use super::units::show_duration;
 use crate::expression::Expression;
@@ -114,7 +114,28 @@ fn endpoint(kind: &UpstreamKind) -> (&'static str, String) {
         UpstreamKind::Stdin => ("stdin", "standard input".to_owned()),
         UpstreamKind::Postgres(postgres) => ("postgres", entered(postgres, postgres.tls.as_ref())),
         UpstreamKind::Amqp(amqp) => ("amqp", entered(amqp, amqp.tls.as_ref())),
+        UpstreamKind::Sse(sse) => ("sse", sse_endpoint(sse)),
+        UpstreamKind::Http(http) if http.stream => {
+            ("http", format!("{}, stream of lines", http_endpoint(&http.server)))
+        }
+        UpstreamKind::Http(http) => {
+            ("http", format!("{} every {}", http_endpoint(&http.server), show_duration(http.every)))
+        }
     }
+}
+
+fn sse_endpoint(sse: &Sse) -> String {
+    let mut text = http_endpoint(&sse.server);
+    text.push_str(if sse.relay.is_some() { ", relay" } else { "" });
+    text.push_str(if sse.resume { "" } else { ", does not resume" });
+    text
+}
+
+fn http_endpoint(server: &HttpServer) -> String {
+    let mut text = server.shown();
+    text.push_str(if server.tls.roots.is_some() { ", own CA" } else { "" });
+    text.push_str(if server.tls.certificate.is_some() { ", client certificate" } else { "" });
+    text
 }
 
 fn redis_endpoint(redis: &Redis) -> String {
@@ -160,6 +181,7 @@ fn row(config: &Config, route: &Route) -> Vec<String> {
             let bound = quiet(routing_key) + &arguments.collect::<String>();
             format!("exchange {} {bound}", quiet(exchange)).trim_end().to_owned()
         }
+        Source::Path(path) => format!("path {}", quiet(path)),
     };
     let from = format!("{kind} {} {source}", route.upstream);
     let event = route
@@ -267,6 +289,7 @@ upstreams:
   bus: { kafka: { brokers: ['a:1', 'b:2'], properties: { sasl.password: hunter2 } } }
   t: { ticker: { every: 90s } }
   p: { push: }
+  app: { sse: { url: 'https://app.internal/v1', bearer: '${HIDDEN}', resume: false } }
 routes:
   - { path: '/a/{x}', from: { upstream: cache, channel: 'c:{x}' } }
   - { path: '/s/{x}', from: { upstream: shards, shard_channel: 'c:{x}' } }
@@ -274,6 +297,7 @@ routes:
   - { path: /t, from: { upstream: t }, event: \"a\", cors: { origins: https://a, credentials: true } }
   - { path: /s, from: { upstream: cache, stream: s }, data: '{field.d}', compress: [zstd, gzip] }
   - { path: /p, from: { upstream: p, channel: \"c\\nd\" } }
+  - { path: '/e/{x}', from: { upstream: app, path: '/e/{x}' } }
   - { path: '/{*rest}', proxy: 'http://127.0.0.1:3000' }
 ";
         assert_eq!(
@@ -294,6 +318,7 @@ upstreams
   bus     kafka   a:1, b:2
   t       ticker  every 1m30s
   p       push    POST /publish/<channel> on the admin listener
+  app     sse     https://app.internal/v1, does not resume
 routes
   /a/{x}          <-  redis cache channel c:{x}         no event name                  no cors
   /s/{x}          <-  redis shards shard channel c:{x}  no event name                  no cors
@@ -301,6 +326,7 @@ routes
   /t              <-  ticker t                          event a                        cors https://a, with credentials
   /s              <-  redis cache stream s              no event name, data {field.d}  no cors                           compress zstd, gzip, level 3
   /p              <-  push p channel c\u{fffd}d                no event name                  no cors
+  /e/{x}          <-  sse app path /e/{x}               no event name                  no cors
   /{*rest}        ->  http://127.0.0.1:3000
 "
         );

@@ -205,12 +205,13 @@ fn the_example_with_its_alternatives_is_sound() {
         "rabbitmq-ca.pem",
         "redis.pem",
         "app-ca.pem",
+        "app.pem",
     ] {
         std::fs::write(folder.join(name), made.cert.pem()).unwrap();
     }
     std::fs::write(folder.join("issuer.pem"), made.signing_key.public_key_pem()).unwrap();
     std::fs::write(folder.join("deny"), "sub:mallory\n").unwrap();
-    for name in ["privkey.pem", "other.key", "redis.key"] {
+    for name in ["privkey.pem", "other.key", "redis.key", "app.key"] {
         std::fs::write(folder.join(name), made.signing_key.serialize_pem()).unwrap();
     }
     std::fs::write(folder.join("ticket-keys"), "ab".repeat(32)).unwrap();

@@ -12,7 +12,7 @@ use super::model::{Ticker, Upstream, UpstreamKind};
 use super::place::Span;
 use super::tree::{Entry, Node, Value};
 use super::walk::Walk;
-use super::{amqp, kafka, postgres, redis};
+use super::{amqp, http_server, kafka, postgres, redis};
 
 /// The kinds, without their settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub(super) enum Kind {
     Stdin,
     Postgres,
     Amqp,
+    Sse,
+    Http,
 }
 
 /// What `upstreams` holds: names even where the settings had problems, so that routes to them are
@@ -49,12 +51,14 @@ impl Kind {
             Self::Stdin => "stdin",
             Self::Postgres => "postgres",
             Self::Amqp => "amqp",
+            Self::Sse => "sse",
+            Self::Http => "http",
         }
     }
 
     fn of(name: &str) -> Option<Self> {
         let kinds = [Self::Redis, Self::Kafka, Self::Ticker, Self::Push, Self::File, Self::Stdin];
-        let others = [Self::Postgres, Self::Amqp];
+        let others = [Self::Postgres, Self::Amqp, Self::Sse, Self::Http];
         kinds.into_iter().chain(others).find(|kind| kind.name() == name)
     }
 }
@@ -125,7 +129,7 @@ fn read_kind(walk: &Walk<'_>, node: &Node, name: &str, at: Span) -> Option<(Kind
 
 fn no_kind(walk: &Walk<'_>, at: Span, name: &str) {
     let text = format!(
-        "the upstream {} has no kind; give it one of `redis`, `kafka`, `ticker`, `push`, `file`, `stdin`, `postgres` or `amqp`",
+        "the upstream {} has no kind; give it one of `redis`, `kafka`, `ticker`, `push`, `file`, `stdin`, `postgres`, `amqp`, `sse` or `http`",
         mask::quotable(name)
     );
     walk.problem(at, text);
@@ -159,7 +163,15 @@ fn read_settings(walk: &Walk<'_>, upstream: &Node, kind: Kind) -> Option<Upstrea
     let entry = entries.iter().find(|entry| entry.key.text == kind.name())?;
     let node = &entry.value;
     match kind {
-        Kind::Redis | Kind::Kafka | Kind::File | Kind::Postgres | Kind::Amqp if node.value == Value::Null => {
+        Kind::Redis
+        | Kind::Kafka
+        | Kind::File
+        | Kind::Postgres
+        | Kind::Amqp
+        | Kind::Sse
+        | Kind::Http
+            if node.value == Value::Null =>
+        {
             let needed = match kind {
                 Kind::Kafka => "brokers",
                 Kind::File => "path",
@@ -179,6 +191,8 @@ fn read_settings(walk: &Walk<'_>, upstream: &Node, kind: Kind) -> Option<Upstrea
         Kind::Stdin => open_optional(walk, node, keys::STDIN).map(|_| UpstreamKind::Stdin),
         Kind::Postgres => postgres::read(walk, node).map(UpstreamKind::Postgres),
         Kind::Amqp => amqp::read(walk, node).map(UpstreamKind::Amqp),
+        Kind::Sse => http_server::read_sse(walk, node).map(UpstreamKind::Sse),
+        Kind::Http => http_server::read_http(walk, node).map(UpstreamKind::Http),
     }
 }
 

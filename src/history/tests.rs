@@ -178,7 +178,7 @@ async fn walk(shelf: &Shelf<Source>, partition: u32, from: u64, to: u64) -> usiz
                 events += segment.after(at, None).count();
                 at = segment.to;
             }
-            Found::Here(Sought::Trimmed(low)) => at = low,
+            Found::Here(Sought::Trimmed(to) | Sought::Leads { to, .. }) => at = to,
             Found::Wait(wake) => timeout(LONG, wake).await.expect("a wake was lost"),
         }
     }

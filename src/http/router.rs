@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
 use tokio::sync::watch;
 
 use super::app::{App, Asked};
@@ -291,6 +292,7 @@ impl Route {
             | config::Source::Pattern(name)
             | config::Source::ShardChannel(name)
             | config::Source::Topic(name)
+            | config::Source::Path(name)
             | config::Source::Stream(name) => name.has_params(),
             config::Source::Keyed { topic, .. } => topic.has_params(),
             config::Source::Ticker | config::Source::Lines => false,
@@ -344,6 +346,12 @@ impl Route {
             params.insert(name, value);
         }
         let opens = self.feed(&params);
+        // Servers take these for the way to another path.
+        if let Source::Path(path) = &opens.feed.source
+            && path.split(['/', '?']).any(|part| matches!(part, "." | ".."))
+        {
+            return Err(Miss::BadParameter);
+        }
         // What the upstream would cut off is something else then.
         match opens.feed.source.longest_part() > self.longest_name {
             true => Err(Miss::BadParameter),
@@ -385,6 +393,9 @@ impl Route {
                 let (exchange, key) = (exchange.fill(param).into(), routing_key.fill(param).into());
                 Source::Exchange(Binding::new(exchange, key, arguments.collect()))
             }
+            config::Source::Path(path) => Source::Path(
+                path.fill(|field| param(field).map(|value| Cow::Owned(percent_encoded(&value)))).into(),
+            ),
         };
         let key = match &self.config.source {
             config::Source::Keyed { key, .. } => Some(key.fill(param).into_bytes().into()),
@@ -413,6 +424,12 @@ fn decode(segment: &str) -> Result<Cow<'_, str>, Miss> {
         percent_encoding::percent_decode_str(segment).decode_utf8().map_err(|_| Miss::BadParameter)?;
     let fitting = !value.is_empty() && value.len() <= PARAM && !value.chars().any(char::is_control);
     fitting.then_some(value).ok_or(Miss::BadParameter)
+}
+
+/// The value as a part of a URL's path or query: nothing in it ends that part (RFC 3986 2.3).
+fn percent_encoded(value: &str) -> String {
+    const ALL: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+    percent_encoding::utf8_percent_encode(value, ALL).to_string()
 }
 
 /// The value as a Redis pattern that matches nothing but it.

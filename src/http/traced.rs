@@ -142,6 +142,7 @@ fn kind(source: &Source) -> &'static str {
         Source::Lines => "lines",
         Source::Table(_) => "table",
         Source::Exchange(_) => "exchange",
+        Source::Path(_) => "path",
     }
 }
 

@@ -40,6 +40,8 @@ pub enum Source {
     Table(Rows),
     /// What is bound to an exchange of RabbitMQ.
     Exchange(Binding),
+    /// A path of an HTTP server.
+    Path(Arc<str>),
 }
 
 impl Source {
@@ -51,6 +53,7 @@ impl Source {
             | Self::ShardChannel(name)
             | Self::Topic(name)
             | Self::Stream(name)
+            | Self::Path(name)
             | Self::Keyed(name, _) => name,
             Self::Ticker => "ticker",
             Self::Lines => "lines",
@@ -164,7 +167,7 @@ impl Feed {
     /// For a source without history: its subscription stands as of now. Opens the log the first time; after a
     /// lost link it tells the gap.
     pub fn confirm(&self) -> Appended {
-        self.log.open(Arc::new(EpochCodec::new(self.epoch, self.previous)), Position::default());
+        self.log.open(Arc::new(self.own_ids()), Position::default());
         match self.lost.lock().take() {
             Some(since) => self.log.append_link_lost((since, SystemTime::now())),
             None => Appended::default(),
@@ -173,7 +176,12 @@ impl Feed {
 
     /// The same where there was something before, which the log begins with.
     pub fn begin<R: Record>(&self, before: impl IntoIterator<Item = R>) -> Appended {
-        self.log.open_after(Arc::new(EpochCodec::new(self.epoch, self.previous)), before)
+        self.log.open_after(Arc::new(self.own_ids()), before)
+    }
+
+    /// The ids of its log where the upstream gives none.
+    pub fn own_ids(&self) -> EpochCodec {
+        EpochCodec::new(self.epoch, self.previous)
     }
 
     /// The link is gone, and was last known to be good at `since`. Where the source has no history, that is told

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::cursor::{Cursor, Read, Step, View};
-use super::gap::Reason;
+use super::gap::{Gap, Reason};
 use super::history::History;
 use super::id::IdCodec;
 use super::memory::{Memory, Reclaim};
@@ -38,6 +38,17 @@ struct Open {
     ring: Ring,
     codec: Arc<dyn IdCodec>,
     history: Option<Arc<dyn History>>,
+}
+
+impl Open {
+    /// Lets go of what is too much or too old.
+    fn evict(&mut self, bounds: &Bounds, attended: bool, now: Instant) {
+        let floor = self.ring.floor();
+        self.ring.evict(bounds, attended, now);
+        if self.ring.floor() != floor {
+            self.codec.forgets(self.ring.floor_position());
+        }
+    }
 }
 
 /// How a log begins whose upstream keeps history.
@@ -184,6 +195,16 @@ impl Log {
         head.into_iter().for_each(|head| self.wake.ring_now(head));
     }
 
+    /// Appends a gap that the upstream itself tells of, which takes readers to `mark`.
+    pub fn append_gap(&self, gap: &Gap, mark: Mark) -> Appended {
+        self.take_in(|writer| writer.gap(gap, mark))
+    }
+
+    /// The upstream has got to `mark` without an event.
+    pub fn move_on(&self, mark: Mark) {
+        self.take_in(|writer| writer.moved(mark));
+    }
+
     /// The source was created anew: forgets everything and goes on at `position`, with a codec that does not
     /// know the ids given before. Readers are told. Returns whether the log was open.
     pub fn restart(&self, codec: Arc<dyn IdCodec>, position: Position) -> bool {
@@ -219,7 +240,7 @@ impl Log {
             if let Some(open) = self.open.lock().as_mut() {
                 wakes = open.ring.push(batch);
                 head = open.ring.head();
-                open.ring.evict(&bounds, self.attended(), Instant::now());
+                open.evict(&bounds, self.attended(), Instant::now());
                 // What takes up much of the lag room does not linger.
                 hurry = self.attended() && open.ring.unread() > bounds.buffer as u64 / 4;
             }
@@ -321,9 +342,14 @@ impl Log {
     pub fn sweep(&self, now: Instant) {
         let bounds = *self.bounds.lock();
         if let Some(open) = self.open.lock().as_mut() {
-            open.ring.evict(&bounds, self.attended(), now);
+            open.evict(&bounds, self.attended(), now);
             open.ring.forget_old_runs(now);
         }
+    }
+
+    /// The budget that it counts in.
+    pub fn memory(&self) -> &Arc<Memory> {
+        &self.memory
     }
 
     /// What it holds.
@@ -359,6 +385,7 @@ impl Reclaim for Log {
                     size => given += size,
                 }
             }
+            open.codec.forgets(open.ring.floor_position());
         }
         given
     }

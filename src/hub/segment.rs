@@ -7,6 +7,7 @@ use std::time::UNIX_EPOCH;
 
 use bytes::Bytes;
 
+use super::gap::Gap;
 use super::id::IdCodec;
 use super::key::{KeyHash, Lies};
 use super::memory::Memory;
@@ -165,7 +166,7 @@ impl SegmentDraft {
         }
         let key = record.key().filter(|_| self.keyed);
         let time = record.timestamp().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-        self.entries.push(Entry {
+        self.entry(Entry {
             next,
             time: time.map_or(0, |time| time.as_millis() as u64),
             key: key.map(KeyHash::of),
@@ -175,6 +176,20 @@ impl SegmentDraft {
             start: start as u32,
             end: self.open.len() as u32,
         });
+    }
+
+    /// Takes in a gap of which the upstream itself tells in its history, after which the partition stands at `next`.
+    pub fn gap(&mut self, next: Offset, gap: &Gap) {
+        let start = self.open.len() as u32;
+        note::write(gap, &self.shape.control_prefix, &*self.codec, &mut self.open);
+        (self.at, self.records) = (next, self.records + 1);
+        let (block, end) = (self.blocks.len() as u32, self.open.len() as u32);
+        let lies = Lies::Anywhere;
+        self.entry(Entry { next, time: 0, note: true, key: None, lies, block, start, end });
+    }
+
+    fn entry(&mut self, entry: Entry) {
+        self.entries.push(entry);
         if self.open.len() >= BLOCK {
             self.close_block();
         }

@@ -137,11 +137,24 @@ impl Writer {
 
     /// Encodes a gap of the source up to `mark`, in its partition; nothing where the position covers that.
     pub fn missing(&mut self, reason: Reason, mark: Mark) -> Batch {
+        let gap = Gap::up_to(reason, &self.position, mark, None);
+        self.gap(&gap, mark)
+    }
+
+    /// Encodes a gap of the source, which takes a reader to `mark`; nothing where the position covers that.
+    pub fn gap(&mut self, gap: &Gap, mark: Mark) -> Batch {
         let mut draft = Draft::new(self);
         if !draft.position.covers(mark) {
-            draft.note(&Gap::up_to(reason, &draft.position, mark, None));
+            draft.note(gap);
             draft.entry(mark, true, (None, Lies::Anywhere));
         }
+        draft.finish()
+    }
+
+    /// Goes on to `mark`: up to there nothing makes an event.
+    pub fn moved(&mut self, mark: Mark) -> Batch {
+        let mut draft = Draft::new(self);
+        draft.skip(mark);
         draft.finish()
     }
 

@@ -102,7 +102,7 @@ impl Families {
         let counters = [&self.events_in, &self.reconnects, &self.troubles, &self.filtered, &self.undecided];
         counters.iter().for_each(|family| _ = family.remove(&of));
         [&self.up, &history.queued, &history.running].iter().for_each(|family| _ = family.remove(&of));
-        for reason in OF_SOURCES {
+        for reason in Reason::ALL {
             self.gaps.remove(&UpstreamReason { upstream: name.to_owned(), reason: reason.as_str() });
         }
         for outcome in OUTCOMES {

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use super::changes::Changes;
 use super::lag::{Behind, Lags};
-use crate::hub::{Appended, Feed, LeftOut, Mark, Reason, Source, Wanted};
+use crate::hub::{Appended, Feed, Gap, LeftOut, Mark, Reason, Source, Wanted};
 use crate::metrics::{HistoryMetrics, Lag, UpstreamMetrics};
 use crate::shape::Record;
 
@@ -251,6 +251,11 @@ impl Link {
         records: impl IntoIterator<Item = (Option<Mark>, R)>,
     ) {
         self.count(&feed.log.append(records), feed);
+    }
+
+    /// Takes in a gap of which the upstream itself tells, or that is of one event; it takes readers to `mark`.
+    pub(super) fn deliver_gap(&self, feed: &Feed, gap: &Gap, mark: Mark) {
+        self.count(&feed.log.append_gap(gap, mark), feed);
     }
 
     fn count(&self, appended: &Appended, feed: &Feed) {

@@ -3,16 +3,19 @@
 
 mod amqp;
 mod changes;
+mod http;
 mod kafka;
 mod lag;
 mod lines;
 mod link;
 mod numbered;
 mod pace;
+mod paths;
 mod postgres;
 mod push;
 mod redis;
 mod runner;
+mod sse;
 mod ticker;
 
 use std::sync::Arc;
@@ -81,6 +84,8 @@ enum Kind {
     Lines,
     Postgres(Arc<postgres::Postgres>),
     Amqp(Arc<amqp::Amqp>),
+    Sse(Arc<sse::Sse>),
+    Http(Arc<http::Http>),
 }
 
 impl Running {
@@ -130,6 +135,17 @@ impl Running {
                 tasks.spawn(runner::run(Arc::clone(&amqp), own, told));
                 Kind::Amqp(amqp)
             }
+            UpstreamKind::Sse(sse) => {
+                let sse = sse::Sse::new(sse, histories);
+                tasks.spawn(Arc::clone(&sse).serve_history(Arc::clone(link)));
+                tasks.spawn(runner::run(Arc::clone(&sse), own, told));
+                Kind::Sse(sse)
+            }
+            UpstreamKind::Http(http) => {
+                let http = http::Http::new(http);
+                tasks.spawn(runner::run(Arc::clone(&http), own, told));
+                Kind::Http(http)
+            }
         };
         Self { link: Arc::clone(link), kind, anew, _tasks: tasks }
     }
@@ -143,6 +159,8 @@ impl Running {
             (Kind::Ticker(ticker), UpstreamKind::Ticker(config)) => ticker.configure(config),
             (Kind::Postgres(postgres), UpstreamKind::Postgres(config)) => postgres.configure(config),
             (Kind::Amqp(amqp), UpstreamKind::Amqp(config)) => amqp.configure(config),
+            (Kind::Sse(sse), UpstreamKind::Sse(config)) => sse.configure(config),
+            (Kind::Http(http), UpstreamKind::Http(config)) => http.configure(config),
             _ => return,
         }
         self.anew.notify_one();

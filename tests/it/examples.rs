@@ -2,6 +2,7 @@
 
 mod databases;
 mod forms;
+mod servers;
 mod shapes;
 
 use std::path::Path;

@@ -241,7 +241,8 @@ fn commands(sources: &[Source], [channels, patterns, shards]: Names) -> Vec<Cmd>
             | Source::Ticker
             | Source::Lines
             | Source::Table(_)
-            | Source::Exchange(_) => {}
+            | Source::Exchange(_)
+            | Source::Path(_) => {}
         }
     }
     commands.extend([subscribe, psubscribe].into_iter().filter(|command| command.args_iter().len() > 1));

@@ -19,7 +19,8 @@ use std::time::Instant;
 use self::run::prove;
 use self::source::Source;
 use self::sources::{
-    KafkaTopic, PostgresChannel, PostgresTable, RabbitMqExchange, RabbitMqStream, RedisChannel, RedisStream,
+    Events, KafkaTopic, PostgresChannel, PostgresTable, RabbitMqExchange, RabbitMqStream, RedisChannel,
+    RedisStream, Relay,
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -62,6 +63,16 @@ async fn clients_of_a_rabbitmq_stream_lose_and_repeat_nothing_whatever_happens()
     prove::<RabbitMqStream>(seed()).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_of_a_server_of_events_lose_and_repeat_nothing_whatever_happens() {
+    prove::<Events>(seed()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_of_a_relay_tier_lose_and_repeat_nothing_whatever_happens() {
+    prove::<Relay>(seed()).await;
+}
+
 /// The same with one seed after another, for as long as `SSEGATE_SOAK` says, such as `8h`: `make soak`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "for `make soak`"]
@@ -79,7 +90,9 @@ async fn soak() {
             prove::<PostgresChannel>(seed),
             prove::<PostgresTable>(seed),
             prove::<RabbitMqExchange>(seed),
-            prove::<RabbitMqStream>(seed)
+            prove::<RabbitMqStream>(seed),
+            prove::<Events>(seed),
+            prove::<Relay>(seed)
         );
         seed += 1;
     }

@@ -3,8 +3,9 @@
 //! Reading order: [`ssegate`] runs the product, [`command`] its other commands, [`eventsource`] and [`recorder`] read its streams,
 //! [`redis`], [`kafka`], [`postgres`] and [`rabbitmq`] feed it, [`proxy`] cuts links, [`balancer`] stands before replicas, [`frames`] attacks while a
 //! [`witness`] looks on, [`browser`] opens real browsers on the page that [`collector`] serves, [`devtools`] drives one,
-//! [`acme`] certifies it, `client.mjs` reads with the client module, [`app`] is what routes with `proxy` lead to, [`origin`] stands for issuers and endpoints that
-//! decide, [`otlp`] collects traces, [`token`] signs. Below them: [`tls`], [`http`],
+//! [`acme`] certifies it, `client.mjs` reads with the client module, [`app`] is what routes with `proxy` lead to, [`origin`]
+//! stands for issuers and endpoints that decide, [`sse_server`] sends events of its own, [`otlp`] collects traces,
+//! [`token`] signs. Below them: [`tls`], [`http`],
 //! [`decoder`], [`sse_parser`], and what keeps a run clean:
 //! [`child`] (no process outlives the tests), [`scratch`] (no file does), [`ports`], [`wait`].
 //!
@@ -36,6 +37,7 @@ pub mod recorder;
 pub mod redis;
 pub mod scratch;
 pub mod sse_parser;
+pub mod sse_server;
 pub mod ssegate;
 pub mod tls;
 pub mod token;

@@ -1,5 +1,6 @@
 //! The sources that are proven.
 
+mod events;
 mod kafka;
 mod postgres_channel;
 mod postgres_table;
@@ -7,7 +8,9 @@ mod rabbitmq_exchange;
 mod rabbitmq_stream;
 mod redis_channel;
 mod redis_stream;
+mod relay;
 
+pub use events::Events;
 pub use kafka::KafkaTopic;
 pub use postgres_channel::PostgresChannel;
 pub use postgres_table::PostgresTable;
@@ -15,3 +18,4 @@ pub use rabbitmq_exchange::RabbitMqExchange;
 pub use rabbitmq_stream::RabbitMqStream;
 pub use redis_channel::RedisChannel;
 pub use redis_stream::RedisStream;
+pub use relay::Relay;
