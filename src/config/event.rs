@@ -40,7 +40,10 @@ impl Records {
     fn refusal(self, field: &Field) -> Option<String> {
         let fits = match field {
             Field::Channel => matches!(self, Self::Channel | Self::Of(Kind::Push)),
-            Field::Topic | Field::Key | Field::Header(_) => self == Self::Of(Kind::Kafka),
+            Field::Key => self == Self::Of(Kind::Kafka),
+            Field::Topic => matches!(self, Self::Of(Kind::Kafka | Kind::Mqtt)),
+            Field::Header(_) => matches!(self, Self::Of(Kind::Kafka | Kind::Nats | Kind::Mqtt)),
+            Field::Subject => self == Self::Of(Kind::Nats),
             Field::Stream | Field::Entry(_) => self == Self::Stream,
             Field::Param(_) => true,
         };
@@ -48,6 +51,8 @@ impl Records {
             Self::Channel | Self::Of(Kind::Push) => "these have `{channel}`",
             Self::Stream => "these have `{stream}` and `{field.NAME}`",
             Self::Of(Kind::Kafka) => "these have `{topic}`, `{key}` and `{header.NAME}`",
+            Self::Of(Kind::Nats) => "these have `{subject}` and `{header.NAME}`",
+            Self::Of(Kind::Mqtt) => "these have `{topic}` and `{header.NAME}`",
             Self::Of(Kind::Ticker | Kind::Redis) => "use parameters of the path alone",
         };
         (!fits).then(|| format!("is not in {self}; {has}"))

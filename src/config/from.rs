@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::fields::{Bounds, Fields};
 use super::keys;
-use super::model::{Partitioner, Source, Start};
+use super::model::{Partitioner, Qos, Source, Start};
+use super::subject;
 use super::suggest;
 use super::template::{Part, Template};
 use super::templates;
@@ -34,6 +35,8 @@ impl Kind {
             Self::Kafka => &["topic"],
             Self::Push => &["channel"],
             Self::Ticker => &[],
+            Self::Nats => &["subject", "jetstream"],
+            Self::Mqtt => &["topic"],
         }
     }
 }
@@ -50,21 +53,29 @@ pub(super) fn read(
         .required("upstream", "name one of `upstreams`")
         .and_then(|node| read_upstream(walk, node, upstreams));
     let (upstream, kind) = upstream.map_or((None, None), |(name, kind)| (Some(name), kind));
-    let sources: Vec<&Entry> =
-        fields.present().filter(|entry| SOURCES.contains(&entry.key.text.as_str())).collect();
+    // Beside `jetstream`, `subject` says which part of it.
+    let part = fields.entry("jetstream").and(fields.entry("subject"));
+    let sources: Vec<&Entry> = fields
+        .present()
+        .filter(|entry| SOURCES.contains(&entry.key.text.as_str()))
+        .filter(|entry| part.is_none_or(|part| part.key.text != entry.key.text))
+        .collect();
     choose(walk, &fields, kind, &sources);
     // Those that do not fit as well: their templates may have problems of their own.
     let read: Vec<_> = sources
         .iter()
-        .filter_map(|entry| read_source(walk, fields.node(&entry.key.text)?, entry, params))
+        .filter_map(|entry| read_source(walk, fields.node(&entry.key.text)?, entry, params, kind))
         .collect();
     let source = read.into_iter().next().or((kind == Some(Kind::Ticker)).then_some(Source::Ticker));
     let source = read_key(walk, &fields, params, source);
+    let source = read_part(walk, &fields, params, source);
+    let source = read_qos(walk, &fields, source);
     let start = read_start(walk, &fields, without_history(kind, &sources)).unwrap_or(Start::Latest);
     Some(From { upstream, kind, source, start })
 }
 
-const SOURCES: [&str; 5] = ["channel", "pattern", "shard_channel", "topic", "stream"];
+const SOURCES: [&str; 7] =
+    ["channel", "pattern", "shard_channel", "topic", "stream", "subject", "jetstream"];
 
 fn read_upstream(walk: &Walk<'_>, node: &Node, upstreams: &Upstreams) -> Option<(Arc<str>, Option<Kind>)> {
     let scalar = walk.scalar(node, "the name of an upstream")?;
@@ -119,7 +130,9 @@ fn without_history(kind: Option<Kind>, sources: &[&Entry]) -> Option<String> {
         Kind::Kafka => None,
         Kind::Redis if sources.iter().any(|entry| entry.key.text == "stream") => None,
         Kind::Redis => sources.first().map(|entry| format!("a `{}`", entry.key.text)),
-        kind @ (Kind::Push | Kind::Ticker) => Some(format!("a `{}` upstream", kind.name())),
+        Kind::Nats if sources.iter().any(|entry| entry.key.text == "jetstream") => None,
+        Kind::Nats => Some("a `subject` without `jetstream`".to_owned()),
+        kind @ (Kind::Push | Kind::Ticker | Kind::Mqtt) => Some(format!("a `{}` upstream", kind.name())),
     }
 }
 
@@ -151,7 +164,18 @@ fn read_start(walk: &Walk<'_>, fields: &Fields<'_>, lacking: Option<String>) -> 
 pub(super) const SINCE: Bounds<Duration> =
     Bounds { default: Duration::ZERO, min: Duration::ZERO, max: Duration::from_secs(365 * 86_400) };
 
-fn read_source(walk: &Walk<'_>, node: &Node, entry: &Entry, params: Option<&[String]>) -> Option<Source> {
+fn read_source(
+    walk: &Walk<'_>,
+    node: &Node,
+    entry: &Entry,
+    params: Option<&[String]>,
+    kind: Option<Kind>,
+) -> Option<Source> {
+    if entry.key.text == "jetstream" {
+        let scalar = walk.text(node, "the name of a stream, as text")?;
+        subject::check_stream(walk, &scalar);
+        return Some(Source::Jetstream { stream: (&*scalar.text).into(), subject: None });
+    }
     let scalar = walk.text(node, "the name of what to read, as text")?;
     let template = templates::read(walk, &scalar, params, |_| Some(UNKNOWN_YET.to_owned()))?;
     if scalar.text.is_empty() {
@@ -162,6 +186,16 @@ fn read_source(walk: &Walk<'_>, node: &Node, entry: &Entry, params: Option<&[Str
         "pattern" => Some(Source::Pattern(template)),
         "shard_channel" => Some(Source::ShardChannel(template)),
         "stream" => Some(Source::Stream(template)),
+        "subject" => {
+            if !scalar.text.is_empty() {
+                subject::check_subject(walk, &scalar, &template);
+            }
+            Some(Source::Subject(template))
+        }
+        _ if kind == Some(Kind::Mqtt) => {
+            subject::check_filter(walk, &scalar, &template);
+            Some(Source::Filter { topic: template, qos: Qos::AtMostOnce })
+        }
         _ => {
             check_topic(walk, &scalar, &template);
             Some(Source::Topic(template))
@@ -195,6 +229,35 @@ fn read_key(
     match source? {
         Source::Topic(topic) => Some(Source::Keyed { topic, key, partitioner }),
         other => Some(other),
+    }
+}
+
+/// Makes a stream of JetStream a part of it, where `from` has a `subject` as well.
+fn read_part(
+    walk: &Walk<'_>,
+    fields: &Fields<'_>,
+    params: Option<&[String]>,
+    source: Option<Source>,
+) -> Option<Source> {
+    let Some(entry) = fields.entry("jetstream").and(fields.entry("subject")) else { return source };
+    let part = read_source(walk, fields.node("subject")?, entry, params, None)?;
+    match (source?, part) {
+        (Source::Jetstream { stream, .. }, Source::Subject(subject)) => {
+            Some(Source::Jetstream { stream, subject: Some(subject) })
+        }
+        (other, _) => Some(other),
+    }
+}
+
+fn read_qos(walk: &Walk<'_>, fields: &Fields<'_>, source: Option<Source>) -> Option<Source> {
+    let Some(entry) = fields.entry("qos") else { return source };
+    let qos = fields.choice("qos", &[("0", Qos::AtMostOnce), ("1", Qos::AtLeastOnce)]);
+    match source? {
+        Source::Filter { topic, .. } => Some(Source::Filter { topic, qos: qos? }),
+        other => {
+            walk.problem(entry.key.span, "`qos` is of the `topic` of an `mqtt` upstream; remove it");
+            Some(other)
+        }
     }
 }
 

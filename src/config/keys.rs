@@ -9,7 +9,7 @@ pub(super) use shape::{Key, Section, Shape, Unset, join, visit};
 use Shape::{Count, Duration, Either, Empty, Flag, List, Named, OneOrMore, Ratio, Scalar, Size, Text, Words};
 use shape::key;
 
-use super::{acme, admin, auth, compress, from, limits, policies, proxy, redis, server, traces, upstreams};
+use super::{acme, admin, auth, compress, from, limits, mqtt, policies, proxy, redis, server, traces, upstreams};
 
 /// Declares the sections; `one of` are keys of which there must be one and no second.
 macro_rules! sections {
@@ -157,7 +157,9 @@ sections! {
         key("kafka", Shape::Section(KAFKA)).unset(),
         key("ticker", Either(&[Shape::Section(TICKER), Empty])).unset(),
         key("push", Either(&[Shape::Section(PUSH), Empty])).unset(),
-    ]] one of ["redis", "kafka", "ticker", "push"];
+        key("nats", Shape::Section(NATS)).unset(),
+        key("mqtt", Shape::Section(MQTT)).unset(),
+    ]] one of ["redis", "kafka", "ticker", "push", "nats", "mqtt"];
     REDIS = "`redis`": [&[
         key("url", OneOrMore(&Text("redis://… or rediss://…"))).required(),
         key("sentinels", OneOrMore(&Text("redis://… or rediss://…"))).unset(),
@@ -180,6 +182,25 @@ sections! {
         key("data", Text("text")).or(|| upstreams::TICK.to_owned()),
     ]];
     PUSH = "`push`": [];
+    NATS = "`nats`": [&[
+        key("servers", OneOrMore(&Text("nats://… or tls://…"))).required(),
+        key("user", Text("a name")).unset(),
+        key("password", SECRET).unset().doc("The password of `user`."),
+        key("token", SECRET).unset(),
+        key("nkey", SECRET).unset(),
+        key("credentials", PATH).unset(),
+        key("tls", Shape::Section(REDIS_TLS)).unset(),
+        key("ping_interval", Duration(&redis::TIME)),
+        key("timeout", Duration(&redis::TIME)),
+    ]];
+    MQTT = "`mqtt`": [&[
+        key("url", Text("mqtt://… or mqtts://…")).required(),
+        key("version", Words(&["5", "3.1.1"])),
+        key("client_id", Text("a name")).unset(),
+        key("keep_alive", Duration(&mqtt::KEEP_ALIVE)),
+        key("timeout", Duration(&redis::TIME)),
+        key("tls", Shape::Section(REDIS_TLS)).unset(),
+    ]];
     DEFAULTS = "`defaults`": [POLICIES, &[key("replay", Shape::Section(DEFAULT_REPLAY))]];
     ROUTE = "a route": [&[
         key("path", Text("a path such as /events/{room}")).required()
@@ -210,12 +231,15 @@ sections! {
         key("pattern", NAME).unset().doc("The channels of Redis that match this, as for PSUBSCRIBE."),
         key("shard_channel", NAME).unset().doc("A shard channel of Redis 7, as for SSUBSCRIBE."),
         key("stream", NAME).unset().doc("A Redis stream."),
-        key("topic", NAME).unset().doc("A topic of Kafka."),
+        key("topic", NAME).unset().doc("A topic of Kafka, or a topic filter of MQTT."),
         key("key", NAME).unset().doc("Of a `topic`, the records of this key alone."),
         key("partitioner", Words(&["murmur2", "crc32", "any"]))
             .doc("How producers choose the partition of a `key`: murmur2 as Kafka's own clients, crc32 as librdkafka, or any."),
         key("start", Either(&[Words(&["latest", "earliest"]), Shape::Section(START)]))
             .doc("Where a client without an id begins: latest, earliest, or some time back. For topics and streams alone."),
+        key("subject", NAME).unset().doc("A subject of NATS, wildcards included; beside `jetstream`, which part of the stream."),
+        key("jetstream", Text("the name of a stream")).unset().doc("A stream of NATS's JetStream."),
+        key("qos", Words(&["0", "1"])).doc("How surely an MQTT broker hands messages over: 0 at most once, 1 at least once."),
     ]];
     START = "`start`": [&[key("since", Duration(&from::SINCE)).required().doc("How far back a client without an id begins.")]];
     HISTORY = "`history`": [&[

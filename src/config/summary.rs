@@ -7,8 +7,8 @@ use std::sync::Arc;
 use super::auth::Rule;
 use super::endpoint::Endpoint;
 use super::model::{
-    Certificate, Config, Deployment, Origins, Proxies, Proxy, ProxyProtocol, RealIpHeader, Redis, Route,
-    ServerTls, Source, Tls, UpstreamKind,
+    Certificate, ClientTls, Config, Deployment, Mqtt, MqttVersion, Nats, NatsAuth, Origins, Proxies, Proxy,
+    ProxyProtocol, Qos, RealIpHeader, Redis, Route, ServerTls, Source, Tls, UpstreamKind,
 };
 use super::units::show_duration;
 
@@ -104,22 +104,49 @@ fn endpoint(kind: &UpstreamKind) -> (&'static str, String) {
         UpstreamKind::Kafka(kafka) => ("kafka", kafka.brokers.join(", ")),
         UpstreamKind::Ticker(ticker) => ("ticker", format!("every {}", show_duration(ticker.every))),
         UpstreamKind::Push => ("push", "POST /publish/<channel> on the admin listener".to_owned()),
+        UpstreamKind::Nats(nats) => ("nats", nats_servers(nats)),
+        UpstreamKind::Mqtt(mqtt) => ("mqtt", mqtt_broker(mqtt)),
     }
+}
+
+fn nats_servers(nats: &Nats) -> String {
+    let servers: Vec<_> = nats.servers.iter().map(ToString::to_string).collect();
+    let way = match nats.auth {
+        NatsAuth::None => "",
+        NatsAuth::User { .. } => ", by user",
+        NatsAuth::Token(_) => ", by token",
+        NatsAuth::Nkey(_) => ", by nkey",
+        NatsAuth::Credentials { .. } => ", by credentials",
+    };
+    format!("{}{way}{}", servers.join(", "), secured(nats.tls.as_ref()))
+}
+
+fn mqtt_broker(mqtt: &Mqtt) -> String {
+    let version = match mqtt.version {
+        MqttVersion::V5 => "5",
+        MqttVersion::V3 => "3.1.1",
+    };
+    format!("{mqtt}, version {version}{}", secured(mqtt.tls.as_ref()))
+}
+
+fn secured(tls: Option<&ClientTls>) -> String {
+    let mut text = String::new();
+    if let Some(tls) = tls {
+        text.push_str(if tls.roots.is_some() { ", own CA" } else { "" });
+        text.push_str(if tls.certificate.is_some() { ", client certificate" } else { "" });
+    }
+    text
 }
 
 fn redis_endpoint(redis: &Redis) -> String {
     let list =
         |endpoints: &[Endpoint]| endpoints.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    let mut text = match &redis.deployment {
+    let text = match &redis.deployment {
         Deployment::Single(endpoint) => endpoint.to_string(),
         Deployment::Sentinel { master, sentinels } => format!("{master} by sentinels {}", list(sentinels)),
         Deployment::Cluster(nodes) => format!("cluster {}", list(nodes)),
     };
-    if let Some(tls) = &redis.tls {
-        text.push_str(if tls.roots.is_some() { ", own CA" } else { "" });
-        text.push_str(if tls.certificate.is_some() { ", client certificate" } else { "" });
-    }
-    text
+    text + &secured(redis.tls.as_ref())
 }
 
 fn row(config: &Config, route: &Route) -> Vec<String> {
@@ -133,6 +160,13 @@ fn row(config: &Config, route: &Route) -> Vec<String> {
         Source::Keyed { topic, key, .. } => format!("topic {} key {}", quiet(topic), quiet(key)),
         Source::Stream(name) => format!("stream {}", quiet(name)),
         Source::Ticker => String::new(),
+        Source::Subject(subject) => format!("subject {}", quiet(subject)),
+        Source::Jetstream { stream, subject: None } => format!("stream {stream}"),
+        Source::Jetstream { stream, subject: Some(subject) } => {
+            format!("stream {stream} subject {}", quiet(subject))
+        }
+        Source::Filter { topic, qos: Qos::AtMostOnce } => format!("topic {}", quiet(topic)),
+        Source::Filter { topic, qos: Qos::AtLeastOnce } => format!("topic {} qos 1", quiet(topic)),
     };
     let from = format!("{kind} {} {source}", route.upstream);
     let event = route
@@ -210,6 +244,8 @@ upstreams:
   bus: { kafka: { brokers: ['a:1', 'b:2'], properties: { sasl.password: hunter2 } } }
   t: { ticker: { every: 90s } }
   p: { push: }
+  n: { nats: { servers: ['nats://a', 'tls://b:1'], user: me, password: hunter2, tls: {} } }
+  m: { mqtt: { url: 'mqtts://me:hunter2@h', version: 3.1.1 } }
 routes:
   - { path: '/a/{x}', from: { upstream: cache, channel: 'c:{x}' } }
   - { path: '/s/{x}', from: { upstream: shards, shard_channel: 'c:{x}' } }
@@ -218,6 +254,9 @@ routes:
   - { path: /s, from: { upstream: cache, stream: s }, data: '{field.d}', compress: [zstd, gzip] }
   - { path: /p, from: { upstream: p, channel: \"c\\nd\" } }
   - { path: '/{*rest}', proxy: 'http://127.0.0.1:3000' }
+  - { path: '/n/{x}', from: { upstream: n, subject: 'a.{x}.>' } }
+  - { path: '/j/{x}', from: { upstream: n, jetstream: S, subject: 'a.{x}' } }
+  - { path: '/m/{x}', from: { upstream: m, topic: 'a/{x}/#', qos: 1 } }
 ";
         assert_eq!(
             summary(&sound(text)),
@@ -237,6 +276,8 @@ upstreams
   bus     kafka   a:1, b:2
   t       ticker  every 1m30s
   p       push    POST /publish/<channel> on the admin listener
+  n       nats    nats://a:4222, tls://b:1, by user
+  m       mqtt    mqtts://h:8883, version 3.1.1
 routes
   /a/{x}          <-  redis cache channel c:{x}         no event name                  no cors
   /s/{x}          <-  redis shards shard channel c:{x}  no event name                  no cors

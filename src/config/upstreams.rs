@@ -11,7 +11,7 @@ use super::model::{Ticker, Upstream, UpstreamKind};
 use super::place::Span;
 use super::tree::{Entry, Node, Value};
 use super::walk::Walk;
-use super::{kafka, redis};
+use super::{kafka, mqtt, nats, redis};
 
 /// The kinds, without their settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub(super) enum Kind {
     Kafka,
     Ticker,
     Push,
+    Nats,
+    Mqtt,
 }
 
 /// What `upstreams` holds: names even where the settings had problems, so that routes to them are
@@ -40,11 +42,14 @@ impl Kind {
             Self::Kafka => "kafka",
             Self::Ticker => "ticker",
             Self::Push => "push",
+            Self::Nats => "nats",
+            Self::Mqtt => "mqtt",
         }
     }
 
     fn of(name: &str) -> Option<Self> {
-        [Self::Redis, Self::Kafka, Self::Ticker, Self::Push].into_iter().find(|kind| kind.name() == name)
+        let all = [Self::Redis, Self::Kafka, Self::Ticker, Self::Push, Self::Nats, Self::Mqtt];
+        all.into_iter().find(|kind| kind.name() == name)
     }
 }
 
@@ -110,7 +115,7 @@ fn read_kind(walk: &Walk<'_>, node: &Node, name: &str, at: Span) -> Option<(Kind
 
 fn no_kind(walk: &Walk<'_>, at: Span, name: &str) {
     let text = format!(
-        "the upstream {} has no kind; give it one of `redis`, `kafka`, `ticker` or `push`",
+        "the upstream {} has no kind; give it one of `redis`, `kafka`, `ticker`, `push`, `nats` or `mqtt`",
         mask::quotable(name)
     );
     walk.problem(at, text);
@@ -137,8 +142,12 @@ fn read_settings(walk: &Walk<'_>, upstream: &Node, kind: Kind) -> Option<Upstrea
     let entry = entries.iter().find(|entry| entry.key.text == kind.name())?;
     let node = &entry.value;
     match kind {
-        Kind::Redis | Kind::Kafka if node.value == Value::Null => {
-            let needed = if kind == Kind::Redis { "url" } else { "brokers" };
+        Kind::Redis | Kind::Kafka | Kind::Nats | Kind::Mqtt if node.value == Value::Null => {
+            let needed = match kind {
+                Kind::Kafka => "brokers",
+                Kind::Nats => "servers",
+                _ => "url",
+            };
             walk.problem(
                 entry.key.span,
                 format!("`{}` has no settings; it needs at least `{needed}`", kind.name()),
@@ -149,6 +158,8 @@ fn read_settings(walk: &Walk<'_>, upstream: &Node, kind: Kind) -> Option<Upstrea
         Kind::Kafka => kafka::read(walk, node).map(UpstreamKind::Kafka),
         Kind::Ticker => read_ticker(walk, node).map(UpstreamKind::Ticker),
         Kind::Push => open_optional(walk, node, keys::PUSH).map(|_| UpstreamKind::Push),
+        Kind::Nats => nats::read(walk, node).map(UpstreamKind::Nats),
+        Kind::Mqtt => mqtt::read(walk, node).map(UpstreamKind::Mqtt),
     }
 }
 
@@ -228,7 +239,7 @@ mod tests {
             &with("  u: { reddis: {} }\n"),
             &[(4, 8, "unknown key `reddis` in an upstream; did you mean `redis`?")],
         );
-        expect(&with("  u: { nats: {} }\n"), &[(4, 8, "it takes `redis`, `kafka`, `ticker` and `push`")]);
+        expect(&with("  u: { zeromq: {} }\n"), &[(4, 8, "it takes `redis`, `kafka`, `ticker`, `push`, `nats` and `mqtt`")]);
         expect(&with("  u: { ticker: {}, push: {} }\n"), &[(4, 20, "this one is `ticker` already")]);
         expect(&with("  u: { redis: }\n"), &[(4, 8, "`redis` has no settings; it needs at least `url`")]);
         expect(&with("  u: { kafka: }\n"), &[(4, 8, "`kafka` has no settings; it needs at least `brokers`")]);

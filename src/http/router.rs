@@ -278,9 +278,12 @@ impl Route {
             | config::Source::Pattern(name)
             | config::Source::ShardChannel(name)
             | config::Source::Topic(name)
-            | config::Source::Stream(name) => name.has_params(),
+            | config::Source::Stream(name)
+            | config::Source::Subject(name)
+            | config::Source::Jetstream { subject: Some(name), .. }
+            | config::Source::Filter { topic: name, .. } => name.has_params(),
             config::Source::Keyed { topic, .. } => topic.has_params(),
-            config::Source::Ticker => false,
+            config::Source::Ticker | config::Source::Jetstream { subject: None, .. } => false,
         };
         let names = [&self.config.event, &self.config.tombstone];
         let in_event = names.into_iter().flatten().any(Template::has_params);
@@ -319,6 +322,9 @@ impl Route {
             if self.config.params.get(name).is_some_and(|pattern| !pattern.matches(&value)) {
                 return Err(Miss::Unmatched);
             }
+            if self.config.source.refuses(name, &value) {
+                return Err(Miss::BadParameter);
+            }
             params.insert(name, value);
         }
         Ok(self.feed(&params))
@@ -341,6 +347,12 @@ impl Route {
                 name.fill(|field| param(field).map(|value| Cow::Owned(escape_glob(&value)))).into(),
             ),
             config::Source::Ticker => Source::Ticker,
+            config::Source::Subject(subject) => Source::Subject(subject.fill(param).into()),
+            config::Source::Jetstream { stream, subject } => {
+                let subject = subject.as_ref().map(|subject| subject.fill(param).into());
+                Source::Jetstream(Arc::clone(stream), subject)
+            }
+            config::Source::Filter { topic, qos } => Source::Filter(topic.fill(param).into(), *qos),
         };
         let key = match &self.config.source {
             config::Source::Keyed { key, .. } => Some(key.fill(param).into_bytes().into()),

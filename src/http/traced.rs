@@ -139,6 +139,9 @@ fn kind(source: &Source) -> &'static str {
         Source::Keyed(..) => "key",
         Source::Stream(_) => "stream",
         Source::Ticker => "ticker",
+        Source::Subject(_) => "subject",
+        Source::Jetstream(..) => "jetstream",
+        Source::Filter(..) => "topic",
     }
 }
 

@@ -12,7 +12,7 @@ use super::log::{Appended, Log};
 use super::position::Position;
 use super::quota::Quota;
 use super::ring::Bounds;
-use crate::config::Partitioner;
+use crate::config::{Partitioner, Qos};
 use crate::shape::Shape;
 
 /// What a feed reads, path parameters filled in.
@@ -32,6 +32,12 @@ pub enum Source {
     Stream(Arc<str>),
     /// The ticker's only source.
     Ticker,
+    /// A subject of NATS, wildcards included.
+    Subject(Arc<str>),
+    /// A stream of NATS's JetStream, and which of its subjects, if not all.
+    Jetstream(Arc<str>, Option<Arc<str>>),
+    /// A topic filter of MQTT.
+    Filter(Arc<str>, Qos),
 }
 
 impl Source {
@@ -43,7 +49,11 @@ impl Source {
             | Self::ShardChannel(name)
             | Self::Topic(name)
             | Self::Stream(name)
-            | Self::Keyed(name, _) => name,
+            | Self::Keyed(name, _)
+            | Self::Subject(name)
+            | Self::Filter(name, _)
+            | Self::Jetstream(_, Some(name))
+            | Self::Jetstream(name, None) => name,
             Self::Ticker => "ticker",
         }
     }
@@ -55,7 +65,7 @@ impl Source {
 
     /// Whether the upstream keeps what it gave, so that nothing is lost with a link.
     fn is_kept(&self) -> bool {
-        matches!(self, Self::Topic(_) | Self::Keyed(..) | Self::Stream(_))
+        matches!(self, Self::Topic(_) | Self::Keyed(..) | Self::Stream(_) | Self::Jetstream(..))
     }
 }
 

@@ -5,9 +5,12 @@ mod changes;
 mod kafka;
 mod lag;
 mod link;
+mod mqtt;
+mod nats;
 mod push;
 mod redis;
 mod runner;
+mod socket;
 mod ticker;
 
 use std::sync::Arc;
@@ -17,6 +20,7 @@ use tokio::task::JoinSet;
 
 pub use kafka::{Incarnation, KeyedCodec, TopicCodec};
 pub use link::{Health, Link};
+pub use nats::StreamCodec;
 pub use push::Push;
 pub use redis::EntryCodec;
 
@@ -69,6 +73,8 @@ enum Kind {
     Kafka(Arc<kafka::Kafka>),
     Ticker(Arc<ticker::Ticker>),
     Push,
+    Nats(Arc<nats::Nats>),
+    Mqtt(Arc<mqtt::Mqtt>),
 }
 
 impl Running {
@@ -98,6 +104,17 @@ impl Running {
                 tasks.spawn(runner::run(Arc::clone(push), own, told));
                 Kind::Push
             }
+            UpstreamKind::Nats(nats) => {
+                let nats = nats::Nats::new(nats, link, histories);
+                tasks.spawn(Arc::clone(&nats).serve_history());
+                tasks.spawn(runner::run(Arc::clone(&nats), own, told));
+                Kind::Nats(nats)
+            }
+            UpstreamKind::Mqtt(mqtt) => {
+                let mqtt = mqtt::Mqtt::new(mqtt);
+                tasks.spawn(runner::run(Arc::clone(&mqtt), own, told));
+                Kind::Mqtt(mqtt)
+            }
         };
         Self { link: Arc::clone(link), kind, anew, _tasks: tasks }
     }
@@ -109,6 +126,8 @@ impl Running {
             (Kind::Redis(redis), UpstreamKind::Redis(config)) => redis.configure(config),
             (Kind::Kafka(kafka), UpstreamKind::Kafka(config)) => kafka.configure(config),
             (Kind::Ticker(ticker), UpstreamKind::Ticker(config)) => ticker.configure(config),
+            (Kind::Nats(nats), UpstreamKind::Nats(config)) => nats.configure(config),
+            (Kind::Mqtt(mqtt), UpstreamKind::Mqtt(config)) => mqtt.configure(config),
             _ => return,
         }
         self.anew.notify_one();

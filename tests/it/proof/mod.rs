@@ -18,7 +18,7 @@ use std::time::Instant;
 
 use self::run::prove;
 use self::source::Source;
-use self::sources::{KafkaTopic, RedisChannel, RedisStream};
+use self::sources::{JetstreamStream, KafkaTopic, MqttTopic, NatsSubject, RedisChannel, RedisStream};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_of_a_kafka_topic_lose_and_repeat_nothing_whatever_happens() {
@@ -40,6 +40,21 @@ async fn clients_of_a_redis_stream_lose_and_repeat_nothing_whatever_happens() {
     prove::<RedisStream>(seed()).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_of_a_nats_subject_lose_nothing_unannounced_whatever_happens() {
+    prove::<NatsSubject>(seed()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_of_a_stream_of_jetstream_lose_and_repeat_nothing_whatever_happens() {
+    prove::<JetstreamStream>(seed()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_of_an_mqtt_topic_lose_nothing_unannounced_whatever_happens() {
+    prove::<MqttTopic>(seed()).await;
+}
+
 /// The same with one seed after another, for as long as `SSEGATE_SOAK` says, such as `8h`: `make soak`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "for `make soak`"]
@@ -53,7 +68,10 @@ async fn soak() {
             prove::<KafkaTopic<false>>(seed),
             prove::<KafkaTopic<true>>(seed),
             prove::<RedisChannel>(seed),
-            prove::<RedisStream>(seed)
+            prove::<RedisStream>(seed),
+            prove::<NatsSubject>(seed),
+            prove::<JetstreamStream>(seed),
+            prove::<MqttTopic>(seed)
         );
         seed += 1;
     }

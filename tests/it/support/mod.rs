@@ -1,7 +1,7 @@
 //! The rig: everything outside ssegate that the integration tests need, real wherever it can be.
 //!
 //! Reading order: [`ssegate`] runs the product, [`command`] its other commands, [`eventsource`] and [`recorder`] read its streams,
-//! [`redis`] and [`kafka`] feed it, [`proxy`] cuts links, [`balancer`] stands before replicas, [`frames`] attacks while a
+//! [`redis`], [`kafka`], [`nats`] and [`mqtt`] feed it, [`proxy`] cuts links, [`balancer`] stands before replicas, [`frames`] attacks while a
 //! [`witness`] looks on, [`browser`] opens real browsers on the page that [`collector`] serves, [`devtools`] drives one,
 //! [`acme`] certifies it, [`app`] is what routes with `proxy` lead to, [`origin`] stands for issuers and endpoints that
 //! decide, [`otlp`] collects traces, [`token`] signs. Below them: [`tls`], [`http`],
@@ -26,6 +26,8 @@ pub mod eventsource;
 pub mod frames;
 pub mod http;
 pub mod kafka;
+pub mod mqtt;
+pub mod nats;
 pub mod origin;
 pub mod otlp;
 pub mod ports;
