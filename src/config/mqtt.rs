@@ -139,10 +139,10 @@ mod tests {
             ("url: 'tcp://h'", 18, "the scheme of an MQTT URL is `mqtt`"),
             ("url: 'mqtt://u:hunt/er2@h'", 18, "percent-encode it"),
             ("url: 'mqtt://u:hunter2@h:x'", 18, "does not go on with a host"),
-            ("url: 'mqtt://h', version: 4", 38, "`version` cannot be `4`; write `5` or `3.1.1`"),
-            ("url: 'mqtt://h', client_id: ''", 40, "has 1 to 128 bytes"),
-            ("url: 'mqtt://h', tls: {}", 29, "`tls` is for `mqtts://`, and the URL does not say so"),
-            ("url: 'mqtt://h', keep_alive: 1h", 41, "it must be from 1s to 30m"),
+            ("url: 'mqtt://h', version: 4", 39, "`version` cannot be `4`; write `5` or `3.1.1`"),
+            ("url: 'mqtt://h', client_id: ''", 41, "has 1 to 128 bytes"),
+            ("url: 'mqtt://h', tls: {}", 30, "`tls` is for `mqtts://`, and the URL does not say so"),
+            ("url: 'mqtt://h', keep_alive: 1h", 42, "it must be from 1s to 30m"),
         ] {
             expect(&with(keys), &[(4, column, text)]);
         }

@@ -285,6 +285,9 @@ routes
   /t              <-  ticker t                          event a                        cors https://a, with credentials
   /s              <-  redis cache stream s              no event name, data {field.d}  no cors                           compress zstd, gzip, level 3
   /p              <-  push p channel c\u{fffd}d                no event name                  no cors
+  /n/{x}          <-  nats n subject a.{x}.>            no event name                  no cors
+  /j/{x}          <-  nats n stream S subject a.{x}     no event name                  no cors
+  /m/{x}          <-  mqtt m topic a/{x}/# qos 1        no event name                  no cors
   /{*rest}        ->  http://127.0.0.1:3000
 "
         );

@@ -33,7 +33,7 @@ pub(super) struct Line {
 struct Waiting {
     pongs: VecDeque<oneshot::Sender<()>>,
     replies: HashMap<u64, mpsc::UnboundedSender<Message>>,
-    asked: u64,
+    numbers: u64,
     ended: bool,
 }
 
@@ -46,10 +46,12 @@ pub(super) struct Driver {
     saying: mpsc::Receiver<Bytes>,
 }
 
-/// The subscription by which answers come.
+/// The subscription by which answers to single questions come.
 const ANSWERS: u64 = 1;
 /// The first that is free for others.
 pub(super) const FIRST_FREE: u64 = 2;
+/// The first of those that are listened on.
+const LISTENED: u64 = 1 << 32;
 
 impl Line {
     /// Takes over a connection that has been entered.
@@ -123,38 +125,52 @@ impl Line {
         }
     }
 
-    /// Asks; answers come until the result is dropped.
-    pub async fn ask(self: &Arc<Self>, subject: &str, question: &str) -> Result<Replies, Broken> {
-        let Ok(permit) = self.said.reserve().await else { return Err(self.ended()) };
-        let (sender, receiver) = mpsc::unbounded_channel();
-        let mut waiting = self.waiting.lock();
-        if waiting.ended {
-            return Err(self.ended());
-        }
-        waiting.asked += 1;
-        let number = waiting.asked;
-        waiting.replies.insert(number, sender);
-        permit.send(wire::publish(subject, &format!("{}.{number}", self.inbox), question));
-        drop(waiting);
-        Ok(Replies { line: Arc::clone(self), number, receiver })
-    }
-
     /// The only answer to a question; `None` where it takes too long.
     pub async fn answer(self: &Arc<Self>, subject: &str, question: &str) -> Result<Option<Message>, Broken> {
-        let mut replies = self.ask(subject, question).await?;
+        let Ok(permit) = self.said.reserve().await else { return Err(self.ended()) };
+        let mut replies = self.replies(0)?;
+        permit.send(wire::publish(subject, &replies.inbox(), question));
         match timeout(self.timeout, replies.next()).await {
             Ok(answer) => answer.map(Some),
             Err(_) => Ok(None),
         }
     }
 
-    fn take_answer(&self, message: Message) {
-        let number = message.subject.rsplit('.').next().and_then(|number| number.parse().ok());
+    /// Listens on a subject of its own until the result is dropped: what streams give comes by the subscription, and has
+    /// the subject that it was published on.
+    pub async fn listen(self: &Arc<Self>) -> Result<Replies, Broken> {
+        let Ok(permit) = self.said.reserve().await else { return Err(self.ended()) };
+        let replies = self.replies(LISTENED)?;
+        permit.send(wire::subscribe(&replies.inbox(), replies.number));
+        Ok(replies)
+    }
+
+    fn replies(self: &Arc<Self>, above: u64) -> Result<Replies, Broken> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let mut waiting = self.waiting.lock();
+        if waiting.ended {
+            return Err(self.ended());
+        }
+        waiting.numbers += 1;
+        let number = above + waiting.numbers;
+        waiting.replies.insert(number, sender);
+        drop(waiting);
+        Ok(Replies { line: Arc::clone(self), number, receiver })
+    }
+
+    /// Whether a message was waited for.
+    fn take_reply(&self, message: Message) -> Option<Message> {
+        let number = match message.sid {
+            ANSWERS => message.subject.rsplit('.').next().and_then(|number| number.parse().ok()),
+            sid @ LISTENED.. => Some(sid),
+            _ => return Some(message),
+        };
         let waiting = self.waiting.lock();
         if let Some(sender) = number.and_then(|number: u64| waiting.replies.get(&number)) {
             // Who waits no longer is about to say so.
             let _ = sender.send(message);
         }
+        None
     }
 
     fn ended(&self) -> Broken {
@@ -170,7 +186,7 @@ impl Line {
     }
 }
 
-/// The answers to one question.
+/// What comes on one subject that is waited for.
 pub(super) struct Replies {
     line: Arc<Line>,
     number: u64,
@@ -178,6 +194,14 @@ pub(super) struct Replies {
 }
 
 impl Replies {
+    /// The subject.
+    pub fn inbox(&self) -> String {
+        match self.number {
+            LISTENED.. => format!("{}l.{}", self.line.inbox, self.number),
+            number => format!("{}.{number}", self.line.inbox),
+        }
+    }
+
     /// The next one. May be cancelled.
     pub async fn next(&mut self) -> Result<Message, Broken> {
         self.receiver.recv().await.ok_or_else(|| self.line.ended())
@@ -192,6 +216,9 @@ impl Replies {
 impl Drop for Replies {
     fn drop(&mut self) {
         self.line.waiting.lock().replies.remove(&self.number);
+        if self.number >= LISTENED {
+            self.line.say_if_possible(wire::unsubscribe(self.number));
+        }
     }
 }
 
@@ -259,8 +286,7 @@ impl Line {
         let malformed = |error| Broken::new(&format!("the link to NATS at {} was lost", self.address), error);
         while let Some(op) = wire::take(read).map_err(malformed)? {
             match op {
-                Op::Message(message) if message.sid == ANSWERS => self.take_answer(message),
-                Op::Message(message) => messages.push(message),
+                Op::Message(message) => messages.extend(self.take_reply(message)),
                 Op::Ping => self.say_if_possible(Bytes::from_static(b"PONG\r\n")),
                 Op::Pong => {
                     flush(&mut messages);

@@ -165,7 +165,7 @@ mod tests {
             b"INFO {\"nonce\":\"n\",\"tls_required\":true,\"cluster\":\"c\",\"x\":1}\r\nPING\r\n+OK\r\nPONG\r\n\
               -ERR 'Authorization Violation'\r\n\
               MSG a.b 7 3\r\nx\r\n\r\nMSG a.b 7 _INBOX.1 0\r\n\r\n\
-              HMSG a 8 35 37\r\nNATS/1.0\r\nk: 1\r\nK: 2\r\nk:  3 \r\n\r\nhi\r\n\
+              HMSG a 8 32 34\r\nNATS/1.0\r\nk: 1\r\nK: 2\r\nk:  3 \r\n\r\nhi\r\n\
               HMSG _INBOX.1 1 28 28\r\nNATS/1.0 404 No Messages\r\n\r\n\r\n",
         )
         .unwrap();

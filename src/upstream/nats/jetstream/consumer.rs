@@ -10,13 +10,14 @@ use tokio::time::timeout;
 use super::api::{self, Made, Since, Unanswered};
 use crate::shape::Record;
 use crate::upstream::nats::line::{Line, Replies};
-use crate::upstream::nats::wire::Message;
+use crate::upstream::nats::wire::{self, Message};
 
 /// A consumer that is read.
 pub(super) struct Consumer {
     line: Arc<Line>,
     stream: Arc<str>,
     name: String,
+    replies: Replies,
     /// How many messages it has to give, as far as it has told.
     pub pending: u64,
     asked: Option<Asked>,
@@ -27,7 +28,6 @@ pub(super) struct Consumer {
 }
 
 struct Asked {
-    replies: Replies,
     left: usize,
     came: usize,
     wait: Duration,
@@ -67,9 +67,10 @@ impl Consumer {
         since: Since,
         headers_only: bool,
     ) -> Result<Self, Unanswered> {
+        let replies = line.listen().await.map_err(|broken| Unanswered::Busy(broken.to_string()))?;
         let Made { name, num_pending } = api::make(line, stream, subject, since, headers_only).await?;
         let (line, stream) = (Arc::clone(line), Arc::clone(stream));
-        Ok(Self { line, stream, name, pending: num_pending, asked: None, given: 0, any_size: false })
+        Ok(Self { line, stream, name, replies, pending: num_pending, asked: None, given: 0, any_size: false })
     }
 
     /// Whether nothing is asked for at present.
@@ -95,11 +96,11 @@ impl Consumer {
     async fn take_some(&mut self, most: usize, wait: Duration) -> Result<Came, Unanswered> {
         loop {
             if self.asked.is_none() {
-                self.ask(if self.any_size { 1 } else { most }, wait).await?;
+                self.ask(if self.any_size { 1 } else { most }, wait).await;
             }
-            let Some(asked) = &mut self.asked else { continue };
+            let Some(asked) = &self.asked else { continue };
             let patience = asked.wait + self.line.timeout();
-            let Ok(first) = timeout(patience, asked.replies.next()).await else {
+            let Ok(first) = timeout(patience, self.replies.next()).await else {
                 self.asked = None;
                 return Ok(Came::Gone("it is silent".to_owned()));
             };
@@ -107,7 +108,8 @@ impl Consumer {
             let mut items = Vec::new();
             let mut ended = self.take(first, &mut items);
             while ended.is_none()
-                && let Some(more) = self.asked.as_mut().and_then(|asked| asked.replies.try_next())
+                && self.asked.is_some()
+                && let Some(more) = self.replies.try_next()
             {
                 ended = self.take(more, &mut items);
             }
@@ -120,16 +122,14 @@ impl Consumer {
         }
     }
 
-    async fn ask(&mut self, most: usize, wait: Duration) -> Result<(), Unanswered> {
+    async fn ask(&mut self, most: usize, wait: Duration) {
         let mut question = json!({ "batch": most, "expires": api::nanos(wait) });
         if !self.any_size {
             question["max_bytes"] = json!(BYTES);
         }
         let subject = api::next_subject(&self.stream, &self.name);
-        let replies = self.line.ask(&subject, &question.to_string()).await;
-        let replies = replies.map_err(|broken| Unanswered::Busy(broken.to_string()))?;
-        self.asked = Some(Asked { replies, left: most, came: 0, wait });
-        Ok(())
+        self.line.say(wire::publish(&subject, &self.replies.inbox(), &question.to_string())).await;
+        self.asked = Some(Asked { left: most, came: 0, wait });
     }
 
     /// Takes one answer. Returns what it ends with, if it is none of the messages.

@@ -26,7 +26,7 @@ use self::id::Incarnation;
 use self::live::Reading;
 use super::line::Line;
 use crate::history::Pool;
-use crate::hub::{Feed, Memory, Source};
+use crate::hub::{Feed, Source};
 use crate::upstream::link::Link;
 use crate::upstream::{Broken, Histories};
 
@@ -44,15 +44,14 @@ pub(super) struct Streams {
     pool: Arc<Pool<StreamReader>>,
     lines: Lines,
     facts: Mutex<HashMap<Part, Facts>>,
-    memory: Arc<Memory>,
 }
 
 impl Streams {
     pub(super) fn new(link: &Arc<Link>, histories: &Histories) -> Arc<Self> {
         let (own, memory) = (Arc::clone(link), Arc::clone(&histories.memory));
         let trouble = move |cause: &str| own.trouble(cause);
-        let pool = Pool::new(histories.concurrency, Arc::clone(&memory), link.history_metrics(), trouble);
-        Arc::new(Self { pool, lines: Arc::default(), facts: Mutex::default(), memory })
+        let pool = Pool::new(histories.concurrency, memory, link.history_metrics(), trouble);
+        Arc::new(Self { pool, lines: Arc::default(), facts: Mutex::default() })
     }
 
     /// Serves those who read history; never ends.
