@@ -74,6 +74,8 @@ find_missing() {
         need "HAProxy" "has_server haproxy" haproxy haproxy haproxy
         need "nginx" "has_server nginx" nginx nginx nginx
         need "nginx's stream module" has_nginx_stream libnginx-mod-stream nginx-mod-stream ""
+        need "nats-server" "has_server nats-server" nats-server nats-server nats-server
+        need "Mosquitto" "has_server mosquitto" mosquitto mosquitto mosquitto
         ! has dpkg-deb || need "mmdebstrap" "has mmdebstrap" mmdebstrap "" ""
         ;;
     deb)

@@ -44,10 +44,13 @@ impl Records {
     pub(super) fn refusal(self, field: &Field) -> Option<String> {
         let fits = match field {
             Field::Channel => matches!(self, Self::Channel | Self::Of(Kind::Push | Kind::Postgres)),
-            Field::Topic => self == Self::Of(Kind::Kafka),
-            Field::Header(_) => matches!(self, Self::Message | Self::Of(Kind::Kafka)),
+            Field::Topic => matches!(self, Self::Of(Kind::Kafka | Kind::Mqtt)),
+            Field::Header(_) => {
+                matches!(self, Self::Message | Self::Of(Kind::Kafka | Kind::Nats | Kind::Mqtt))
+            }
             Field::RoutingKey => self == Self::Message,
             Field::Key => matches!(self, Self::Row | Self::Of(Kind::Kafka)),
+            Field::Subject => self == Self::Of(Kind::Nats),
             Field::Stream | Field::Entry(_) => self == Self::Stream,
             Field::Param(_) | Field::Event(_) => true,
         };
@@ -57,9 +60,9 @@ impl Records {
             Self::Row => "these have `{key}`, and names of their own by `columns.event`",
             Self::Stream => "these have `{stream}` and `{field.NAME}`",
             Self::Of(Kind::Kafka) => "these have `{topic}`, `{key}` and `{header.NAME}`",
-            Self::Of(
-                Kind::Ticker | Kind::Redis | Kind::File | Kind::Stdin | Kind::Sse | Kind::Http,
-            ) => {
+            Self::Of(Kind::Nats) => "these have `{subject}` and `{header.NAME}`",
+            Self::Of(Kind::Mqtt) => "these have `{topic}` and `{header.NAME}`",
+            Self::Of(Kind::Ticker | Kind::Redis | Kind::File | Kind::Stdin | Kind::Sse | Kind::Http) => {
                 "use parameters of the path alone"
             }
         };

@@ -9,7 +9,8 @@ use http::uri::PathAndQuery;
 use super::exchange;
 use super::fields::{Bounds, Fields};
 use super::keys;
-use super::model::{Partitioner, Source, Start};
+use super::model::{Partitioner, Qos, Source, Start};
+use super::subject;
 use super::suggest;
 use super::table;
 use super::template::{Part, Template};
@@ -41,6 +42,8 @@ impl Kind {
             Self::Postgres => &["channel", "table"],
             Self::Amqp => &["exchange", "stream"],
             Self::Sse | Self::Http => &["path"],
+            Self::Nats => &["subject", "jetstream"],
+            Self::Mqtt => &["topic"],
         }
     }
 
@@ -66,8 +69,13 @@ pub(super) fn read(
         .required("upstream", "name one of `upstreams`")
         .and_then(|node| read_upstream(walk, node, upstreams));
     let (upstream, kind) = upstream.map_or((None, None), |(name, kind)| (Some(name), kind));
-    let sources: Vec<&Entry> =
-        fields.present().filter(|entry| SOURCES.contains(&entry.key.text.as_str())).collect();
+    // Beside `jetstream`, `subject` says which part of it.
+    let part = fields.entry("jetstream").and(fields.entry("subject"));
+    let sources: Vec<&Entry> = fields
+        .present()
+        .filter(|entry| SOURCES.contains(&entry.key.text.as_str()))
+        .filter(|entry| part.is_none_or(|part| part.key.text != entry.key.text))
+        .collect();
     choose(walk, &fields, kind, &sources);
     // Those that do not fit as well: their templates may have problems of their own.
     let read: Vec<_> = sources
@@ -81,6 +89,8 @@ pub(super) fn read(
     check_companions(walk, &fields);
     let source = read.into_iter().next().or_else(|| kind?.only_source());
     let source = read_key(walk, &fields, params, source);
+    let source = read_part(walk, &fields, params, source);
+    let source = read_qos(walk, &fields, source);
     let start = read_start(walk, &fields, without_history(kind, &sources)).unwrap_or(Start::Latest);
     if let (Some(Source::Lines), Start::Since(_), Some(node)) = (&source, start, fields.node("start")) {
         walk.problem(node.span, "lines do not say when they were written; write `latest` or `earliest`");
@@ -89,8 +99,18 @@ pub(super) fn read(
     Some(From { upstream, kind, source, start })
 }
 
-const SOURCES: [&str; 8] =
-    ["channel", "pattern", "shard_channel", "topic", "stream", "table", "exchange", "path"];
+const SOURCES: [&str; 10] = [
+    "channel",
+    "pattern",
+    "shard_channel",
+    "topic",
+    "stream",
+    "table",
+    "exchange",
+    "path",
+    "subject",
+    "jetstream",
+];
 
 fn read_upstream(walk: &Walk<'_>, node: &Node, upstreams: &Upstreams) -> Option<(Arc<str>, Option<Kind>)> {
     let scalar = walk.scalar(node, "the name of an upstream")?;
@@ -145,12 +165,14 @@ fn without_history(kind: Option<Kind>, sources: &[&Entry]) -> Option<String> {
         Kind::Kafka | Kind::File | Kind::Stdin => None,
         Kind::Redis if sources.iter().any(|entry| entry.key.text == "stream") => None,
         Kind::Redis => sources.first().map(|entry| format!("a `{}`", entry.key.text)),
-        kind @ (Kind::Push | Kind::Ticker | Kind::Sse | Kind::Http) => {
+        kind @ (Kind::Push | Kind::Ticker | Kind::Sse | Kind::Http | Kind::Mqtt) => {
             Some(format!("a `{}` upstream", kind.name()))
         }
         Kind::Postgres if sources.iter().any(|entry| entry.key.text == "table") => None,
         Kind::Amqp if sources.iter().any(|entry| entry.key.text == "stream") => None,
         Kind::Postgres | Kind::Amqp => sources.first().map(|entry| suggest::one(&entry.key.text)),
+        Kind::Nats if sources.iter().any(|entry| entry.key.text == "jetstream") => None,
+        Kind::Nats => Some("a `subject` without `jetstream`".to_owned()),
     }
 }
 
@@ -214,6 +236,11 @@ fn read_source(
     params: Option<&[String]>,
     kind: Option<Kind>,
 ) -> Option<Source> {
+    if entry.key.text == "jetstream" {
+        let scalar = walk.text(node, "the name of a stream, as text")?;
+        subject::check_stream(walk, &scalar);
+        return Some(Source::Jetstream { stream: (&*scalar.text).into(), subject: None });
+    }
     let scalar = walk.text(node, "the name of what to read, as text")?;
     let template = templates::read(walk, &scalar, params, |_| Some(UNKNOWN_YET.to_owned()))?;
     if scalar.text.is_empty() {
@@ -232,6 +259,16 @@ fn read_source(
         "path" => {
             check_path(walk, &scalar, &template);
             Some(Source::Path(template))
+        }
+        "subject" => {
+            if !scalar.text.is_empty() {
+                subject::check_subject(walk, &scalar, &template);
+            }
+            Some(Source::Subject(template))
+        }
+        _ if kind == Some(Kind::Mqtt) => {
+            subject::check_filter(walk, &scalar, &template);
+            Some(Source::Filter { topic: template, qos: Qos::AtMostOnce })
         }
         _ => {
             check_topic(walk, &scalar, &template);
@@ -266,6 +303,35 @@ fn read_key(
     match source? {
         Source::Topic(topic) => Some(Source::Keyed { topic, key, partitioner }),
         other => Some(other),
+    }
+}
+
+/// Makes a stream of JetStream a part of it, where `from` has a `subject` as well.
+fn read_part(
+    walk: &Walk<'_>,
+    fields: &Fields<'_>,
+    params: Option<&[String]>,
+    source: Option<Source>,
+) -> Option<Source> {
+    let Some(entry) = fields.entry("jetstream").and(fields.entry("subject")) else { return source };
+    let part = read_source(walk, fields.node("subject")?, entry, params, None)?;
+    match (source?, part) {
+        (Source::Jetstream { stream, .. }, Source::Subject(subject)) => {
+            Some(Source::Jetstream { stream, subject: Some(subject) })
+        }
+        (other, _) => Some(other),
+    }
+}
+
+fn read_qos(walk: &Walk<'_>, fields: &Fields<'_>, source: Option<Source>) -> Option<Source> {
+    let Some(entry) = fields.entry("qos") else { return source };
+    let qos = fields.choice("qos", &[("0", Qos::AtMostOnce), ("1", Qos::AtLeastOnce)]);
+    match source? {
+        Source::Filter { topic, .. } => Some(Source::Filter { topic, qos: qos? }),
+        other => {
+            walk.problem(entry.key.span, "`qos` is of the `topic` of an `mqtt` upstream; remove it");
+            Some(other)
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use Shape::{Count, Duration, Either, Empty, Flag, List, Named, OneOrMore, Ratio,
 use shape::key;
 
 use super::{
-    acme, admin, auth, compress, from, http_server, limits, policies, proxy, redis, server, table, traces, upstreams,
+    acme, admin, auth, compress, from, http_server, limits, mqtt, policies, proxy, redis, server, table, traces, upstreams,
 };
 
 /// Declares the sections; `one of` are keys of which there must be one and no second.
@@ -165,7 +165,9 @@ sections! {
         key("amqp", Shape::Section(AMQP)).unset(),
         key("sse", Shape::Section(SSE)).unset(),
         key("http", Shape::Section(HTTP)).unset(),
-    ]] one of ["redis", "kafka", "ticker", "push", "file", "stdin", "postgres", "amqp", "sse", "http"];
+        key("nats", Shape::Section(NATS)).unset(),
+        key("mqtt", Shape::Section(MQTT)).unset(),
+    ]] one of ["redis", "kafka", "ticker", "push", "file", "stdin", "postgres", "amqp", "sse", "http", "nats", "mqtt"];
     REDIS = "`redis`": [&[
         key("url", OneOrMore(&Text("redis://… or rediss://…"))).required(),
         key("sentinels", OneOrMore(&Text("redis://… or rediss://…"))).unset(),
@@ -190,6 +192,17 @@ sections! {
     PUSH = "`push`": [];
     FILE = "`file`": [&[key("path", PATH).required()]];
     STDIN = "`stdin`": [];
+    NATS = "`nats`": [&[
+        key("servers", OneOrMore(&Text("nats://… or tls://…"))).required(),
+        key("user", Text("a name")).unset(),
+        key("password", SECRET).unset().doc("The password of `user`."),
+        key("token", SECRET).unset(),
+        key("nkey", SECRET).unset(),
+        key("credentials", PATH).unset(),
+        key("tls", Shape::Section(REDIS_TLS)).unset(),
+        key("ping_interval", Duration(&redis::TIME)),
+        key("timeout", Duration(&redis::TIME)),
+    ]];
     POSTGRES = "`postgres`": [&[
         key("url", Text("postgres://…")).required(),
         key("password", SECRET).unset(),
@@ -214,6 +227,14 @@ sections! {
         key("resume", Flag(true)),
         key("relay", Flag(false)),
         key("control_prefix", Text("the beginning of a name")).or(|| server::CONTROL_PREFIX.to_owned()),
+    ]];
+    MQTT = "`mqtt`": [&[
+        key("url", Text("mqtt://… or mqtts://…")).required(),
+        key("version", Words(&["5", "3.1.1"])),
+        key("client_id", Text("a name")).unset(),
+        key("keep_alive", Duration(&mqtt::KEEP_ALIVE)),
+        key("timeout", Duration(&redis::TIME)),
+        key("tls", Shape::Section(REDIS_TLS)).unset(),
     ]];
     DEFAULTS = "`defaults`": [POLICIES, &[key("replay", Shape::Section(DEFAULT_REPLAY))]];
     ROUTE = "a route": [&[
@@ -253,13 +274,13 @@ sections! {
         key("pattern", NAME).unset().doc("The channels of Redis that match this, as for PSUBSCRIBE."),
         key("shard_channel", NAME).unset().doc("A shard channel of Redis 7, as for SSUBSCRIBE."),
         key("stream", NAME).unset().doc("A Redis stream, or a stream of RabbitMQ."),
-        key("topic", NAME).unset().doc("A topic of Kafka."),
+        key("topic", NAME).unset().doc("A topic of Kafka, or a topic filter of MQTT."),
         key("path", NAME).unset().doc("A path of an HTTP server, below its URL; parameters in it are percent-encoded."),
         key("key", NAME).unset().doc("Of a `topic`, the records of this key alone."),
         key("partitioner", Words(&["murmur2", "crc32", "any"]))
             .doc("How producers choose the partition of a `key`: murmur2 as Kafka's own clients, crc32 as librdkafka, or any."),
         key("start", Either(&[Words(&["latest", "earliest"]), Shape::Section(START)]))
-            .doc("Where a client without an id begins: latest, earliest, or some time back. For topics, streams and tables; for lines latest or earliest, which is the oldest in memory."),
+            .doc("Where a client without an id begins: latest, earliest, or some time back. For topics, streams, JetStream and tables; for lines latest or earliest, which is the oldest in memory."),
         key("table", Text("the name of a table")).unset().doc("A table of Postgres, as NAME or SCHEMA.NAME."),
         key("columns", Shape::Section(COLUMNS)).doc("What the columns of a `table` mean."),
         key("where", Named("columns", &NAME)).unset().doc("Of a `table`, the rows whose columns have these values, compared as text."),
@@ -268,6 +289,9 @@ sections! {
         key("exchange", NAME).unset().doc("An exchange of RabbitMQ, which must be there."),
         key("routing_key", NAME).unset().doc("By what a queue is bound to an `exchange`; of a topic exchange a pattern."),
         key("arguments", Named("headers", &NAME)).unset().doc("The same for an `exchange` of the kind headers, with x-match."),
+        key("subject", NAME).unset().doc("A subject of NATS, wildcards included; beside `jetstream`, which part of the stream."),
+        key("jetstream", Text("the name of a stream")).unset().doc("A stream of NATS's JetStream."),
+        key("qos", Words(&["0", "1"])).doc("How surely an MQTT broker hands messages over: 0 at most once, 1 at least once."),
     ]];
     COLUMNS = "`columns`": [&[
         key("id", COLUMN).or(|| table::ID.to_owned()).doc("Whole numbers that a sequence gives; the event ids."),

@@ -26,6 +26,7 @@ pub use super::endpoint::Endpoint;
 pub use super::http_server::{Http, HttpServer, Split, Sse};
 pub use super::identity::{CertificateFiles, Identity, Unfit, WatchedFile, read_roots};
 pub use super::network::Network;
+pub use super::nkey::Nkey;
 pub use super::postgres::{Postgres, PostgresServer};
 pub use super::table::Table;
 use super::template::Template;
@@ -99,6 +100,10 @@ pub enum UpstreamKind {
     Sse(Sse),
     /// `http: { url, headers, bearer, tls, connections, timeout, idle, stream, every, split }`
     Http(Http),
+    /// `nats: { servers, user, password, token, nkey, credentials, tls, ping_interval, timeout }`
+    Nats(Nats),
+    /// `mqtt: { url, client_id, version, keep_alive, timeout, tls }`
+    Mqtt(Mqtt),
 }
 
 impl UpstreamKind {
@@ -115,6 +120,8 @@ impl UpstreamKind {
             Self::Amqp(_) => "amqp",
             Self::Sse(_) => "sse",
             Self::Http(_) => "http",
+            Self::Nats(_) => "nats",
+            Self::Mqtt(_) => "mqtt",
         }
     }
 
@@ -185,6 +192,121 @@ pub struct Kafka {
     pub brokers: Vec<String>,
     /// `properties`: any librdkafka property but those that would break resuming.
     pub properties: BTreeMap<String, Secret>,
+}
+
+/// A NATS server, or several of a cluster.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Nats {
+    /// `servers`: at least one. All are tried.
+    pub servers: Vec<NatsServer>,
+    /// As whom to enter.
+    pub auth: NatsAuth,
+    /// `tls`: whom to trust and what to show, where that is not the usual.
+    pub tls: Option<ClientTls>,
+    /// `ping_interval`: how often the link is tried. Default 5 s, 100 ms to 5 min.
+    pub ping_interval: Duration,
+    /// `timeout`: for connecting and for answers. Default 5 s, 100 ms to 5 min.
+    pub timeout: Duration,
+}
+
+/// One of `nats.servers`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NatsServer {
+    /// Whether TLS is a must: `tls://`. A server that asks for it gets it in any case.
+    pub tls: bool,
+    /// A host name or address, IPv6 without its brackets.
+    pub host: String,
+    /// Default 4222.
+    pub port: u16,
+}
+
+impl NatsServer {
+    /// `host:port`, as messages name it.
+    pub fn address(&self) -> String {
+        address(&self.host, self.port)
+    }
+}
+
+impl fmt::Display for NatsServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", if self.tls { "tls" } else { "nats" }, self.address())
+    }
+}
+
+/// How one enters NATS.
+#[derive(Debug, Clone, PartialEq)]
+pub enum NatsAuth {
+    /// As nobody.
+    None,
+    /// `user` and `password`
+    User {
+        /// The user.
+        user: String,
+        /// The password.
+        password: Secret,
+    },
+    /// `token`
+    Token(Secret),
+    /// `nkey`: a seed.
+    Nkey(Nkey),
+    /// `credentials`: a file as `nsc` writes it.
+    Credentials {
+        /// What an account says of the user.
+        jwt: Secret,
+        /// The user's key.
+        key: Nkey,
+    },
+}
+
+/// An MQTT broker. What it displays is neither user nor password.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Mqtt {
+    /// Whether to speak TLS: `mqtts://`.
+    pub secure: bool,
+    /// A host name or address, IPv6 without its brackets.
+    pub host: String,
+    /// Default 1883, with TLS 8883.
+    pub port: u16,
+    /// The user, if there is one.
+    pub user: Option<String>,
+    /// The password.
+    pub password: Option<Secret>,
+    /// `client_id`: 1 to 128 bytes. Default: one is made for each connection.
+    pub client_id: Option<String>,
+    /// `version`: default 5.
+    pub version: MqttVersion,
+    /// `keep_alive`: how often the link is tried while it is quiet. Default 15 s, 1 s to 30 min.
+    pub keep_alive: Duration,
+    /// `timeout`: for connecting and for answers. Default 5 s, 100 ms to 5 min.
+    pub timeout: Duration,
+    /// `tls`: whom to trust and what to show, where that is not the usual.
+    pub tls: Option<ClientTls>,
+}
+
+impl Mqtt {
+    /// `host:port`, as messages name it.
+    pub fn address(&self) -> String {
+        address(&self.host, self.port)
+    }
+}
+
+impl fmt::Display for Mqtt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", if self.secure { "mqtts" } else { "mqtt" }, self.address())
+    }
+}
+
+/// `mqtt.version:`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MqttVersion {
+    /// `5`
+    V5,
+    /// `3.1.1`
+    V3,
+}
+
+fn address(host: &str, port: u16) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
 /// The built-in source of a steady event.
@@ -337,6 +459,31 @@ pub enum Source {
     /// `path`: of an `sse` or `http` upstream, below its URL, with a query perhaps; may hold path parameters, which are
     /// percent-encoded.
     Path(Template),
+    /// `subject`: of a `nats` upstream, wildcards included; each parameter is one token.
+    Subject(Template),
+    /// `jetstream`: of a `nats` upstream, which keeps it; with `subject` that part of it alone.
+    Jetstream {
+        /// The stream's name.
+        stream: Arc<str>,
+        /// Of which subjects; all without it.
+        subject: Option<Template>,
+    },
+    /// `topic`: of an `mqtt` upstream, wildcards included; each parameter is one level.
+    Filter {
+        /// The topic filter.
+        topic: Template,
+        /// `qos`: how surely the broker hands messages over. Default 0.
+        qos: Qos,
+    },
+}
+
+/// `from.qos:`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Qos {
+    /// `0`: at most once.
+    AtMostOnce,
+    /// `1`: at least once.
+    AtLeastOnce,
 }
 
 /// `from.partitioner:`, what the topic's producers use.

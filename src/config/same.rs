@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::auth::Deny;
 use super::client_auth::ClientAuth;
 use super::endpoint::Endpoint;
-use super::model::{Certificate, Config, Deployment, Route, Source, Upstream, UpstreamKind};
+use super::model::{Certificate, Config, Deployment, NatsServer, Route, Source, Upstream, UpstreamKind};
 use super::template::{Field, Part, Template};
 use super::tickets::Tickets;
 
@@ -49,6 +49,12 @@ impl Upstream {
                 before.server.url == now.server.url
                     && (before.resume, &before.relay) == (now.resume, &now.relay)
             }
+            (UpstreamKind::Nats(before), UpstreamKind::Nats(now)) => {
+                let address = |server: &NatsServer| (server.host.clone(), server.port);
+                let is_among = |one: &NatsServer| now.servers.iter().any(|other| address(one) == address(other));
+                before.servers.iter().any(is_among)
+            }
+            (UpstreamKind::Mqtt(before), UpstreamKind::Mqtt(now)) => before.address() == now.address(),
             _ => false,
         };
         if is_there { Follows::Anew } else { Follows::Other }
@@ -141,6 +147,21 @@ fn reads_the_same(one: &Route, other: &Route) -> bool {
                 && some.len() == others.len()
                 && some.iter().zip(others).all(is_same)
         }
+        (Source::Subject(one), Source::Subject(other)) => renamed.are_same(one, other),
+        (
+            Source::Jetstream { stream: one, subject: one_subject },
+            Source::Jetstream { stream: other, subject: other_subject },
+        ) => {
+            one == other
+                && match (one_subject, other_subject) {
+                    (None, None) => true,
+                    (Some(one), Some(other)) => renamed.are_same(one, other),
+                    _ => false,
+                }
+        }
+        (Source::Filter { topic: one, qos }, Source::Filter { topic: other, qos: other_qos }) => {
+            qos == other_qos && renamed.are_same(one, other)
+        }
         _ => false,
     };
     // Parameters within expressions are the same by name alone.
@@ -222,6 +243,8 @@ mod tests {
                     "{ path: /a, from: { upstream: u } }"
                 }
                 false if upstream.contains("http://") => "{ path: /a, from: { upstream: u, path: /t } }",
+                false if upstream.contains("nats") => "{ path: /a, from: { upstream: u, subject: t } }",
+                false if upstream.contains("mqtt") => "{ path: /a, from: { upstream: u, topic: t } }",
                 false => "{ path: /a, from: { upstream: u, channel: t } }",
             };
             config(&format!("  u: {{ {upstream} }}\n"), &format!("  - {route}\n")).upstreams.remove(0)
@@ -260,6 +283,10 @@ mod tests {
             ("sse: { url: 'http://h' }", "sse: { url: 'http://h/v2' }", Other),
             ("http: { url: 'http://h' }", "http: { url: 'http://h', every: 1s }", Anew),
             ("http: { url: 'http://h' }", "http: { url: 'http://h', stream: true }", Other),
+            ("nats: { servers: ['nats://a', 'nats://b'] }", "nats: { servers: ['tls://b', 'nats://c'] }", Anew),
+            ("nats: { servers: 'nats://a' }", "nats: { servers: 'nats://a:4223' }", Other),
+            ("mqtt: { url: 'mqtt://a' }", "mqtt: { url: 'mqtt://u:p@a', version: 3.1.1 }", Anew),
+            ("mqtt: { url: 'mqtt://a' }", "mqtt: { url: 'mqtts://a' }", Other),
         ] {
             assert_eq!(follows(before, now), expected, "{before} {now}");
         }

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use super::auth::Rule;
 use super::endpoint::Endpoint;
 use super::model::{
-    Certificate, ClientTls, Config, Deployment, HttpServer, Origins, Projection, Proxies, Proxy, ProxyProtocol,
-    RealIpHeader, Redis, Route, ServerTls, Source, Sse, Tls, UpstreamKind, Wrap,
+    Certificate, ClientTls, Config, Deployment, HttpServer, Mqtt, MqttVersion, Nats, NatsAuth, Origins, Projection,
+    Proxies, Proxy, ProxyProtocol, Qos, RealIpHeader, Redis, Route, ServerTls, Source, Sse, Tls, UpstreamKind, Wrap,
 };
 use super::units::show_duration;
 use crate::expression::Expression;
@@ -121,6 +121,8 @@ fn endpoint(kind: &UpstreamKind) -> (&'static str, String) {
         UpstreamKind::Http(http) => {
             ("http", format!("{} every {}", http_endpoint(&http.server), show_duration(http.every)))
         }
+        UpstreamKind::Nats(nats) => ("nats", nats_servers(nats)),
+        UpstreamKind::Mqtt(mqtt) => ("mqtt", mqtt_broker(mqtt)),
     }
 }
 
@@ -132,32 +134,52 @@ fn sse_endpoint(sse: &Sse) -> String {
 }
 
 fn http_endpoint(server: &HttpServer) -> String {
-    let mut text = server.shown();
-    text.push_str(if server.tls.roots.is_some() { ", own CA" } else { "" });
-    text.push_str(if server.tls.certificate.is_some() { ", client certificate" } else { "" });
+    server.shown() + &secured(Some(&server.tls))
+}
+
+fn nats_servers(nats: &Nats) -> String {
+    let servers: Vec<_> = nats.servers.iter().map(ToString::to_string).collect();
+    let way = match nats.auth {
+        NatsAuth::None => "",
+        NatsAuth::User { .. } => ", by user",
+        NatsAuth::Token(_) => ", by token",
+        NatsAuth::Nkey(_) => ", by nkey",
+        NatsAuth::Credentials { .. } => ", by credentials",
+    };
+    format!("{}{way}{}", servers.join(", "), secured(nats.tls.as_ref()))
+}
+
+fn mqtt_broker(mqtt: &Mqtt) -> String {
+    let version = match mqtt.version {
+        MqttVersion::V5 => "5",
+        MqttVersion::V3 => "3.1.1",
+    };
+    format!("{mqtt}, version {version}{}", secured(mqtt.tls.as_ref()))
+}
+
+fn secured(tls: Option<&ClientTls>) -> String {
+    let mut text = String::new();
+    if let Some(tls) = tls {
+        text.push_str(if tls.roots.is_some() { ", own CA" } else { "" });
+        text.push_str(if tls.certificate.is_some() { ", client certificate" } else { "" });
+    }
     text
 }
 
 fn redis_endpoint(redis: &Redis) -> String {
     let list =
         |endpoints: &[Endpoint]| endpoints.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    let mut text = match &redis.deployment {
+    let text = match &redis.deployment {
         Deployment::Single(endpoint) => endpoint.to_string(),
         Deployment::Sentinel { master, sentinels } => format!("{master} by sentinels {}", list(sentinels)),
         Deployment::Cluster(nodes) => format!("cluster {}", list(nodes)),
     };
-    text.extend(redis.tls.as_ref().map(client_tls));
-    text
+    text + &secured(redis.tls.as_ref())
 }
 
 fn entered(place: &impl fmt::Display, tls: Option<&ClientTls>) -> String {
     let encrypted = if tls.is_some() { ", TLS" } else { ", no TLS" };
-    format!("{place}{encrypted}{}", tls.map(client_tls).unwrap_or_default())
-}
-
-fn client_tls(tls: &ClientTls) -> String {
-    let ca = if tls.roots.is_some() { ", own CA" } else { "" };
-    format!("{ca}{}", if tls.certificate.is_some() { ", client certificate" } else { "" })
+    format!("{place}{encrypted}{}", secured(tls))
 }
 
 fn row(config: &Config, route: &Route) -> Vec<String> {
@@ -182,6 +204,13 @@ fn row(config: &Config, route: &Route) -> Vec<String> {
             format!("exchange {} {bound}", quiet(exchange)).trim_end().to_owned()
         }
         Source::Path(path) => format!("path {}", quiet(path)),
+        Source::Subject(subject) => format!("subject {}", quiet(subject)),
+        Source::Jetstream { stream, subject: None } => format!("stream {stream}"),
+        Source::Jetstream { stream, subject: Some(subject) } => {
+            format!("stream {stream} subject {}", quiet(subject))
+        }
+        Source::Filter { topic, qos: Qos::AtMostOnce } => format!("topic {}", quiet(topic)),
+        Source::Filter { topic, qos: Qos::AtLeastOnce } => format!("topic {} qos 1", quiet(topic)),
     };
     let from = format!("{kind} {} {source}", route.upstream);
     let event = route
@@ -290,6 +319,8 @@ upstreams:
   t: { ticker: { every: 90s } }
   p: { push: }
   app: { sse: { url: 'https://app.internal/v1', bearer: '${HIDDEN}', resume: false } }
+  n: { nats: { servers: ['nats://a', 'tls://b:1'], user: me, password: hunter2, tls: {} } }
+  m: { mqtt: { url: 'mqtts://me:hunter2@h', version: 3.1.1 } }
 routes:
   - { path: '/a/{x}', from: { upstream: cache, channel: 'c:{x}' } }
   - { path: '/s/{x}', from: { upstream: shards, shard_channel: 'c:{x}' } }
@@ -299,6 +330,9 @@ routes:
   - { path: /p, from: { upstream: p, channel: \"c\\nd\" } }
   - { path: '/e/{x}', from: { upstream: app, path: '/e/{x}' } }
   - { path: '/{*rest}', proxy: 'http://127.0.0.1:3000' }
+  - { path: '/n/{x}', from: { upstream: n, subject: 'a.{x}.>' } }
+  - { path: '/j/{x}', from: { upstream: n, jetstream: S, subject: 'a.{x}' } }
+  - { path: '/m/{x}', from: { upstream: m, topic: 'a/{x}/#', qos: 1 } }
 ";
         assert_eq!(
             summary(&sound(text)),
@@ -319,6 +353,8 @@ upstreams
   t       ticker  every 1m30s
   p       push    POST /publish/<channel> on the admin listener
   app     sse     https://app.internal/v1, does not resume
+  n       nats    nats://a:4222, tls://b:1, by user
+  m       mqtt    mqtts://h:8883, version 3.1.1
 routes
   /a/{x}          <-  redis cache channel c:{x}         no event name                  no cors
   /s/{x}          <-  redis shards shard channel c:{x}  no event name                  no cors
@@ -327,6 +363,9 @@ routes
   /s              <-  redis cache stream s              no event name, data {field.d}  no cors                           compress zstd, gzip, level 3
   /p              <-  push p channel c\u{fffd}d                no event name                  no cors
   /e/{x}          <-  sse app path /e/{x}               no event name                  no cors
+  /n/{x}          <-  nats n subject a.{x}.>            no event name                  no cors
+  /j/{x}          <-  nats n stream S subject a.{x}     no event name                  no cors
+  /m/{x}          <-  mqtt m topic a/{x}/# qos 1        no event name                  no cors
   /{*rest}        ->  http://127.0.0.1:3000
 "
         );

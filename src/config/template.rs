@@ -24,13 +24,13 @@ pub enum Part {
 pub enum Field {
     /// `{channel}`: the channel that a Redis or push message came on.
     Channel,
-    /// `{topic}`: the record's Kafka topic.
+    /// `{topic}`: the record's topic, of Kafka or MQTT.
     Topic,
     /// `{stream}`: the entry's Redis stream.
     Stream,
     /// `{key}`: the record's Kafka key.
     Key,
-    /// `{header.NAME}`: the last Kafka header of that name.
+    /// `{header.NAME}`: the last header of that name, of Kafka or NATS; of MQTT the user property.
     Header(Arc<str>),
     /// `{field.NAME}`: the last field of that name in a Redis stream's entry.
     Entry(Arc<str>),
@@ -40,6 +40,8 @@ pub enum Field {
     RoutingKey,
     /// Any other name: a parameter of the route's path.
     Param(Arc<str>),
+    /// `{subject}`: the subject that a NATS message came on.
+    Subject,
 }
 
 /// Why a text is no template; `at` is a byte offset into it.
@@ -161,6 +163,7 @@ impl fmt::Display for Field {
             Self::Event(path) => write!(f, "{{event.{path}}}"),
             Self::RoutingKey => f.write_str("{routing_key}"),
             Self::Param(name) => write!(f, "{{{name}}}"),
+            Self::Subject => f.write_str("{subject}"),
         }
     }
 }
@@ -176,10 +179,11 @@ impl Field {
             "stream" => Ok(Self::Stream),
             "key" => Ok(Self::Key),
             "routing_key" => Ok(Self::RoutingKey),
+            "subject" => Ok(Self::Subject),
             _ if !plain(name) => Err(TemplateError {
                 at,
                 what: format!(
-                    "`{{{name}}}` is no field; fields are {{channel}}, {{topic}}, {{key}}, {{header.NAME}}, {{stream}}, {{field.NAME}}, {{event.NAME}}, {{routing_key}} and path parameters"
+                    "`{{{name}}}` is no field; fields are {{channel}}, {{topic}}, {{key}}, {{header.NAME}}, {{stream}}, {{field.NAME}}, {{event.NAME}}, {{routing_key}}, {{subject}} and path parameters"
                 ),
             }),
             _ => Ok(match name.split_once('.') {

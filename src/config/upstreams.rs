@@ -12,7 +12,7 @@ use super::model::{Ticker, Upstream, UpstreamKind};
 use super::place::Span;
 use super::tree::{Entry, Node, Value};
 use super::walk::Walk;
-use super::{amqp, http_server, kafka, postgres, redis};
+use super::{amqp, http_server, kafka, mqtt, nats, postgres, redis};
 
 /// The kinds, without their settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +27,8 @@ pub(super) enum Kind {
     Amqp,
     Sse,
     Http,
+    Nats,
+    Mqtt,
 }
 
 /// What `upstreams` holds: names even where the settings had problems, so that routes to them are
@@ -53,12 +55,14 @@ impl Kind {
             Self::Amqp => "amqp",
             Self::Sse => "sse",
             Self::Http => "http",
+            Self::Nats => "nats",
+            Self::Mqtt => "mqtt",
         }
     }
 
     fn of(name: &str) -> Option<Self> {
         let kinds = [Self::Redis, Self::Kafka, Self::Ticker, Self::Push, Self::File, Self::Stdin];
-        let others = [Self::Postgres, Self::Amqp, Self::Sse, Self::Http];
+        let others = [Self::Postgres, Self::Amqp, Self::Sse, Self::Http, Self::Nats, Self::Mqtt];
         kinds.into_iter().chain(others).find(|kind| kind.name() == name)
     }
 }
@@ -129,7 +133,7 @@ fn read_kind(walk: &Walk<'_>, node: &Node, name: &str, at: Span) -> Option<(Kind
 
 fn no_kind(walk: &Walk<'_>, at: Span, name: &str) {
     let text = format!(
-        "the upstream {} has no kind; give it one of `redis`, `kafka`, `ticker`, `push`, `file`, `stdin`, `postgres`, `amqp`, `sse` or `http`",
+        "the upstream {} has no kind; give it one of `redis`, `kafka`, `ticker`, `push`, `file`, `stdin`, `postgres`, `amqp`, `sse`, `http`, `nats` or `mqtt`",
         mask::quotable(name)
     );
     walk.problem(at, text);
@@ -170,11 +174,14 @@ fn read_settings(walk: &Walk<'_>, upstream: &Node, kind: Kind) -> Option<Upstrea
         | Kind::Amqp
         | Kind::Sse
         | Kind::Http
+        | Kind::Nats
+        | Kind::Mqtt
             if node.value == Value::Null =>
         {
             let needed = match kind {
                 Kind::Kafka => "brokers",
                 Kind::File => "path",
+                Kind::Nats => "servers",
                 _ => "url",
             };
             walk.problem(
@@ -193,6 +200,8 @@ fn read_settings(walk: &Walk<'_>, upstream: &Node, kind: Kind) -> Option<Upstrea
         Kind::Amqp => amqp::read(walk, node).map(UpstreamKind::Amqp),
         Kind::Sse => http_server::read_sse(walk, node).map(UpstreamKind::Sse),
         Kind::Http => http_server::read_http(walk, node).map(UpstreamKind::Http),
+        Kind::Nats => nats::read(walk, node).map(UpstreamKind::Nats),
+        Kind::Mqtt => mqtt::read(walk, node).map(UpstreamKind::Mqtt),
     }
 }
 
@@ -278,7 +287,7 @@ mod tests {
             &with("  u: { reddis: {} }\n"),
             &[(4, 8, "unknown key `reddis` in an upstream; did you mean `redis`?")],
         );
-        expect(&with("  u: { nats: {} }\n"), &[(4, 8, "it takes `redis`, `kafka`, `ticker`, `push`")]);
+        expect(&with("  u: { zeromq: {} }\n"), &[(4, 8, "it takes `redis`, `kafka`, `ticker`, `push`")]);
         expect(&with("  u: { ticker: {}, push: {} }\n"), &[(4, 20, "this one is `ticker` already")]);
         expect(&with("  u: { redis: }\n"), &[(4, 8, "`redis` has no settings; it needs at least `url`")]);
         expect(&with("  u: { kafka: }\n"), &[(4, 8, "`kafka` has no settings; it needs at least `brokers`")]);

@@ -76,7 +76,8 @@ impl Problem {
             Self::BadParameter => (
                 StatusCode::BAD_REQUEST,
                 "bad-parameter",
-                "A parameter in the path is not valid: at most 256 bytes of UTF-8 without control characters.",
+                "A parameter in the path is not valid: at most 256 bytes of UTF-8 without control characters, and without \
+                 those that part names in what is read, or stand for any.",
             ),
             Self::BadSince => (
                 StatusCode::BAD_REQUEST,

@@ -293,9 +293,14 @@ impl Route {
             | config::Source::ShardChannel(name)
             | config::Source::Topic(name)
             | config::Source::Path(name)
-            | config::Source::Stream(name) => name.has_params(),
+            | config::Source::Stream(name)
+            | config::Source::Subject(name)
+            | config::Source::Jetstream { subject: Some(name), .. }
+            | config::Source::Filter { topic: name, .. } => name.has_params(),
             config::Source::Keyed { topic, .. } => topic.has_params(),
-            config::Source::Ticker | config::Source::Lines => false,
+            config::Source::Ticker
+            | config::Source::Lines
+            | config::Source::Jetstream { subject: None, .. } => false,
             config::Source::Table { values, .. } => values.iter().any(Template::has_params),
             config::Source::Exchange { exchange, routing_key, arguments } => {
                 let names = [exchange, routing_key].into_iter();
@@ -340,7 +345,7 @@ impl Route {
             if self.config.params.get(name).is_some_and(|pattern| !pattern.matches(&value)) {
                 return Err(Miss::Unmatched);
             }
-            if value.contains(['*', '#']) && self.is_in_a_routing_key(name) {
+            if self.config.source.refuses(name, &value) {
                 return Err(Miss::BadParameter);
             }
             params.insert(name, value);
@@ -357,12 +362,6 @@ impl Route {
             true => Err(Miss::BadParameter),
             false => Ok(opens),
         }
-    }
-
-    /// Whether a parameter stands where its wildcards would choose what others are told, and cannot be escaped.
-    fn is_in_a_routing_key(&self, param: &str) -> bool {
-        let config::Source::Exchange { routing_key, .. } = &self.config.source else { return false };
-        routing_key.fields().any(|field| matches!(field, Field::Param(name) if **name == *param))
     }
 
     fn feed(&self, params: &HashMap<&str, Cow<'_, str>>) -> Opens {
@@ -396,6 +395,12 @@ impl Route {
             config::Source::Path(path) => Source::Path(
                 path.fill(|field| param(field).map(|value| Cow::Owned(percent_encoded(&value)))).into(),
             ),
+            config::Source::Subject(subject) => Source::Subject(subject.fill(param).into()),
+            config::Source::Jetstream { stream, subject } => {
+                let subject = subject.as_ref().map(|subject| subject.fill(param).into());
+                Source::Jetstream(Arc::clone(stream), subject)
+            }
+            config::Source::Filter { topic, qos } => Source::Filter(topic.fill(param).into(), *qos),
         };
         let key = match &self.config.source {
             config::Source::Keyed { key, .. } => Some(key.fill(param).into_bytes().into()),

@@ -143,6 +143,9 @@ fn kind(source: &Source) -> &'static str {
         Source::Table(_) => "table",
         Source::Exchange(_) => "exchange",
         Source::Path(_) => "path",
+        Source::Subject(_) => "subject",
+        Source::Jetstream(..) => "jetstream",
+        Source::Filter(..) => "topic",
     }
 }
 

@@ -131,6 +131,8 @@ pub struct View<'r> {
     pub history: Option<&'r Arc<dyn History>>,
     /// The present.
     pub now: Instant,
+    /// When the log was opened.
+    pub opened: Instant,
 }
 
 /// What a look at the log comes to.

@@ -146,11 +146,21 @@ impl Asking<'_> {
         let question = match since {
             Some(since) => Question::At(since),
             None if self.terms.start == Start::Earliest => Question::Bounds,
-            None => return Found::Here((gaps, Begin::Live)),
+            None => return Found::Here((gaps, self.live())),
         };
-        let Some(history) = self.view.history else { return Found::Here((gaps, Begin::Live)) };
+        let Some(history) = self.view.history else { return Found::Here((gaps, self.live())) };
         let answer = here!(history.ask(&question, self.reader.came));
         self.resume(gaps, self.project(answer.from.clone()), Some(answer))
+    }
+
+    /// With what comes next. Who has waited for the log of a source without history to open is given all that came since:
+    /// what an MQTT broker has retained, for example.
+    fn live(&self) -> Begin {
+        let ring = &self.view.ring;
+        match self.view.history.is_none() && self.reader.came < self.view.opened && ring.floor() < ring.head() {
+            true => Begin::At { seq: ring.floor(), position: (*project(ring.floor_position(), self.lens)).clone() },
+            false => Begin::Live,
+        }
     }
 
     /// Where a reader at `wanted` goes on, and what it cannot be given. `known` is what the upstream said if it was
@@ -329,6 +339,25 @@ mod tests {
         assert_eq!(resume(&log, &id, limit(1, 9)), (limited, Some(3), 1));
         tokio::time::advance(Duration::from_secs(10)).await;
         assert_eq!(resume(&log, &id, limit(4, 9)), (limited, Some(4), 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waited_for_a_log_to_open_is_given_what_came_since() {
+        let log = log(ROOM);
+        let live = || Cursor::new(Wish { id: None, since: None }, TERMS);
+        let mut early = live();
+        tokio::time::advance(Duration::from_secs(1)).await;
+        log.open(Arc::new(EpochCodec::new(Epoch::random(), None)), Position::default());
+        log.append([(None, Text("retained"))]);
+        let mut late = live();
+        for (reader, expected) in [(&mut early, 1), (&mut late, 0)] {
+            assert!(matches!(log.read(reader, 1_000), Read::Control { .. }), "its start is told");
+            let mut given = 0;
+            while let Read::Slice { events, .. } = log.read(reader, 1_000) {
+                given += events;
+            }
+            assert_eq!(given, expected);
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -14,7 +14,7 @@ use super::position::Position;
 use super::quota::Quota;
 use super::ring::Bounds;
 use super::rows::Rows;
-use crate::config::Partitioner;
+use crate::config::{Partitioner, Qos};
 use crate::shape::{Record, Shape};
 
 /// What a feed reads, path parameters filled in.
@@ -42,6 +42,12 @@ pub enum Source {
     Exchange(Binding),
     /// A path of an HTTP server.
     Path(Arc<str>),
+    /// A subject of NATS, wildcards included.
+    Subject(Arc<str>),
+    /// A stream of NATS's JetStream, and which of its subjects, if not all.
+    Jetstream(Arc<str>, Option<Arc<str>>),
+    /// A topic filter of MQTT.
+    Filter(Arc<str>, Qos),
 }
 
 impl Source {
@@ -54,7 +60,11 @@ impl Source {
             | Self::Topic(name)
             | Self::Stream(name)
             | Self::Path(name)
-            | Self::Keyed(name, _) => name,
+            | Self::Keyed(name, _)
+            | Self::Subject(name)
+            | Self::Filter(name, _)
+            | Self::Jetstream(_, Some(name))
+            | Self::Jetstream(name, None) => name,
             Self::Ticker => "ticker",
             Self::Lines => "lines",
             Self::Table(rows) => rows.name(),
@@ -81,7 +91,12 @@ impl Source {
     fn is_kept(&self) -> bool {
         matches!(
             self,
-            Self::Topic(_) | Self::Keyed(..) | Self::Stream(_) | Self::Lines | Self::Table(_)
+            Self::Topic(_)
+                | Self::Keyed(..)
+                | Self::Stream(_)
+                | Self::Lines
+                | Self::Table(_)
+                | Self::Jetstream(..)
         )
     }
 }

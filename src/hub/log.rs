@@ -38,6 +38,7 @@ struct Open {
     ring: Ring,
     codec: Arc<dyn IdCodec>,
     history: Option<Arc<dyn History>>,
+    at: Instant,
 }
 
 impl Open {
@@ -162,7 +163,7 @@ impl Log {
             }
             *slot = Some(writer);
             let head = ring.head();
-            *self.open.lock() = Some(Open { ring, codec, history });
+            *self.open.lock() = Some(Open { ring, codec, history, at: Instant::now() });
             head
         };
         self.wake.ring_now(head);
@@ -273,10 +274,10 @@ impl Log {
 
     fn with_view<T>(&self, read: impl FnOnce(&mut View<'_>) -> T) -> Option<T> {
         let mut open = self.open.lock();
-        let Open { ring, codec, history } = open.as_mut()?;
+        let Open { ring, codec, history, at } = open.as_mut()?;
         let (prefix, history) = (&*self.shape.control_prefix, history.as_ref());
         let reached = self.wake.reached();
-        Some(read(&mut View { ring, reached, codec, prefix, history, now: Instant::now() }))
+        Some(read(&mut View { ring, reached, codec, prefix, history, now: Instant::now(), opened: *at }))
     }
 
     /// A reader leaves: nobody is to be woken for it.

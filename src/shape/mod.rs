@@ -214,7 +214,7 @@ impl Shape {
 
 fn value<'r>(of: &Field, record: &'r impl Record, scope: &Scope<'r>) -> Option<Cow<'r, str>> {
     match of {
-        Field::Channel | Field::Topic | Field::Stream => Some(Cow::Borrowed(record.name())),
+        Field::Channel | Field::Topic | Field::Stream | Field::Subject => Some(Cow::Borrowed(record.name())),
         Field::Entry(name) => {
             record.fields().and_then(|fields| field(fields, name)).map(String::from_utf8_lossy)
         }

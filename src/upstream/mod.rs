@@ -8,6 +8,8 @@ mod kafka;
 mod lag;
 mod lines;
 mod link;
+mod mqtt;
+mod nats;
 mod numbered;
 mod pace;
 mod paths;
@@ -15,6 +17,7 @@ mod postgres;
 mod push;
 mod redis;
 mod runner;
+mod socket;
 mod sse;
 mod ticker;
 
@@ -27,6 +30,7 @@ pub use amqp::OffsetCodec;
 pub use kafka::{Incarnation, KeyedCodec, TopicCodec};
 pub use lines::stdin_ended;
 pub use link::{Health, Link};
+pub use nats::StreamCodec;
 pub use postgres::RowCodec;
 pub use push::Push;
 pub use redis::EntryCodec;
@@ -86,6 +90,8 @@ enum Kind {
     Amqp(Arc<amqp::Amqp>),
     Sse(Arc<sse::Sse>),
     Http(Arc<http::Http>),
+    Nats(Arc<nats::Nats>),
+    Mqtt(Arc<mqtt::Mqtt>),
 }
 
 impl Running {
@@ -146,6 +152,17 @@ impl Running {
                 tasks.spawn(runner::run(Arc::clone(&http), own, told));
                 Kind::Http(http)
             }
+            UpstreamKind::Nats(nats) => {
+                let nats = nats::Nats::new(nats, link, histories);
+                tasks.spawn(Arc::clone(&nats).serve_history());
+                tasks.spawn(runner::run(Arc::clone(&nats), own, told));
+                Kind::Nats(nats)
+            }
+            UpstreamKind::Mqtt(mqtt) => {
+                let mqtt = mqtt::Mqtt::new(mqtt);
+                tasks.spawn(runner::run(Arc::clone(&mqtt), own, told));
+                Kind::Mqtt(mqtt)
+            }
         };
         Self { link: Arc::clone(link), kind, anew, _tasks: tasks }
     }
@@ -161,6 +178,8 @@ impl Running {
             (Kind::Amqp(amqp), UpstreamKind::Amqp(config)) => amqp.configure(config),
             (Kind::Sse(sse), UpstreamKind::Sse(config)) => sse.configure(config),
             (Kind::Http(http), UpstreamKind::Http(config)) => http.configure(config),
+            (Kind::Nats(nats), UpstreamKind::Nats(config)) => nats.configure(config),
+            (Kind::Mqtt(mqtt), UpstreamKind::Mqtt(config)) => mqtt.configure(config),
             _ => return,
         }
         self.anew.notify_one();

@@ -2,6 +2,7 @@
 
 mod databases;
 mod forms;
+mod messaging;
 mod servers;
 mod shapes;
 

@@ -242,7 +242,10 @@ fn commands(sources: &[Source], [channels, patterns, shards]: Names) -> Vec<Cmd>
             | Source::Lines
             | Source::Table(_)
             | Source::Exchange(_)
-            | Source::Path(_) => {}
+            | Source::Path(_)
+            | Source::Subject(_)
+            | Source::Jetstream(..)
+            | Source::Filter(..) => {}
         }
     }
     commands.extend([subscribe, psubscribe].into_iter().filter(|command| command.args_iter().len() > 1));

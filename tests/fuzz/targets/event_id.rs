@@ -5,7 +5,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use ssegate::config::Partitioner;
 use ssegate::hub::{Decoded, Epoch, EpochCodec, IdCodec, Mark, Offset, Position};
-use ssegate::upstream::{EntryCodec, Incarnation, KeyedCodec, OffsetCodec, RowCodec, TopicCodec};
+use ssegate::upstream::{EntryCodec, Incarnation, KeyedCodec, OffsetCodec, RowCodec, StreamCodec, TopicCodec};
 
 /// Takes an id, or what follows in one after that which each id of a source begins with, or the numbers of a position.
 pub fn check(bytes: &[u8]) {
@@ -21,6 +21,7 @@ pub fn check(bytes: &[u8]) {
     topics(&text, bytes, &offsets);
     keys(&text, bytes, &offsets);
     numbered(&text, &offsets);
+    streams(&text, &numbers);
 }
 
 /// Redis's own ids of entries, of which each has one spelling.
@@ -113,6 +114,22 @@ fn keys(text: &str, bytes: &[u8], offsets: &[u64]) {
     let next = offsets.first().copied().unwrap_or(0);
     assert_eq!(codec.decode_for(&of_key(next), KEY, &log), Decoded::Position(Mark::new(home, next).into()));
     comes_back(&codec, &Position::new(offsets.to_vec()));
+}
+
+/// Those of a stream of JetStream, of which each has one spelling.
+fn streams(text: &str, numbers: &[u64]) {
+    let codec = StreamCodec::of("ORDERS", "2026-01-01T00:00:00Z");
+    let anew = StreamCodec::of("ORDERS", "2026-01-02T00:00:00Z");
+    let other = StreamCodec::of("AUDIT", "2026-01-01T00:00:00Z");
+    let own = id(&codec, &Position::default());
+    for id in [text, &own.replace("-0", &format!("-{text}"))] {
+        if let Some(position) = settles(&codec, id) {
+            assert_eq!(self::id(&codec, &position), id);
+            assert_eq!(anew.decode(id), Decoded::Recreated);
+            assert_eq!(other.decode(id), Decoded::Unknown);
+        }
+    }
+    comes_back(&codec, &Position::new(vec![numbers.first().copied().unwrap_or(0)]));
 }
 
 /// What `id` means, if that is a position; its own id is no longer, and means the same.

@@ -19,8 +19,8 @@ use std::time::Instant;
 use self::run::prove;
 use self::source::Source;
 use self::sources::{
-    Events, KafkaTopic, PostgresChannel, PostgresTable, RabbitMqExchange, RabbitMqStream, RedisChannel,
-    RedisStream, Relay,
+    Events, JetstreamStream, KafkaTopic, MqttTopic, NatsSubject, PostgresChannel, PostgresTable, RabbitMqExchange,
+    RabbitMqStream, RedisChannel, RedisStream, Relay,
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -73,6 +73,21 @@ async fn clients_of_a_relay_tier_lose_and_repeat_nothing_whatever_happens() {
     prove::<Relay>(seed()).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_of_a_nats_subject_lose_nothing_unannounced_whatever_happens() {
+    prove::<NatsSubject>(seed()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_of_a_stream_of_jetstream_lose_and_repeat_nothing_whatever_happens() {
+    prove::<JetstreamStream>(seed()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_of_an_mqtt_topic_lose_nothing_unannounced_whatever_happens() {
+    prove::<MqttTopic>(seed()).await;
+}
+
 /// The same with one seed after another, for as long as `SSEGATE_SOAK` says, such as `8h`: `make soak`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "for `make soak`"]
@@ -92,7 +107,10 @@ async fn soak() {
             prove::<RabbitMqExchange>(seed),
             prove::<RabbitMqStream>(seed),
             prove::<Events>(seed),
-            prove::<Relay>(seed)
+            prove::<Relay>(seed),
+            prove::<NatsSubject>(seed),
+            prove::<JetstreamStream>(seed),
+            prove::<MqttTopic>(seed)
         );
         seed += 1;
     }

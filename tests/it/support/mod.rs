@@ -1,7 +1,7 @@
 //! The rig: everything outside ssegate that the integration tests need, real wherever it can be.
 //!
 //! Reading order: [`ssegate`] runs the product, [`command`] its other commands, [`eventsource`] and [`recorder`] read its streams,
-//! [`redis`], [`kafka`], [`postgres`] and [`rabbitmq`] feed it, [`proxy`] cuts links, [`balancer`] stands before replicas, [`frames`] attacks while a
+//! [`redis`], [`kafka`], [`postgres`], [`rabbitmq`], [`nats`] and [`mqtt`] feed it, [`proxy`] cuts links, [`balancer`] stands before replicas, [`frames`] attacks while a
 //! [`witness`] looks on, [`browser`] opens real browsers on the page that [`collector`] serves, [`devtools`] drives one,
 //! [`acme`] certifies it, `client.mjs` reads with the client module, [`app`] is what routes with `proxy` lead to, [`origin`]
 //! stands for issuers and endpoints that decide, [`sse_server`] sends events of its own, [`otlp`] collects traces,
@@ -27,6 +27,8 @@ pub mod eventsource;
 pub mod frames;
 pub mod http;
 pub mod kafka;
+pub mod mqtt;
+pub mod nats;
 pub mod origin;
 pub mod otlp;
 pub mod ports;

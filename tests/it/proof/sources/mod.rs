@@ -1,7 +1,10 @@
 //! The sources that are proven.
 
 mod events;
+mod jetstream;
 mod kafka;
+mod mqtt;
+mod nats_subject;
 mod postgres_channel;
 mod postgres_table;
 mod rabbitmq_exchange;
@@ -11,7 +14,10 @@ mod redis_stream;
 mod relay;
 
 pub use events::Events;
+pub use jetstream::JetstreamStream;
 pub use kafka::KafkaTopic;
+pub use mqtt::MqttTopic;
+pub use nats_subject::NatsSubject;
 pub use postgres_channel::PostgresChannel;
 pub use postgres_table::PostgresTable;
 pub use rabbitmq_exchange::RabbitMqExchange;
