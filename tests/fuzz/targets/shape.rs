@@ -1,6 +1,8 @@
 //! Whatever a payload says: it is JSON where another library takes it for that, with the same values; what is made of it is
 //! JSON, and what is dropped is not in it. Nothing panics, recurses without end, or works without end.
 
+use std::sync::LazyLock;
+
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
 use ssegate::config::{Branch, Paths, Projection, Variable};
@@ -21,8 +23,8 @@ pub fn check(bytes: &[u8]) {
     if let (Some(document), Some(value)) = (&document, &value) {
         assert_eq!(plain(document.root()), *value);
     }
-    for shape in shapes() {
-        shaped(&shape, bytes, value.as_ref());
+    for shape in &*SHAPES {
+        shaped(shape, bytes, value.as_ref());
     }
 }
 
@@ -127,6 +129,9 @@ fn plain(json: Json<'_>) -> Value {
         }
     }
 }
+
+/// Compiled once: that takes longer than all else here.
+static SHAPES: LazyLock<Vec<Shape>> = LazyLock::new(shapes);
 
 fn shapes() -> Vec<Shape> {
     let plain = || Shape { max_event: 1 << 16, ..Shape::default() };
