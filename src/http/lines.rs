@@ -27,7 +27,8 @@ impl Lines {
         let fed = self.decoder.feed(bytes, |item| {
             match item {
                 Item::Event(event) => write(&mut out, &event),
-                Item::Comment(_) => {}
+                // The latter where that is asked for alone.
+                Item::Comment(_) | Item::TooLarge(_) => {}
                 Item::Retry(after) => {
                     let (event, data) = (format!("{prefix}retry"), json!({ "ms": after.as_millis() as u64 }));
                     out.extend_from_slice(json!({ "event": event, "data": data }).to_string().as_bytes());

@@ -77,6 +77,14 @@ pub struct Appended {
     pub left_out: LeftOut,
 }
 
+impl Appended {
+    /// What is known of a batch, whose notes are taken.
+    fn of(batch: &mut Batch) -> Self {
+        let (events, gaps) = (batch.events(), std::mem::take(&mut batch.notes));
+        Self { events, gaps, left_out: batch.left_out }
+    }
+}
+
 /// What a log holds, for `/status`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Held {
@@ -134,7 +142,7 @@ impl Log {
         let mut appended = Appended::default();
         self.open_with(codec, None, Position::default(), |writer| {
             let mut batch = writer.records(records.into_iter().map(|record| (None, record)));
-            appended = Appended { events: batch.events(), gaps: std::mem::take(&mut batch.notes) };
+            appended = Appended::of(&mut batch);
             Some(batch)
         });
         self.memory.settle();
@@ -235,8 +243,7 @@ impl Log {
             let mut writer = self.writer.lock();
             let Some(writer) = writer.as_mut() else { return Appended::default() };
             let mut batch = encode(writer);
-            let (events, gaps) = (batch.events(), std::mem::take(&mut batch.notes));
-            let appended = Appended { events, gaps, left_out: batch.left_out };
+            let appended = Appended::of(&mut batch);
             let bounds = *self.bounds.lock();
             if let Some(open) = self.open.lock().as_mut() {
                 wakes = open.ring.push(batch);

@@ -59,15 +59,7 @@ impl Rig {
 }
 
 fn key() -> FeedKey {
-    let shape = Shape {
-        event: None,
-        data: None,
-        tombstone: None,
-        binary: Binary::Gap,
-        max_event: 1 << 20,
-        control_prefix: "stream.".into(),
-    };
-    FeedKey { upstream: "u".into(), source: Source::Path("/p".into()), shape }
+    FeedKey { upstream: "u".into(), source: Source::Path("/p".into()), shape: Shape::default() }
 }
 
 fn policy(events: usize) -> Policy {
