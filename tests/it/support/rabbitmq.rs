@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use futures_util::{FutureExt as _, StreamExt as _};
 use lapin::options::{
@@ -16,6 +17,7 @@ use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, Exchange
 use rustix::process::Signal;
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
+use tokio::time::timeout;
 
 use super::child::{self, Child};
 use super::tls::{Leaf, TestCa};
@@ -149,7 +151,11 @@ impl RabbitMq {
         let mut broker = Child::spawn(self.command());
         eventually("RabbitMQ to answer", async || {
             assert!(broker.try_wait().is_none(), "RabbitMQ does not start: {}", self.log());
-            self.try_publisher().await.map(drop)
+            // While it starts, some connections are taken and never answered.
+            match timeout(PATIENCE, self.try_publisher()).await {
+                Ok(answered) => answered.map(drop).map_err(|error| error.to_string()),
+                Err(_) => Err("it took a connection and said nothing".to_owned()),
+            }
         })
         .await;
         self.broker = Some(broker);
@@ -304,6 +310,8 @@ pub fn unique(name: &str) -> String {
     format!("{name}-{}", COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
+/// How long an answer may take, before it is asked again.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// What the broker is called, by an epmd of its own.
 const NODE: &str = "rig@localhost";
 /// Where Debian has the programs themselves; those in the path change the user.
