@@ -74,17 +74,20 @@ async fn it_ends_with_its_input_once_everybody_was_given_it() {
     let mut process = Child::spawn(command);
     until_served(port).await;
     let url = format!("http://localhost:{port}/events");
-    let mut streams = Vec::new();
-    for options in [Options::http1(), Options::http1(), Options::http1()] {
-        streams.push(EventSource::connect(&url, options).await);
+    let mut readers = Vec::new();
+    for _ in 0..3 {
+        let mut stream = EventSource::connect(&url, Options::http1()).await;
+        readers.push(tokio::spawn(async move {
+            for n in 1..=5_000 {
+                assert_eq!(stream.next_message().await.data, n.to_string());
+            }
+            assert_eq!(stream.next_message().await.data, "last", "also without a line end");
+            assert_eq!(stream.until_end().await, End::Complete);
+        }));
     }
     fs::write(&go, "").unwrap();
-    for stream in &mut streams {
-        for n in 1..=5_000 {
-            assert_eq!(stream.next_message().await.data, n.to_string());
-        }
-        assert_eq!(stream.next_message().await.data, "last", "also without a line end");
-        assert_eq!(stream.until_end().await, End::Complete);
+    for reader in readers {
+        reader.await.unwrap();
     }
     assert!(process.wait_exit("the pipe to end").await.success());
 }

@@ -59,9 +59,9 @@ pub(super) fn run(options: &Options) -> anyhow::Result<()> {
     })
 }
 
-/// Ends once all that are open have read all there is.
+/// Ends once all that are open have given all there is.
 async fn given(streams: &Streams) {
-    while !streams.page(None, usize::MAX, |stream| stream.reading.behind() != Some(0)).await.is_empty() {
+    while !streams.page(None, 1, |stream| !stream.has_given_all()).await.is_empty() {
         sleep(Duration::from_millis(10)).await;
     }
 }
@@ -116,8 +116,8 @@ fn welcome(options: &Options, addrs: &[SocketAddr]) -> String {
     format!("  ssegate pipe\n\n{page}  Stream  {curl} {origin}{path}\n\n  {end}\n")
 }
 
-/// How long those who are behind may take for the rest.
-const GIVEN: Duration = Duration::from_secs(5);
+/// How long those who are behind may take for the rest; who takes nothing is ended by then.
+const GIVEN: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
 mod tests {
