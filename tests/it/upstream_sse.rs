@@ -450,7 +450,9 @@ async fn an_application_of_node_is_read_without_a_gap() {
     let mut client = connect(&ssegate, "/all", Options::http2()).await;
     let first: i32 = client.next_data(1).await[0].parse().unwrap();
     assert_eq!(client.next_data(100).await, all(first + 1..first + 101));
-    assert_eq!(client.last_event_id(), (first + 100).to_string());
+    assert!(
+        client.events().iter().filter(|event| event.event == "message").all(|event| event.id == event.data)
+    );
     let mut early = connect(&ssegate, "/all", Options::http1().resume("0")).await;
     assert_eq!(early.next_data(50).await, all(1..51));
 }
