@@ -74,8 +74,7 @@ pub(super) fn read(
     Some(From { upstream, kind, source, start })
 }
 
-const SOURCES: [&str; 7] =
-    ["channel", "pattern", "shard_channel", "topic", "stream", "subject", "jetstream"];
+const SOURCES: [&str; 7] = ["channel", "pattern", "shard_channel", "topic", "stream", "subject", "jetstream"];
 
 fn read_upstream(walk: &Walk<'_>, node: &Node, upstreams: &Upstreams) -> Option<(Arc<str>, Option<Kind>)> {
     let scalar = walk.scalar(node, "the name of an upstream")?;

@@ -9,7 +9,9 @@ pub(super) use shape::{Key, Section, Shape, Unset, join, visit};
 use Shape::{Count, Duration, Either, Empty, Flag, List, Named, OneOrMore, Ratio, Scalar, Size, Text, Words};
 use shape::key;
 
-use super::{acme, admin, auth, compress, from, limits, mqtt, policies, proxy, redis, server, traces, upstreams};
+use super::{
+    acme, admin, auth, compress, from, limits, mqtt, policies, proxy, redis, server, traces, upstreams,
+};
 
 /// Declares the sections; `one of` are keys of which there must be one and no second.
 macro_rules! sections {

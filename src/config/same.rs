@@ -37,7 +37,8 @@ impl Upstream {
             (UpstreamKind::Ticker(_), UpstreamKind::Ticker(_)) => true,
             (UpstreamKind::Nats(before), UpstreamKind::Nats(now)) => {
                 let address = |server: &NatsServer| (server.host.clone(), server.port);
-                let is_among = |one: &NatsServer| now.servers.iter().any(|other| address(one) == address(other));
+                let is_among =
+                    |one: &NatsServer| now.servers.iter().any(|other| address(one) == address(other));
                 before.servers.iter().any(is_among)
             }
             (UpstreamKind::Mqtt(before), UpstreamKind::Mqtt(now)) => before.address() == now.address(),
@@ -239,7 +240,11 @@ mod tests {
                 Other,
             ),
             ("ticker: {}", "ticker: { data: x }", Anew),
-            ("nats: { servers: ['nats://a', 'nats://b'] }", "nats: { servers: ['tls://b', 'nats://c'] }", Anew),
+            (
+                "nats: { servers: ['nats://a', 'nats://b'] }",
+                "nats: { servers: ['tls://b', 'nats://c'] }",
+                Anew,
+            ),
             ("nats: { servers: 'nats://a' }", "nats: { servers: 'nats://a:4223' }", Other),
             ("mqtt: { url: 'mqtt://a' }", "mqtt: { url: 'mqtt://u:p@a', version: 3.1.1 }", Anew),
             ("mqtt: { url: 'mqtt://a' }", "mqtt: { url: 'mqtts://a' }", Other),

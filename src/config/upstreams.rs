@@ -239,7 +239,10 @@ mod tests {
             &with("  u: { reddis: {} }\n"),
             &[(4, 8, "unknown key `reddis` in an upstream; did you mean `redis`?")],
         );
-        expect(&with("  u: { zeromq: {} }\n"), &[(4, 8, "it takes `redis`, `kafka`, `ticker`, `push`, `nats` and `mqtt`")]);
+        expect(
+            &with("  u: { zeromq: {} }\n"),
+            &[(4, 8, "it takes `redis`, `kafka`, `ticker`, `push`, `nats` and `mqtt`")],
+        );
         expect(&with("  u: { ticker: {}, push: {} }\n"), &[(4, 20, "this one is `ticker` already")]);
         expect(&with("  u: { redis: }\n"), &[(4, 8, "`redis` has no settings; it needs at least `url`")]);
         expect(&with("  u: { kafka: }\n"), &[(4, 8, "`kafka` has no settings; it needs at least `brokers`")]);
