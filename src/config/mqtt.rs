@@ -70,7 +70,9 @@ fn parse_url(url: &str) -> Result<Place, &'static str> {
     let (host, port) = match hosts::host_and_port(place) {
         Some(found) => found,
         None if hosts::is_host(place) => (place, default),
-        None => return Err("this MQTT URL does not go on with a host, or a host and a port: `mqtt://HOST:PORT`"),
+        None => {
+            return Err("this MQTT URL does not go on with a host, or a host and a port: `mqtt://HOST:PORT`");
+        }
     };
     let (user, password) = userinfo.split_once(':').unwrap_or((userinfo, ""));
     Ok(Place {

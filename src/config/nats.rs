@@ -41,13 +41,17 @@ fn parse_server(url: &str) -> Result<NatsServer, &'static str> {
         _ => return Err("the scheme of a NATS URL is `nats` or, with TLS, `tls`"),
     };
     if place.contains('@') {
-        return Err("user, password and token stand in keys of their own beside `servers`, not in this NATS URL");
+        return Err(
+            "user, password and token stand in keys of their own beside `servers`, not in this NATS URL",
+        );
     }
     let place = place.strip_suffix('/').unwrap_or(place);
     let (host, port) = match hosts::host_and_port(place) {
         Some(found) => found,
         None if hosts::is_host(place) => (place, 4222),
-        None => return Err("this NATS URL does not go on with a host, or a host and a port: `nats://HOST:PORT`"),
+        None => {
+            return Err("this NATS URL does not go on with a host, or a host and a port: `nats://HOST:PORT`");
+        }
     };
     Ok(NatsServer { tls, host: host.trim_matches(['[', ']']).to_owned(), port })
 }
@@ -61,7 +65,8 @@ fn read_auth(walk: &Walk<'_>, fields: &Fields<'_>) -> Option<NatsAuth> {
     let ways: Vec<_> =
         ["user", "token", "nkey", "credentials"].iter().filter_map(|key| fields.entry(key)).collect();
     if let [first, second, ..] = &ways[..] {
-        let text = format!("one enters in one way, here it is `{}` already; keep one of them", first.key.text);
+        let text =
+            format!("one enters in one way, here it is `{}` already; keep one of them", first.key.text);
         walk.conflict(second.key.span, text, first.key.span, "the first way");
         return None;
     }
@@ -144,7 +149,11 @@ mod tests {
             ("servers: 'nats://h:x'", 22, "does not go on with a host"),
             ("servers: 'nats://h', user: a", 11, "`nats` lacks `password`; it goes with `user`"),
             ("servers: 'nats://h', password: a", 34, "a `password` goes with `user`"),
-            ("servers: 'nats://h', token: a, nkey: b", 44, "one enters in one way, here it is `token` already"),
+            (
+                "servers: 'nats://h', token: a, nkey: b",
+                44,
+                "one enters in one way, here it is `token` already",
+            ),
             ("servers: 'nats://h', nkey: hunter2", 40, "is not the seed of an nkey"),
             ("servers: 'nats://h', credentials: /none", 47, "cannot read `/none`"),
             ("servers: 'nats://h', ping_interval: 1ms", 49, "it must be from 100ms to 5m"),

@@ -34,7 +34,7 @@ impl Nkey {
         if prefix[0] & 0xf8 != SEED {
             return Err(WRONG);
         }
-        if (prefix[0] & 0x07) << 5 | (prefix[1] & 0xf8) >> 3 != USER {
+        if ((prefix[0] & 0x07) << 5) | ((prefix[1] & 0xf8) >> 3) != USER {
             return Err("this is the seed of an account or server; a user's begins with `SU`");
         }
         let pair = Ed25519KeyPair::from_seed_unchecked(seed).map_err(|_| WRONG)?;

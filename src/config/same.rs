@@ -51,7 +51,8 @@ impl Upstream {
             }
             (UpstreamKind::Nats(before), UpstreamKind::Nats(now)) => {
                 let address = |server: &NatsServer| (server.host.clone(), server.port);
-                let is_among = |one: &NatsServer| now.servers.iter().any(|other| address(one) == address(other));
+                let is_among =
+                    |one: &NatsServer| now.servers.iter().any(|other| address(one) == address(other));
                 before.servers.iter().any(is_among)
             }
             (UpstreamKind::Mqtt(before), UpstreamKind::Mqtt(now)) => before.address() == now.address(),

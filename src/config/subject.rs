@@ -70,7 +70,9 @@ impl Source {
     /// of a topic, and for none that a server keeps for itself.
     pub fn refuses(&self, param: &str, value: &str) -> bool {
         let (template, forbidden): (_, &[char]) = match self {
-            Self::Subject(subject) | Self::Jetstream { subject: Some(subject), .. } => (subject, &['.', '*', '>']),
+            Self::Subject(subject) | Self::Jetstream { subject: Some(subject), .. } => {
+                (subject, &['.', '*', '>'])
+            }
             Self::Filter { topic, .. } => (topic, &['/', '+', '#']),
             // An exchange of the kind topic has no way to escape them.
             Self::Exchange { routing_key, .. } => (routing_key, &['*', '#']),
@@ -85,7 +87,9 @@ impl Source {
         }
         let blank = !matches!(self, Self::Filter { .. }) && value.contains(char::is_whitespace);
         let first = matches!(template.parts().first(), Some(Part::Field(field)) if is_it(field));
-        blank || value.contains(forbidden) || first && (value.starts_with('$') || value.starts_with("_INBOX"))
+        blank
+            || value.contains(forbidden)
+            || (first && (value.starts_with('$') || value.starts_with("_INBOX")))
     }
 }
 
@@ -123,14 +127,18 @@ mod tests {
             ("upstream: n, subject: 'a{a}*'", 55, "is tokens with a `.` between"),
             ("upstream: n, subject: 'a b'", 55, "which has no blanks"),
             ("upstream: n, subject: ''", 55, "`subject` is empty"),
-            ("upstream: n, subject: s, start: earliest", 58, "a `subject` without `jetstream` has no `start`"),
+            (
+                "upstream: n, subject: s, start: earliest",
+                58,
+                "a `subject` without `jetstream` has no `start`",
+            ),
             ("upstream: n, jetstream: 'a.b'", 57, "cannot name a stream of JetStream"),
             ("upstream: n, jetstream: 'a{a}'", 57, "no parameters"),
             ("upstream: n, topic: t", 46, "a `nats` upstream has no `topic`"),
             ("upstream: m, subject: s", 46, "a `mqtt` upstream has no `subject`; it takes `topic`"),
             ("upstream: m, topic: 'a/#/b'", 53, "is not a topic filter, which is levels"),
             ("upstream: m, topic: 'a/{a}+'", 53, "is not a topic filter"),
-            ("upstream: m, topic: '$share/g/a'", 53, "shared subscriptions give each message to one"),
+            ("upstream: m, topic: '$$share/g/a'", 53, "shared subscriptions give each message to one"),
             ("upstream: m, topic: t, start: earliest", 56, "a `mqtt` upstream has no `start`"),
             ("upstream: m, topic: t, qos: 2", 61, "`qos` cannot be `2`; write `0` or `1`"),
             ("upstream: n, subject: s, qos: 1", 58, "`qos` is of the `topic` of an `mqtt` upstream"),

@@ -157,8 +157,12 @@ impl Asking<'_> {
     /// what an MQTT broker has retained, for example.
     fn live(&self) -> Begin {
         let ring = &self.view.ring;
-        match self.view.history.is_none() && self.reader.came < self.view.opened && ring.floor() < ring.head() {
-            true => Begin::At { seq: ring.floor(), position: (*project(ring.floor_position(), self.lens)).clone() },
+        match self.view.history.is_none() && self.reader.came < self.view.opened && ring.floor() < ring.head()
+        {
+            true => Begin::At {
+                seq: ring.floor(),
+                position: (*project(ring.floor_position(), self.lens)).clone(),
+            },
             false => Begin::Live,
         }
     }

@@ -21,11 +21,7 @@ pub(super) async fn connect(host: &str, port: u16, user_timeout: Duration) -> io
 }
 
 /// Secures a connection to `host`.
-pub(super) async fn secure(
-    tls: &TlsConnector,
-    host: &str,
-    socket: TcpStream,
-) -> io::Result<Box<dyn Socket>> {
+pub(super) async fn secure(tls: &TlsConnector, host: &str, socket: TcpStream) -> io::Result<Box<dyn Socket>> {
     let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
     Ok(Box::new(tls.connect(name, socket).await?))
 }

@@ -91,7 +91,10 @@ async fn what_is_retained_is_given_to_each_new_feed_first_and_to_nobody_twice() 
         let mut second = EventSource::connect(ssegate.url("/named/7"), Options::http1()).await;
         assert_eq!(second.next_data(1).await, ["21"]);
         publisher.publish([("rooms/7/heat", "22")]).await.unwrap();
-        assert_eq!((first.next_data(1).await, second.next_data(1).await), (vec!["22".into()], vec!["22".into()]));
+        assert_eq!(
+            (first.next_data(1).await, second.next_data(1).await),
+            (vec!["22".into()], vec!["22".into()])
+        );
     }
 }
 
@@ -121,7 +124,8 @@ async fn a_parameter_cannot_be_more_than_one_level() {
 async fn a_filter_is_left_when_nobody_wants_it() {
     for version in VERSIONS {
         let broker = Mosquitto::start().await;
-        let ssegate = Ssegate::start(config(&at(&broker, version)) + "defaults: { idle_timeout: 0s }\n").await;
+        let ssegate =
+            Ssegate::start(config(&at(&broker, version)) + "defaults: { idle_timeout: 0s }\n").await;
         for round in 1..=2 {
             let mut room = EventSource::connect(ssegate.url("/rooms/7"), Options::http1()).await;
             room.next_named("stream.position").await;
@@ -146,7 +150,8 @@ async fn a_lost_broker_ends_no_stream_and_is_told_with_its_span() {
         let cause = cause(&ssegate).await;
         assert!(cause.contains(&format!("127.0.0.1:{}", broker.port())), "it names the address: {cause}");
         assert_eq!(ssegate.admin_get("/readyz").await.status, 200);
-        let mut joined = EventSource::connect(ssegate.url("/news"), Options::http1().resume(&before.id)).await;
+        let mut joined =
+            EventSource::connect(ssegate.url("/news"), Options::http1().resume(&before.id)).await;
         assert_eq!(joined.next_named("stream.position").await.id, before.id);
         broker.restart().await;
         for stream in [&mut news, &mut joined] {
@@ -159,7 +164,10 @@ async fn a_lost_broker_ends_no_stream_and_is_told_with_its_span() {
             assert_eq!(stream.next().await.event, "stream.position");
         }
         broker.publisher().await.publish([("news", "after")]).await.unwrap();
-        assert_eq!((news.next().await.data, joined.next().await.data), ("after".to_owned(), "after".to_owned()));
+        assert_eq!(
+            (news.next().await.data, joined.next().await.data),
+            ("after".to_owned(), "after".to_owned())
+        );
     }
 }
 
@@ -222,7 +230,8 @@ async fn tls_by_an_own_authority_and_a_client_certificate() {
     let (broker, port) = Mosquitto::start_tls(&ca, ca.leaf()).await;
     let client = ca.issue_client("ssegate");
     let (ca_path, cert, key) = (ca.cert_path(), client.cert, client.key);
-    let tls = format!("tls: {{ ca: {}, cert: {}, key: {} }}", ca_path.display(), cert.display(), key.display());
+    let tls =
+        format!("tls: {{ ca: {}, cert: {}, key: {} }}", ca_path.display(), cert.display(), key.display());
     for version in VERSIONS {
         let text = config(&format!("url: \"mqtts://localhost:{port}\", {version}, {tls}"));
         let ssegate = Ssegate::start(text).await;

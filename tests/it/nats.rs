@@ -50,8 +50,11 @@ async fn subjects_wildcards_parameters_and_headers() {
     headers.append("kind", "first");
     headers.append("kind", "joined");
     client.publish_with_headers("rooms.7.people", headers, "Ada".into()).await.unwrap();
-    publish(&client, [("rooms.8.people", "not here"), ("rooms.7", "nor here"), ("news", "extra"), ("rooms.7.x", "y")])
-        .await;
+    publish(
+        &client,
+        [("rooms.8.people", "not here"), ("rooms.7", "nor here"), ("news", "extra"), ("rooms.7.x", "y")],
+    )
+    .await;
     let joined = room.next().await;
     assert_eq!((&*joined.event, &*joined.data), ("joined", "Ada"));
     assert_eq!((room.next().await.data, news.next().await.data), ("y".to_owned(), "extra".to_owned()));
@@ -183,7 +186,8 @@ async fn what_is_refused_is_told_once_and_holds_nothing_else_up() {
 #[tokio::test]
 async fn a_wrong_password_is_told_once_in_steady_words_and_never_shown() {
     let nats = Nats::start_with("authorization { user: gate, password: right-pw }").await;
-    let ssegate = Ssegate::start(config(&format!("{}, user: gate, password: wrong-s3cr3t", servers(&nats)))).await;
+    let ssegate =
+        Ssegate::start(config(&format!("{}, user: gate, password: wrong-s3cr3t", servers(&nats)))).await;
     let cause = cause(&ssegate).await;
     let expected = format!("NATS at 127.0.0.1:{} turned ssegate away: Authorization Violation", nats.port());
     assert_eq!(cause, expected);
@@ -228,17 +232,20 @@ async fn tls_by_an_own_authority_and_a_client_certificate() {
     let nats = Nats::start_with(&Nats::tls_config(&ca, ca.leaf(), true)).await;
     let client = ca.issue_client("ssegate");
     let (ca_path, cert, key) = (ca.cert_path(), client.cert, client.key);
-    let tls = format!("tls: {{ ca: {}, cert: {}, key: {} }}", ca_path.display(), cert.display(), key.display());
+    let tls =
+        format!("tls: {{ ca: {}, cert: {}, key: {} }}", ca_path.display(), cert.display(), key.display());
     // A server that wants TLS gets it, whatever the URL says.
     for scheme in ["tls", "nats"] {
         let ssegate =
-            Ssegate::start(config(&format!("servers: \"{scheme}://localhost:{}\", {tls}", nats.port()))).await;
+            Ssegate::start(config(&format!("servers: \"{scheme}://localhost:{}\", {tls}", nats.port())))
+                .await;
         let mut news = EventSource::connect(ssegate.url("/news"), Options::http1()).await;
         news.next_named("stream.position").await;
         nats.until_subscribed("news", 1).await;
     }
     let alien = format!("tls: {{ ca: {} }}", TestCa::shared().cert_path().display());
-    let ssegate = Ssegate::start(config(&format!("servers: \"tls://localhost:{}\", {alien}", nats.port()))).await;
+    let ssegate =
+        Ssegate::start(config(&format!("servers: \"tls://localhost:{}\", {alien}", nats.port()))).await;
     let cause = cause(&ssegate).await;
     assert!(cause.contains("certificate"), "{cause}");
 }
@@ -254,7 +261,9 @@ async fn tls_that_is_a_must_is_not_done_without() {
 
 #[tokio::test]
 async fn entering_in_another_way_keeps_streams_and_tells_what_may_be_missed() {
-    let nats = Nats::start_with("authorization { users: [ { user: a, password: a }, { user: b, password: b } ] }").await;
+    let nats =
+        Nats::start_with("authorization { users: [ { user: a, password: a }, { user: b, password: b } ] }")
+            .await;
     let as_user = |user: &str| config(&format!("{}, user: {user}, password: {user}", servers(&nats)));
     let ssegate = Ssegate::start(as_user("a")).await;
     let mut news = EventSource::connect(ssegate.url("/news"), Options::http2()).await;

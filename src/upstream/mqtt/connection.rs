@@ -43,7 +43,8 @@ impl Connection {
 
     async fn try_enter(config: &Mqtt, nth: usize) -> Result<Self, Broken> {
         let address = config.address();
-        let failed = |error: io::Error| Broken::new(&format!("connecting to MQTT at {address} failed"), error);
+        let failed =
+            |error: io::Error| Broken::new(&format!("connecting to MQTT at {address} failed"), error);
         let user_timeout = config.keep_alive + config.timeout;
         let socket = socket::connect(&config.host, config.port, user_timeout).await.map_err(failed)?;
         let mut socket: Box<dyn Socket> = if config.secure {
@@ -59,7 +60,10 @@ impl Connection {
         let (mut read, mut said) = (BytesMut::with_capacity(BUFFER), None);
         while said.is_none() {
             if socket.read_buf(&mut read).await.map_err(failed)? == 0 {
-                return Err(failed(io::Error::new(io::ErrorKind::UnexpectedEof, "the broker closed the link")));
+                return Err(failed(io::Error::new(
+                    io::ErrorKind::UnexpectedEof,
+                    "the broker closed the link",
+                )));
             }
             // Nothing follows before we ask for something.
             packets.take(&read.split(), |told| said = said.take().or(Some(told)));
@@ -71,7 +75,9 @@ impl Connection {
             }
             Some(In::Away(why)) => Err(Broken(format!("MQTT at {address} turned ssegate away: {why}"))),
             Some(In::End(why)) => Err(Broken(format!("connecting to MQTT at {address} failed: {why}"))),
-            _ => Err(Broken(format!("connecting to MQTT at {address} failed: it did not answer what was asked"))),
+            _ => Err(Broken(format!(
+                "connecting to MQTT at {address} failed: it did not answer what was asked"
+            ))),
         }
     }
 

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use mqtt_protocol_core::mqtt::connection::Event;
 use mqtt_protocol_core::mqtt::packet::{
-    GenericPacketTrait as _, Packet, Property, Qos as WireQos, SubEntry, SubOpts, SubscriptionIdentifier, v3_1_1, v5_0,
+    GenericPacketTrait as _, Packet, Property, Qos as WireQos, SubEntry, SubOpts, SubscriptionIdentifier,
+    v3_1_1, v5_0,
 };
 use mqtt_protocol_core::mqtt::result_code::MqttError;
 use mqtt_protocol_core::mqtt::{ArcPayload, Connection, Version, role};
@@ -109,7 +110,9 @@ impl Packets {
                 }
                 builder.build()?.into()
             }
-            MqttVersion::V3 => v3_1_1::Subscribe::builder().packet_id(number).entries(entries).build()?.into(),
+            MqttVersion::V3 => {
+                v3_1_1::Subscribe::builder().packet_id(number).entries(entries).build()?.into()
+            }
         };
         self.send(packet)?;
         Ok(number)
@@ -165,7 +168,9 @@ impl Packets {
                     Event::NotifyError(error) => {
                         return tell(In::End(format!("what came in is not MQTT: {error:?}")));
                     }
-                    Event::RequestClose => return tell(In::End("the broker's protocol is broken".to_owned())),
+                    Event::RequestClose => {
+                        return tell(In::End("the broker's protocol is broken".to_owned()));
+                    }
                     // Timers are ours.
                     _ => {}
                 }
@@ -178,9 +183,7 @@ fn read(packet: Packet) -> Option<In> {
     Some(match packet {
         Packet::V5_0Connack(connack) => match connack.reason_code() {
             code if (code as u8) < FAILURE => {
-                let no_ids = |property: &Property| {
-                    matches!(property, Property::SubscriptionIdentifierAvailable(is) if is.val() == 0)
-                };
+                let no_ids = |property: &Property| matches!(property, Property::SubscriptionIdentifierAvailable(is) if is.val() == 0);
                 let keep_alive = connack.props().iter().find_map(|property| match property {
                     Property::ServerKeepAlive(told) => Some(Duration::from_secs(told.val().max(1).into())),
                     _ => None,
@@ -206,7 +209,9 @@ fn read(packet: Packet) -> Option<In> {
             for property in publish.props() {
                 match property {
                     Property::SubscriptionIdentifier(id) => ids.push(id.val()),
-                    Property::UserProperty(own) => properties.push((own.key().to_owned(), own.val().to_owned())),
+                    Property::UserProperty(own) => {
+                        properties.push((own.key().to_owned(), own.val().to_owned()))
+                    }
                     _ => {}
                 }
             }

@@ -38,8 +38,11 @@ pub(super) async fn enter_any(config: &Nats) -> Result<Entered, Broken> {
             Ok(Ok(entered)) => return Ok(entered),
             Ok(Err(cause)) => causes[at] = cause.to_string(),
             Err(_) => {
-                causes[at] =
-                    format!("connecting to NATS at {} took longer than {:?}", server.address(), config.timeout);
+                causes[at] = format!(
+                    "connecting to NATS at {} took longer than {:?}",
+                    server.address(),
+                    config.timeout
+                );
             }
         }
     }

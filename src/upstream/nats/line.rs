@@ -244,7 +244,12 @@ impl Driver {
                 while let Ok(next) = saying.try_recv() {
                     bytes.extend_from_slice(&next);
                 }
-                if let Err(error) = async { writer.write_all(&bytes).await?; writer.flush().await }.await {
+                if let Err(error) = async {
+                    writer.write_all(&bytes).await?;
+                    writer.flush().await
+                }
+                .await
+                {
                     return lost(error);
                 }
             }

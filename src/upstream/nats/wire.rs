@@ -74,7 +74,8 @@ pub(super) fn take(buffer: &mut BytesMut) -> Result<Option<Op>, Malformed> {
             return if buffer.len() > LONGEST_LINE { Err(Malformed) } else { Ok(None) };
         };
         let line = buffer[..end].strip_suffix(b"\r").ok_or(Malformed)?;
-        let (verb, rest) = line.split_at(line.iter().position(|byte| b" \t".contains(byte)).unwrap_or(line.len()));
+        let (verb, rest) =
+            line.split_at(line.iter().position(|byte| b" \t".contains(byte)).unwrap_or(line.len()));
         let rest = rest.trim_ascii();
         let op = match verb {
             b"MSG" => return message(buffer, end, false),
@@ -99,7 +100,8 @@ fn message(buffer: &mut BytesMut, end: usize, headed: bool) -> Result<Option<Op>
     let line = str::from_utf8(&buffer[..end]).map_err(|_| Malformed)?;
     let words: Vec<&str> = line.split_ascii_whitespace().skip(1).collect();
     let sizes = if headed { 2 } else { 1 };
-    let (place, sizes) = words.split_at_checked(words.len().checked_sub(sizes).ok_or(Malformed)?).ok_or(Malformed)?;
+    let (place, sizes) =
+        words.split_at_checked(words.len().checked_sub(sizes).ok_or(Malformed)?).ok_or(Malformed)?;
     let (subject, sid, reply) = match place {
         [subject, sid] => (*subject, *sid, None),
         [subject, sid, reply] => (*subject, *sid, Some((*reply).to_owned())),
@@ -169,8 +171,15 @@ mod tests {
               HMSG _INBOX.1 1 28 28\r\nNATS/1.0 404 No Messages\r\n\r\n\r\n",
         )
         .unwrap();
-        let [Op::Info(info), Op::Ping, Op::Pong, Op::Err(error), Op::Message(plain), Op::Message(asked), rest @ ..] =
-            &ops[..]
+        let [
+            Op::Info(info),
+            Op::Ping,
+            Op::Pong,
+            Op::Err(error),
+            Op::Message(plain),
+            Op::Message(asked),
+            rest @ ..,
+        ] = &ops[..]
         else {
             panic!("{ops:?}")
         };

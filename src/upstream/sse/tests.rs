@@ -12,7 +12,7 @@ use super::past::Reading;
 use super::reader::Reader;
 use super::step::{Step, What};
 use super::stretches::End;
-use crate::config::{Binary, OnLag, Replay, Start};
+use crate::config::{OnLag, Replay, Start};
 use crate::hub::{
     Bounds, FeedKey, Gap, Hub, Memory, Opens, Policy, Read, Reason, Source, Subscription, Terms, Wish,
 };

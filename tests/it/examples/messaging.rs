@@ -14,7 +14,8 @@ async fn nats() {
     let ssegate = start("nats.yaml", &[(NATS, &nats.url())]).await;
     let mut lobby = EventSource::connect(ssegate.url("/rooms/lobby"), Options::http1()).await;
     lobby.next_named("stream.position").await;
-    nats::publish(&nats.client().await, [("rooms.attic.chat", "not here"), ("rooms.lobby.chat", "hello")]).await;
+    nats::publish(&nats.client().await, [("rooms.attic.chat", "not here"), ("rooms.lobby.chat", "hello")])
+        .await;
     let hello = lobby.next_message().await;
     assert_eq!((&*hello.event, &*hello.data), ("rooms.lobby.chat", "hello"));
 }

@@ -141,8 +141,9 @@ impl Mosquitto {
             self.config
         );
         fs::write(&file, text).expect("a configuration");
-        let program =
-            ["/usr/sbin/mosquitto", "/usr/local/sbin/mosquitto"].into_iter().find(|path| PathBuf::from(path).exists());
+        let program = ["/usr/sbin/mosquitto", "/usr/local/sbin/mosquitto"]
+            .into_iter()
+            .find(|path| PathBuf::from(path).exists());
         let mut command = child::command(program.unwrap_or("mosquitto"));
         command.arg("-c").arg(file).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
         let mut server = Child::spawn(command);
@@ -206,7 +207,12 @@ impl Publisher {
     }
 
     /// Publishes one with user properties.
-    pub async fn publish_with(&mut self, topic: &str, payload: &str, properties: &[(&str, &str)]) -> io::Result<()> {
+    pub async fn publish_with(
+        &mut self,
+        topic: &str,
+        payload: &str,
+        properties: &[(&str, &str)],
+    ) -> io::Result<()> {
         self.send([(topic, payload)], false, properties).await
     }
 

@@ -135,14 +135,17 @@ impl Nats {
     pub async fn subscribers(&self, subject: &str) -> usize {
         let of_it = |list: &&serde_json::Value| {
             list["name"] == "ssegate"
-                && list["subscriptions_list"].as_array().is_some_and(|list| list.iter().any(|one| one == subject))
+                && list["subscriptions_list"]
+                    .as_array()
+                    .is_some_and(|list| list.iter().any(|one| one == subject))
         };
         self.connections().await.iter().filter(of_it).count()
     }
 
     /// What it tells of its connections.
     pub async fn connections(&self) -> Vec<serde_json::Value> {
-        let told = http::get(&format!("http://127.0.0.1:{}/connz?subs=1&limit=1024", self.monitor)).await.json();
+        let told =
+            http::get(&format!("http://127.0.0.1:{}/connz?subs=1&limit=1024", self.monitor)).await.json();
         told["connections"].as_array().cloned().unwrap_or_default()
     }
 
@@ -194,7 +197,10 @@ impl Nats {
 }
 
 /// Publishes, and waits until the server has handed over what came before.
-pub async fn publish(client: &Client, messages: impl IntoIterator<Item = (impl Into<String>, impl Into<String>)>) {
+pub async fn publish(
+    client: &Client,
+    messages: impl IntoIterator<Item = (impl Into<String>, impl Into<String>)>,
+) {
     let echo = client.new_inbox();
     let mut echoed = client.subscribe(echo.clone()).await.expect("a subscription");
     for (subject, payload) in messages {
@@ -219,4 +225,3 @@ pub async fn store(
     }
     last
 }
-

@@ -73,7 +73,9 @@ pub(super) struct Made {
 pub(super) async fn info(line: &Arc<Line>, stream: &str) -> Result<Info, Unanswered> {
     let info: Info = ask(line, &format!("STREAM.INFO.{stream}"), "").await?;
     if info.config.retention == "workqueue" {
-        return Err(Unanswered::Refused("it is a work queue, and reading would take its messages from others".to_owned()));
+        return Err(Unanswered::Refused(
+            "it is a work queue, and reading would take its messages from others".to_owned(),
+        ));
     }
     Ok(info)
 }
@@ -102,7 +104,8 @@ pub(super) async fn make(
         }
         Since::Time(time) => {
             config["deliver_policy"] = json!("by_start_time");
-            config["opt_start_time"] = json!(humantime::format_rfc3339_nanos(time.max(UNIX_EPOCH)).to_string());
+            config["opt_start_time"] =
+                json!(humantime::format_rfc3339_nanos(time.max(UNIX_EPOCH)).to_string());
         }
     }
     if let Some(subject) = subject {
@@ -110,6 +113,32 @@ pub(super) async fn make(
     }
     let question = json!({ "stream_name": stream, "config": config }).to_string();
     ask(line, &format!("CONSUMER.CREATE.{stream}"), &question).await
+}
+
+/// How far a consumer has got.
+#[derive(Debug, Deserialize)]
+pub(super) struct Progress {
+    /// How many messages it has to give.
+    pub num_pending: u64,
+    delivered: Delivered,
+}
+
+#[derive(Debug, Deserialize)]
+struct Delivered {
+    consumer_seq: u64,
+}
+
+impl Progress {
+    /// How many it has given.
+    pub fn given(&self) -> u64 {
+        self.delivered.consumer_seq
+    }
+}
+
+/// Asks a consumer how far it has got. One that is gone is made anew, which is soon.
+pub(super) async fn progress(line: &Arc<Line>, stream: &str, consumer: &str) -> Result<Progress, Unanswered> {
+    let progress = ask(line, &format!("CONSUMER.INFO.{stream}.{consumer}"), "").await;
+    progress.map_err(|why| Unanswered::Busy(why.to_string()))
 }
 
 /// What is asked for and asks for messages of a consumer.

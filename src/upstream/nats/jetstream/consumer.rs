@@ -38,7 +38,7 @@ struct Asked {
 pub(super) enum Came {
     /// Messages, in order.
     Items(Vec<Item>),
-    /// There was none when this was told.
+    /// None in time. That proves nothing: a server that is slow says so, too.
     Nothing,
     /// The consumer is no more, or gave something out of turn.
     Gone(String),
@@ -83,14 +83,31 @@ impl Consumer {
         self.take_some(BATCH, wait).await
     }
 
-    /// What it has to give already.
+    /// What it has to give already; [`Came::Nothing`] means here that it has given all of that.
     pub async fn drain(&mut self) -> Result<Came, Unanswered> {
-        if self.pending == 0 && self.is_idle() {
-            return Ok(Came::Nothing);
+        loop {
+            if self.pending == 0 && self.is_idle() {
+                return Ok(Came::Nothing);
+            }
+            let most = usize::try_from(self.pending).unwrap_or(BATCH).clamp(1, BATCH);
+            match self.take_some(most, DRAINED).await? {
+                // Taken away meanwhile, or late.
+                Came::Nothing if self.has_given_all().await? => return Ok(Came::Nothing),
+                Came::Nothing => {}
+                came => return Ok(came),
+            }
         }
-        let most = usize::try_from(self.pending).unwrap_or(BATCH).clamp(1, BATCH);
-        // All of it is there, unless it was taken away meanwhile.
-        self.take_some(most, DRAINED).await
+    }
+
+    /// Whether it has given everything that there was before this was asked.
+    pub async fn has_given_all(&mut self) -> Result<bool, Unanswered> {
+        let progress = api::progress(&self.line, &self.stream, &self.name).await?;
+        self.pending = progress.num_pending;
+        if progress.given() > self.given && self.is_idle() {
+            // Of what is on its way to a question that has ended nobody knows whether it arrives.
+            return Err(Unanswered::Busy("a consumer has given what did not come".to_owned()));
+        }
+        Ok(self.pending == 0 && progress.given() == self.given)
     }
 
     async fn take_some(&mut self, most: usize, wait: Duration) -> Result<Came, Unanswered> {
@@ -184,7 +201,8 @@ impl Item {
             _ => return None,
         };
         let number = |at: usize| words.get(at)?.parse::<u64>().ok();
-        let (sequence, turn, time, pending) = (number(at)?, number(at + 1)?, number(at + 2)?, number(at + 3)?);
+        let (sequence, turn, time, pending) =
+            (number(at)?, number(at + 1)?, number(at + 2)?, number(at + 3)?);
         let time = UNIX_EPOCH + Duration::from_nanos(time);
         Some(Self { number: sequence, pending, time, turn, message })
     }

@@ -22,7 +22,9 @@ pub(super) async fn beginning(
         return Ok(end);
     }
     let by_age = match SystemTime::now().checked_sub(bounds.age) {
-        Some(since) => history::first_at(line, stream, since).await?.map_or(end, |first| first.saturating_sub(1)),
+        Some(since) => {
+            history::first_at(line, stream, since).await?.map_or(end, |first| first.saturating_sub(1))
+        }
         None => oldest,
     };
     let (from, events) = (by_age.clamp(oldest, end), bounds.events as u64);

@@ -114,11 +114,15 @@ mod tests {
         assert_eq!(codec("AUDIT", "2026-01-01T00:00:00Z").decode(&id), Decoded::Unknown);
         let anew = Incarnation { created: "2026-01-01T00:00:00Z".into(), count: 1 };
         assert_eq!(StreamCodec::new("ORDERS", &anew).decode(&id), Decoded::Recreated);
-        for other in ["", "-", "7", &id[..id.len() - 1], &id.to_uppercase(), &id.replace('-', "-0"), &format!("{id}-")]
+        for other in
+            ["", "-", "7", &id[..id.len() - 1], &id.to_uppercase(), &id.replace('-', "-0"), &format!("{id}-")]
         {
             assert_eq!(orders.decode(other), Decoded::Unknown, "{other}");
         }
-        assert_eq!(orders.decode(&encoded(orders, u64::MAX)), Decoded::Position(Position::new(vec![u64::MAX])));
+        assert_eq!(
+            orders.decode(&encoded(orders, u64::MAX)),
+            Decoded::Position(Position::new(vec![u64::MAX]))
+        );
     }
 
     #[test]

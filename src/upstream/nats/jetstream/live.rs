@@ -33,7 +33,8 @@ pub(super) struct Reading {
     pub wait: Duration,
     /// Whether its logs were opened, or that was refused; and whom to tell.
     pub tried: (Arc<AtomicBool>, Arc<Notify>),
-    pub in_trouble: bool,
+    /// What stood in the way the last time.
+    pub trouble: Option<String>,
 }
 
 impl Reading {
@@ -45,24 +46,25 @@ impl Reading {
             self.tried.1.notify_one();
             let ended = match begun {
                 Ok(mut consumer) => {
-                    self.in_trouble = false;
+                    self.trouble = None;
                     self.read(&mut consumer).await
                 }
                 Err(why) => Err(why),
             };
             match ended {
                 Ok(()) => {}
-                Err(Unanswered::Refused(why)) => self.wait_in_trouble(&why, REFUSED).await,
-                Err(Unanswered::Busy(why)) => self.wait_in_trouble(&why, BUSY).await,
+                Err(Unanswered::Refused(why)) => self.wait_in_trouble(why, REFUSED).await,
+                Err(Unanswered::Busy(why)) => self.wait_in_trouble(why, BUSY).await,
             }
         }
     }
 
-    async fn wait_in_trouble(&mut self, why: &str, wait: Duration) {
-        if std::mem::replace(&mut self.in_trouble, true) {
+    async fn wait_in_trouble(&mut self, why: String, wait: Duration) {
+        if self.trouble.as_ref() == Some(&why) {
             self.link.trouble_goes_on();
         } else {
             self.link.trouble(&format!("stream {} cannot be read: {why}", self.stream));
+            self.trouble = Some(why);
         }
         sleep(wait).await;
     }
@@ -115,8 +117,7 @@ impl Reading {
             Some(incarnation) => Arc::new(StreamCodec::new(&self.stream, incarnation)),
             None => return Ok(()),
         };
-        let reader =
-            StreamReader::new(&self.streams.lines, &self.stream, self.subject.as_ref(), &self.facts);
+        let reader = StreamReader::new(&self.streams.lines, &self.stream, self.subject.as_ref(), &self.facts);
         let history = self.streams.pool.shelf(reader, &feed.key, &codec);
         let (bounds, subject) = (feed.log.bounds(), self.subject.as_deref());
         let from = fill::beginning(&self.line, &self.stream, subject, &bounds, info).await?;
@@ -157,7 +158,8 @@ impl Reading {
                     self.take_in(&items).await?;
                     self.make_way().await;
                 }
-                Came::Nothing => self.pass(end),
+                Came::Nothing if end.is_some() && consumer.has_given_all().await? => self.pass(end),
+                Came::Nothing => {}
                 Came::Gone(why) => {
                     tracing::debug!(stream = &*self.stream, why, "a consumer is gone");
                     sleep(SOON).await;

@@ -21,8 +21,8 @@ use tokio::sync::{Notify, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
 use self::history::StreamReader;
-pub use self::id::StreamCodec;
 use self::id::Incarnation;
+pub use self::id::StreamCodec;
 use self::live::Reading;
 use super::line::Line;
 use crate::history::Pool;
@@ -159,7 +159,7 @@ impl Open {
                 facts,
                 wait: self.wait,
                 tried: (Arc::clone(&tried), Arc::clone(&self.progress)),
-                in_trouble: false,
+                trouble: None,
             };
             self.link.tells_lag();
             let task = tasks.spawn(reading.run());

@@ -7,8 +7,9 @@ use std::ops::Range;
 use std::time::Duration;
 
 use async_nats::jetstream::{self, stream};
+use futures_util::StreamExt as _;
 use tokio::sync::Mutex;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::nats_subject::suffer_at_nats;
 use crate::proof::faults::{Fault, Kind};
@@ -17,7 +18,7 @@ use crate::proof::source::{Pen, Published, Source, View};
 use crate::proof::verdict::placed::{Place, Placed};
 use crate::support::nats::Nats;
 use crate::support::proxy::Proxy;
-use crate::support::wait::eventually;
+use crate::support::wait::{eventually, within};
 
 /// One stream on a server of its own; the first replica reads it through a proxy. A number is on the subject of its rest.
 pub struct JetstreamStream {
@@ -46,7 +47,8 @@ impl Source for JetstreamStream {
         (Kind::ReplicaKilled, 4),
         (Kind::Trimmed, 3),
         (Kind::TrimmedBehind, 2),
-        (Kind::Recreated, 2),
+        // Who is away through a whole incarnation is told once that it is gone.
+        (Kind::Recreated, 1),
     ];
     const NUMBERS: (u64, u64) = (50_000, 800);
 
@@ -154,14 +156,15 @@ impl JetstreamStream {
         let era = self.published.eras - 1;
         if self.read < state.last_sequence && state.messages > 0 {
             let config = jetstream::consumer::pull::OrderedConfig {
-                deliver_policy: jetstream::consumer::DeliverPolicy::ByStartSequence { start_sequence: self.read + 1 },
+                deliver_policy: jetstream::consumer::DeliverPolicy::ByStartSequence {
+                    start_sequence: self.read + 1,
+                },
                 ..Default::default()
             };
             let consumer = stream.create_consumer(config).await.expect("a consumer");
             let mut messages = consumer.messages().await.expect("messages");
             while self.read < state.last_sequence {
-                use futures_util::StreamExt as _;
-                let next = crate::support::wait::within("a message of the stream", messages.next()).await;
+                let next = within("a message of the stream", messages.next()).await;
                 let message = next.expect("one more").expect("a message");
                 self.read = message.info().expect("its place").stream_sequence;
                 let number = String::from_utf8_lossy(&message.payload).parse().expect("a number");
@@ -182,9 +185,10 @@ impl Pen for StreamPen {
                 acks.push((number, ack));
             }
         }
+        let until = Instant::now() + PATIENCE;
         for (number, ack) in acks {
             // Of one that was lost with a link there is none.
-            if let Ok(Ok(ack)) = timeout(PATIENCE, ack.into_future()).await {
+            if let Ok(Ok(ack)) = timeout_at(until, ack.into_future()).await {
                 self.stored.insert(number, (self.era, ack.sequence));
             }
         }
@@ -194,5 +198,5 @@ impl Pen for StreamPen {
 const STREAM: &str = "NUMBERS";
 /// So many subjects.
 const PARTS: u64 = 3;
-/// How long an acknowledgement is waited for that may never come.
+/// How long acknowledgements are waited for that may never come.
 const PATIENCE: Duration = Duration::from_secs(4);

@@ -133,7 +133,9 @@ impl NatsPen {
         };
         for number in numbers {
             let number = number.to_string();
-            connection.write_all(format!("PUB {SUBJECT} {}\r\n{number}\r\n", number.len()).as_bytes()).await?;
+            connection
+                .write_all(format!("PUB {SUBJECT} {}\r\n{number}\r\n", number.len()).as_bytes())
+                .await?;
         }
         connection.write_all(b"PING\r\n").await?;
         connection.flush().await?;
