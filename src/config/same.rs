@@ -284,7 +284,11 @@ mod tests {
             ("sse: { url: 'http://h' }", "sse: { url: 'http://h/v2' }", Other),
             ("http: { url: 'http://h' }", "http: { url: 'http://h', every: 1s }", Anew),
             ("http: { url: 'http://h' }", "http: { url: 'http://h', stream: true }", Other),
-            ("nats: { servers: ['nats://a', 'nats://b'] }", "nats: { servers: ['tls://b', 'nats://c'] }", Anew),
+            (
+                "nats: { servers: ['nats://a', 'nats://b'] }",
+                "nats: { servers: ['tls://b', 'nats://c'] }",
+                Anew,
+            ),
             ("nats: { servers: 'nats://a' }", "nats: { servers: 'nats://a:4223' }", Other),
             ("mqtt: { url: 'mqtt://a' }", "mqtt: { url: 'mqtt://u:p@a', version: 3.1.1 }", Anew),
             ("mqtt: { url: 'mqtt://a' }", "mqtt: { url: 'mqtts://a' }", Other),

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use super::auth::Rule;
 use super::endpoint::Endpoint;
 use super::model::{
-    Certificate, ClientTls, Config, Deployment, HttpServer, Mqtt, MqttVersion, Nats, NatsAuth, Origins, Projection,
-    Proxies, Proxy, ProxyProtocol, Qos, RealIpHeader, Redis, Route, ServerTls, Source, Sse, Tls, UpstreamKind, Wrap,
+    Certificate, ClientTls, Config, Deployment, HttpServer, Mqtt, MqttVersion, Nats, NatsAuth, Origins,
+    Projection, Proxies, Proxy, ProxyProtocol, Qos, RealIpHeader, Redis, Route, ServerTls, Source, Sse, Tls,
+    UpstreamKind, Wrap,
 };
 use super::units::show_duration;
 use crate::expression::Expression;
