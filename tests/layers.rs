@@ -12,7 +12,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("sse", &[]),
     ("config", &[]),
     ("compress", &["config"]),
-    ("shape", &["sse", "config"]),
+    ("shape", &["sse", "schema", "config"]),
     ("hub", &["compress", "sse", "shape", "config"]),
     ("history", &["hub", "shape", "config", "metrics"]),
     ("metrics", &["hub"]),
@@ -21,16 +21,23 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("watch", &[]),
     ("tls", &["watch", "config", "metrics"]),
     ("auth", &["fetch", "config", "metrics"]),
-    ("upstream", &["history", "hub", "shape", "config", "metrics"]),
-    ("http", &["auth", "fetch", "tls", "traces", "hub", "compress", "sse", "shape", "config", "metrics"]),
-    ("admin", &["auth", "http", "tls", "hub", "upstream", "sse", "config", "metrics"]),
+    ("upstream", &["history", "hub", "shape", "schema", "config", "metrics"]),
+    (
+        "http",
+        &["auth", "fetch", "tls", "traces", "hub", "compress", "sse", "shape", "schema", "config", "metrics"],
+    ),
+    ("admin", &["auth", "http", "tls", "hub", "upstream", "sse", "schema", "config", "metrics"]),
     (
         "app",
-        &["auth", "admin", "http", "tls", "traces", "upstream", "hub", "shape", "sse", "config", "metrics"],
+        &[
+            "auth", "admin", "http", "tls", "traces", "upstream", "hub", "schema", "shape", "sse", "config",
+            "metrics",
+        ],
     ),
     ("cli", &["app", "admin", "http", "upstream", "hub", "shape", "sse", "config", "metrics"]),
     ("main", &["cli"]),
     ("lib", &[]),
+    ("schema", &["fetch", "config"]),
 ];
 
 #[test]

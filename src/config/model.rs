@@ -18,9 +18,11 @@ pub use super::acme::Acme;
 use super::auth::{AuthProvider, Deny, Rule};
 pub use super::client_auth::ClientAuth;
 pub use super::client_tls::Roots;
+use super::decode::Decode;
 pub use super::endpoint::Endpoint;
 pub use super::identity::{CertificateFiles, Identity, Unfit, WatchedFile, read_roots};
 pub use super::network::Network;
+use super::registries::SchemaRegistry;
 use super::template::Template;
 pub use super::tickets::{TicketKeys, Tickets};
 pub use super::traces::{TraceParent, Traces};
@@ -50,6 +52,8 @@ pub struct Config {
     pub routes: Vec<Route>,
     /// Every route with `proxy`, in the order of the file.
     pub proxies: Vec<Proxy>,
+    /// `schema_registries`: every one, in the order of the file.
+    pub schema_registries: Vec<SchemaRegistry>,
 }
 
 impl Config {
@@ -216,6 +220,8 @@ pub struct Route {
     pub on_lag: OnLag,
     /// `limits`: how many may listen, and to how much.
     pub limits: RouteLimits,
+    /// `decode`: what payloads are. Default `text`.
+    pub decode: Decode,
 }
 
 /// One entry of `routes:` whose requests an application answers.

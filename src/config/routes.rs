@@ -6,6 +6,7 @@ use std::sync::Arc;
 use regex::RegexBuilder;
 
 use super::auth::{self, Providers};
+use super::decode::{self, Decode};
 use super::event::{self, Records};
 use super::fields::Fields;
 use super::from;
@@ -16,6 +17,7 @@ use super::model::{Pattern, Proxy, Route, Source};
 use super::paths::{self, RoutePath, Table};
 use super::policies::{self, Policies};
 use super::proxy;
+use super::registries::Registries;
 use super::suggest;
 use super::tombstone;
 use super::tree::{Node, Value};
@@ -29,6 +31,7 @@ pub(super) struct Given<'g> {
     pub auth: &'g Providers,
     /// What the names of control events begin with.
     pub prefix: &'g str,
+    pub registries: &'g Registries,
 }
 
 /// Reads `routes`: those that are event streams, and those with `proxy`.
@@ -90,6 +93,8 @@ fn read_route(walk: &Walk<'_>, fields: &Fields<'_>, given: &Given<'_>, table: &m
     let event = fields.node("event").and_then(|node| event::read(walk, node, records, names, given.prefix));
     let data = fields.entry("data").zip(fields.node("data"));
     let data = data.and_then(|(entry, node)| event::read_data(walk, entry.key.span, node, records));
+    let decode =
+        fields.entry("decode").map(|entry| decode::read(walk, fields, entry, records, given.registries));
     let tombstone = fields
         .entry("tombstone")
         .and_then(|entry| tombstone::read(walk, fields, entry, kind, names, given.prefix));
@@ -141,6 +146,7 @@ fn read_route(walk: &Walk<'_>, fields: &Fields<'_>, given: &Given<'_>, table: &m
         idle_timeout: policies.idle_timeout,
         on_lag: policies.on_lag,
         limits: policies.limits,
+        decode: decode.unwrap_or(Some(Decode::Text))?,
     })
 }
 

@@ -113,7 +113,12 @@ fn reads_the_same(one: &Route, other: &Route) -> bool {
         (Source::Ticker, Source::Ticker) => true,
         _ => false,
     };
-    source && shaped && one.upstream == other.upstream && one.data == other.data && one.binary == other.binary
+    source
+        && shaped
+        && one.upstream == other.upstream
+        && one.data == other.data
+        && one.binary == other.binary
+        && one.decode == other.decode
 }
 
 /// The parameters of two paths, each in order.

@@ -10,7 +10,9 @@ pub(super) fn env(name: &str) -> Option<String> {
         "EMPTY" => Some(String::new()),
         "PORT" => Some("7000".to_owned()),
         "TICKET_SECRET" | "SERVICES_SECRET" | "BATCH_SECRET" => Some("hunter2 ".repeat(8)),
-        "OTLP_TOKEN" | "REDIS_PASSWORD" | "KAFKA_PASSWORD" => Some("hunter2".to_owned()),
+        "OTLP_TOKEN" | "REDIS_PASSWORD" | "KAFKA_PASSWORD" | "REGISTRY_PASSWORD" | "REGISTRY_TOKEN" => {
+            Some("hunter2".to_owned())
+        }
         "ADMIN_TOKEN" => Some("hunter2hunter2hunter2".to_owned()),
         _ => None,
     }

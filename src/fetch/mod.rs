@@ -21,13 +21,18 @@ use tokio::time::timeout;
 use crate::config::{ClientTls, Roots};
 
 /// One for all who trust the same.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct Http(Client<HttpsConnector<HttpConnector>, Full<Bytes>>);
 
 impl Http {
     /// Trusts these, or else the system's authorities.
     pub fn new(roots: Option<&Roots>) -> Self {
-        let tls = ClientTls::trusting(roots).config();
+        Self::presenting(&ClientTls::trusting(roots))
+    }
+
+    /// The same, and shows a certificate to those who ask for one.
+    pub fn presenting(tls: &ClientTls) -> Self {
+        let tls = tls.config();
         // Who is asked over plain HTTP needs none of them.
         let tls = tls
             .inspect_err(|why| tracing::warn!(why, "nobody can be asked over https"))

@@ -172,6 +172,7 @@ fn another(pool: &Arc<Pool<Source>>, source: &Source) -> Arc<Shelf<Source>> {
         binary: Binary::Gap,
         max_event: 1 << 20,
         control_prefix: "stream.".into(),
+        decode: crate::shape::Decoder::Text,
     };
     let feed = FeedKey { upstream: "u".into(), source: Reads::Topic("t".into()), shape };
     let codec: Arc<dyn IdCodec> = Arc::new(Codec);

@@ -42,6 +42,7 @@ pub fn shape() -> Shape {
         binary: Binary::Gap,
         max_event: 1 << 20,
         control_prefix: "stream.".into(),
+        decode: crate::shape::Decoder::Text,
     }
 }
 

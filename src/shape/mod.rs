@@ -12,7 +12,10 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 
 pub use entry::{Fields, field};
 
+pub use crate::schema::Decoder;
+
 use crate::config::{Binary, Field, Template};
+use crate::schema::{self, Registry, SchemaId, Undecoded};
 use crate::sse::{self, EventName};
 
 /// What an upstream hands over: one message, borrowed from the client library.
@@ -58,6 +61,8 @@ pub struct Shape {
     pub max_event: usize,
     /// What the names of control events begin with; no record may use it.
     pub control_prefix: Arc<str>,
+    /// What payloads are.
+    pub decode: Decoder,
 }
 
 /// What became of a record.
@@ -67,7 +72,7 @@ pub enum Shaped {
     Event,
     /// Nothing is to be sent: a tombstone, on a route without a name for them, or an entry without the field that is.
     Skipped,
-    /// The payload is not UTF-8, and the route sends text.
+    /// The payload is not UTF-8, and the route sends text, or it is not what the route decodes.
     Undecodable,
     /// Payload and event name are larger than `max_event`.
     TooLarge,
@@ -84,11 +89,17 @@ impl Shape {
                     None => return Shaped::Undecodable,
                 },
                 Some(name) => match field(fields, name) {
-                    Some(value) => (self.name(record), Cow::Borrowed(value), self.binary),
+                    Some(value) => match self.decoded(value, record) {
+                        Ok((data, binary)) => (self.name(record), data, binary),
+                        Err(shaped) => return shaped,
+                    },
                     None => return Shaped::Skipped,
                 },
             },
-            (None, Some(payload)) => (self.name(record), Cow::Borrowed(payload), self.binary),
+            (None, Some(payload)) => match self.decoded(payload, record) {
+                Ok((data, binary)) => (self.name(record), data, binary),
+                Err(shaped) => return shaped,
+            },
             // What it deletes is all that it says. Data may be empty: WHATWG HTML 9.2.6 drops an event without a
             // `data:` line, and not one whose line is empty.
             (None, None) => match &self.tombstone {
@@ -110,6 +121,33 @@ impl Shape {
             },
         }
         Shaped::Event
+    }
+
+    /// A payload as text, or as it is where that is the matter of `binary`.
+    fn decoded<'r>(
+        &self,
+        payload: &'r [u8],
+        record: &'r impl Record,
+    ) -> Result<(Cow<'r, [u8]>, Binary), Shaped> {
+        match self.decode.decode(payload, record.header(schema::HEADER), self.max_event) {
+            Ok(data) if self.decode == Decoder::Text => Ok((data, self.binary)),
+            Ok(data) => Ok((data, Binary::Gap)),
+            Err(Undecoded::Malformed) => Err(Shaped::Undecodable),
+            Err(Undecoded::TooLarge) => Err(Shaped::TooLarge),
+        }
+    }
+
+    /// The schema of a registry without which `record` cannot be decoded. It has to be at hand when it is encoded.
+    pub fn needs(&self, record: &impl Record) -> Option<(&Arc<Registry>, SchemaId)> {
+        if !self.decode.asks() {
+            return None;
+        }
+        let payload = match (record.fields(), &self.data) {
+            (Some(fields), Some(name)) => field(fields, name)?,
+            (Some(_), None) => return None,
+            (None, _) => record.payload()?,
+        };
+        self.decode.needs(payload, record.header(schema::HEADER))
     }
 
     fn name<'r>(&'r self, record: &'r impl Record) -> Option<EventName<'r>> {
@@ -159,7 +197,16 @@ mod tests {
 
     fn shape(event: Option<&str>, binary: Binary) -> Shape {
         let event = event.map(|text| Template::parse(text).unwrap());
-        Shape { event, data: None, tombstone: None, binary, max_event: 16, control_prefix: "stream.".into() }
+        let decode = Decoder::Text;
+        Shape {
+            event,
+            data: None,
+            tombstone: None,
+            binary,
+            max_event: 16,
+            control_prefix: "stream.".into(),
+            decode,
+        }
     }
 
     /// A tombstone with this key.

@@ -8,7 +8,9 @@ mod link;
 mod push;
 mod redis;
 mod runner;
+mod schemas;
 mod ticker;
+mod waiting;
 
 use std::sync::Arc;
 

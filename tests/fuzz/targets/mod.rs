@@ -4,6 +4,7 @@
 //! `fuzz_targets` hands them to libFuzzer; `main.rs` runs them as plain tests, on the corpora and on what is near to them.
 
 pub mod config;
+pub mod decode;
 pub mod event_id;
 pub mod path;
 pub mod proxy_protocol;
@@ -14,11 +15,12 @@ pub mod ticket;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const ALL: [Target; 6] = [
+pub const ALL: [Target; 7] = [
     ("config", config::check),
     ("event_id", event_id::check),
     ("path", path::check),
     ("proxy_protocol", proxy_protocol::check),
     ("sse", sse::check),
     ("ticket", ticket::check),
+    ("decode", decode::check),
 ];

@@ -8,6 +8,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use ssegate::config::Binary;
+use ssegate::schema::Decoder;
 use ssegate::shape::{Record, Shape, Shaped};
 use ssegate::sse;
 
@@ -81,7 +82,8 @@ fn arrives(message: &Message<'_>, id: &str) {
 
 fn shape(binary: Binary) -> Shape {
     let control_prefix = PREFIX.into();
-    Shape { event: None, tombstone: None, data: None, binary, max_event: usize::MAX, control_prefix }
+    let decode = Decoder::Text;
+    Shape { event: None, tombstone: None, data: None, binary, max_event: usize::MAX, control_prefix, decode }
 }
 
 fn event(event: &str, data: &str, id: &str) -> Item {

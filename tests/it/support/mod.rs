@@ -1,7 +1,7 @@
 //! The rig: everything outside ssegate that the integration tests need, real wherever it can be.
 //!
 //! Reading order: [`ssegate`] runs the product, [`command`] its other commands, [`eventsource`] and [`recorder`] read its streams,
-//! [`redis`] and [`kafka`] feed it, [`proxy`] cuts links, [`balancer`] stands before replicas, [`frames`] attacks while a
+//! [`redis`] and [`kafka`] feed it, [`writer`] writes what others write, a [`registry`] knows its schema, [`proxy`] cuts links, [`balancer`] stands before replicas, [`frames`] attacks while a
 //! [`witness`] looks on, [`browser`] opens real browsers on the page that [`collector`] serves, [`devtools`] drives one,
 //! [`acme`] certifies it, [`app`] is what routes with `proxy` lead to, [`origin`] stands for issuers and endpoints that
 //! decide, [`otlp`] collects traces, [`token`] signs. Below them: [`tls`], [`http`],
@@ -32,6 +32,7 @@ pub mod ports;
 pub mod proxy;
 pub mod recorder;
 pub mod redis;
+pub mod registry;
 pub mod scratch;
 pub mod sse_parser;
 pub mod ssegate;
@@ -39,3 +40,4 @@ pub mod tls;
 pub mod token;
 pub mod wait;
 pub mod witness;
+pub mod writer;
