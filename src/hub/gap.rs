@@ -23,7 +23,7 @@ pub enum Reason {
     ReplayLimit,
     /// The link to the upstream was lost, and the upstream keeps no history.
     UpstreamLost,
-    /// A payload is not UTF-8.
+    /// A payload is not UTF-8, or not what its route decodes.
     Undecodable,
     /// A payload is larger than `limits.max_event`.
     TooLarge,

@@ -8,6 +8,7 @@
 //! how producers tell the schema, and `registry` who knows it.
 
 mod avro;
+mod confluent;
 mod framing;
 mod input;
 mod json;

@@ -16,7 +16,7 @@ use protox::file::{ChainFileResolver, File, FileResolver, GoogleFileResolver};
 use serde_json::ser::Formatter;
 
 use super::json::Json;
-use super::{DEPTH, Undecoded, nesting};
+use super::{DEPTH, Undecoded, confluent, nesting};
 use crate::config::ProtobufMessage;
 
 /// A message that a file describes.
@@ -120,6 +120,7 @@ pub(super) fn parse(schema: &str, mut others: HashMap<String, String>) -> Result
     }
     let mut resolver = ChainFileResolver::new();
     resolver.add(Texts(others));
+    resolver.add(Texts(confluent::FILES.map(|(name, text)| (name.to_owned(), text.to_owned())).into()));
     resolver.add(GoogleFileResolver::new());
     let mut compiler = Compiler::with_file_resolver(resolver);
     compiler.open_file(MAIN).map_err(|error| error.to_string())?;
@@ -263,6 +264,19 @@ mod tests {
         assert!(parse(&deep, HashMap::new()).unwrap_err().contains("nested more than"));
         let option = format!("option (x) = {{ {} }};", "a <".repeat(100_000));
         assert!(parse(&option, HashMap::new()).is_err());
+    }
+
+    #[test]
+    fn what_confluents_schemas_import_is_there() {
+        let file = file(
+            "syntax = \"proto3\"; import \"confluent/meta.proto\"; import \"confluent/types/decimal.proto\";
+             message A { option (confluent.message_meta).doc = \"x\"; confluent.type.Decimal d = 1 [(confluent.field_meta) = { tags: [\"PII\"] }]; }",
+        );
+        let message = message_at(&file, &[0]).unwrap();
+        assert_eq!(
+            decoded(&message, b"\x0a\x04\x0a\x02\x04\xd2").as_deref(),
+            Ok(r#"{"d":{"value":"BNI="}}"#)
+        );
     }
 
     #[test]

@@ -182,6 +182,11 @@ async fn a_registry_that_is_away_holds_its_topics_and_no_others() {
     assert_eq!(plain.next_message().await.data, "again");
     assert!(ssegate.metrics().await.sum("ssegate_upstream_troubles_total", &[("upstream", "bus")]) > 0.0);
     assert_eq!(ssegate.status().await["upstreams"][0]["up"], true);
+    eventually("what is held to be told as lag", async || {
+        let lag = ssegate.status().await["upstreams"][0]["lag"].clone();
+        if lag["source"] == *topic && lag["records"].as_u64() >= Some(1) { Ok(()) } else { Err(lag) }
+    })
+    .await;
     assert_eq!(ssegate.status().await["schema_registries"][0]["wanted"], 1);
 
     proxy.accept().await;

@@ -195,7 +195,9 @@ impl Topics {
     pub(super) fn behind(&mut self, ends: &Ends, tell: impl Fn(&Arc<str>, Behind)) {
         let now = SystemTime::now();
         for (name, topic) in &mut self.read {
-            tell(name, topic.progress.behind(&topic.next, ends.of(name), now));
+            let held = topic.held.is_some();
+            let ends = ends.of(name).iter().map(|end| if held { end.undrained() } else { *end });
+            tell(name, topic.progress.behind(&topic.next, &ends.collect::<Vec<_>>(), now));
         }
     }
 
