@@ -168,7 +168,7 @@ fn reads_the_same(one: &Route, other: &Route) -> bool {
     // Parameters within expressions are the same by name alone.
     let data = one.data == other.data && one.projection == other.projection && one.filter == other.filter;
     let sent = one.wrap == other.wrap && one.binary == other.binary && one.max_event == other.max_event;
-    source && shaped && data && sent && one.upstream == other.upstream
+    source && shaped && data && sent && one.decode == other.decode && one.upstream == other.upstream
 }
 
 /// The parameters of two paths, each in order.

@@ -158,6 +158,15 @@ impl Writer {
         draft.finish()
     }
 
+    /// Encodes a gap of so many records of a source without history, which takes a number of its own.
+    pub fn lost(&mut self, reason: Reason, missed: u64) -> Batch {
+        let mut draft = Draft::new(self);
+        let mark = draft.own_mark();
+        draft.note(&Gap { missed: Some(missed), ..Gap::of(reason) });
+        draft.entry(mark, true, (None, Lies::Anywhere));
+        draft.finish()
+    }
+
     /// Goes on at `position`, after a number that no entry has, so that every reader finds itself behind.
     pub fn restart(&mut self, codec: Arc<dyn IdCodec>, position: Position) {
         self.codec = codec;

@@ -3,6 +3,7 @@
 mod databases;
 mod forms;
 mod messaging;
+mod schemas;
 mod servers;
 mod shapes;
 

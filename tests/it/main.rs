@@ -25,6 +25,7 @@ mod compress;
 mod container;
 mod contract;
 mod cors;
+mod decode;
 mod demo;
 mod direct;
 mod drain;

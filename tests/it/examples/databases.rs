@@ -1,5 +1,6 @@
 //! Postgres and RabbitMQ.
 
+
 use lapin::ExchangeKind;
 
 use super::start;

@@ -1,5 +1,6 @@
 //! NATS and MQTT.
 
+
 use super::start;
 use crate::support::eventsource::{EventSource, Options};
 use crate::support::mqtt::Mosquitto;

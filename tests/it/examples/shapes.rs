@@ -1,5 +1,6 @@
 //! Filters, projections and wraps.
 
+
 use serde_json::{Value, json};
 
 use super::start;
