@@ -37,7 +37,7 @@ impl Records {
     }
 
     /// Why they cannot fill a field, to follow its name.
-    fn refusal(self, field: &Field) -> Option<String> {
+    pub(super) fn refusal(self, field: &Field) -> Option<String> {
         let fits = match field {
             Field::Channel => matches!(self, Self::Channel | Self::Of(Kind::Push)),
             Field::Topic | Field::Key | Field::Header(_) => self == Self::Of(Kind::Kafka),

@@ -9,7 +9,9 @@ pub(super) use shape::{Key, Section, Shape, Unset, join, visit};
 use Shape::{Count, Duration, Either, Empty, Flag, List, Named, OneOrMore, Ratio, Scalar, Size, Text, Words};
 use shape::key;
 
-use super::{acme, admin, auth, compress, from, limits, policies, proxy, redis, server, traces, upstreams};
+use super::{
+    acme, admin, auth, compress, digest, from, limits, policies, proxy, redis, server, traces, upstreams,
+};
 
 /// Declares the sections; `one of` are keys of which there must be one and no second.
 macro_rules! sections {
@@ -193,6 +195,10 @@ sections! {
         key("allow", Text("an expression in CEL")).unset(),
         key("ended", Flag(false)),
         key("proxy", Either(&[Text("the URL of an application"), Shape::Section(PROXY)])).unset(),
+        key("conflate", Shape::Section(CONFLATE)).unset(),
+        key("snapshot", Either(&[Flag(false), Shape::Section(SNAPSHOT)])),
+        key("sample", Either(&[Text("a percentage such as 10%"), Shape::Section(SAMPLE)])).unset(),
+        key("rate", Shape::Section(EVENT_RATE)).unset(),
     ], POLICIES, &[key("replay", Shape::Section(REPLAY))]] one of ["from", "proxy"];
     PROXY = "`proxy`": [&[
         key("to", URL).required(),
@@ -240,6 +246,20 @@ sections! {
         key("streams_per_client", LIMIT),
         key("feeds", Count(&limits::FEEDS)),
     ]];
+    CONFLATE = "`conflate`": [&[
+        key("by", BY).required().doc("The key of a record: `key`, which is Kafka's own or the channel of a `pattern`, or a field of it in braces."),
+        key("every", Duration(&digest::EVERY)).required().doc("How long a window is."),
+    ]];
+    SNAPSHOT = "`snapshot`": [&[
+        key("by", BY).or(|| "key".to_owned()),
+        key("max_keys", Count(&digest::MAX_KEYS)),
+        key("max_bytes", Size(&digest::MAX_BYTES)),
+    ]];
+    SAMPLE = "`sample`": [&[key("every", Count(&digest::ONE_IN)).required().doc("Of how many one is kept.")]];
+    EVENT_RATE = "`rate`": [&[
+        key("events", Count(&digest::EVENTS)).required().doc("How many events one client is sent at most."),
+        key("every", Duration(&digest::RATE_EVERY)).required().doc("In which time."),
+    ]];
 }
 
 /// What `defaults` and each route can set, but for `replay`.
@@ -281,6 +301,7 @@ const URL: Shape = Text("a URL");
 const HEADER: Shape = Text("the name of a header field");
 const SECRET: Shape = Text("a secret, or \"file:PATH\"");
 const PROVIDER: Shape = Text("the name of a provider");
+const BY: Shape = Text("`key`, or a field in braces");
 const NAME: Shape = Text("a name, with parameters of the path in braces");
 
 /// Every key with its path: `*` is any name, `[]` any entry of a list.

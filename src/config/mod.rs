@@ -15,6 +15,7 @@ mod client_auth;
 mod client_tls;
 mod compress;
 mod cors;
+mod digest;
 mod endpoint;
 mod event;
 mod example;

@@ -18,6 +18,7 @@ pub use super::acme::Acme;
 use super::auth::{AuthProvider, Deny, Rule};
 pub use super::client_auth::ClientAuth;
 pub use super::client_tls::Roots;
+pub use super::digest::{BILLION, Conflate, Digest, EventRate, Sample, Snapshot};
 pub use super::endpoint::Endpoint;
 pub use super::identity::{CertificateFiles, Identity, Unfit, WatchedFile, read_roots};
 pub use super::network::Network;
@@ -216,6 +217,10 @@ pub struct Route {
     pub on_lag: OnLag,
     /// `limits`: how many may listen, and to how much.
     pub limits: RouteLimits,
+    /// `conflate`, `snapshot` and `sample`: what of its records is kept.
+    pub digest: Arc<Digest>,
+    /// `rate`: how many events one client is sent at a time; without it as many as there are.
+    pub rate: Option<EventRate>,
 }
 
 /// One entry of `routes:` whose requests an application answers.

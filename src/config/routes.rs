@@ -6,6 +6,7 @@ use std::sync::Arc;
 use regex::RegexBuilder;
 
 use super::auth::{self, Providers};
+use super::digest;
 use super::event::{self, Records};
 use super::fields::Fields;
 use super::from;
@@ -93,6 +94,8 @@ fn read_route(walk: &Walk<'_>, fields: &Fields<'_>, given: &Given<'_>, table: &m
     let tombstone = fields
         .entry("tombstone")
         .and_then(|entry| tombstone::read(walk, fields, entry, kind, names, given.prefix));
+    let digest = digest::read(walk, fields, from.as_ref(), records);
+    let rate = digest::read_rate(walk, fields, from.as_ref());
     let keyed = matches!(from.as_ref().and_then(|from| from.source.as_ref()), Some(Source::Keyed { .. }));
     let policies = policies::read(walk, fields, (given.defaults, given.auth), keys::REPLAY);
     auth::check_cors(walk, fields, (&policies.auth, policies.cors.as_ref()), given.auth);
@@ -141,6 +144,8 @@ fn read_route(walk: &Walk<'_>, fields: &Fields<'_>, given: &Given<'_>, table: &m
         idle_timeout: policies.idle_timeout,
         on_lag: policies.on_lag,
         limits: policies.limits,
+        digest: digest.into(),
+        rate,
     })
 }
 

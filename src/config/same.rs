@@ -88,7 +88,7 @@ fn goes_on(before: &Config, now: &Config, name: &str) -> bool {
 }
 
 /// Whether both open the same feeds, whatever they call the parameters of their paths.
-fn reads_the_same(one: &Route, other: &Route) -> bool {
+pub(super) fn reads_the_same(one: &Route, other: &Route) -> bool {
     let renamed = Renamed(params(&one.path), params(&other.path));
     let names = |route: &Route| [route.event.clone(), route.tombstone.clone()];
     let shaped = names(one).iter().zip(&names(other)).all(|(one, other)| match (one, other) {
@@ -113,7 +113,12 @@ fn reads_the_same(one: &Route, other: &Route) -> bool {
         (Source::Ticker, Source::Ticker) => true,
         _ => false,
     };
-    source && shaped && one.upstream == other.upstream && one.data == other.data && one.binary == other.binary
+    source
+        && shaped
+        && one.upstream == other.upstream
+        && one.data == other.data
+        && one.binary == other.binary
+        && one.digest == other.digest
 }
 
 /// The parameters of two paths, each in order.
@@ -234,6 +239,8 @@ mod tests {
         assert_eq!(of(&both, &both.replace("path: /a", "path: /x")), [Some(0), Some(1)], "renamed");
         assert_eq!(of(&both, &both.replace("from", "keepalive: 1s, from")), [Some(0), Some(1)], "a policy");
         assert_eq!(of(&both, &both.replace("from", "event: x, from")), [None, None], "its events look else");
+        let fewer = both.replace("channel: a }", "pattern: a }, conflate: { by: key, every: 1s }");
+        assert_eq!(of(&fewer, &fewer.replace("1s", "2s")), [None, Some(1)], "others are left out");
         // Each takes the path of the other, and goes on where its events are.
         let swapped = both.replace("path: /a", "path: /x").replace("path: /b", "path: /a");
         assert_eq!(of(&both, &swapped.replace("path: /x", "path: /b")), [Some(0), Some(1)]);

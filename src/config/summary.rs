@@ -7,8 +7,8 @@ use std::sync::Arc;
 use super::auth::Rule;
 use super::endpoint::Endpoint;
 use super::model::{
-    Certificate, Config, Deployment, Origins, Proxies, Proxy, ProxyProtocol, RealIpHeader, Redis, Route,
-    ServerTls, Source, Tls, UpstreamKind,
+    Certificate, Config, Deployment, Digest, Origins, Proxies, Proxy, ProxyProtocol, RealIpHeader, Redis,
+    Route, ServerTls, Source, Tls, UpstreamKind,
 };
 use super::units::show_duration;
 
@@ -153,7 +153,22 @@ fn row(config: &Config, route: &Route) -> Vec<String> {
             true => "ended".to_owned(),
             false => auth(&route.auth, route.allow.as_ref()),
         },
+        digest(route),
     ]
+}
+
+/// Which records are kept.
+fn digest(route: &Route) -> String {
+    let Digest { conflate, snapshot, sample } = &*route.digest;
+    let told = [
+        sample.map(|sample| format!("sample {sample}")),
+        conflate
+            .as_ref()
+            .map(|own| format!("conflate by {} every {}", quiet(&own.by), show_duration(own.every))),
+        snapshot.as_ref().map(|own| format!("snapshot by {}", quiet(&own.by))),
+        route.rate.map(|rate| format!("rate {} every {}", rate.events, show_duration(rate.every))),
+    ];
+    told.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 fn proxy(proxy: &Proxy) -> Vec<String> {
@@ -217,6 +232,7 @@ routes:
   - { path: /t, from: { upstream: t }, event: \"a\", cors: { origins: https://a, credentials: true } }
   - { path: /s, from: { upstream: cache, stream: s }, data: '{field.d}', compress: [zstd, gzip] }
   - { path: /p, from: { upstream: p, channel: \"c\\nd\" } }
+  - { path: /q, from: { upstream: bus, topic: q }, conflate: { by: key, every: 250ms }, snapshot: true }
   - { path: '/{*rest}', proxy: 'http://127.0.0.1:3000' }
 ";
         assert_eq!(
@@ -244,6 +260,7 @@ routes
   /t              <-  ticker t                          event a                        cors https://a, with credentials
   /s              <-  redis cache stream s              no event name, data {field.d}  no cors                           compress zstd, gzip, level 3
   /p              <-  push p channel c\u{fffd}d                no event name                  no cors
+  /q              <-  kafka bus topic q                 no event name                  no cors                                                           conflate by {key} every 250ms, snapshot by {key}
   /{*rest}        ->  http://127.0.0.1:3000
 "
         );

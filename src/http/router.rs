@@ -248,6 +248,7 @@ impl Route {
             binary: route.binary,
             max_event: config.limits.max_event,
             control_prefix: Arc::clone(&config.server.control_prefix),
+            digest: Arc::clone(&route.digest),
         };
         let kept = kept.unwrap_or_else(|| {
             let quota = Arc::new(Quota::new(route.limits.feeds));
@@ -258,7 +259,8 @@ impl Route {
         let reads = Reads::of(&config.auth, &route.auth, route.allow.as_ref());
         route.auth.iter().for_each(|provider| metrics.auth_begins(&name, provider));
         let upstream = config.upstreams.iter().find(|upstream| upstream.name == route.upstream);
-        let terms = Arc::new(Terms { start: route.start, replay: route.replay, on_lag: route.on_lag });
+        let config::Route { start, replay, on_lag, rate, .. } = *route;
+        let terms = Arc::new(Terms { start, replay, on_lag, rate });
         Self {
             config: route.clone(),
             metrics: metrics.route(&name, End::all().map(End::as_str), Why::all().map(Why::as_str)),

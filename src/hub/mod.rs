@@ -1,7 +1,7 @@
 //! The heart: a subscriber is a cursor over a shared log. Knows no network and no file, keeps no timers of its
 //! own but the one ticker in `wake`, and never waits for a subscriber.
 //!
-//! Reading order: `position`, `id`, `gap`; then `chunk`, `writer`, `ring`, `run`, `log`; then
+//! Reading order: `position`, `id`, `gap`; then `chunk`, `window`, `writer`, `ring`, `run`, `table`, `log`; then
 //! `cursor`, `feed`, and the [`Hub`] that holds all feeds.
 
 mod chunk;
@@ -15,17 +15,22 @@ mod key;
 mod log;
 mod memory;
 mod note;
+mod pace;
 mod position;
 mod quota;
 mod replay;
 mod ring;
 mod run;
+mod sample;
 mod segment;
+mod table;
 #[cfg(test)]
 mod testing;
 mod viewing;
 mod wake;
+mod walk;
 mod wanted;
+mod window;
 mod writer;
 
 use std::collections::HashMap;
@@ -48,6 +53,7 @@ pub use quota::Quota;
 pub use ring::Bounds;
 pub use run::Forms;
 pub use segment::{Segment, SegmentDraft};
+pub use table::{Table, Tabled};
 pub use wake::{Linger, Wake};
 pub use wanted::{Feeds, Wanted};
 

@@ -14,6 +14,12 @@ pub fn write(gap: &Gap, prefix: &str, codec: &dyn IdCodec, out: &mut Vec<u8>) {
     sse::control_body(out, prefix, "position", "{}");
 }
 
+/// The gap of such a body without the position, which is nothing without an id. The body of an event is that event.
+pub fn alone(body: &[u8]) -> &[u8] {
+    let blank = memchr::memmem::find(body, b"\n\n");
+    blank.map_or(body, |at| &body[..=at])
+}
+
 /// Appends the control event that tells a position by its id.
 pub fn write_position(id: &str, prefix: &str, out: &mut Vec<u8>) {
     sse::control_body(out, prefix, "position", "{}");
@@ -24,10 +30,20 @@ pub fn write_position(id: &str, prefix: &str, out: &mut Vec<u8>) {
 pub enum Body {
     /// The body of an event was written.
     Event,
-    /// The body of a note was written, since the record cannot be sent.
+    /// It cannot be sent, and a note is to tell that.
     Note(Reason),
     /// Nothing is to be sent.
     None,
+}
+
+/// Appends the body of `record`'s event, if it makes one.
+pub fn write_event(record: &impl Record, shape: &Shape, out: &mut Vec<u8>) -> Body {
+    match shape.encode(record, out) {
+        Shaped::Event => Body::Event,
+        Shaped::Skipped => Body::None,
+        Shaped::Undecodable => Body::Note(Reason::Undecodable),
+        Shaped::TooLarge => Body::Note(Reason::TooLarge),
+    }
 }
 
 /// Appends the body of `record`'s entry. It takes a reader from `position` past `mark`.
@@ -39,12 +55,9 @@ pub fn write_record(
     mark: Mark,
     out: &mut Vec<u8>,
 ) -> Body {
-    let reason = match shape.encode(record, out) {
-        Shaped::Event => return Body::Event,
-        Shaped::Skipped => return Body::None,
-        Shaped::Undecodable => Reason::Undecodable,
-        Shaped::TooLarge => Reason::TooLarge,
-    };
-    write(&Gap::up_to(reason, position, mark, Some(1)), &shape.control_prefix, codec, out);
-    Body::Note(reason)
+    let body = write_event(record, shape, out);
+    if let Body::Note(reason) = body {
+        write(&Gap::up_to(reason, position, mark, Some(1)), &shape.control_prefix, codec, out);
+    }
+    body
 }

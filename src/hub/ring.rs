@@ -373,7 +373,16 @@ mod tests {
             published: Instant::now(),
             before: ring.taken,
         };
-        ring.push(Batch { chunks: vec![chunk], position: end, notes: Vec::new() });
+        ring.push(Batch {
+            chunks: vec![chunk],
+            position: end,
+            events: entries,
+            notes: Vec::new(),
+            replaced: 0,
+            left_out: 0,
+            ends: None,
+            changes: Vec::new(),
+        });
     }
 
     fn empty() -> Ring {

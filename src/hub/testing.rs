@@ -32,7 +32,7 @@ pub const ANY_AGE: Replay = Replay {
 };
 
 /// Begin at the head, honour every id.
-pub const TERMS: Terms = Terms { start: Start::Latest, replay: ANY_AGE, on_lag: OnLag::Gap };
+pub const TERMS: Terms = Terms { start: Start::Latest, replay: ANY_AGE, on_lag: OnLag::Gap, rate: None };
 
 pub fn shape() -> Shape {
     Shape {
@@ -42,6 +42,7 @@ pub fn shape() -> Shape {
         binary: Binary::Gap,
         max_event: 1 << 20,
         control_prefix: "stream.".into(),
+        digest: Arc::default(),
     }
 }
 

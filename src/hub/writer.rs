@@ -16,8 +16,11 @@ use super::key::{KeyHash, Keyed, Lies};
 use super::memory::Memory;
 use super::note::{self, Body};
 use super::position::{Mark, Position};
+use super::sample;
 use super::segment::{self, Segment};
-use crate::shape::{Record, Shape};
+use super::table::{Change, Newest, Subject};
+use super::window::{Makes, Next, Waiting, Window};
+use crate::shape::{self, Record, Shape};
 use crate::sse;
 
 /// Bytes after which a chunk is closed. Of events that are not large a whole one fits into a read.
@@ -33,6 +36,10 @@ pub struct Writer {
     next: Seq,
     total: u64,
     id: String,
+    /// What waits, where the log conflates.
+    window: Option<Window>,
+    /// What comes, where the log keeps one in so many.
+    count: sample::Count,
 }
 
 /// What one append made.
@@ -42,8 +49,18 @@ pub struct Batch {
     pub chunks: Vec<Chunk>,
     /// The position after them; beyond the last chunk's end where records made no event.
     pub position: Arc<Position>,
-    /// The gaps among the entries.
+    /// Entries that were taken in, gaps included. They may wait still.
+    pub events: u64,
+    /// The gaps among them.
     pub notes: Vec<Reason>,
+    /// Records that a newer one of their key replaced before they were appended.
+    pub replaced: u64,
+    /// Records that were left out, where the log keeps one in so many.
+    pub left_out: u64,
+    /// When a window ends that was opened.
+    pub ends: Option<Instant>,
+    /// What became of keys, where the log has a table.
+    pub changes: Vec<Change>,
 }
 
 impl Writer {
@@ -56,26 +73,143 @@ impl Writer {
         position: Position,
     ) -> Self {
         let position = Arc::new(position);
-        Self { codec, shape, keyed, memory, position, next: 0, total: 0, id: String::new() }
+        let (conflate, count) = (shape.digest.conflate.clone(), sample::Count::default());
+        let window = conflate.map(|conflate| Window::new(conflate, Arc::clone(&position), &memory));
+        Self { codec, shape, keyed, memory, position, next: 0, total: 0, id: String::new(), window, count }
     }
 
     /// Where the next record is expected.
     pub fn position(&self) -> &Arc<Position> {
-        &self.position
+        self.window.as_ref().map_or(&self.position, Window::reached)
     }
 
     /// Encodes `records`. Each comes with its mark, or with none where this log numbers them itself.
-    /// Records that the position covers already are left out.
-    pub fn records<R: Record>(&mut self, records: impl IntoIterator<Item = (Option<Mark>, R)>) -> Batch {
+    /// Records that the position covers already are left out. Where the log conflates, what it makes of them waits, up to
+    /// `room` bytes of it.
+    pub fn records<R: Record>(
+        &mut self,
+        records: impl IntoIterator<Item = (Option<Mark>, R)>,
+        room: usize,
+    ) -> Batch {
+        if self.window.is_some() {
+            return self.gather(records, room);
+        }
         let mut draft = Draft::new(self);
         for (given, record) in records {
             let mark = given.unwrap_or_else(|| draft.own_mark());
             if draft.position.covers(mark) {
                 continue;
             }
+            if draft.writer.leaves_out(given) {
+                given.into_iter().for_each(|mark| draft.skip(mark));
+                draft.left_out += 1;
+                continue;
+            }
             draft.record(&record, mark, given.is_some());
         }
         draft.finish()
+    }
+
+    /// Whether a record is none of those that are kept.
+    fn leaves_out(&mut self, mark: Option<Mark>) -> bool {
+        let Some(sample) = self.shape.digest.sample else { return false };
+        !mark.map_or_else(|| self.count.keeps(sample), |mark| sample::keeps(sample, mark))
+    }
+
+    fn gather<R: Record>(
+        &mut self,
+        records: impl IntoIterator<Item = (Option<Mark>, R)>,
+        room: usize,
+    ) -> Batch {
+        let (now, mut batch) = (Instant::now(), self.nothing());
+        for (mark, record) in records {
+            if mark.is_some_and(|mark| self.position().covers(mark)) {
+                continue;
+            }
+            if self.leaves_out(mark) {
+                batch.left_out += 1;
+                self.window.iter_mut().zip(mark).for_each(|(window, mark)| window.skip(mark));
+            } else {
+                self.wait(mark, &record, &mut batch);
+            }
+            if self.window.as_ref().is_some_and(|window| window.bytes() >= room) {
+                batch.follow(self.flush(now));
+            }
+        }
+        match self.window.as_mut().map_or(Next::Known, |window| window.next(now)) {
+            Next::Now => batch.follow(self.flush(now)),
+            Next::At(ends) => batch.ends = Some(ends),
+            Next::Known => {}
+        }
+        batch
+    }
+
+    /// Has a record wait, if it makes something or deletes its key, and counts it.
+    fn wait(&mut self, mark: Option<Mark>, record: &impl Record, batch: &mut Batch) {
+        let Some(window) = &mut self.window else { return };
+        let mut body = Vec::new();
+        let makes = match note::write_event(record, &self.shape, &mut body) {
+            Body::Event => Makes::Event(body),
+            Body::Note(reason) => {
+                batch.notes.push(reason);
+                Makes::Note(reason)
+            }
+            Body::None if record.deletes() => Makes::Nothing,
+            Body::None => return mark.into_iter().for_each(|mark| window.skip(mark)),
+        };
+        batch.events += u64::from(!matches!(makes, Makes::Nothing));
+        let own = record.key().filter(|_| self.keyed);
+        let partition = mark.map_or(0, |mark| mark.partition);
+        let whose = (own.map(KeyHash::of), Lies::of(&*self.codec, own, partition));
+        let by = shape::key(&window.conflate().by, record).map(|key| KeyHash::of(&key));
+        let subject = Subject::of(record, &self.shape);
+        let replaced = window.put(by, Waiting { mark, makes, published: record.timestamp(), whose, subject });
+        batch.replaced += u64::from(replaced);
+    }
+
+    /// Appends what waits.
+    pub fn flush(&mut self, now: Instant) -> Batch {
+        let Some(window) = &mut self.window else { return self.nothing() };
+        let (waiting, reached) = (window.end(now), Arc::clone(window.reached()));
+        let (mut draft, mut scattered) = (Draft::new(self), false);
+        for mut record in waiting {
+            if scattered {
+                record.whose.1 = Lies::Anywhere;
+            }
+            scattered |= record.whose.1 == Lies::Astray;
+            draft.waited(record);
+        }
+        draft.reach(&reached);
+        // They were counted as they came.
+        let batch = Batch { events: 0, notes: Vec::new(), ..draft.finish() };
+        self.moved();
+        batch
+    }
+
+    /// The same, if a window ends at this time.
+    pub fn flush_due(&mut self, at: Instant) -> Batch {
+        match &self.window {
+            Some(window) if window.ends_at(at) => self.flush(Instant::now()),
+            _ => self.nothing(),
+        }
+    }
+
+    /// Bytes that wait.
+    pub fn waiting(&self) -> usize {
+        self.window.as_ref().map_or(0, Window::bytes)
+    }
+
+    fn nothing(&self) -> Batch {
+        Batch {
+            chunks: Vec::new(),
+            position: Arc::clone(&self.position),
+            events: 0,
+            notes: Vec::new(),
+            replaced: 0,
+            left_out: 0,
+            ends: None,
+            changes: Vec::new(),
+        }
     }
 
     /// Takes in what the log begins with, merged by time, and goes on at `end`. Events are as old as they say.
@@ -96,27 +230,40 @@ impl Writer {
         position.merge(end);
         self.position = Arc::new(position);
         batch.position = Arc::clone(&self.position);
+        self.moved();
         batch
     }
 
     /// Encodes a gap that happened to the source: the link was lost for this span. It takes a number of its
     /// own, so that ids from before and after it differ.
     pub fn link_lost(&mut self, span: (SystemTime, SystemTime)) -> Batch {
+        let mut batch = self.flush(Instant::now());
         let mut draft = Draft::new(self);
         let mark = draft.own_mark();
-        draft.note(&Gap { span: Some(span), ..Gap::of(Reason::UpstreamLost) });
+        draft.note_to_all(&Gap { span: Some(span), ..Gap::of(Reason::UpstreamLost) });
         draft.entry(mark, true, (None, Lies::Anywhere));
-        draft.finish()
+        batch.follow(draft.finish());
+        self.moved();
+        batch
     }
 
     /// Encodes a gap of the source up to `mark`, in its partition; nothing where the position covers that.
     pub fn missing(&mut self, reason: Reason, mark: Mark) -> Batch {
+        let mut batch = self.flush(Instant::now());
         let mut draft = Draft::new(self);
         if !draft.position.covers(mark) {
-            draft.note(&Gap::up_to(reason, &draft.position, mark, None));
+            draft.note_to_all(&Gap::up_to(reason, &draft.position, mark, None));
             draft.entry(mark, true, (None, Lies::Anywhere));
         }
-        draft.finish()
+        batch.follow(draft.finish());
+        self.moved();
+        batch
+    }
+
+    /// Nothing waits, and the log stands where it has got to.
+    fn moved(&mut self) {
+        let position = &self.position;
+        self.window.iter_mut().for_each(|window| window.restart(Arc::clone(position)));
     }
 
     /// Goes on at `position`, after a number that no entry has, so that every reader finds itself behind.
@@ -124,6 +271,18 @@ impl Writer {
         self.codec = codec;
         self.position = Arc::new(position);
         self.next += 1;
+        self.moved();
+    }
+}
+
+impl Batch {
+    /// What was made right after it.
+    fn follow(&mut self, next: Self) {
+        self.chunks.extend(next.chunks);
+        self.position = next.position;
+        self.events += next.events;
+        self.notes.extend(next.notes);
+        self.changes.extend(next.changes);
     }
 }
 
@@ -153,6 +312,8 @@ struct Draft<'w> {
     writer: &'w mut Writer,
     chunks: Vec<Chunk>,
     notes: Vec<Reason>,
+    changes: Vec<Change>,
+    left_out: u64,
     at: Instant,
     /// When the first event of the open chunk was published, if that is known.
     published: Option<Instant>,
@@ -177,6 +338,8 @@ impl<'w> Draft<'w> {
         Self {
             chunks: Vec::new(),
             notes: Vec::new(),
+            changes: Vec::new(),
+            left_out: 0,
             at: Instant::now(),
             published: None,
             position: Position::clone(&writer.position),
@@ -203,12 +366,12 @@ impl<'w> Draft<'w> {
     }
 
     fn record(&mut self, record: &impl Record, mark: Mark, numbered_upstream: bool) {
-        if self.entries.is_empty() {
-            let age = record.timestamp().and_then(|time| SystemTime::now().duration_since(time).ok());
-            self.published = age.and_then(|age| self.at.checked_sub(age));
-        }
+        self.dated(record.timestamp());
         let Writer { shape, codec, .. } = &*self.writer;
-        match note::write_record(record, shape, &**codec, &self.position, mark, &mut self.bytes) {
+        let subject = Subject::of(record, shape);
+        let body = note::write_record(record, shape, &**codec, &self.position, mark, &mut self.bytes);
+        self.tell_table(subject);
+        match body {
             Body::Event => self.entry(mark, false, self.whose(record, mark)),
             Body::Note(reason) => {
                 self.notes.push(reason);
@@ -220,6 +383,55 @@ impl<'w> Draft<'w> {
         }
     }
 
+    /// Notes what the body that has just been written says of a key.
+    fn tell_table(&mut self, subject: Option<Subject>) {
+        let Some(Subject { key, is_gone }) = subject else { return };
+        let newest = match &self.bytes[self.open..] {
+            _ if is_gone => Newest::Gone,
+            [] => return,
+            body => Newest::of(body),
+        };
+        self.changes.push(Change { key: Some(key), newest });
+    }
+
+    /// What follows was published then.
+    fn dated(&mut self, time: Option<SystemTime>) {
+        if self.entries.is_empty() {
+            let age = time.and_then(|time| SystemTime::now().duration_since(time).ok());
+            self.published = age.and_then(|age| self.at.checked_sub(age));
+        }
+    }
+
+    /// The next of those that have waited.
+    fn waited(&mut self, record: Waiting) {
+        let mark = record.mark.unwrap_or_else(|| self.own_mark());
+        let note = match record.makes {
+            Makes::Event(body) => {
+                self.bytes.extend_from_slice(&body);
+                false
+            }
+            Makes::Note(reason) => {
+                self.note(&Gap::up_to(reason, &self.position, mark, Some(1)));
+                true
+            }
+            Makes::Nothing => {
+                self.tell_table(record.subject);
+                return record.mark.into_iter().for_each(|mark| self.skip(mark));
+            }
+        };
+        self.tell_table(record.subject);
+        self.dated(record.published);
+        self.entry(mark, note, record.whose);
+    }
+
+    /// Goes to where the log stands once nothing waits any more.
+    fn reach(&mut self, position: &Position) {
+        if !self.position.covers_all(position) {
+            self.end.get_or_insert_with(|| self.position.clone());
+            self.position.merge(position);
+        }
+    }
+
     fn whose(&self, record: &impl Record, mark: Mark) -> (Option<KeyHash>, Lies) {
         let key = record.key().filter(|_| self.writer.keyed);
         (key.map(KeyHash::of), Lies::of(&*self.writer.codec, key, mark.partition))
@@ -228,6 +440,14 @@ impl<'w> Draft<'w> {
     fn note(&mut self, gap: &Gap) {
         note::write(gap, &self.writer.shape.control_prefix, &*self.writer.codec, &mut self.bytes);
         self.notes.push(gap.reason);
+    }
+
+    /// The same, of a gap that any key may have.
+    fn note_to_all(&mut self, gap: &Gap) {
+        self.note(gap);
+        if self.writer.shape.digest.snapshot.is_some() {
+            self.changes.push(Change { key: None, newest: Newest::of(&self.bytes[self.open..]) });
+        }
     }
 
     /// Closes the entry whose body has just been written.
@@ -277,10 +497,13 @@ impl<'w> Draft<'w> {
         if !self.entries.is_empty() {
             self.seal();
         }
+        let events = self.next - self.writer.next;
         (self.writer.next, self.writer.total) = (self.next, self.total);
         if self.position != *self.writer.position {
             self.writer.position = Arc::new(self.position);
         }
-        Batch { chunks: self.chunks, position: Arc::clone(&self.writer.position), notes: self.notes }
+        let position = Arc::clone(&self.writer.position);
+        let Self { chunks, notes, changes, left_out, .. } = self;
+        Batch { chunks, position, events, notes, replaced: 0, left_out, ends: None, changes }
     }
 }

@@ -12,7 +12,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 
 pub use entry::{Fields, field};
 
-use crate::config::{Binary, Field, Template};
+use crate::config::{Binary, Digest, Field, Part, Template};
 use crate::sse::{self, EventName};
 
 /// What an upstream hands over: one message, borrowed from the client library.
@@ -41,6 +41,10 @@ pub trait Record {
     fn event(&self) -> Option<&str> {
         None
     }
+    /// Whether it says that its key is gone: it is a Kafka tombstone.
+    fn deletes(&self) -> bool {
+        self.payload().is_none() && self.fields().is_none()
+    }
 }
 
 /// How the records of a feed become events. Part of what tells two feeds apart.
@@ -58,6 +62,8 @@ pub struct Shape {
     pub max_event: usize,
     /// What the names of control events begin with; no record may use it.
     pub control_prefix: Arc<str>,
+    /// Which records are kept.
+    pub digest: Arc<Digest>,
 }
 
 /// What became of a record.
@@ -125,6 +131,24 @@ impl Shape {
     }
 }
 
+/// The key of `record`; none where it lacks a field of `by`.
+pub fn key<'r>(by: &Template, record: &'r impl Record) -> Option<Cow<'r, [u8]>> {
+    // A field alone as it is: what is no text may be a key.
+    match by.parts() {
+        [Part::Field(Field::Key)] => return record.key().map(Cow::Borrowed),
+        [Part::Field(Field::Header(name))] => return record.header(name).map(Cow::Borrowed),
+        [Part::Field(Field::Entry(name))] => return field(record.fields()?, name).map(Cow::Borrowed),
+        _ => {}
+    }
+    let mut is_whole = true;
+    let text = by.fill(|field| {
+        let value = value(field, record);
+        is_whole &= value.is_some();
+        value
+    });
+    is_whole.then(|| Cow::Owned(text.into_bytes()))
+}
+
 fn value<'r>(of: &Field, record: &'r impl Record) -> Option<Cow<'r, str>> {
     match of {
         Field::Channel | Field::Topic | Field::Stream => Some(Cow::Borrowed(record.name())),
@@ -159,7 +183,8 @@ mod tests {
 
     fn shape(event: Option<&str>, binary: Binary) -> Shape {
         let event = event.map(|text| Template::parse(text).unwrap());
-        Shape { event, data: None, tombstone: None, binary, max_event: 16, control_prefix: "stream.".into() }
+        let (control_prefix, digest) = ("stream.".into(), Arc::default());
+        Shape { event, data: None, tombstone: None, binary, max_event: 16, control_prefix, digest }
     }
 
     /// A tombstone with this key.
@@ -269,5 +294,25 @@ mod tests {
         assert_eq!(encoded(&base64, &key).unwrap(), "event: -orders-7\ndata: Nw==\n");
         let forged = named("{key}", Binary::Gap);
         assert_eq!(encoded(&forged, &Deleted(Some(b"stream."))).unwrap(), "event: _stream.\ndata: stream.\n");
+    }
+
+    #[test]
+    fn a_key_is_whole_or_there_is_none() {
+        let key_by =
+            |by: &str, record: &Deleted<'_>| key(&Template::parse(by).unwrap(), record).map(Cow::into_owned);
+        let (named, nameless) = (Deleted(Some(b"\xff")), Deleted(None));
+        assert_eq!(key_by("{key}", &named), Some(b"\xff".to_vec()), "as it is, text or not");
+        assert_eq!(key_by("{key}", &nameless), None);
+        assert_eq!(key_by("{topic}/{key}", &Deleted(Some(b"7"))), Some(b"orders/7".to_vec()));
+        assert_eq!(key_by("{topic}/{key}", &nameless), None);
+        assert_eq!(key_by("{header.type}", &named), None);
+        let message = Message(b"x", None);
+        assert_eq!(
+            key(&Template::parse("{header.type}").unwrap(), &message).as_deref(),
+            Some(&b"sold\nout"[..])
+        );
+        let entry = Entry(vec![(b"id".to_vec(), b"a".to_vec())]);
+        assert_eq!(key(&Template::parse("{field.id}").unwrap(), &entry).as_deref(), Some(&b"a"[..]));
+        assert!(named.deletes() && !entry.deletes() && !message.deletes());
     }
 }

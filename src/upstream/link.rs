@@ -250,6 +250,8 @@ impl Link {
 
     fn count(&self, appended: &Appended, feed: &Feed) {
         self.metrics.events_in.inc_by(appended.events);
+        self.metrics.conflated.inc_by(appended.replaced);
+        self.metrics.sampled_out.inc_by(appended.left_out);
         appended.gaps.iter().for_each(|&reason| self.tell_gap(feed, reason));
     }
 

@@ -96,6 +96,7 @@ pub fn shape() -> Shape {
         binary: Binary::Gap,
         max_event: MAX_EVENT,
         control_prefix: "stream.".into(),
+        digest: Arc::default(),
     }
 }
 

@@ -124,6 +124,7 @@ fn check(messages: &[Message], binary: Binary, named: bool, max: usize, cuts: &[
         binary,
         max_event: 1 << 20,
         control_prefix: "stream.".into(),
+        digest: Arc::default(),
     };
     let memory = Memory::new(usize::MAX);
     let log = Log::new(shape, false, ROOM, &memory, Wake::new(Duration::ZERO, Linger::new()));

@@ -298,6 +298,7 @@ mod tests {
                 binary: Binary::Gap,
                 max_event: 1 << 20,
                 control_prefix: "x".into(),
+                digest: Arc::default(),
             };
             self.hub.hold(FeedKey { upstream: "r".into(), source: source(channel), shape }, &policy)
         }
@@ -419,6 +420,7 @@ mod tests {
             binary: Binary::Base64,
             max_event: 9,
             control_prefix: "x".into(),
+            digest: Arc::default(),
         };
         let bounds = Bounds { events: 100, bytes: 1 << 20, age: Duration::from_secs(60), buffer: 0 };
         let policy = Policy { bounds, linger: Duration::ZERO, idle_timeout: Duration::ZERO };

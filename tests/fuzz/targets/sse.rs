@@ -80,8 +80,8 @@ fn arrives(message: &Message<'_>, id: &str) {
 }
 
 fn shape(binary: Binary) -> Shape {
-    let control_prefix = PREFIX.into();
-    Shape { event: None, tombstone: None, data: None, binary, max_event: usize::MAX, control_prefix }
+    let (control_prefix, digest) = (PREFIX.into(), std::sync::Arc::default());
+    Shape { event: None, tombstone: None, data: None, binary, max_event: usize::MAX, control_prefix, digest }
 }
 
 fn event(event: &str, data: &str, id: &str) -> Item {

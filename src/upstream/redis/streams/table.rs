@@ -217,6 +217,7 @@ mod tests {
                 binary: Binary::Gap,
                 max_event: 1 << 20,
                 control_prefix: "x".into(),
+                digest: Arc::default(),
             };
             let key = FeedKey { upstream: "r".into(), source: Source::Stream("s".into()), shape };
             let feed = hub.hold(key, &policy);
