@@ -1,7 +1,7 @@
 //! The heart: a subscriber is a cursor over a shared log. Knows no network and no file, keeps no timers of its
 //! own but the one ticker in `wake`, and never waits for a subscriber.
 //!
-//! Reading order: `position`, `id`, `gap`; then `chunk`, `window`, `writer`, `ring`, `run`, `table`, `log`; then
+//! Reading order: `position`, `id`, `gap`; then `chunk`, `window`, `writer`, `ring`, `run`, `table`, `generation`, `log`; then
 //! `cursor`, `feed`, and the [`Hub`] that holds all feeds.
 
 mod chunk;
@@ -9,6 +9,7 @@ mod cursor;
 mod decide;
 mod feed;
 mod gap;
+mod generation;
 mod history;
 mod id;
 mod key;

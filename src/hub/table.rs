@@ -3,7 +3,7 @@
 //! it, and everything after is for the log to give. Who comes soon after shares it, by pointer.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,13 +12,13 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::gap::Reason;
+use super::generation::{Generation, Lies, OVERHEAD};
 use super::history::Found;
 use super::key::KeyHash;
-use super::memory::{Memory, Reserved};
+use super::memory::Memory;
 use super::note;
 use super::position::Position;
 use super::ring::Ring;
-use super::run::Forms;
 use super::segment::Segment;
 use crate::config::Snapshot;
 use crate::shape::{self, Record, Shape};
@@ -117,23 +117,6 @@ struct Kept {
     newest: Newest<Bytes>,
     /// Where it was read, and when it was published there.
     read: Option<(u32, u64)>,
-}
-
-/// A table as it was at one position.
-pub struct Generation {
-    as_of: Arc<Position>,
-    lacks: bool,
-    made: Instant,
-    entries: Box<[Bytes]>,
-    pages: Box<[Page]>,
-    memory: Arc<Memory>,
-    _counted: Reserved,
-}
-
-/// Some of its entries in a row, as they are sent: made by the first reader that gets there.
-struct Page {
-    to: usize,
-    made: OnceLock<(Bytes, Arc<Forms>)>,
 }
 
 /// What a table holds, for `/status`.
@@ -262,7 +245,7 @@ impl Table {
     /// Lets go of generations that nobody walks any more.
     pub fn sweep(&self, now: Instant) {
         let stays = |walked: &Arc<Generation>| {
-            Arc::weak_count(walked) > 0 || now.duration_since(walked.made) < SHARED
+            Arc::weak_count(walked) > 0 || now.duration_since(walked.made()) < SHARED
         };
         self.inner.lock().generations.retain(stays);
     }
@@ -343,7 +326,7 @@ impl Inner {
         if self.generations.len() >= WALKED {
             // Whoever walks the oldest begins anew, unless it is young, and the newest will still do.
             let young =
-                self.generations.front().is_some_and(|oldest| now.duration_since(oldest.made) < PATIENCE);
+                self.generations.front().is_some_and(|oldest| now.duration_since(oldest.made()) < PATIENCE);
             if let Some(newest) =
                 self.generations.back().filter(|newest| young && lies(newest) != Lies::Before)
             {
@@ -385,81 +368,8 @@ impl Kept {
     }
 }
 
-/// Where a generation lies, seen from what its log holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Lies {
-    /// So little has come since that whoever begins with it is soon live.
-    Near,
-    /// All that has come since is there.
-    Within,
-    /// Some of that was let go.
-    Before,
-}
-
-impl Lies {
-    fn of(generation: &Generation, ring: &Ring) -> Self {
-        if !generation.as_of.covers_all(ring.floor_position()) {
-            return Self::Before;
-        }
-        let since = ring.head().saturating_sub(ring.first_uncovered(&generation.as_of));
-        let few = FEW.max(generation.entries.len() as u64 / 2);
-        if since <= few { Self::Near } else { Self::Within }
-    }
-}
-
-impl Generation {
-    fn new(
-        entries: Box<[Bytes]>,
-        as_of: Arc<Position>,
-        lacks: bool,
-        memory: &Arc<Memory>,
-        made: Instant,
-    ) -> Self {
-        let (mut pages, mut size) = (Vec::new(), 0);
-        for (at, entry) in entries.iter().enumerate() {
-            if size > 0 && size + entry.len() > PAGE {
-                pages.push(Page { to: at, made: OnceLock::new() });
-                size = 0;
-            }
-            size += entry.len();
-        }
-        if size > 0 {
-            pages.push(Page { to: entries.len(), made: OnceLock::new() });
-        }
-        let mut counted = memory.count();
-        counted.set(size_of_val(&*entries) + size_of::<Page>() * pages.len());
-        let (memory, pages) = (Arc::clone(memory), pages.into());
-        Self { as_of, lacks, made, entries, pages, memory, _counted: counted }
-    }
-
-    /// Where the log stood: what it has of later is what is missing here.
-    pub fn as_of(&self) -> &Arc<Position> {
-        &self.as_of
-    }
-
-    /// Whether keys are missing for want of room.
-    pub fn lacks(&self) -> bool {
-        self.lacks
-    }
-
-    /// One of its pages: its bytes, how many events they hold, and their packed forms.
-    pub fn page(&self, at: usize) -> Option<(Bytes, usize, Arc<Forms>)> {
-        let page = self.pages.get(at)?;
-        let from = at.checked_sub(1).map_or(0, |before| self.pages[before].to);
-        let make = || {
-            let bytes = self.memory.charge(self.entries[from..page.to].concat(), OVERHEAD);
-            (bytes, Forms::new(&self.memory))
-        };
-        let (bytes, forms) = page.made.get_or_init(make);
-        Some((bytes.clone(), page.to - from, Arc::clone(forms)))
-    }
-}
-
 /// The number of the first key that came live.
 const LIVE: u64 = 1 << 63;
-
-/// Bytes of a page, unless a single event has more.
-const PAGE: usize = 24 * 1024;
 
 /// How many generations are walked at a time.
 const WALKED: usize = 4;
@@ -469,9 +379,3 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long one that nobody walks is kept for others.
 const SHARED: Duration = Duration::from_secs(10);
-
-/// Events that a reader may have to read on from a generation, whatever its size.
-const FEW: u64 = 100;
-
-/// What a key costs beside its bytes: its places, and the allocator's share.
-const OVERHEAD: usize = 192;

@@ -8,10 +8,11 @@ use bytes::Bytes;
 use super::chunk::Seq;
 use super::cursor::{Read, View};
 use super::gap::{Gap, Reason};
+use super::generation::Generation;
 use super::history::Found;
 use super::key::Lens;
 use super::position::Position;
-use super::table::{Generation, Table};
+use super::table::Table;
 use crate::sse;
 
 /// A reader that walks.
