@@ -157,7 +157,11 @@ impl World {
                 }
                 Op::Wait(millis) => self.wait(Duration::from_millis(millis)).await,
                 Op::Read(reader, max) => _ = self.read(reader, max) || self.serve(reader),
-                Op::Hop(reader, replica) => self.hop(reader, replica),
+                Op::Hop(reader, replica) => {
+                    // What the broker said before it came is no answer to it.
+                    self.wait(Duration::from_millis(1)).await;
+                    self.hop(reader, replica);
+                }
                 Op::Silence(reader) => self.silence(reader),
             }
         }
