@@ -2,8 +2,8 @@
 # Installs what a target of the Makefile needs, and nothing when all of it is there.
 #
 #   scripts/need.sh build   Rust, a C and C++ compiler, make, perl: librdkafka, OpenSSL and aws-lc
-#   scripts/need.sh test    those, Redis, Java and Maven (they bring Apache Kafka), two browsers, HAProxy and nginx, and for
-#                           the Debian package cargo-deb, and mmdebstrap where dpkg is
+#   scripts/need.sh test    those, Redis, Postgres, RabbitMQ, Java and Maven (they bring Apache Kafka), two browsers, HAProxy
+#                           and nginx, and for the Debian package cargo-deb, and mmdebstrap where dpkg is
 #   scripts/need.sh deb     those of build, cargo-deb
 #   scripts/need.sh static  those of build, musl, and Rust's library for it
 #   scripts/need.sh bench   those of build, Redis, Java and Maven, and the servers to compare with: nginx with nchan,
@@ -60,6 +60,8 @@ find_missing() {
     case $1 in
     test)
         need "redis-server" "has redis-server" redis-server redis redis
+        need "Postgres" has_postgres postgresql postgresql-server postgresql
+        need "RabbitMQ" "exists /usr/lib/rabbitmq/bin/rabbitmq-server" rabbitmq-server rabbitmq-server rabbitmq
         need "Java 17 or newer" has_java default-jre-headless java-latest-openjdk-headless openjdk
         need "Maven" "has mvn" maven maven maven
         need "Chromium" "has chromium" chromium chromium chromium
@@ -67,10 +69,13 @@ find_missing() {
         need "certutil" "has certutil" libnss3-tools nss-tools nss
         need "curl" "has curl" curl curl curl
         need "Node.js" "has node" nodejs nodejs node
+        need "npm" "has npm" npm npm node
         need "Python" "has python3" python3 python3 python3
         need "HAProxy" "has_server haproxy" haproxy haproxy haproxy
         need "nginx" "has_server nginx" nginx nginx nginx
         need "nginx's stream module" has_nginx_stream libnginx-mod-stream nginx-mod-stream ""
+        need "nats-server" "has_server nats-server" nats-server nats-server nats-server
+        need "Mosquitto" "has_server mosquitto" mosquitto mosquitto mosquitto
         ! has dpkg-deb || need "mmdebstrap" "has mmdebstrap" mmdebstrap "" ""
         ;;
     deb)
@@ -121,6 +126,11 @@ has_server() {
     has "$1" || [ -x "/usr/sbin/$1" ]
 }
 
+# Debian has the programs of each version in a folder of its own.
+has_postgres() {
+    has initdb || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1
+}
+
 # Built in with Homebrew's.
 has_nginx_stream() {
     ! has apt-get || [ -e /usr/lib/nginx/modules/ngx_stream_module.so ]
@@ -153,9 +163,18 @@ install_packages() {
   apt-get update && apt-get install -y $debian"
         sudo=sudo
     fi
+    hold_services
     run apt-get -q update
     # shellcheck disable=SC2086 # a list of packages
     run apt-get -q -o DPkg::Lock::Timeout=300 install -y --no-install-recommends $debian
+}
+
+# Tests start the servers that they need themselves: while packages are installed, Debian starts none.
+hold_services() {
+    policy=/usr/sbin/policy-rc.d
+    [ ! -e "$policy" ] || return 0
+    run sh -c "printf '#!/bin/sh\nexit 101\n' >$policy && chmod 755 $policy"
+    trap 'run rm -f "$policy"' EXIT
 }
 
 # Runs the command as root, and shows it.

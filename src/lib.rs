@@ -10,6 +10,7 @@
 //! - [`config`] turns a YAML file into types that cannot be wrong, or into a list of all that is wrong.
 //! - [`app`] wires everything from these types, anew when they change, and takes it down again.
 //! - [`upstream`] keeps a link to each Redis or Kafka and hands its records over.
+//! - [`expression`] evaluates filters and projections, which are written in CEL.
 //! - [`shape`] makes an event of a record, and [`sse`] the bytes of an event, once for all clients.
 //! - [`compress`] packs what many clients are sent, once for all of them.
 //! - [`hub`] is the heart: a log for each feed, and cursors that read it.
@@ -28,6 +29,7 @@ pub mod auth;
 pub mod cli;
 pub mod compress;
 pub mod config;
+pub mod expression;
 pub mod fetch;
 pub mod history;
 pub mod http;

@@ -1,6 +1,6 @@
 //! Tells when files may have changed, however they are replaced: written over, renamed, by a link that leads elsewhere
 //! (certbot's `live/` to `archive/`), or by a link to their folder (Kubernetes's `..data`). Says only that it is time to
-//! look; whoever reads the files compares.
+//! look; whoever reads the files compares, or follows what is appended.
 
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
@@ -50,6 +50,11 @@ impl Watch {
         }
         // Also those that are watched already: the name may stand for another folder now.
         self.places = places.into_iter().filter(|place| watch(watcher, place)).collect();
+    }
+
+    /// Ends as soon as a file may have changed since it ended last.
+    pub async fn touched(&self) {
+        self.touched.notified().await;
     }
 
     /// Ends when a file may have changed, and nothing has for a moment: what is replaced comes in several steps. Ends

@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 /// Every module and those that it may use. A new module needs a line here, and a place in `lib.rs`.
 const LAYERS: &[(&str, &[&str])] = &[
     ("sse", &[]),
-    ("config", &[]),
+    ("config", &["expression"]),
     ("compress", &["config"]),
-    ("shape", &["sse", "config"]),
+    ("shape", &["sse", "config", "expression"]),
     ("hub", &["compress", "sse", "shape", "config"]),
     ("history", &["hub", "shape", "config", "metrics"]),
     ("metrics", &["hub"]),
@@ -21,7 +21,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("watch", &[]),
     ("tls", &["watch", "config", "metrics"]),
     ("auth", &["fetch", "config", "metrics"]),
-    ("upstream", &["history", "hub", "shape", "config", "metrics"]),
+    ("upstream", &["watch", "fetch", "history", "hub", "shape", "sse", "config", "metrics"]),
     ("http", &["auth", "fetch", "tls", "traces", "hub", "compress", "sse", "shape", "config", "metrics"]),
     ("admin", &["auth", "http", "tls", "hub", "upstream", "sse", "config", "metrics"]),
     (
@@ -31,6 +31,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("cli", &["app", "admin", "http", "upstream", "hub", "shape", "sse", "config", "metrics"]),
     ("main", &["cli"]),
     ("lib", &[]),
+    ("expression", &[]),
 ];
 
 #[test]

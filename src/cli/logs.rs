@@ -17,11 +17,12 @@ pub(super) fn init(logging: &Logging) {
         LogLevel::Debug => "debug",
         LogLevel::Trace => "trace",
     };
-    // librdkafka, h2 and rustls speak in their own names, and only when asked to. What the latter two warn of is what
+    // librdkafka, lapin, h2 and rustls speak in their own names, and only when asked to. What the latter two warn of is what
     // clients do, who could fill the log with it; we count it.
     let access = http::ACCESS_LOG;
-    let default =
-        format!("warn,ssegate={level},{access}=info,librdkafka=off,rdkafka=off,h2=error,rustls=error");
+    let default = format!(
+        "warn,ssegate={level},{access}=info,librdkafka=off,rdkafka=off,lapin=off,h2=error,rustls=error"
+    );
     let set = std::env::var("RUST_LOG").ok().filter(|set| !set.is_empty());
     let filter = set.and_then(|set| EnvFilter::try_new(set).ok()).unwrap_or_else(|| EnvFilter::new(default));
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);

@@ -10,6 +10,7 @@ mod explain;
 mod fault;
 mod logs;
 mod operator;
+mod pipe;
 mod reload;
 mod schema;
 mod serve;
@@ -57,6 +58,8 @@ enum Command {
     Reload(reload::Options),
     /// Serve example streams with a page that shows them, without any configuration
     Demo(demo::Options),
+    /// Serve the lines of standard input as they come: some-command | ssegate pipe
+    Pipe(pipe::Options),
     /// Follow an event stream on the terminal, as a browser's EventSource does
     Tail(Box<tail::Options>),
     /// Show how a running ssegate is, as its admin listener tells
@@ -95,6 +98,7 @@ pub fn run() -> ExitCode {
         Command::Check { config, against } => check(&config, against.as_deref()).map(done),
         Command::Reload(options) => reload::run(&options),
         Command::Demo(options) => demo::run(&options).map(done),
+        Command::Pipe(options) => pipe::run(&options).map(done),
         Command::Tail(options) => tail::run(*options),
         Command::Status(options) => status::run(&options),
         Command::Top(options) => top::run(&options).map(done),

@@ -9,7 +9,7 @@ use super::fields::{Bounds, Fields};
 use super::from::From;
 use super::keys;
 use super::model::{Source, Start};
-use super::template::{Field, Template};
+use super::template::{Field, Part, Template};
 use super::templates;
 use super::tree::{Entry, Node, Value};
 use super::upstreams::Kind;
@@ -223,16 +223,32 @@ fn own_key(from: &From) -> Option<Template> {
     let field = match (from.kind?, from.source.as_ref()?) {
         (Kind::Kafka, _) => Field::Key,
         (_, Source::Pattern(_)) => Field::Channel,
+        (_, Source::Table { table, .. }) if table.key.is_some() => Field::Key,
+        (_, Source::Jetstream { subject: None, .. }) => Field::Subject,
+        (_, Source::Subject(subject) | Source::Jetstream { subject: Some(subject), .. })
+            if has_wildcard(subject, ["*", ">"]) =>
+        {
+            Field::Subject
+        }
+        (_, Source::Filter { topic, .. }) if has_wildcard(topic, ["+", "#"]) => Field::Topic,
         _ => return None,
     };
     Some(Template::of(field))
+}
+
+/// Whether a name has one of these, so that what comes on it has names of its own.
+fn has_wildcard(name: &Template, wildcards: [&str; 2]) -> bool {
+    let is_any =
+        |part: &Part| matches!(part, Part::Literal(text) if wildcards.iter().any(|any| text.contains(any)));
+    name.parts().iter().any(is_any)
 }
 
 impl Given<'_> {
     fn advice(&self) -> &'static str {
         match self.records {
             Some(Records::Stream) => "name a field of them, such as `snapshot: { by: \"{field.id}\" }`",
-            _ => self.example(),
+            Some(Records::Channel) => self.example(),
+            _ => "name something in them, such as `snapshot: { by: \"{event.id}\" }`",
         }
     }
 
@@ -240,7 +256,10 @@ impl Given<'_> {
         match self.records {
             Some(Records::Stream) => "name a field of them, such as `{field.id}`",
             Some(Records::Of(Kind::Kafka)) => "write `key`",
-            _ => "read a `pattern`, whose channels are keys, or remove it",
+            Some(Records::Channel) => {
+                "read a `pattern`, whose channels are keys, or name something in them, such as `{event.id}`"
+            }
+            _ => "name something in them, such as `{event.id}`",
         }
     }
 }

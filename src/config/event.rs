@@ -1,13 +1,10 @@
-//! `event:` and `data:` of a route: what its events are called, and which field of an entry they carry. Checks that
-//! the name can stand on an `event:` line, is not one of ssegate's own, and names only what the records of the source
-//! have.
+//! `event:` of a route: what its events are called. Checks that the name can stand on an `event:` line, is not one of
+//! ssegate's own, and names only what the records of the source have.
 
 use std::fmt;
-use std::sync::Arc;
 
 use super::from::From;
 use super::model::Source;
-use super::place::Span;
 use super::template::{Field, Part, Template};
 use super::templates;
 use super::tree::Node;
@@ -21,6 +18,10 @@ pub(super) enum Records {
     Channel,
     /// Entries of a Redis stream.
     Stream,
+    /// Rows of a table.
+    Row,
+    /// Messages of RabbitMQ, whether of an exchange or of a stream.
+    Message,
     /// Those of a kind of upstream that has one sort alone.
     Of(Kind),
 }
@@ -32,6 +33,9 @@ impl Records {
             (Kind::Redis, Some(Source::Stream(_))) => Some(Self::Stream),
             (Kind::Redis, Some(_)) => Some(Self::Channel),
             (Kind::Redis, None) => None,
+            (Kind::Postgres, Some(Source::Table { .. })) => Some(Self::Row),
+            (Kind::Postgres, None) => None,
+            (Kind::Amqp, _) => Some(Self::Message),
             (kind, _) => Some(Self::Of(kind)),
         }
     }
@@ -39,16 +43,28 @@ impl Records {
     /// Why they cannot fill a field, to follow its name.
     pub(super) fn refusal(self, field: &Field) -> Option<String> {
         let fits = match field {
-            Field::Channel => matches!(self, Self::Channel | Self::Of(Kind::Push)),
-            Field::Topic | Field::Key | Field::Header(_) => self == Self::Of(Kind::Kafka),
+            Field::Channel => matches!(self, Self::Channel | Self::Of(Kind::Push | Kind::Postgres)),
+            Field::Topic => matches!(self, Self::Of(Kind::Kafka | Kind::Mqtt)),
+            Field::Header(_) => {
+                matches!(self, Self::Message | Self::Of(Kind::Kafka | Kind::Nats | Kind::Mqtt))
+            }
+            Field::RoutingKey => self == Self::Message,
+            Field::Key => matches!(self, Self::Row | Self::Of(Kind::Kafka)),
+            Field::Subject => self == Self::Of(Kind::Nats),
             Field::Stream | Field::Entry(_) => self == Self::Stream,
-            Field::Param(_) => true,
+            Field::Param(_) | Field::Event(_) => true,
         };
         let has = match self {
-            Self::Channel | Self::Of(Kind::Push) => "these have `{channel}`",
+            Self::Channel | Self::Of(Kind::Push | Kind::Postgres) => "these have `{channel}`",
+            Self::Message | Self::Of(Kind::Amqp) => "these have `{routing_key}` and `{header.NAME}`",
+            Self::Row => "these have `{key}`, and names of their own by `columns.event`",
             Self::Stream => "these have `{stream}` and `{field.NAME}`",
             Self::Of(Kind::Kafka) => "these have `{topic}`, `{key}` and `{header.NAME}`",
-            Self::Of(Kind::Ticker | Kind::Redis) => "use parameters of the path alone",
+            Self::Of(Kind::Nats) => "these have `{subject}` and `{header.NAME}`",
+            Self::Of(Kind::Mqtt) => "these have `{topic}` and `{header.NAME}`",
+            Self::Of(Kind::Ticker | Kind::Redis | Kind::File | Kind::Stdin | Kind::Sse | Kind::Http) => {
+                "use parameters of the path alone"
+            }
         };
         (!fits).then(|| format!("is not in {self}; {has}"))
     }
@@ -59,6 +75,8 @@ impl fmt::Display for Records {
         match self {
             Self::Channel => f.write_str("the messages of a Redis channel"),
             Self::Stream => f.write_str("the entries of a stream"),
+            Self::Row => f.write_str("the rows of a table"),
+            Self::Message => f.write_str("the messages of RabbitMQ"),
             Self::Of(kind) => write!(f, "the records of a `{}` upstream", kind.name()),
         }
     }
@@ -101,30 +119,6 @@ pub(super) fn name(
         walk.problem(span, text);
     }
     Some(template)
-}
-
-/// Reads `data`, which stands at `key`: the name of the field to send.
-pub(super) fn read_data(
-    walk: &Walk<'_>,
-    key: Span,
-    node: &Node,
-    records: Option<Records>,
-) -> Option<Arc<str>> {
-    if let Some(records) = records.filter(|records| *records != Records::Stream) {
-        walk.problem(
-            key,
-            format!("only entries of a stream have fields to send, not {records}; remove `data`"),
-        );
-    }
-    let scalar = walk.text(node, "one field of an entry, such as `{field.payload}`")?;
-    let template = templates::read(walk, &scalar, None, |_| None)?;
-    if let [Part::Field(Field::Entry(name))] = template.parts() {
-        return Some(Arc::clone(name));
-    }
-    let text =
-        format!("`data` is one field of an entry, not {}; write it as `{{field.NAME}}`", scalar.shown());
-    walk.problem(scalar.span(), text);
-    None
 }
 
 #[cfg(test)]
@@ -191,39 +185,6 @@ mod tests {
                 column,
                 text,
             );
-        }
-    }
-
-    #[test]
-    fn data() {
-        let route = |from: &str, data: &str| {
-            format!("{{ path: '/{{p}}', from: {{ upstream: {from} }}, data: {data} }}")
-        };
-        let text = format!("{HEAD}  - {}\n", route("r, stream: xy", "'{field.pay.load}'"));
-        assert_eq!(sound(&text).routes[0].data.as_deref(), Some("pay.load"));
-        // The value of `data` begins in column 62, its key in 56.
-        for (from, data, column, text) in [
-            (
-                "r, channel: x",
-                "'{field.a}'",
-                56,
-                "only entries of a stream have fields to send, not the messages of a Redis channel; remove `data`",
-            ),
-            ("k, topic: xyz", "'{field.a}'", 56, "not the records of a `kafka` upstream; remove `data`"),
-            (
-                "r, stream: xy",
-                "'{p}'",
-                62,
-                "`data` is one field of an entry, not `{p}`; write it as `{field.NAME}`",
-            ),
-            ("r, stream: xy", "'{field.a} '", 62, "`data` is one field of an entry"),
-            ("r, stream: xy", "a", 62, "`data` is one field of an entry, not `a`"),
-            ("r, stream: xy", "''", 62, "`data` is one field of an entry"),
-            ("r, stream: xy", "'{field.a'", 63, "`{` has no `}`"),
-            ("r, stream: xy", "[a]", 62, "one field of an entry, such as `{field.payload}`, found a list"),
-            ("r, stream: xy", "'${HIDDEN}'", 62, "`data` is one field of an entry, not this value"),
-        ] {
-            expect_route(&route(from, data), column, text);
         }
     }
 

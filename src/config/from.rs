@@ -4,10 +4,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::uri::PathAndQuery;
+
+use super::exchange;
 use super::fields::{Bounds, Fields};
 use super::keys;
-use super::model::{Partitioner, Source, Start};
+use super::model::{Partitioner, Qos, Source, Start};
+use super::subject;
 use super::suggest;
+use super::table;
 use super::template::{Part, Template};
 use super::templates;
 use super::tree::{Entry, Node, Value};
@@ -33,7 +38,21 @@ impl Kind {
             Self::Redis => &["channel", "pattern", "shard_channel", "stream"],
             Self::Kafka => &["topic"],
             Self::Push => &["channel"],
-            Self::Ticker => &[],
+            Self::Ticker | Self::File | Self::Stdin => &[],
+            Self::Postgres => &["channel", "table"],
+            Self::Amqp => &["exchange", "stream"],
+            Self::Sse | Self::Http => &["path"],
+            Self::Nats => &["subject", "jetstream"],
+            Self::Mqtt => &["topic"],
+        }
+    }
+
+    /// What there is to read without naming it.
+    fn only_source(self) -> Option<Source> {
+        match self {
+            Self::Ticker => Some(Source::Ticker),
+            Self::File | Self::Stdin => Some(Source::Lines),
+            _ => None,
         }
     }
 }
@@ -50,21 +69,48 @@ pub(super) fn read(
         .required("upstream", "name one of `upstreams`")
         .and_then(|node| read_upstream(walk, node, upstreams));
     let (upstream, kind) = upstream.map_or((None, None), |(name, kind)| (Some(name), kind));
-    let sources: Vec<&Entry> =
-        fields.present().filter(|entry| SOURCES.contains(&entry.key.text.as_str())).collect();
+    // Beside `jetstream`, `subject` says which part of it.
+    let part = fields.entry("jetstream").and(fields.entry("subject"));
+    let sources: Vec<&Entry> = fields
+        .present()
+        .filter(|entry| SOURCES.contains(&entry.key.text.as_str()))
+        .filter(|entry| part.is_none_or(|part| part.key.text != entry.key.text))
+        .collect();
     choose(walk, &fields, kind, &sources);
     // Those that do not fit as well: their templates may have problems of their own.
     let read: Vec<_> = sources
         .iter()
-        .filter_map(|entry| read_source(walk, fields.node(&entry.key.text)?, entry, params))
+        .filter_map(|entry| match entry.key.text.as_str() {
+            "table" => table::read(walk, &fields, params),
+            "exchange" => exchange::read(walk, &fields, params),
+            _ => read_source(walk, fields.node(&entry.key.text)?, entry, params, kind),
+        })
         .collect();
-    let source = read.into_iter().next().or((kind == Some(Kind::Ticker)).then_some(Source::Ticker));
+    check_companions(walk, &fields);
+    let source = read.into_iter().next().or_else(|| kind?.only_source());
     let source = read_key(walk, &fields, params, source);
+    let source = read_part(walk, &fields, params, source);
+    let source = read_qos(walk, &fields, source);
     let start = read_start(walk, &fields, without_history(kind, &sources)).unwrap_or(Start::Latest);
+    if let (Some(Source::Lines), Start::Since(_), Some(node)) = (&source, start, fields.node("start")) {
+        walk.problem(node.span, "lines do not say when they were written; write `latest` or `earliest`");
+    }
+    check_time(walk, &fields, source.as_ref(), start);
     Some(From { upstream, kind, source, start })
 }
 
-const SOURCES: [&str; 5] = ["channel", "pattern", "shard_channel", "topic", "stream"];
+const SOURCES: [&str; 10] = [
+    "channel",
+    "pattern",
+    "shard_channel",
+    "topic",
+    "stream",
+    "table",
+    "exchange",
+    "path",
+    "subject",
+    "jetstream",
+];
 
 fn read_upstream(walk: &Walk<'_>, node: &Node, upstreams: &Upstreams) -> Option<(Arc<str>, Option<Kind>)> {
     let scalar = walk.scalar(node, "the name of an upstream")?;
@@ -88,7 +134,7 @@ fn choose(walk: &Walk<'_>, fields: &Fields<'_>, kind: Option<Kind>, sources: &[&
     let fits = |entry: &Entry| kind.is_none_or(|kind| kind.sources().contains(&entry.key.text.as_str()));
     for misfit in sources.iter().filter(|entry| !fits(entry)) {
         let (key, kind) = (&misfit.key, kind.map_or("", Kind::name));
-        walk.problem(key.span, format!("a `{kind}` upstream has no `{}`; {takes}", key.text));
+        walk.problem(key.span, format!("{} upstream has no `{}`; {takes}", suggest::one(kind), key.text));
     }
     let mut fitting = sources.iter().copied().filter(|entry| fits(entry));
     if let Some(chosen) = fitting.next() {
@@ -99,7 +145,7 @@ fn choose(walk: &Walk<'_>, fields: &Fields<'_>, kind: Option<Kind>, sources: &[&
             );
             walk.conflict(other.key.span, text, chosen.key.span, "the other source");
         }
-    } else if sources.is_empty() && kind.is_some_and(|kind| kind != Kind::Ticker) {
+    } else if sources.is_empty() && kind.is_some_and(|kind| kind.only_source().is_none()) {
         walk.problem(fields.span(), format!("`from` does not say what to read; {takes}"));
     }
 }
@@ -116,10 +162,17 @@ fn takes(kind: Option<Kind>) -> String {
 /// What a route reads, if that has no past to begin in.
 fn without_history(kind: Option<Kind>, sources: &[&Entry]) -> Option<String> {
     match kind? {
-        Kind::Kafka => None,
+        Kind::Kafka | Kind::File | Kind::Stdin => None,
         Kind::Redis if sources.iter().any(|entry| entry.key.text == "stream") => None,
         Kind::Redis => sources.first().map(|entry| format!("a `{}`", entry.key.text)),
-        kind @ (Kind::Push | Kind::Ticker) => Some(format!("a `{}` upstream", kind.name())),
+        kind @ (Kind::Push | Kind::Ticker | Kind::Sse | Kind::Http | Kind::Mqtt) => {
+            Some(format!("a `{}` upstream", kind.name()))
+        }
+        Kind::Postgres if sources.iter().any(|entry| entry.key.text == "table") => None,
+        Kind::Amqp if sources.iter().any(|entry| entry.key.text == "stream") => None,
+        Kind::Postgres | Kind::Amqp => sources.first().map(|entry| suggest::one(&entry.key.text)),
+        Kind::Nats if sources.iter().any(|entry| entry.key.text == "jetstream") => None,
+        Kind::Nats => Some("a `subject` without `jetstream`".to_owned()),
     }
 }
 
@@ -127,7 +180,7 @@ fn without_history(kind: Option<Kind>, sources: &[&Entry]) -> Option<String> {
 fn read_start(walk: &Walk<'_>, fields: &Fields<'_>, lacking: Option<String>) -> Option<Start> {
     let entry = fields.entry("start")?;
     if let Some(lacking) = lacking {
-        let text = format!("{lacking} has no `start`, only topics and streams have; remove it");
+        let text = format!("{lacking} has no `start`, only topics, streams and tables have; remove it");
         walk.problem(entry.key.span, text);
     }
     let node = fields.node("start")?;
@@ -151,17 +204,72 @@ fn read_start(walk: &Walk<'_>, fields: &Fields<'_>, lacking: Option<String>) -> 
 pub(super) const SINCE: Bounds<Duration> =
     Bounds { default: Duration::ZERO, min: Duration::ZERO, max: Duration::from_secs(365 * 86_400) };
 
-fn read_source(walk: &Walk<'_>, node: &Node, entry: &Entry, params: Option<&[String]>) -> Option<Source> {
+/// What says more of a table or an exchange is of no use without one.
+fn check_companions(walk: &Walk<'_>, fields: &Fields<'_>) {
+    for (key, companions) in [("table", &table::COMPANIONS[..]), ("exchange", &exchange::COMPANIONS[..])] {
+        if fields.entry(key).is_some() {
+            continue;
+        }
+        for entry in companions.iter().filter_map(|companion| fields.entry(companion)) {
+            let name = &entry.key.text;
+            let text = format!("`{name}` says more of {}; add `{key}`, or remove it", suggest::one(key));
+            walk.problem(entry.key.span, text);
+        }
+    }
+}
+
+/// Who begins some time back has to know when rows were added.
+fn check_time(walk: &Walk<'_>, fields: &Fields<'_>, source: Option<&Source>, start: Start) {
+    if let (Some(Source::Table { table, .. }), Start::Since(_), Some(entry)) =
+        (source, start, fields.entry("start"))
+        && table.time.is_none()
+    {
+        let text = "this `start` needs `columns.time`, the column that tells when a row was added; add it";
+        walk.problem(entry.key.span, text);
+    }
+}
+
+fn read_source(
+    walk: &Walk<'_>,
+    node: &Node,
+    entry: &Entry,
+    params: Option<&[String]>,
+    kind: Option<Kind>,
+) -> Option<Source> {
+    if entry.key.text == "jetstream" {
+        let scalar = walk.text(node, "the name of a stream, as text")?;
+        subject::check_stream(walk, &scalar);
+        return Some(Source::Jetstream { stream: (&*scalar.text).into(), subject: None });
+    }
     let scalar = walk.text(node, "the name of what to read, as text")?;
     let template = templates::read(walk, &scalar, params, |_| Some(UNKNOWN_YET.to_owned()))?;
     if scalar.text.is_empty() {
         walk.problem(scalar.span(), format!("`{}` is empty; name what to read", entry.key.text));
     }
     match entry.key.text.as_str() {
-        "channel" => Some(Source::Channel(template)),
+        "channel" => {
+            if kind == Some(Kind::Postgres) {
+                check_channel(walk, &scalar, &template);
+            }
+            Some(Source::Channel(template))
+        }
         "pattern" => Some(Source::Pattern(template)),
         "shard_channel" => Some(Source::ShardChannel(template)),
         "stream" => Some(Source::Stream(template)),
+        "path" => {
+            check_path(walk, &scalar, &template);
+            Some(Source::Path(template))
+        }
+        "subject" => {
+            if !scalar.text.is_empty() {
+                subject::check_subject(walk, &scalar, &template);
+            }
+            Some(Source::Subject(template))
+        }
+        _ if kind == Some(Kind::Mqtt) => {
+            subject::check_filter(walk, &scalar, &template);
+            Some(Source::Filter { topic: template, qos: Qos::AtMostOnce })
+        }
         _ => {
             check_topic(walk, &scalar, &template);
             Some(Source::Topic(template))
@@ -198,8 +306,50 @@ fn read_key(
     }
 }
 
+/// Makes a stream of JetStream a part of it, where `from` has a `subject` as well.
+fn read_part(
+    walk: &Walk<'_>,
+    fields: &Fields<'_>,
+    params: Option<&[String]>,
+    source: Option<Source>,
+) -> Option<Source> {
+    let Some(entry) = fields.entry("jetstream").and(fields.entry("subject")) else { return source };
+    let part = read_source(walk, fields.node("subject")?, entry, params, None)?;
+    match (source?, part) {
+        (Source::Jetstream { stream, .. }, Source::Subject(subject)) => {
+            Some(Source::Jetstream { stream, subject: Some(subject) })
+        }
+        (other, _) => Some(other),
+    }
+}
+
+fn read_qos(walk: &Walk<'_>, fields: &Fields<'_>, source: Option<Source>) -> Option<Source> {
+    let Some(entry) = fields.entry("qos") else { return source };
+    let qos = fields.choice("qos", &[("0", Qos::AtMostOnce), ("1", Qos::AtLeastOnce)]);
+    match source? {
+        Source::Filter { topic, .. } => Some(Source::Filter { topic, qos: qos? }),
+        other => {
+            walk.problem(entry.key.span, "`qos` is of the `topic` of an `mqtt` upstream; remove it");
+            Some(other)
+        }
+    }
+}
+
 const UNKNOWN_YET: &str =
     "comes with a record, which is not there yet when the source is chosen; use a parameter of the path";
+
+/// A channel of Postgres is an identifier, of which parameters of the path may make one that is too long: then there is no
+/// such channel.
+fn check_channel(walk: &Walk<'_>, scalar: &Scalar<'_>, template: &Template) {
+    let literals = template.parts().iter().map(|part| match part {
+        Part::Literal(text) => text.len(),
+        Part::Field(_) => 0,
+    });
+    if literals.sum::<usize>() > table::IDENTIFIER {
+        let text = "is longer than the 63 bytes that Postgres has for a name, and would be cut off; choose a shorter one";
+        walk.problem(scalar.span(), format!("{} {text}", scalar.shown()));
+    }
+}
 
 /// Kafka's own rule for the names of topics, as far as it can be checked without the parameters.
 fn check_topic(walk: &Walk<'_>, scalar: &Scalar<'_>, template: &Template) {
@@ -219,9 +369,26 @@ fn check_topic(walk: &Walk<'_>, scalar: &Scalar<'_>, template: &Template) {
     }
 }
 
+/// What an HTTP request can ask for, whatever the parameters are.
+fn check_path(walk: &Walk<'_>, scalar: &Scalar<'_>, template: &Template) {
+    let filled = template.fill(|_| Some("x".into()));
+    let advice = match filled.parse::<PathAndQuery>() {
+        _ if scalar.text.is_empty() => return,
+        _ if !filled.starts_with('/') => "it begins with `/`",
+        _ if filled.contains('#') => "leave out what begins with `#`, which no server sees",
+        Ok(path) if path.path().split('/').any(|part| matches!(part, "." | "..")) => {
+            "write it without `.` and `..`"
+        }
+        Ok(_) => return,
+        Err(_) => "percent-encode what no URL holds",
+    };
+    walk.problem(scalar.span(), format!("{} is not the path of a server; {advice}", scalar.shown()));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Route;
     use crate::config::testing::{HEAD, expect, expect_route, sound};
 
     /// A route to `from` on line 8; `from` begins in column 23.
@@ -249,6 +416,15 @@ mod tests {
         );
         assert_eq!(source("{ upstream: r, stream: 'a:{p} b' }"), Source::Stream(template("a:{p} b")));
         assert_eq!(source("{ upstream: t }"), Source::Ticker);
+        let lines = |kind: &str, from: &str| {
+            HEAD.replace("ticker: {}", kind) + &format!("  - {{ path: /x, from: {from} }}\n")
+        };
+        for kind in ["file: { path: /x }", "stdin: {}"] {
+            let route = sound(&lines(kind, "{ upstream: t, start: earliest }")).routes.remove(0);
+            assert_eq!((route.source, route.start), (Source::Lines, Start::Earliest));
+        }
+        let since = lines("stdin: {}", "{ upstream: t, start: { since: 1h } }");
+        expect(&since, &[(8, 45, "lines do not say when they were written")]);
     }
 
     #[test]
@@ -361,7 +537,7 @@ mod tests {
             (
                 "{ upstream: r, channel: x, start: latest }",
                 56,
-                "a `channel` has no `start`, only topics and streams have; remove it",
+                "a `channel` has no `start`, only topics, streams and tables have; remove it",
             ),
             ("{ upstream: p, channel: x, start: latest }", 56, "a `push` upstream has no `start`"),
             ("{ upstream: r, stream: x, start: first }", 62, "`start` cannot be `first`"),
@@ -392,6 +568,29 @@ mod tests {
             ("{ upstream: k, topic: '..' }", 51, "cannot name a topic"),
         ] {
             expect_route(&route(from), column, text);
+        }
+    }
+
+    #[test]
+    fn paths_of_servers() {
+        let head = HEAD.replace("ticker: {}", "sse: { url: 'http://app.internal' }");
+        let text = |from: &str| format!("{head}  - {}\n", route(from));
+        let path =
+            |path: &str| match sound(&text(&format!("{{ upstream: t, path: '{path}' }}"))).routes.remove(0) {
+                Route { source: Source::Path(path), .. } => path.to_string(),
+                other => panic!("{other:?}"),
+            };
+        assert_eq!(path("/a/{p}?b={p}&c=%20"), "/a/{p}?b={p}&c=%20");
+        for (from, column, what) in [
+            ("{ upstream: t, path: x }", 50, "`x` is not the path of a server; it begins with `/`"),
+            ("{ upstream: t, path: '/a#b' }", 50, "leave out what begins with `#`"),
+            ("{ upstream: t, path: '/a/../b' }", 50, "without `.` and `..`"),
+            ("{ upstream: t, path: '/a b' }", 50, "percent-encode what no URL holds"),
+            ("{ upstream: t, path: '/{q}' }", 52, "no parameter `q`"),
+            ("{ upstream: t, channel: x }", 44, "a `sse` upstream has no `channel`; it takes `path`"),
+            ("{ upstream: t, path: /x, start: latest }", 54, "a `sse` upstream has no `start`"),
+        ] {
+            expect(&text(from), &[(8, column, what)]);
         }
     }
 

@@ -10,7 +10,8 @@ use Shape::{Count, Duration, Either, Empty, Flag, List, Named, OneOrMore, Ratio,
 use shape::key;
 
 use super::{
-    acme, admin, auth, compress, digest, from, limits, policies, proxy, redis, server, traces, upstreams,
+    acme, admin, auth, compress, digest, from, http_server, limits, mqtt, policies, proxy, redis, server, table, traces,
+    upstreams,
 };
 
 /// Declares the sections; `one of` are keys of which there must be one and no second.
@@ -159,7 +160,15 @@ sections! {
         key("kafka", Shape::Section(KAFKA)).unset(),
         key("ticker", Either(&[Shape::Section(TICKER), Empty])).unset(),
         key("push", Either(&[Shape::Section(PUSH), Empty])).unset(),
-    ]] one of ["redis", "kafka", "ticker", "push"];
+        key("file", Shape::Section(FILE)).unset(),
+        key("stdin", Either(&[Shape::Section(STDIN), Empty])).unset(),
+        key("postgres", Shape::Section(POSTGRES)).unset(),
+        key("amqp", Shape::Section(AMQP)).unset(),
+        key("sse", Shape::Section(SSE)).unset(),
+        key("http", Shape::Section(HTTP)).unset(),
+        key("nats", Shape::Section(NATS)).unset(),
+        key("mqtt", Shape::Section(MQTT)).unset(),
+    ]] one of ["redis", "kafka", "ticker", "push", "file", "stdin", "postgres", "amqp", "sse", "http", "nats", "mqtt"];
     REDIS = "`redis`": [&[
         key("url", OneOrMore(&Text("redis://… or rediss://…"))).required(),
         key("sentinels", OneOrMore(&Text("redis://… or rediss://…"))).unset(),
@@ -182,6 +191,52 @@ sections! {
         key("data", Text("text")).or(|| upstreams::TICK.to_owned()),
     ]];
     PUSH = "`push`": [];
+    FILE = "`file`": [&[key("path", PATH).required()]];
+    STDIN = "`stdin`": [];
+    NATS = "`nats`": [&[
+        key("servers", OneOrMore(&Text("nats://… or tls://…"))).required(),
+        key("user", Text("a name")).unset(),
+        key("password", SECRET).unset().doc("The password of `user`."),
+        key("token", SECRET).unset(),
+        key("nkey", SECRET).unset(),
+        key("credentials", PATH).unset(),
+        key("tls", Shape::Section(REDIS_TLS)).unset(),
+        key("ping_interval", Duration(&redis::TIME)),
+        key("timeout", Duration(&redis::TIME)),
+    ]];
+    POSTGRES = "`postgres`": [&[
+        key("url", Text("postgres://…")).required(),
+        key("password", SECRET).unset(),
+        key("tls", Shape::Section(REDIS_TLS)).unset(),
+        key("ping_interval", Duration(&redis::TIME)),
+        key("timeout", Duration(&redis::TIME)),
+    ]];
+    AMQP = "`amqp`": [&[
+        key("url", Text("amqp://… or amqps://…")).required(),
+        key("tls", Shape::Section(REDIS_TLS)).unset(),
+        key("ping_interval", Duration(&redis::TIME)),
+        key("timeout", Duration(&redis::TIME)),
+    ]];
+    HTTP = "`http`": [HTTP_SERVER, &[
+        key("idle", Duration(&http_server::IDLE)),
+        key("stream", Flag(false)),
+        key("every", Duration(&http_server::EVERY)),
+        key("split", Words(&["none", "lines", "array"])),
+    ]];
+    SSE = "`sse`": [HTTP_SERVER, &[
+        key("idle", Duration(&http_server::IDLE)),
+        key("resume", Flag(true)),
+        key("relay", Flag(false)),
+        key("control_prefix", Text("the beginning of a name")).or(|| server::CONTROL_PREFIX.to_owned()),
+    ]];
+    MQTT = "`mqtt`": [&[
+        key("url", Text("mqtt://… or mqtts://…")).required(),
+        key("version", Words(&["5", "3.1.1"])),
+        key("client_id", Text("a name")).unset(),
+        key("keep_alive", Duration(&mqtt::KEEP_ALIVE)),
+        key("timeout", Duration(&redis::TIME)),
+        key("tls", Shape::Section(REDIS_TLS)).unset(),
+    ]];
     DEFAULTS = "`defaults`": [POLICIES, &[key("replay", Shape::Section(DEFAULT_REPLAY))]];
     ROUTE = "a route": [&[
         key("path", Text("a path such as /events/{room}")).required()
@@ -190,16 +245,24 @@ sections! {
         key("from", Shape::Section(FROM)).unset(),
         key("params", Named("parameters of the path", &Text("a regular expression"))).unset(),
         key("event", Text("a name, with fields in braces")).unset(),
-        key("data", Text("a field such as \"{field.payload}\"")).unset(),
+        key("data", Either(&[Text("a field such as \"{field.payload}\""), Shape::Section(DATA)])).unset(),
         key("tombstone", Either(&[Words(&["skip"]), Shape::Section(TOMBSTONE)])),
         key("allow", Text("an expression in CEL")).unset(),
         key("ended", Flag(false)),
         key("proxy", Either(&[Text("the URL of an application"), Shape::Section(PROXY)])).unset(),
+        key("filter", Text("an expression in CEL")).unset(),
+        key("wrap", Words(&["none", "envelope", "cloudevents"])),
         key("conflate", Shape::Section(CONFLATE)).unset(),
         key("snapshot", Either(&[Flag(false), Shape::Section(SNAPSHOT)])),
         key("sample", Either(&[Text("a percentage such as 10%"), Shape::Section(SAMPLE)])).unset(),
         key("rate", Shape::Section(EVENT_RATE)).unset(),
     ], POLICIES, &[key("replay", Shape::Section(REPLAY))]] one of ["from", "proxy"];
+    DATA = "`data`": [&[
+        key("field", Text("the name of a field")).unset().doc("The field of an entry that is meant; without it all are, as one JSON object of strings. For streams alone."),
+        key("keep", OneOrMore(&FIELD_PATH)).unset().doc("The fields of a payload in JSON that are sent, in this order; of lists, of each of their values."),
+        key("drop", OneOrMore(&FIELD_PATH)).unset().doc("The fields that are not sent."),
+        key("map", Text("an expression in CEL")).unset().doc("An expression in CEL, of which the value is sent as JSON."),
+    ]];
     PROXY = "`proxy`": [&[
         key("to", URL).required(),
         key("connections", Count(&proxy::CONNECTIONS)),
@@ -212,16 +275,35 @@ sections! {
     ]];
     FROM = "`from`": [&[
         key("upstream", Text("the name of an upstream")).required().doc("One of `upstreams`."),
-        key("channel", NAME).unset().doc("A channel of Redis, or of a `push` upstream."),
+        key("channel", NAME).unset().doc("A channel of Redis, of Postgres (NOTIFY), or of a `push` upstream."),
         key("pattern", NAME).unset().doc("The channels of Redis that match this, as for PSUBSCRIBE."),
         key("shard_channel", NAME).unset().doc("A shard channel of Redis 7, as for SSUBSCRIBE."),
-        key("stream", NAME).unset().doc("A Redis stream."),
-        key("topic", NAME).unset().doc("A topic of Kafka."),
+        key("stream", NAME).unset().doc("A Redis stream, or a stream of RabbitMQ."),
+        key("topic", NAME).unset().doc("A topic of Kafka, or a topic filter of MQTT."),
+        key("path", NAME).unset().doc("A path of an HTTP server, below its URL; parameters in it are percent-encoded."),
         key("key", NAME).unset().doc("Of a `topic`, the records of this key alone."),
         key("partitioner", Words(&["murmur2", "crc32", "any"]))
             .doc("How producers choose the partition of a `key`: murmur2 as Kafka's own clients, crc32 as librdkafka, or any."),
         key("start", Either(&[Words(&["latest", "earliest"]), Shape::Section(START)]))
-            .doc("Where a client without an id begins: latest, earliest, or some time back. For topics and streams alone."),
+            .doc("Where a client without an id begins: latest, earliest, or some time back. For topics, streams, JetStream and tables; for lines latest or earliest, which is the oldest in memory."),
+        key("table", Text("the name of a table")).unset().doc("A table of Postgres, as NAME or SCHEMA.NAME."),
+        key("columns", Shape::Section(COLUMNS)).doc("What the columns of a `table` mean."),
+        key("where", Named("columns", &NAME)).unset().doc("Of a `table`, the rows whose columns have these values, compared as text."),
+        key("notify", Text("the name of a channel")).unset().doc("A channel on which is told (NOTIFY) that a `table` has new rows."),
+        key("every", Duration(&table::EVERY)).doc("How often a `table` is looked at without being told."),
+        key("exchange", NAME).unset().doc("An exchange of RabbitMQ, which must be there."),
+        key("routing_key", NAME).unset().doc("By what a queue is bound to an `exchange`; of a topic exchange a pattern."),
+        key("arguments", Named("headers", &NAME)).unset().doc("The same for an `exchange` of the kind headers, with x-match."),
+        key("subject", NAME).unset().doc("A subject of NATS, wildcards included; beside `jetstream`, which part of the stream."),
+        key("jetstream", Text("the name of a stream")).unset().doc("A stream of NATS's JetStream."),
+        key("qos", Words(&["0", "1"])).doc("How surely an MQTT broker hands messages over: 0 at most once, 1 at least once."),
+    ]];
+    COLUMNS = "`columns`": [&[
+        key("id", COLUMN).or(|| table::ID.to_owned()).doc("Whole numbers that a sequence gives; the event ids."),
+        key("data", COLUMN).or(|| table::DATA.to_owned()).doc("What is sent; a row in which it is NULL makes no event."),
+        key("event", COLUMN).unset().doc("The names of events, which go before the route's `event`."),
+        key("key", COLUMN).unset().doc("What a row is about: {key} in `event`."),
+        key("time", COLUMN).unset().doc("When a row was added; `start: { since }`, ?since= and replay.max_age need it."),
     ]];
     START = "`start`": [&[key("since", Duration(&from::SINCE)).required().doc("How far back a client without an id begins.")]];
     HISTORY = "`history`": [&[
@@ -262,6 +344,16 @@ sections! {
     ]];
 }
 
+/// What servers that are read over HTTP have in common.
+const HTTP_SERVER: &[Key] = &[
+    key("url", URL).required(),
+    key("headers", Named("header fields", &SECRET)).unset(),
+    key("bearer", SECRET).unset(),
+    key("tls", Shape::Section(REDIS_TLS)).unset(),
+    key("connections", Count(&http_server::CONNECTIONS)),
+    key("timeout", Duration(&http_server::TIMEOUT)),
+];
+
 /// What `defaults` and each route can set, but for `replay`.
 const POLICIES: &[Key] = &[
     key("keepalive", Duration(&policies::KEEPALIVE)),
@@ -278,6 +370,7 @@ const POLICIES: &[Key] = &[
     key("auth", Either(&[Words(&["none"]), OneOrMore(&PROVIDER)])),
     key("expiring", Duration(&policies::EXPIRING)),
     key("max_age", Either(&[Words(&["none"]), Duration(&policies::MAX_STREAM_AGE)])),
+    key("max_event", Size(&limits::MAX_EVENT)).unset(),
 ];
 
 const REPLAYED: &[Key] = &[
@@ -302,6 +395,8 @@ const HEADER: Shape = Text("the name of a header field");
 const SECRET: Shape = Text("a secret, or \"file:PATH\"");
 const PROVIDER: Shape = Text("the name of a provider");
 const BY: Shape = Text("`key`, or a field in braces");
+const FIELD_PATH: Shape = Text("the path of a field, such as customer.name");
+const COLUMN: Shape = Text("the name of a column");
 const NAME: Shape = Text("a name, with parameters of the path in braces");
 
 /// Every key with its path: `*` is any name, `[]` any entry of a list.

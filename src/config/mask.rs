@@ -224,11 +224,11 @@ macro_rules! pattern {
 pattern!(USERINFO, r#"(?P<scheme>(?:[A-Za-z][A-Za-z0-9+.-]*://)?)(?P<secret>[^\s"'{}\[\],]*:[^\s"']*)@"#);
 pattern!(
     SECRET_WORD,
-    r"(?i)pas+w|pass?phrase|pwd|secret|token|authorization|jaas|private.?key|key\.pem|ssl_key|oauthbearer\.config"
+    r"(?i)pas+w|pass?phrase|pwd|secret|token|nkey|authorization|jaas|private.?key|key\.pem|ssl_key|bearer"
 );
 pattern!(
     SECRET_KEY,
-    r#"(?i)[\w.\-]*(?:pas+w|pass?phrase|pwd|secret|token|authorization|jaas|private.?key|key\.pem|ssl_key|oauthbearer\.config)[\w.\-]*["']?\s*[:=]"#
+    r#"(?i)[\w.\-]*(?:pas+w|pass?phrase|pwd|secret|token|nkey|authorization|jaas|private.?key|key\.pem|ssl_key|bearer)[\w.\-]*["']?\s*[:=]"#
 );
 pattern!(URL_KEY, r#"(?i)\b(?:url|sentinels)["']?\s*:"#);
 pattern!(REFERENCE, r"^[A-Za-z0-9_.-]*:?\$\{[A-Za-z_][A-Za-z0-9_]*\}@?$");

@@ -9,19 +9,24 @@
 
 mod acme;
 mod admin;
+mod amqp;
 mod auth;
 mod changes;
 mod client_auth;
 mod client_tls;
 mod compress;
 mod cors;
+mod data;
 mod digest;
 mod endpoint;
 mod event;
 mod example;
+mod exchange;
+mod expression;
 mod fields;
 mod from;
 mod hosts;
+mod http_server;
 mod identity;
 mod interpolate;
 mod kafka;
@@ -31,10 +36,14 @@ mod limits;
 mod logging;
 mod mask;
 mod model;
+mod mqtt;
+mod nats;
 mod network;
+mod nkey;
 mod paths;
 mod place;
 mod policies;
+mod postgres;
 mod problem;
 mod proxies;
 mod proxy;
@@ -44,9 +53,12 @@ mod routes;
 mod same;
 mod schema;
 mod server;
+mod service_url;
+mod subject;
 mod suggest;
 mod summary;
 mod syntax;
+mod table;
 mod template;
 mod templates;
 mod tickets;
@@ -163,10 +175,11 @@ fn read(walk: &Walk<'_>, root: &Node) -> Option<Config> {
     let upstreams = fields.required("upstreams", "it names the systems that routes read from");
     let upstreams =
         upstreams.map(|node| upstreams::read(walk, node, admin.listen.is_some())).unwrap_or_default();
-    let defaults = policies::read_defaults(walk, fields.node("defaults"), &auth);
+    let defaults = policies::read_defaults(walk, fields.node("defaults"), &auth, limits.max_event);
     let routes = fields.required("routes", "it needs at least one route");
     let prefix = &server.control_prefix;
-    let given = routes::Given { upstreams: &upstreams, defaults: &defaults, auth: &auth, prefix };
+    let max_event = limits.max_event;
+    let given = routes::Given { upstreams: &upstreams, defaults: &defaults, auth: &auth, prefix, max_event };
     let (routes, proxies) = routes.map(|node| routes::read(walk, node, &given)).unwrap_or_default();
     Some(Config {
         server,

@@ -2,9 +2,11 @@
 //! other module reads them and none of them ever sees YAML.
 
 mod process;
+mod shape;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,17 +16,24 @@ pub use self::process::{
     Admin, AdminListen, Certificate, Hsts, Limits, LogFormat, LogLevel, Logging, Proxies, ProxyProtocol,
     Rate, RealIpHeader, RouteLimits, Server, ServerTls, Shed, Tls,
 };
+pub use self::shape::{Branch, Paths, Projection, Variable, Wrap};
 pub use super::acme::Acme;
+pub use super::amqp::Amqp;
 use super::auth::{AuthProvider, Deny, Rule};
 pub use super::client_auth::ClientAuth;
 pub use super::client_tls::Roots;
 pub use super::digest::{BILLION, Conflate, Digest, EventRate, Sample, Snapshot};
 pub use super::endpoint::Endpoint;
+pub use super::http_server::{Http, HttpServer, Split, Sse};
 pub use super::identity::{CertificateFiles, Identity, Unfit, WatchedFile, read_roots};
 pub use super::network::Network;
+pub use super::nkey::Nkey;
+pub use super::postgres::{Postgres, PostgresServer};
+pub use super::table::Table;
 use super::template::Template;
 pub use super::tickets::{TicketKeys, Tickets};
 pub use super::traces::{TraceParent, Traces};
+use crate::expression::Expression;
 
 /// One whole configuration file.
 #[derive(Debug, Clone)]
@@ -80,6 +89,22 @@ pub enum UpstreamKind {
     Ticker(Ticker),
     /// `push: {}`: fed by `POST /publish/<channel>` on the admin listener. One a file at most.
     Push,
+    /// `file: { path }`: the lines that are appended to a file, which need not be there yet.
+    File(PathBuf),
+    /// `stdin: {}`: the lines of standard input. One a file at most.
+    Stdin,
+    /// `postgres: { url, password, tls, ping_interval, timeout }`
+    Postgres(Postgres),
+    /// `amqp: { url, tls, ping_interval, timeout }`
+    Amqp(Amqp),
+    /// `sse: { url, headers, bearer, tls, connections, timeout, idle, resume, relay, control_prefix }`
+    Sse(Sse),
+    /// `http: { url, headers, bearer, tls, connections, timeout, idle, stream, every, split }`
+    Http(Http),
+    /// `nats: { servers, user, password, token, nkey, credentials, tls, ping_interval, timeout }`
+    Nats(Nats),
+    /// `mqtt: { url, client_id, version, keep_alive, timeout, tls }`
+    Mqtt(Mqtt),
 }
 
 impl UpstreamKind {
@@ -90,6 +115,23 @@ impl UpstreamKind {
             Self::Kafka(_) => "kafka",
             Self::Ticker(_) => "ticker",
             Self::Push => "push",
+            Self::File(_) => "file",
+            Self::Stdin => "stdin",
+            Self::Postgres(_) => "postgres",
+            Self::Amqp(_) => "amqp",
+            Self::Sse(_) => "sse",
+            Self::Http(_) => "http",
+            Self::Nats(_) => "nats",
+            Self::Mqtt(_) => "mqtt",
+        }
+    }
+
+    /// The most bytes that what a route reads of it may have in its name.
+    pub fn longest_name(&self) -> Option<usize> {
+        match self {
+            Self::Postgres(_) => Some(super::table::IDENTIFIER),
+            Self::Amqp(_) => Some(super::amqp::SHORT_STRING),
+            _ => None,
         }
     }
 }
@@ -135,7 +177,7 @@ impl Deployment {
     }
 }
 
-/// TLS as a client, `tls:` of a Redis upstream.
+/// TLS as a client, `tls:` of an upstream.
 #[derive(Debug, Clone, Default)]
 pub struct ClientTls {
     /// `ca`: whom to trust instead of the system's authorities.
@@ -151,6 +193,121 @@ pub struct Kafka {
     pub brokers: Vec<String>,
     /// `properties`: any librdkafka property but those that would break resuming.
     pub properties: BTreeMap<String, Secret>,
+}
+
+/// A NATS server, or several of a cluster.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Nats {
+    /// `servers`: at least one. All are tried.
+    pub servers: Vec<NatsServer>,
+    /// As whom to enter.
+    pub auth: NatsAuth,
+    /// `tls`: whom to trust and what to show, where that is not the usual.
+    pub tls: Option<ClientTls>,
+    /// `ping_interval`: how often the link is tried. Default 5 s, 100 ms to 5 min.
+    pub ping_interval: Duration,
+    /// `timeout`: for connecting and for answers. Default 5 s, 100 ms to 5 min.
+    pub timeout: Duration,
+}
+
+/// One of `nats.servers`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NatsServer {
+    /// Whether TLS is a must: `tls://`. A server that asks for it gets it in any case.
+    pub tls: bool,
+    /// A host name or address, IPv6 without its brackets.
+    pub host: String,
+    /// Default 4222.
+    pub port: u16,
+}
+
+impl NatsServer {
+    /// `host:port`, as messages name it.
+    pub fn address(&self) -> String {
+        address(&self.host, self.port)
+    }
+}
+
+impl fmt::Display for NatsServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", if self.tls { "tls" } else { "nats" }, self.address())
+    }
+}
+
+/// How one enters NATS.
+#[derive(Debug, Clone, PartialEq)]
+pub enum NatsAuth {
+    /// As nobody.
+    None,
+    /// `user` and `password`
+    User {
+        /// The user.
+        user: String,
+        /// The password.
+        password: Secret,
+    },
+    /// `token`
+    Token(Secret),
+    /// `nkey`: a seed.
+    Nkey(Nkey),
+    /// `credentials`: a file as `nsc` writes it.
+    Credentials {
+        /// What an account says of the user.
+        jwt: Secret,
+        /// The user's key.
+        key: Nkey,
+    },
+}
+
+/// An MQTT broker. What it displays is neither user nor password.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Mqtt {
+    /// Whether to speak TLS: `mqtts://`.
+    pub secure: bool,
+    /// A host name or address, IPv6 without its brackets.
+    pub host: String,
+    /// Default 1883, with TLS 8883.
+    pub port: u16,
+    /// The user, if there is one.
+    pub user: Option<String>,
+    /// The password.
+    pub password: Option<Secret>,
+    /// `client_id`: 1 to 128 bytes. Default: one is made for each connection.
+    pub client_id: Option<String>,
+    /// `version`: default 5.
+    pub version: MqttVersion,
+    /// `keep_alive`: how often the link is tried while it is quiet. Default 15 s, 1 s to 30 min.
+    pub keep_alive: Duration,
+    /// `timeout`: for connecting and for answers. Default 5 s, 100 ms to 5 min.
+    pub timeout: Duration,
+    /// `tls`: whom to trust and what to show, where that is not the usual.
+    pub tls: Option<ClientTls>,
+}
+
+impl Mqtt {
+    /// `host:port`, as messages name it.
+    pub fn address(&self) -> String {
+        address(&self.host, self.port)
+    }
+}
+
+impl fmt::Display for Mqtt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", if self.secure { "mqtts" } else { "mqtt" }, self.address())
+    }
+}
+
+/// `mqtt.version:`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MqttVersion {
+    /// `5`
+    V5,
+    /// `3.1.1`
+    V3,
+}
+
+fn address(host: &str, port: u16) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
 /// The built-in source of a steady event.
@@ -181,8 +338,16 @@ pub struct Route {
     pub event: Option<Template>,
     /// `tombstone`: what the events of records without a payload are called; `None`, or `skip`, makes none of them.
     pub tombstone: Option<Template>,
-    /// `data: "{field.NAME}"`, of a `stream` alone: the field that is sent; without it all are, as JSON.
+    /// `filter`: what must hold for a record to make an event; without it all do.
+    pub filter: Option<Expression>,
+    /// `data: "{field.NAME}"` or `data.field`, of a `stream` alone: the field that is sent; without it all are, as JSON.
     pub data: Option<Arc<str>>,
+    /// `data.keep`, `data.drop` or `data.map`: what of a payload in JSON is sent; without them all of it.
+    pub projection: Option<Projection>,
+    /// `wrap`: what is put around that; nothing for `none`.
+    pub wrap: Option<Wrap>,
+    /// `max_event`: as [`Limits::max_event`], and no more than that; without it, that.
+    pub max_event: Option<usize>,
     /// `binary`: what becomes of a payload that is not UTF-8.
     pub binary: Binary,
     /// `cors`: which pages of other origins may read it; without it, or with `none`, none.
@@ -256,7 +421,7 @@ pub struct ProxyTo {
 /// What a route reads: `from:` without the upstream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
-    /// `channel`: of a `redis` or `push` upstream; may hold path parameters.
+    /// `channel`: of a `redis`, `push` or `postgres` upstream; may hold path parameters.
     Channel(Template),
     /// `pattern`: of a `redis` upstream, as for PSUBSCRIBE; parameters have their glob characters escaped.
     Pattern(Template),
@@ -274,10 +439,56 @@ pub enum Source {
         /// `partitioner`: which partition holds it.
         partitioner: Partitioner,
     },
-    /// `stream`: of a `redis` upstream; may hold path parameters.
+    /// `stream`: of a `redis` or `amqp` upstream; may hold path parameters.
     Stream(Template),
     /// Nothing to name: a `ticker` upstream.
     Ticker,
+    /// Nothing to name: a `file` or `stdin` upstream.
+    Lines,
+    /// `table`: of a `postgres` upstream.
+    Table {
+        /// The table.
+        table: Arc<Table>,
+        /// What the columns that `where` names are to be; may hold path parameters.
+        values: Vec<Template>,
+    },
+    /// `exchange`: of an `amqp` upstream; all of it may hold path parameters, without wildcards.
+    Exchange {
+        /// The exchange.
+        exchange: Template,
+        /// `routing_key`: empty where it is left out.
+        routing_key: Template,
+        /// `arguments`: names and values.
+        arguments: Vec<(Arc<str>, Template)>,
+    },
+    /// `path`: of an `sse` or `http` upstream, below its URL, with a query perhaps; may hold path parameters, which are
+    /// percent-encoded.
+    Path(Template),
+    /// `subject`: of a `nats` upstream, wildcards included; each parameter is one token.
+    Subject(Template),
+    /// `jetstream`: of a `nats` upstream, which keeps it; with `subject` that part of it alone.
+    Jetstream {
+        /// The stream's name.
+        stream: Arc<str>,
+        /// Of which subjects; all without it.
+        subject: Option<Template>,
+    },
+    /// `topic`: of an `mqtt` upstream, wildcards included; each parameter is one level.
+    Filter {
+        /// The topic filter.
+        topic: Template,
+        /// `qos`: how surely the broker hands messages over. Default 0.
+        qos: Qos,
+    },
+}
+
+/// `from.qos:`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Qos {
+    /// `0`: at most once.
+    AtMostOnce,
+    /// `1`: at least once.
+    AtLeastOnce,
 }
 
 /// `from.partitioner:`, what the topic's producers use.
@@ -291,12 +502,12 @@ pub enum Partitioner {
     Any,
 }
 
-/// `from.start:`, of sources whose upstream keeps history.
+/// `from.start:`, of sources whose upstream keeps history, and of lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
     /// `latest`: with what comes next.
     Latest,
-    /// `earliest`: with the oldest that the upstream still holds.
+    /// `earliest`: with the oldest that the upstream still holds; of lines, with the oldest that memory does.
     Earliest,
     /// `{ since: 1h }`: with what is not older than this when the client comes. At most 365 days.
     Since(Duration),

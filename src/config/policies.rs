@@ -12,6 +12,7 @@ use super::keys::{self, Section};
 use super::limits;
 use super::model::{Binary, Compress, Cors, History, OnLag, Replay, RouteLimits};
 use super::tree::Node;
+use super::units;
 use super::walk::Walk;
 
 /// One complete set of policies.
@@ -34,6 +35,7 @@ pub(super) struct Policies {
     pub auth: Vec<Arc<str>>,
     pub expiring: Duration,
     pub max_age: Option<Duration>,
+    pub max_event: Option<usize>,
 }
 
 impl Default for Policies {
@@ -60,16 +62,37 @@ impl Default for Policies {
             auth: Vec::new(),
             expiring: EXPIRING.default,
             max_age: None,
+            max_event: None,
         }
     }
 }
 
-/// Reads `defaults`.
-pub(super) fn read_defaults(walk: &Walk<'_>, node: Option<&Node>, providers: &Providers) -> Policies {
-    let fields = node.and_then(|node| Fields::open(walk, node, keys::DEFAULTS));
+/// Reads `defaults`; `max_event` is that of the process.
+pub(super) fn read_defaults(
+    walk: &Walk<'_>,
+    node: Option<&Node>,
+    providers: &Providers,
+    max_event: usize,
+) -> Policies {
     let built_in = Policies::default();
-    fields
-        .map_or(built_in.clone(), |fields| read(walk, &fields, (&built_in, providers), keys::DEFAULT_REPLAY))
+    let Some(fields) = node.and_then(|node| Fields::open(walk, node, keys::DEFAULTS)) else {
+        return built_in;
+    };
+    let policies = read(walk, &fields, (&built_in, providers), keys::DEFAULT_REPLAY);
+    check_max_event(walk, &fields, &policies, max_event);
+    policies
+}
+
+/// Holds `max_event`, where a section says it, against that of the process.
+pub(super) fn check_max_event(walk: &Walk<'_>, fields: &Fields<'_>, policies: &Policies, most: usize) {
+    if let (Some(entry), Some(own)) = (fields.entry("max_event"), policies.max_event)
+        && own > most
+    {
+        let most = units::show_size(most);
+        let text =
+            format!("this is more than `limits.max_event`, which is {most}; raise that, or lower this");
+        walk.problem(entry.value.span, text);
+    }
 }
 
 /// Reads the policies of a section, which holds other keys perhaps; `base` gives what it leaves out, and `auth` names
@@ -103,6 +126,7 @@ pub(super) fn read(
         auth: read_auth(walk, fields, (base, providers)),
         expiring: fields.duration("expiring", &EXPIRING).unwrap_or(base.expiring),
         max_age: max_age.unwrap_or(base.max_age),
+        max_event: fields.size("max_event", &limits::MAX_EVENT).or(base.max_event),
     }
 }
 
@@ -283,6 +307,19 @@ mod tests {
             let text = format!("defaults: {{ {key} }}\n{HEAD}  - {{ path: /x, from: {{ upstream: t }} }}\n");
             expect(&text, &[(1, column, "is out of bounds")]);
         }
+    }
+
+    #[test]
+    fn max_event_is_no_more_than_the_processs() {
+        assert_eq!(route("", "").max_event, None);
+        assert_eq!(route("max_event: 2KiB", "").max_event, Some(2 << 10));
+        assert_eq!(route("max_event: 2KiB", "max_event: 1MiB").max_event, Some(MIB));
+        let text = "this is more than `limits.max_event`, which is 1MiB; raise that, or lower this";
+        expect_route("{ path: /x, from: { upstream: t }, max_event: 2MiB }", 51, text);
+        let defaults =
+            format!("defaults: {{ max_event: 2MiB }}\n{HEAD}  - {{ path: /x, from: {{ upstream: t }} }}\n");
+        expect(&defaults, &[(1, 24, text)]);
+        sound(&format!("limits: {{ max_event: 2MiB }}\n{defaults}"));
     }
 
     #[test]

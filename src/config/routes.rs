@@ -6,14 +6,16 @@ use std::sync::Arc;
 use regex::RegexBuilder;
 
 use super::auth::{self, Providers};
+use super::data;
 use super::digest;
 use super::event::{self, Records};
+use super::expression;
 use super::fields::Fields;
 use super::from;
 use super::hosts;
 use super::keys;
 use super::mask;
-use super::model::{Pattern, Proxy, Route, Source};
+use super::model::{Pattern, Projection, Proxy, Route, Source, Wrap};
 use super::paths::{self, RoutePath, Table};
 use super::policies::{self, Policies};
 use super::proxy;
@@ -30,6 +32,8 @@ pub(super) struct Given<'g> {
     pub auth: &'g Providers,
     /// What the names of control events begin with.
     pub prefix: &'g str,
+    /// Bytes of an event that the process takes.
+    pub max_event: usize,
 }
 
 /// Reads `routes`: those that are event streams, and those with `proxy`.
@@ -89,8 +93,14 @@ fn read_route(walk: &Walk<'_>, fields: &Fields<'_>, given: &Given<'_>, table: &m
     let kind = from.as_ref().and_then(|from| from.kind);
     let records = from.as_ref().and_then(Records::of);
     let event = fields.node("event").and_then(|node| event::read(walk, node, records, names, given.prefix));
+    let expected = "an expression such as `event.total > 100`";
+    let filter =
+        fields.node("filter").and_then(|node| expression::read(walk, node, expected, records, names));
     let data = fields.entry("data").zip(fields.node("data"));
-    let data = data.and_then(|(entry, node)| event::read_data(walk, entry.key.span, node, records));
+    let data = data.map(|(entry, node)| data::read(walk, entry, node, records, names)).unwrap_or_default();
+    let wraps =
+        [("none", None), ("envelope", Some(Wrap::Envelope)), ("cloudevents", Some(Wrap::CloudEvents))];
+    let wrap = fields.choice("wrap", &wraps).flatten();
     let tombstone = fields
         .entry("tombstone")
         .and_then(|entry| tombstone::read(walk, fields, entry, kind, names, given.prefix));
@@ -98,6 +108,8 @@ fn read_route(walk: &Walk<'_>, fields: &Fields<'_>, given: &Given<'_>, table: &m
     let rate = digest::read_rate(walk, fields, from.as_ref());
     let keyed = matches!(from.as_ref().and_then(|from| from.source.as_ref()), Some(Source::Keyed { .. }));
     let policies = policies::read(walk, fields, (given.defaults, given.auth), keys::REPLAY);
+    policies::check_max_event(walk, fields, &policies, given.max_event);
+    data::check_binary(walk, fields.entry("data").map(|entry| entry.key.span), &data, policies.binary);
     auth::check_cors(walk, fields, (&policies.auth, policies.cors.as_ref()), given.auth);
     if keyed {
         if let (Some(entry), Some(_)) = (fields.entry("compress"), &policies.compress) {
@@ -109,6 +121,15 @@ fn read_route(walk: &Walk<'_>, fields: &Fields<'_>, given: &Given<'_>, table: &m
                 && name.has_params()
             {
                 let text = "the routes of a topic's keys share its events, so that their names cannot hold parameters of the path; `{key}` is the record's own";
+                walk.problem(entry.value.span, text);
+            }
+        }
+        let map = data.projection.as_ref().and_then(Projection::expression);
+        for (key, expression) in [("filter", filter.as_ref()), ("data", map)] {
+            if let (Some(entry), Some(expression)) = (fields.entry(key), expression)
+                && !expression.params().is_empty()
+            {
+                let text = "the routes of a topic's keys share its events, so that `params` differ for none of them; `key` is the record's own";
                 walk.problem(entry.value.span, text);
             }
         }
@@ -126,7 +147,11 @@ fn read_route(walk: &Walk<'_>, fields: &Fields<'_>, given: &Given<'_>, table: &m
         params,
         event,
         tombstone,
-        data,
+        filter,
+        data: data.field,
+        projection: data.projection,
+        wrap,
+        max_event: policies.max_event,
         binary: policies.binary,
         cors: policies.cors,
         compress: policies.compress.filter(|_| !keyed),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::auth::Deny;
 use super::client_auth::ClientAuth;
 use super::endpoint::Endpoint;
-use super::model::{Certificate, Config, Deployment, Route, Source, Upstream, UpstreamKind};
+use super::model::{Certificate, Config, Deployment, NatsServer, Route, Source, Upstream, UpstreamKind};
 use super::template::{Field, Part, Template};
 use super::tickets::Tickets;
 
@@ -35,6 +35,27 @@ impl Upstream {
                 before.brokers.iter().any(|broker| now.brokers.contains(broker))
             }
             (UpstreamKind::Ticker(_), UpstreamKind::Ticker(_)) => true,
+            (UpstreamKind::Postgres(before), UpstreamKind::Postgres(now)) => {
+                (&before.server, &before.database) == (&now.server, &now.database)
+            }
+            (UpstreamKind::Amqp(before), UpstreamKind::Amqp(now)) => {
+                (&before.host, before.port, &before.vhost) == (&now.host, now.port, &now.vhost)
+            }
+            (UpstreamKind::Http(before), UpstreamKind::Http(now)) => {
+                before.server.url == now.server.url && before.stream == now.stream
+            }
+            // Ids are taken as they were.
+            (UpstreamKind::Sse(before), UpstreamKind::Sse(now)) => {
+                before.server.url == now.server.url
+                    && (before.resume, &before.relay) == (now.resume, &now.relay)
+            }
+            (UpstreamKind::Nats(before), UpstreamKind::Nats(now)) => {
+                let address = |server: &NatsServer| (server.host.clone(), server.port);
+                let is_among =
+                    |one: &NatsServer| now.servers.iter().any(|other| address(one) == address(other));
+                before.servers.iter().any(is_among)
+            }
+            (UpstreamKind::Mqtt(before), UpstreamKind::Mqtt(now)) => before.address() == now.address(),
             _ => false,
         };
         if is_there { Follows::Anew } else { Follows::Other }
@@ -101,6 +122,7 @@ pub(super) fn reads_the_same(one: &Route, other: &Route) -> bool {
         | (Source::Pattern(one), Source::Pattern(other))
         | (Source::Topic(one), Source::Topic(other))
         | (Source::ShardChannel(one), Source::ShardChannel(other))
+        | (Source::Path(one), Source::Path(other))
         | (Source::Stream(one), Source::Stream(other)) => renamed.are_same(one, other),
         (
             Source::Keyed { topic: one, key: one_key, partitioner: one_partitioner },
@@ -110,15 +132,43 @@ pub(super) fn reads_the_same(one: &Route, other: &Route) -> bool {
                 && renamed.are_same(one, other)
                 && renamed.are_same(one_key, other_key)
         }
-        (Source::Ticker, Source::Ticker) => true,
+        (Source::Ticker, Source::Ticker) | (Source::Lines, Source::Lines) => true,
+        (Source::Table { table: one, values: some }, Source::Table { table: other, values: others }) => {
+            one == other && some.iter().zip(others).all(|(one, other)| renamed.are_same(one, other))
+        }
+        (
+            Source::Exchange { exchange: one, routing_key: one_key, arguments: some },
+            Source::Exchange { exchange: other, routing_key: other_key, arguments: others },
+        ) => {
+            let is_same = |((one, value), (other, other_value)): (&(_, _), &(_, _))| {
+                one == other && renamed.are_same(value, other_value)
+            };
+            renamed.are_same(one, other)
+                && renamed.are_same(one_key, other_key)
+                && some.len() == others.len()
+                && some.iter().zip(others).all(is_same)
+        }
+        (Source::Subject(one), Source::Subject(other)) => renamed.are_same(one, other),
+        (
+            Source::Jetstream { stream: one, subject: one_subject },
+            Source::Jetstream { stream: other, subject: other_subject },
+        ) => {
+            one == other
+                && match (one_subject, other_subject) {
+                    (None, None) => true,
+                    (Some(one), Some(other)) => renamed.are_same(one, other),
+                    _ => false,
+                }
+        }
+        (Source::Filter { topic: one, qos }, Source::Filter { topic: other, qos: other_qos }) => {
+            qos == other_qos && renamed.are_same(one, other)
+        }
         _ => false,
     };
-    source
-        && shaped
-        && one.upstream == other.upstream
-        && one.data == other.data
-        && one.binary == other.binary
-        && one.digest == other.digest
+    // Parameters within expressions are the same by name alone.
+    let data = one.data == other.data && one.projection == other.projection && one.filter == other.filter;
+    let sent = one.wrap == other.wrap && one.binary == other.binary && one.max_event == other.max_event;
+    source && shaped && data && sent && one.digest == other.digest && one.upstream == other.upstream
 }
 
 /// The parameters of two paths, each in order.
@@ -190,7 +240,12 @@ mod tests {
         let of = |upstream: &str| {
             let route = match upstream.contains("kafka") {
                 true => "{ path: /a, from: { upstream: u, topic: t } }",
-                false if upstream.contains("ticker") => "{ path: /a, from: { upstream: u } }",
+                false if ["ticker", "file", "stdin"].iter().any(|kind| upstream.starts_with(kind)) => {
+                    "{ path: /a, from: { upstream: u } }"
+                }
+                false if upstream.contains("http://") => "{ path: /a, from: { upstream: u, path: /t } }",
+                false if upstream.contains("nats") => "{ path: /a, from: { upstream: u, subject: t } }",
+                false if upstream.contains("mqtt") => "{ path: /a, from: { upstream: u, topic: t } }",
                 false => "{ path: /a, from: { upstream: u, channel: t } }",
             };
             config(&format!("  u: {{ {upstream} }}\n"), &format!("  - {route}\n")).upstreams.remove(0)
@@ -221,6 +276,18 @@ mod tests {
                 Other,
             ),
             ("ticker: {}", "ticker: { data: x }", Anew),
+            ("file: { path: /a }", "file: { path: /a }", Same),
+            ("file: { path: /a }", "file: { path: /b }", Other),
+            ("stdin: {}", "stdin:", Same),
+            ("sse: { url: 'http://h' }", "sse: { url: 'http://h/', bearer: x, idle: 1m }", Anew),
+            ("sse: { url: 'http://h' }", "sse: { url: 'http://h', relay: true }", Other),
+            ("sse: { url: 'http://h' }", "sse: { url: 'http://h/v2' }", Other),
+            ("http: { url: 'http://h' }", "http: { url: 'http://h', every: 1s }", Anew),
+            ("http: { url: 'http://h' }", "http: { url: 'http://h', stream: true }", Other),
+            ("nats: { servers: ['nats://a', 'nats://b'] }", "nats: { servers: ['tls://b', 'nats://c'] }", Anew),
+            ("nats: { servers: 'nats://a' }", "nats: { servers: 'nats://a:4223' }", Other),
+            ("mqtt: { url: 'mqtt://a' }", "mqtt: { url: 'mqtt://u:p@a', version: 3.1.1 }", Anew),
+            ("mqtt: { url: 'mqtt://a' }", "mqtt: { url: 'mqtts://a' }", Other),
         ] {
             assert_eq!(follows(before, now), expected, "{before} {now}");
         }
@@ -241,6 +308,17 @@ mod tests {
         assert_eq!(of(&both, &both.replace("from", "event: x, from")), [None, None], "its events look else");
         let fewer = both.replace("channel: a }", "pattern: a }, conflate: { by: key, every: 1s }");
         assert_eq!(of(&fewer, &fewer.replace("1s", "2s")), [None, Some(1)], "others are left out");
+        for key in [
+            "filter: 'event.a > 1'",
+            "data: { keep: a }",
+            "data: { map: event.a }",
+            "wrap: envelope",
+            "max_event: 1KiB",
+        ] {
+            let shaped = both.replace("from", &format!("{key}, from"));
+            assert_eq!(of(&both, &shaped), [None, None], "{key}");
+            assert_eq!(of(&shaped, &shaped), [Some(0), Some(1)], "{key}");
+        }
         // Each takes the path of the other, and goes on where its events are.
         let swapped = both.replace("path: /a", "path: /x").replace("path: /b", "path: /a");
         assert_eq!(of(&both, &swapped.replace("path: /x", "path: /b")), [Some(0), Some(1)]);

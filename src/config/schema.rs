@@ -91,7 +91,12 @@ fn shape(shown: &Shown, value: &'static Shape, path: &str) -> Value {
             json!({ "type": "number", "minimum": bounds.min, "maximum": bounds.max }),
             reference("elsewhere"),
         ]),
-        Shape::Words(words) => any(vec![json!({ "enum": words }), reference("elsewhere")]),
+        Shape::Words(words) => {
+            // One that reads like a number is one to YAML.
+            let numbers = words.iter().filter_map(|word| word.parse::<u64>().ok()).map(Value::from);
+            let words: Vec<Value> = words.iter().copied().map(Value::from).chain(numbers).collect();
+            any(vec![json!({ "enum": words }), reference("elsewhere")])
+        }
         Shape::Section(of) => section(shown, of, path),
         Shape::Named(_, of) => {
             json!({ "type": "object", "additionalProperties": shape(shown, of, &join(path, "*")) })

@@ -108,7 +108,7 @@ pub(super) fn read_address(walk: &Walk<'_>, scalar: &Scalar<'_>) -> Option<Socke
     None
 }
 
-fn read_prefix(walk: &Walk<'_>, node: &Node) -> Option<Arc<str>> {
+pub(super) fn read_prefix(walk: &Walk<'_>, node: &Node) -> Option<Arc<str>> {
     let scalar = walk.text(node, "a prefix such as `stream.`")?;
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"._:/-".contains(&b);
     if scalar.text.is_empty() || scalar.text.len() > 64 || !scalar.text.bytes().all(plain) {

@@ -63,6 +63,12 @@ fn distance(a: &str, b: &str) -> usize {
     rows[a.len()][b.len()]
 }
 
+/// A key or kind with its article: "a `topic`", "an `exchange`".
+pub(super) fn one(name: &str) -> String {
+    let article = if name.starts_with(['a', 'e', 'i', 'o']) { "an" } else { "a" };
+    format!("{article} `{name}`")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,16 +1,19 @@
 //! What `ssegate check` prints: the configuration as it would be served, in a few aligned lines.
 //! Shows no user, no password and no property.
 
-use std::fmt::Write as _;
+use std::collections::BTreeSet;
+use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
 use super::auth::Rule;
 use super::endpoint::Endpoint;
 use super::model::{
-    Certificate, Config, Deployment, Digest, Origins, Proxies, Proxy, ProxyProtocol, RealIpHeader, Redis,
-    Route, ServerTls, Source, Tls, UpstreamKind,
+    Certificate, ClientTls, Config, Deployment, Digest, HttpServer, Mqtt, MqttVersion, Nats, NatsAuth, Origins,
+    Projection, Proxies, Proxy, ProxyProtocol, Qos, RealIpHeader, Redis, Route, ServerTls, Source, Sse, Tls,
+    UpstreamKind, Wrap,
 };
 use super::units::show_duration;
+use crate::expression::Expression;
 
 /// Describes what would be served, one thing a line.
 pub fn summary(config: &Config) -> String {
@@ -41,6 +44,10 @@ pub fn summary(config: &Config) -> String {
     );
     let routes = config.routes.iter().map(|route| row(config, route));
     section(&mut text, "routes", routes.chain(config.proxies.iter().map(proxy)));
+    let shapes: Vec<_> = config.routes.iter().filter_map(shape).collect();
+    if !shapes.is_empty() {
+        section(&mut text, "shapes", shapes);
+    }
     text
 }
 
@@ -104,22 +111,76 @@ fn endpoint(kind: &UpstreamKind) -> (&'static str, String) {
         UpstreamKind::Kafka(kafka) => ("kafka", kafka.brokers.join(", ")),
         UpstreamKind::Ticker(ticker) => ("ticker", format!("every {}", show_duration(ticker.every))),
         UpstreamKind::Push => ("push", "POST /publish/<channel> on the admin listener".to_owned()),
+        UpstreamKind::File(path) => ("file", path.display().to_string()),
+        UpstreamKind::Stdin => ("stdin", "standard input".to_owned()),
+        UpstreamKind::Postgres(postgres) => ("postgres", entered(postgres, postgres.tls.as_ref())),
+        UpstreamKind::Amqp(amqp) => ("amqp", entered(amqp, amqp.tls.as_ref())),
+        UpstreamKind::Sse(sse) => ("sse", sse_endpoint(sse)),
+        UpstreamKind::Http(http) if http.stream => {
+            ("http", format!("{}, stream of lines", http_endpoint(&http.server)))
+        }
+        UpstreamKind::Http(http) => {
+            ("http", format!("{} every {}", http_endpoint(&http.server), show_duration(http.every)))
+        }
+        UpstreamKind::Nats(nats) => ("nats", nats_servers(nats)),
+        UpstreamKind::Mqtt(mqtt) => ("mqtt", mqtt_broker(mqtt)),
     }
+}
+
+fn sse_endpoint(sse: &Sse) -> String {
+    let mut text = http_endpoint(&sse.server);
+    text.push_str(if sse.relay.is_some() { ", relay" } else { "" });
+    text.push_str(if sse.resume { "" } else { ", does not resume" });
+    text
+}
+
+fn http_endpoint(server: &HttpServer) -> String {
+    server.shown() + &secured(Some(&server.tls))
+}
+
+fn nats_servers(nats: &Nats) -> String {
+    let servers: Vec<_> = nats.servers.iter().map(ToString::to_string).collect();
+    let way = match nats.auth {
+        NatsAuth::None => "",
+        NatsAuth::User { .. } => ", by user",
+        NatsAuth::Token(_) => ", by token",
+        NatsAuth::Nkey(_) => ", by nkey",
+        NatsAuth::Credentials { .. } => ", by credentials",
+    };
+    format!("{}{way}{}", servers.join(", "), secured(nats.tls.as_ref()))
+}
+
+fn mqtt_broker(mqtt: &Mqtt) -> String {
+    let version = match mqtt.version {
+        MqttVersion::V5 => "5",
+        MqttVersion::V3 => "3.1.1",
+    };
+    format!("{mqtt}, version {version}{}", secured(mqtt.tls.as_ref()))
+}
+
+fn secured(tls: Option<&ClientTls>) -> String {
+    let mut text = String::new();
+    if let Some(tls) = tls {
+        text.push_str(if tls.roots.is_some() { ", own CA" } else { "" });
+        text.push_str(if tls.certificate.is_some() { ", client certificate" } else { "" });
+    }
+    text
 }
 
 fn redis_endpoint(redis: &Redis) -> String {
     let list =
         |endpoints: &[Endpoint]| endpoints.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    let mut text = match &redis.deployment {
+    let text = match &redis.deployment {
         Deployment::Single(endpoint) => endpoint.to_string(),
         Deployment::Sentinel { master, sentinels } => format!("{master} by sentinels {}", list(sentinels)),
         Deployment::Cluster(nodes) => format!("cluster {}", list(nodes)),
     };
-    if let Some(tls) = &redis.tls {
-        text.push_str(if tls.roots.is_some() { ", own CA" } else { "" });
-        text.push_str(if tls.certificate.is_some() { ", client certificate" } else { "" });
-    }
-    text
+    text + &secured(redis.tls.as_ref())
+}
+
+fn entered(place: &impl fmt::Display, tls: Option<&ClientTls>) -> String {
+    let encrypted = if tls.is_some() { ", TLS" } else { ", no TLS" };
+    format!("{place}{encrypted}{}", secured(tls))
 }
 
 fn row(config: &Config, route: &Route) -> Vec<String> {
@@ -132,7 +193,25 @@ fn row(config: &Config, route: &Route) -> Vec<String> {
         Source::Topic(name) => format!("topic {}", quiet(name)),
         Source::Keyed { topic, key, .. } => format!("topic {} key {}", quiet(topic), quiet(key)),
         Source::Stream(name) => format!("stream {}", quiet(name)),
-        Source::Ticker => String::new(),
+        Source::Ticker | Source::Lines => String::new(),
+        Source::Table { table, values } => {
+            let filtered = table.filtered.iter().zip(values);
+            let filtered = filtered.map(|(column, value)| format!(" {column} = {}", quiet(value)));
+            format!("table {table}{}", filtered.collect::<Vec<_>>().join(","))
+        }
+        Source::Exchange { exchange, routing_key, arguments } => {
+            let arguments = arguments.iter().map(|(name, value)| format!(", {name} = {}", quiet(value)));
+            let bound = quiet(routing_key) + &arguments.collect::<String>();
+            format!("exchange {} {bound}", quiet(exchange)).trim_end().to_owned()
+        }
+        Source::Path(path) => format!("path {}", quiet(path)),
+        Source::Subject(subject) => format!("subject {}", quiet(subject)),
+        Source::Jetstream { stream, subject: None } => format!("stream {stream}"),
+        Source::Jetstream { stream, subject: Some(subject) } => {
+            format!("stream {stream} subject {}", quiet(subject))
+        }
+        Source::Filter { topic, qos: Qos::AtMostOnce } => format!("topic {}", quiet(topic)),
+        Source::Filter { topic, qos: Qos::AtLeastOnce } => format!("topic {} qos 1", quiet(topic)),
     };
     let from = format!("{kind} {} {source}", route.upstream);
     let event = route
@@ -169,6 +248,36 @@ fn digest(route: &Route) -> String {
         route.rate.map(|rate| format!("rate {} every {}", rate.events, show_duration(rate.every))),
     ];
     told.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+/// What is made of the records of a route, and how often that is work; nothing where they are sent as they are.
+fn shape(route: &Route) -> Option<Vec<String>> {
+    let mut steps = Vec::new();
+    steps.extend(route.filter.as_ref().map(|filter| format!("filter {}", one_line(filter.shown()))));
+    steps.extend(route.projection.as_ref().map(|projection| match projection {
+        Projection::Keep(paths) => format!("keep {}", paths.texts.join(", ")),
+        Projection::Drop(paths) => format!("drop {}", paths.texts.join(", ")),
+        Projection::Map(map) => format!("map {}", one_line(map.shown())),
+    }));
+    steps.extend(route.wrap.map(|wrap| match wrap {
+        Wrap::Envelope => "wrap envelope".to_owned(),
+        Wrap::CloudEvents => "wrap cloudevents".to_owned(),
+    }));
+    let names: BTreeSet<&str> =
+        route.expressions().flat_map(Expression::params).map(|name| &**name).collect();
+    let plan = match names.is_empty() {
+        true => "once per event".to_owned(),
+        false => {
+            let names = Vec::from_iter(names).join(", ");
+            format!("once per event and {names}, {} feeds at most", route.limits.feeds)
+        }
+    };
+    let path = format!("{}{}", route.host.as_deref().unwrap_or_default(), route.path);
+    (!steps.is_empty()).then(|| vec![path, plan, steps.join("; ")])
+}
+
+fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>().trim().to_owned()
 }
 
 fn proxy(proxy: &Proxy) -> Vec<String> {
@@ -225,6 +334,9 @@ upstreams:
   bus: { kafka: { brokers: ['a:1', 'b:2'], properties: { sasl.password: hunter2 } } }
   t: { ticker: { every: 90s } }
   p: { push: }
+  app: { sse: { url: 'https://app.internal/v1', bearer: '${HIDDEN}', resume: false } }
+  n: { nats: { servers: ['nats://a', 'tls://b:1'], user: me, password: hunter2, tls: {} } }
+  m: { mqtt: { url: 'mqtts://me:hunter2@h', version: 3.1.1 } }
 routes:
   - { path: '/a/{x}', from: { upstream: cache, channel: 'c:{x}' } }
   - { path: '/s/{x}', from: { upstream: shards, shard_channel: 'c:{x}' } }
@@ -233,7 +345,11 @@ routes:
   - { path: /s, from: { upstream: cache, stream: s }, data: '{field.d}', compress: [zstd, gzip] }
   - { path: /p, from: { upstream: p, channel: \"c\\nd\" } }
   - { path: /q, from: { upstream: bus, topic: q }, conflate: { by: key, every: 250ms }, snapshot: true }
+  - { path: '/e/{x}', from: { upstream: app, path: '/e/{x}' } }
   - { path: '/{*rest}', proxy: 'http://127.0.0.1:3000' }
+  - { path: '/n/{x}', from: { upstream: n, subject: 'a.{x}.>' } }
+  - { path: '/j/{x}', from: { upstream: n, jetstream: S, subject: 'a.{x}' } }
+  - { path: '/m/{x}', from: { upstream: m, topic: 'a/{x}/#', qos: 1 } }
 ";
         assert_eq!(
             summary(&sound(text)),
@@ -253,6 +369,9 @@ upstreams
   bus     kafka   a:1, b:2
   t       ticker  every 1m30s
   p       push    POST /publish/<channel> on the admin listener
+  app     sse     https://app.internal/v1, does not resume
+  n       nats    nats://a:4222, tls://b:1, by user
+  m       mqtt    mqtts://h:8883, version 3.1.1
 routes
   /a/{x}          <-  redis cache channel c:{x}         no event name                  no cors
   /s/{x}          <-  redis shards shard channel c:{x}  no event name                  no cors
@@ -261,7 +380,36 @@ routes
   /s              <-  redis cache stream s              no event name, data {field.d}  no cors                           compress zstd, gzip, level 3
   /p              <-  push p channel c\u{fffd}d                no event name                  no cors
   /q              <-  kafka bus topic q                 no event name                  no cors                                                           conflate by {key} every 250ms, snapshot by {key}
+  /e/{x}          <-  sse app path /e/{x}               no event name                  no cors
+  /n/{x}          <-  nats n subject a.{x}.>            no event name                  no cors
+  /j/{x}          <-  nats n stream S subject a.{x}     no event name                  no cors
+  /m/{x}          <-  mqtt m topic a/{x}/# qos 1        no event name                  no cors
   /{*rest}        ->  http://127.0.0.1:3000
+"
+        );
+    }
+
+    #[test]
+    fn what_is_made_of_records_and_how_often() {
+        let text = "\
+server: { tls: none }
+upstreams: { bus: { kafka: { brokers: 'a:1' } } }
+routes:
+  - { path: /plain, from: { upstream: bus, topic: o } }
+  - { path: /big, host: h, from: { upstream: bus, topic: o }, filter: event.total > 100, data: { keep: [id, a.b] }, wrap: envelope }
+  - path: /of/{who}
+    from: { upstream: bus, topic: o }
+    filter: |
+      event.who ==
+      params.who
+    data: { map: \"{'who': params.who}\" }
+";
+        let shown = summary(&sound(text));
+        let shapes = shown.split_once("shapes\n").unwrap().1;
+        assert_eq!(
+            shapes,
+            "  h/big      once per event                               filter event.total > 100; keep id, a.b; wrap envelope
+  /of/{who}  once per event and who, 10000 feeds at most  filter event.who == params.who; map {'who': params.who}
 "
         );
     }

@@ -24,18 +24,24 @@ pub enum Part {
 pub enum Field {
     /// `{channel}`: the channel that a Redis or push message came on.
     Channel,
-    /// `{topic}`: the record's Kafka topic.
+    /// `{topic}`: the record's topic, of Kafka or MQTT.
     Topic,
     /// `{stream}`: the entry's Redis stream.
     Stream,
     /// `{key}`: the record's Kafka key.
     Key,
-    /// `{header.NAME}`: the last Kafka header of that name.
+    /// `{header.NAME}`: the last header of that name, of Kafka or NATS; of MQTT the user property.
     Header(Arc<str>),
     /// `{field.NAME}`: the last field of that name in a Redis stream's entry.
     Entry(Arc<str>),
+    /// `{event.PATH}`: what names, and places in lists, lead to in a payload in JSON, such as `{event.items.0.id}`.
+    Event(Arc<str>),
+    /// `{routing_key}`: the routing key of a message of RabbitMQ.
+    RoutingKey,
     /// Any other name: a parameter of the route's path.
     Param(Arc<str>),
+    /// `{subject}`: the subject that a NATS message came on.
+    Subject,
 }
 
 /// Why a text is no template; `at` is a byte offset into it.
@@ -159,7 +165,10 @@ impl fmt::Display for Field {
             Self::Key => f.write_str("{key}"),
             Self::Header(name) => write!(f, "{{header.{name}}}"),
             Self::Entry(name) => write!(f, "{{field.{name}}}"),
+            Self::Event(path) => write!(f, "{{event.{path}}}"),
+            Self::RoutingKey => f.write_str("{routing_key}"),
             Self::Param(name) => write!(f, "{{{name}}}"),
+            Self::Subject => f.write_str("{subject}"),
         }
     }
 }
@@ -174,15 +183,18 @@ impl Field {
             "topic" => Ok(Self::Topic),
             "stream" => Ok(Self::Stream),
             "key" => Ok(Self::Key),
+            "routing_key" => Ok(Self::RoutingKey),
+            "subject" => Ok(Self::Subject),
             _ if !plain(name) => Err(TemplateError {
                 at,
                 what: format!(
-                    "`{{{name}}}` is no field; fields are {{channel}}, {{topic}}, {{key}}, {{header.NAME}}, {{stream}}, {{field.NAME}} and path parameters"
+                    "`{{{name}}}` is no field; fields are {{channel}}, {{topic}}, {{key}}, {{header.NAME}}, {{stream}}, {{field.NAME}}, {{event.NAME}}, {{routing_key}}, {{subject}} and path parameters"
                 ),
             }),
             _ => Ok(match name.split_once('.') {
                 Some(("header", header)) if !header.is_empty() => Self::Header(header.into()),
                 Some(("field", field)) if !field.is_empty() => Self::Entry(field.into()),
+                Some(("event", path)) if !path.is_empty() => Self::Event(path.into()),
                 _ => Self::Param(name.into()),
             }),
         }

@@ -201,17 +201,30 @@ fn the_example_with_its_alternatives_is_sound() {
         "acme-ca.pem",
         "clients-ca.pem",
         "redis-ca.pem",
+        "postgres-ca.pem",
+        "rabbitmq-ca.pem",
         "redis.pem",
         "app-ca.pem",
+        "app.pem",
+        "nats-ca.pem",
+        "nats.pem",
+        "mqtt-ca.pem",
+        "mqtt.pem",
     ] {
         std::fs::write(folder.join(name), made.cert.pem()).unwrap();
     }
     std::fs::write(folder.join("issuer.pem"), made.signing_key.public_key_pem()).unwrap();
     std::fs::write(folder.join("deny"), "sub:mallory\n").unwrap();
-    for name in ["privkey.pem", "other.key", "redis.key"] {
+    for name in ["privkey.pem", "other.key", "redis.key", "app.key", "nats.key", "mqtt.key"] {
         std::fs::write(folder.join(name), made.signing_key.serialize_pem()).unwrap();
     }
     std::fs::write(folder.join("ticket-keys"), "ab".repeat(32)).unwrap();
+    let credentials = format!(
+        "-----BEGIN NATS USER JWT-----\ne30\n------END NATS USER JWT------\n\n\
+         -----BEGIN USER NKEY SEED-----\n{}\n------END USER NKEY SEED------\n",
+        env("NATS_NKEY").unwrap()
+    );
+    std::fs::write(folder.join("nats.creds"), credentials).unwrap();
     let text = with_alternatives().replace("/etc/ssegate/tls", &folder.display().to_string());
     let Tls::Certificates(tls) = sound(&text).server.tls else { panic!("the alternative") };
     assert!(tls.acme.is_some() && tls.client.is_some() && tls.tickets.is_some());

@@ -4,7 +4,7 @@
 use super::event::{self, Records};
 use super::fields::Fields;
 use super::keys;
-use super::template::Template;
+use super::template::{Field, Template};
 use super::tree::{Entry, Value};
 use super::upstreams::Kind;
 use super::walk::Walk;
@@ -27,14 +27,15 @@ pub(super) fn read(
         let tombstone = Fields::open(walk, node, keys::TOMBSTONE)?;
         let name =
             tombstone.required("event", "it names the events that tombstones become, such as `delete`")?;
-        return event::name(
-            walk,
-            name,
-            Some(Records::Of(Kind::Kafka)),
-            params,
-            prefix,
-            "write one, such as `delete`",
-        );
+        let records = Some(Records::Of(Kind::Kafka));
+        let template = event::name(walk, name, records, params, prefix, "write one, such as `delete`")?;
+        if template.fields().any(|field| matches!(field, Field::Event(_))) {
+            walk.problem(
+                name.span,
+                "a tombstone has no payload to take its name from; use `{key}` or a header",
+            );
+        }
+        return Some(template);
     }
     let scalar = walk.scalar(node, "`skip` or a mapping such as `{ event: delete }`")?;
     if scalar.text != "skip" {
@@ -88,6 +89,12 @@ mod tests {
                 "{ event: '{channel}' }",
                 77,
                 "`{channel}` is not in the records of a `kafka` upstream",
+            ),
+            (
+                "k, topic: xyz",
+                "{ event: '{event.a}' }",
+                76,
+                "a tombstone has no payload to take its name from",
             ),
             ("k, topic: xyz", "{ event: '{q}' }", 77, "the path has no parameter `q`"),
             (

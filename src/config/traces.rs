@@ -62,7 +62,7 @@ pub(super) fn read(walk: &Walk<'_>, node: &Node) -> Option<Traces> {
         fields.required("endpoint", "it is the collector, such as `http://127.0.0.1:4318/v1/traces`");
     let endpoint = endpoint.and_then(|node| auth::read_url(walk, node)).map(with_path);
     let roots = endpoint.as_ref().and_then(|url| auth::read_ca(walk, &fields, url));
-    let headers = fields.node("headers").map(|node| read_headers(walk, node)).unwrap_or_default();
+    let headers = fields.node("headers").map(|node| read_headers(walk, node, &OURS)).unwrap_or_default();
     let sample = fields.ratio("sample", &SAMPLE).unwrap_or(SAMPLE.default);
     let parents = [("any", TraceParent::Any), ("proxies", TraceParent::Proxies), ("none", TraceParent::None)];
     let parent = fields.choice("parent", &parents).unwrap_or(TraceParent::Any);
@@ -91,18 +91,19 @@ fn with_path(url: Uri) -> Uri {
     Uri::from_parts(parts).expect("a URL with another path is one")
 }
 
-fn read_headers(walk: &Walk<'_>, node: &Node) -> HeaderMap {
+/// Reads `headers`, which has values that are secret for the most part; those of `ours` are not for it to say.
+pub(super) fn read_headers(walk: &Walk<'_>, node: &Node, ours: &[HeaderName]) -> HeaderMap {
     let entries = walk.entries(node, "a mapping of header fields to their values").unwrap_or_default();
-    entries.iter().filter_map(|entry| read_header(walk, entry)).collect()
+    entries.iter().filter_map(|entry| read_header(walk, entry, ours)).collect()
 }
 
-fn read_header(walk: &Walk<'_>, entry: &Entry) -> Option<(HeaderName, HeaderValue)> {
+fn read_header(walk: &Walk<'_>, entry: &Entry, ours: &[HeaderName]) -> Option<(HeaderName, HeaderValue)> {
     let key = &entry.key;
     let Ok(name) = key.text.to_ascii_lowercase().parse::<HeaderName>() else {
         walk.problem(key.span, format!("{} is not the name of a header field", mask::quotable(&key.text)));
         return None;
     };
-    if OURS.contains(&name) {
+    if ours.contains(&name) {
         walk.problem(key.span, format!("`{name}` is what ssegate itself says; remove it"));
         return None;
     }

@@ -1,6 +1,7 @@
 //! `upstreams:`: their names and kinds. Knows which kinds there are; what a kind's settings mean is
 //! in the kind's own file.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use super::model::{Ticker, Upstream, UpstreamKind};
 use super::place::Span;
 use super::tree::{Entry, Node, Value};
 use super::walk::Walk;
-use super::{kafka, redis};
+use super::{amqp, http_server, kafka, mqtt, nats, postgres, redis};
 
 /// The kinds, without their settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +21,14 @@ pub(super) enum Kind {
     Kafka,
     Ticker,
     Push,
+    File,
+    Stdin,
+    Postgres,
+    Amqp,
+    Sse,
+    Http,
+    Nats,
+    Mqtt,
 }
 
 /// What `upstreams` holds: names even where the settings had problems, so that routes to them are
@@ -40,18 +49,28 @@ impl Kind {
             Self::Kafka => "kafka",
             Self::Ticker => "ticker",
             Self::Push => "push",
+            Self::File => "file",
+            Self::Stdin => "stdin",
+            Self::Postgres => "postgres",
+            Self::Amqp => "amqp",
+            Self::Sse => "sse",
+            Self::Http => "http",
+            Self::Nats => "nats",
+            Self::Mqtt => "mqtt",
         }
     }
 
     fn of(name: &str) -> Option<Self> {
-        [Self::Redis, Self::Kafka, Self::Ticker, Self::Push].into_iter().find(|kind| kind.name() == name)
+        let kinds = [Self::Redis, Self::Kafka, Self::Ticker, Self::Push, Self::File, Self::Stdin];
+        let others = [Self::Postgres, Self::Amqp, Self::Sse, Self::Http, Self::Nats, Self::Mqtt];
+        kinds.into_iter().chain(others).find(|kind| kind.name() == name)
     }
 }
 
 /// Reads `upstreams`; `admin` says whether there is a listener to push through.
 pub(super) fn read(walk: &Walk<'_>, node: &Node, admin: bool) -> Upstreams {
     let mut upstreams = Upstreams::default();
-    let mut push: Option<Span> = None;
+    let (mut push, mut stdin): (Option<Span>, Option<Span>) = (None, None);
     let entries = walk.entries(node, "a mapping of names to upstreams");
     if entries.as_ref().is_some_and(Vec::is_empty) {
         walk.problem(node.span, "`upstreams` is empty; it needs at least one");
@@ -63,6 +82,10 @@ pub(super) fn read(walk: &Walk<'_>, node: &Node, admin: bool) -> Upstreams {
         if let Some((Kind::Push, span)) = kind {
             check_push(walk, span, push, admin);
             push = push.or(Some(span));
+        }
+        if let Some((Kind::Stdin, span)) = kind {
+            check_stdin(walk, span, stdin);
+            stdin = stdin.or(Some(span));
         }
         let settings = kind.and_then(|(kind, _)| read_settings(walk, &entry.value, kind));
         upstreams.usable.extend(settings.map(|kind| Upstream { name: name.clone(), kind }));
@@ -110,7 +133,7 @@ fn read_kind(walk: &Walk<'_>, node: &Node, name: &str, at: Span) -> Option<(Kind
 
 fn no_kind(walk: &Walk<'_>, at: Span, name: &str) {
     let text = format!(
-        "the upstream {} has no kind; give it one of `redis`, `kafka`, `ticker` or `push`",
+        "the upstream {} has no kind; give it one of `redis`, `kafka`, `ticker`, `push`, `file`, `stdin`, `postgres`, `amqp`, `sse`, `http`, `nats` or `mqtt`",
         mask::quotable(name)
     );
     walk.problem(at, text);
@@ -132,13 +155,35 @@ fn check_push(walk: &Walk<'_>, span: Span, earlier: Option<Span>, admin: bool) {
     }
 }
 
+fn check_stdin(walk: &Walk<'_>, span: Span, earlier: Option<Span>) {
+    if let Some(earlier) = earlier {
+        let text = "a process has one standard input; let the routes read this upstream's";
+        walk.conflict(span, text, earlier, "the first `stdin`");
+    }
+}
+
 fn read_settings(walk: &Walk<'_>, upstream: &Node, kind: Kind) -> Option<UpstreamKind> {
     let Value::Map(entries) = &upstream.value else { return None };
     let entry = entries.iter().find(|entry| entry.key.text == kind.name())?;
     let node = &entry.value;
     match kind {
-        Kind::Redis | Kind::Kafka if node.value == Value::Null => {
-            let needed = if kind == Kind::Redis { "url" } else { "brokers" };
+        Kind::Redis
+        | Kind::Kafka
+        | Kind::File
+        | Kind::Postgres
+        | Kind::Amqp
+        | Kind::Sse
+        | Kind::Http
+        | Kind::Nats
+        | Kind::Mqtt
+            if node.value == Value::Null =>
+        {
+            let needed = match kind {
+                Kind::Kafka => "brokers",
+                Kind::File => "path",
+                Kind::Nats => "servers",
+                _ => "url",
+            };
             walk.problem(
                 entry.key.span,
                 format!("`{}` has no settings; it needs at least `{needed}`", kind.name()),
@@ -149,7 +194,21 @@ fn read_settings(walk: &Walk<'_>, upstream: &Node, kind: Kind) -> Option<Upstrea
         Kind::Kafka => kafka::read(walk, node).map(UpstreamKind::Kafka),
         Kind::Ticker => read_ticker(walk, node).map(UpstreamKind::Ticker),
         Kind::Push => open_optional(walk, node, keys::PUSH).map(|_| UpstreamKind::Push),
+        Kind::File => read_file(walk, node).map(UpstreamKind::File),
+        Kind::Stdin => open_optional(walk, node, keys::STDIN).map(|_| UpstreamKind::Stdin),
+        Kind::Postgres => postgres::read(walk, node).map(UpstreamKind::Postgres),
+        Kind::Amqp => amqp::read(walk, node).map(UpstreamKind::Amqp),
+        Kind::Sse => http_server::read_sse(walk, node).map(UpstreamKind::Sse),
+        Kind::Http => http_server::read_http(walk, node).map(UpstreamKind::Http),
+        Kind::Nats => nats::read(walk, node).map(UpstreamKind::Nats),
+        Kind::Mqtt => mqtt::read(walk, node).map(UpstreamKind::Mqtt),
     }
+}
+
+fn read_file(walk: &Walk<'_>, node: &Node) -> Option<PathBuf> {
+    let fields = Fields::open(walk, node, keys::FILE)?;
+    let path = fields.required("path", "name the file whose lines are events")?;
+    walk.path(path, "the path of a file such as `/var/log/app.log`").map(|(_, path)| path)
 }
 
 fn read_ticker(walk: &Walk<'_>, node: &Node) -> Option<Ticker> {
@@ -228,7 +287,7 @@ mod tests {
             &with("  u: { reddis: {} }\n"),
             &[(4, 8, "unknown key `reddis` in an upstream; did you mean `redis`?")],
         );
-        expect(&with("  u: { nats: {} }\n"), &[(4, 8, "it takes `redis`, `kafka`, `ticker` and `push`")]);
+        expect(&with("  u: { zeromq: {} }\n"), &[(4, 8, "it takes `redis`, `kafka`, `ticker`, `push`")]);
         expect(&with("  u: { ticker: {}, push: {} }\n"), &[(4, 20, "this one is `ticker` already")]);
         expect(&with("  u: { redis: }\n"), &[(4, 8, "`redis` has no settings; it needs at least `url`")]);
         expect(&with("  u: { kafka: }\n"), &[(4, 8, "`kafka` has no settings; it needs at least `brokers`")]);
@@ -241,6 +300,20 @@ mod tests {
         expect(&with("  a: { push: { x: y } }\n"), &[(4, 16, "unknown key `x` in `push`; it takes no keys")]);
         let off = "a `push` upstream is fed through the admin listener, which is off";
         expect(&format!("admin: {{ listen: none }}\n{}", with("  a: { push: }\n")), &[(5, 8, off)]);
+    }
+
+    #[test]
+    fn lines() {
+        let config = sound(&with("  a: { file: { path: /var/log/a.log } }\n  b: { stdin: }\n"));
+        assert!(
+            matches!(&config.upstreams[0].kind, UpstreamKind::File(path) if path.ends_with("var/log/a.log"))
+        );
+        assert_eq!(config.upstreams[1].kind, UpstreamKind::Stdin);
+        expect(&with("  a: { file: }\n"), &[(4, 8, "`file` has no settings; it needs at least `path`")]);
+        expect(&with("  a: { file: {} }\n"), &[(4, 14, "`file` lacks `path`; name the file")]);
+        expect(&with("  a: { file: { path: '' } }\n"), &[(4, 22, "this is not a path")]);
+        expect(&with("  a: { stdin: { x: y } }\n"), &[(4, 17, "unknown key `x` in `stdin`")]);
+        expect(&with("  a: { stdin: }\n  b: { stdin: {} }\n"), &[(5, 8, "a process has one standard input")]);
     }
 
     #[test]

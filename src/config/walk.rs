@@ -209,15 +209,18 @@ impl<'w> Walk<'w> {
     /// The part of a scalar that begins `at` bytes in; the whole where the file says it differently.
     pub fn part(&self, scalar: &Scalar<'_>, at: usize, len: usize) -> Span {
         let source = self.text.slice(scalar.span);
-        let verbatim = scalar.text == scalar.raw;
-        let begin = if source == scalar.raw {
-            scalar.span.start
-        } else if source.get(1..source.len().saturating_sub(1)) == Some(scalar.raw) {
-            scalar.span.start + 1
-        } else {
+        if scalar.text != scalar.raw {
             return scalar.span;
+        }
+        let begin = if source == scalar.raw {
+            Some(at)
+        } else if source.get(1..source.len().saturating_sub(1)) == Some(scalar.raw) {
+            Some(at + 1)
+        } else {
+            in_block(source, scalar.raw, at)
         };
-        if verbatim { Span::new(begin + at, (begin + at + len).min(scalar.span.end)) } else { scalar.span }
+        let Some(begin) = begin.map(|begin| scalar.span.start + begin) else { return scalar.span };
+        Span::new(begin, (begin + len).min(scalar.span.end))
     }
 
     /// A scalar with its variables filled in.
@@ -257,6 +260,19 @@ impl<'w> Walk<'w> {
             Value::Broken => None,
         }
     }
+}
+
+/// Where `at` of a text of several lines stands in a block whose lines are indented.
+fn in_block(source: &str, raw: &str, mut at: usize) -> Option<usize> {
+    let mut begin = 0;
+    for (line, text) in source.split_inclusive('\n').zip(raw.split_inclusive('\n')) {
+        let indent = line.strip_suffix(text).or_else(|| line.strip_suffix(text.trim_end()))?.len();
+        if at < text.len() {
+            return Some(begin + indent + at);
+        }
+        (at, begin) = (at - text.len(), begin + line.len());
+    }
+    None
 }
 
 impl Scalar<'_> {

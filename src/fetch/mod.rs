@@ -1,9 +1,13 @@
-//! The HTTP client by which others are asked and told: issuers, endpoints that decide, a collector of traces. Pooled,
-//! bounded in time and size, redirects not followed. `absence` is what is said of one that does not answer.
+//! The HTTP clients by which others are asked and told. [`Http`] is for issuers, endpoints that decide, a collector of
+//! traces: pooled, bounded in time and size, redirects not followed. [`Opener`] is for servers whose answers are read as
+//! they come, and may never end. `absence` is what is said of one that does not answer.
 
 mod absence;
+mod opener;
+mod seats;
 
 pub use absence::Absence;
+pub use opener::{Ask, Failure, Opener};
 
 use std::time::Duration;
 
@@ -15,7 +19,7 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use rustls::RootCertStore;
+use rustls::{ClientConfig, RootCertStore};
 use tokio::time::timeout;
 
 use crate::config::{ClientTls, Roots};
@@ -27,17 +31,12 @@ pub struct Http(Client<HttpsConnector<HttpConnector>, Full<Bytes>>);
 impl Http {
     /// Trusts these, or else the system's authorities.
     pub fn new(roots: Option<&Roots>) -> Self {
-        let tls = ClientTls::trusting(roots).config();
-        // Who is asked over plain HTTP needs none of them.
-        let tls = tls
-            .inspect_err(|why| tracing::warn!(why, "nobody can be asked over https"))
-            .or_else(|_| ClientTls::trusting(Some(&RootCertStore::empty().into())).config());
         let mut connector = HttpConnector::new();
         connector.enforce_http(false);
         connector.set_connect_timeout(Some(CONNECT));
         connector.set_nodelay(true);
         let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls.expect("no authority is looked for"))
+            .with_tls_config(tls_config(&ClientTls::trusting(roots)))
             .https_or_http()
             .enable_http1()
             .wrap_connector(connector);
@@ -91,6 +90,14 @@ impl Http {
         };
         timeout(limit, exchange).await.unwrap_or_else(|_| Err("no answer in time".to_owned()))
     }
+}
+
+/// What handshakes go by. Who is asked over plain HTTP needs no authorities.
+fn tls_config(tls: &ClientTls) -> ClientConfig {
+    let config = tls.config().inspect_err(|why| tracing::warn!(why, "nobody can be asked over https"));
+    let config =
+        config.or_else(|_| ClientTls { roots: Some(RootCertStore::empty().into()), ..tls.clone() }.config());
+    config.expect("no authority is looked for")
 }
 
 /// The client's errors tell the reason at their end.

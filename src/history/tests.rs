@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use super::*;
-use crate::config::{Binary, Digest, Snapshot, Template};
+use crate::config::{Digest, Snapshot, Template};
 use crate::hub::{
     Decoded, FeedKey, Found, History, IdCodec, Memory, Position, Sought, Source as Reads, Table,
 };
@@ -169,21 +169,9 @@ fn pool(
     (pool, shelf, serving)
 }
 
-fn shape() -> Shape {
-    Shape {
-        event: None,
-        data: None,
-        tombstone: None,
-        binary: Binary::Gap,
-        max_event: 1 << 20,
-        control_prefix: "stream.".into(),
-        digest: Arc::default(),
-    }
-}
-
 /// One more shelf of a pool.
 fn another(pool: &Arc<Pool<Source>>, source: &Source) -> Arc<Shelf<Source>> {
-    let feed = FeedKey { upstream: "u".into(), source: Reads::Topic("t".into()), shape: shape() };
+    let feed = FeedKey { upstream: "u".into(), source: Reads::Topic("t".into()), shape: Shape::default() };
     let codec: Arc<dyn IdCodec> = Arc::new(Codec);
     pool.shelf(source.clone(), &feed, &codec)
 }
@@ -197,7 +185,7 @@ async fn walk(shelf: &Shelf<Source>, partition: u32, from: u64, to: u64) -> usiz
                 events += segment.after(at, None).count();
                 at = segment.to;
             }
-            Found::Here(Sought::Trimmed(low)) => at = low,
+            Found::Here(Sought::Trimmed(to) | Sought::Leads { to, .. }) => at = to,
             Found::Wait(wake) => timeout(LONG, wake).await.expect("a wake was lost"),
         }
     }

@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -16,6 +15,7 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 
 use super::Edge;
+use super::accept::{self, Form};
 use super::body::Body;
 use super::client::Client;
 use super::coding;
@@ -24,12 +24,13 @@ use super::cors;
 use super::forwarded;
 use super::guard::{self, Held};
 use super::handover::Handover;
+use super::limits::Place;
 use super::problem::Problem;
 use super::router::{Found, Miss, Route};
-use super::shed::Why;
+use super::shed::{Why, later};
 use super::site::Site;
 use super::socket::Socket;
-use super::stream::{self, EventStream};
+use super::stream::{self, EventStream, Written};
 use super::supervise::Slot;
 use super::traced::{self, Traced};
 use crate::auth::{self, Admitted, Refusal, Verdict};
@@ -135,12 +136,14 @@ impl Visit {
             traced::routed(span, request.method(), found.door().name);
         }
         match found {
-            // Nothing of ours reads a body.
-            Ok((_, Found::Route(route, feed))) if route.is_guarded() => {
-                Box::pin(self.answer_of(route, feed, &request.map(drop))).await
-            }
             Ok((_, Found::Route(route, feed))) => {
-                let answer = self.answer_of(route, feed, &request.map(drop)).now_or_never();
+                // Nothing of ours reads a body.
+                let form = accept::agree(request.headers());
+                let request = request.map(drop);
+                if route.is_guarded() || waits(&request, form) {
+                    return Box::pin(self.answer_of(route, feed, &request, form)).await;
+                }
+                let answer = self.answer_of(route, feed, &request, form).now_or_never();
                 answer.expect("an open route asks nobody")
             }
             Ok((asked, Found::App(app))) => match self.surplus {
@@ -157,9 +160,10 @@ impl Visit {
         route: &Arc<Route>,
         feed: Result<Opens, Miss>,
         request: &Request<()>,
+        form: Option<Form>,
     ) -> Response<Body> {
         let mut response = match feed {
-            Ok(feed) => self.answer_route(route, feed, request).await,
+            Ok(feed) => self.answer_route(route, feed, request, form).await,
             Err(Miss::Unmatched) => Problem::NoRoute.response(),
             Err(Miss::BadParameter) => Problem::BadParameter.response(),
         };
@@ -169,27 +173,30 @@ impl Visit {
             request.headers(),
             response.headers_mut(),
         );
+        if matches!(*request.method(), Method::GET | Method::HEAD) {
+            response.headers_mut().append(header::VARY, HeaderValue::from_static("accept"));
+        }
         response
     }
 
-    async fn answer_route(&self, route: &Arc<Route>, feed: Opens, request: &Request<()>) -> Response<Body> {
-        match *request.method() {
-            Method::OPTIONS => options(route),
-            Method::GET | Method::HEAD if !accepts_events(request.headers()) => {
-                Problem::NotAcceptable.response()
-            }
-            Method::GET | Method::HEAD if route.config.ended => guard::no_content(),
-            Method::GET => self.stream(route, feed, request).await,
-            Method::HEAD => {
-                let asked = self.question(route.door(), request);
-                let admitted = match self.admit(route.door(), asked.as_ref()).await {
-                    Verdict::Refused(why) => return guard::refused(why),
-                    Verdict::Allowed(admitted) | Verdict::Undecided(admitted) => admitted,
-                };
-                let encoding = coding::agree(route.config.compress.as_ref(), request.headers());
-                with_cookie(head(route, encoding, Bytes::new().into()), admitted)
-            }
-            Method::POST if route.is_guarded() && in_query(request, "renew").is_some() => {
+    async fn answer_route(
+        &self,
+        route: &Arc<Route>,
+        feed: Opens,
+        request: &Request<()>,
+        form: Option<Form>,
+    ) -> Response<Body> {
+        let is_probe = *request.method() == Method::GET && asks_to_probe(request);
+        let form = form.or(is_probe.then_some(Form::Page));
+        match (request.method(), form) {
+            (&Method::OPTIONS, _) => options(route),
+            (&Method::GET | &Method::HEAD, None) => Problem::NotAcceptable.response(),
+            (&Method::GET | &Method::HEAD, _) if route.config.ended => guard::no_content(),
+            (&Method::GET, _) if is_probe => Box::pin(self.probe(route, feed, request)).await,
+            (&Method::GET, Some(Form::Page)) => Box::pin(self.page(route, feed, request)).await,
+            (&Method::GET, Some(form)) => self.stream(route, form, feed, request).await,
+            (&Method::HEAD, Some(form)) => Box::pin(self.head(route, form, feed, request)).await,
+            (&Method::POST, _) if route.is_guarded() && in_query(request, "renew").is_some() => {
                 let link = in_query(request, "renew").unwrap_or_default();
                 self.renew(route, &link, request).await
             }
@@ -219,13 +226,15 @@ impl Visit {
         self.site.proxies.header.filter(|_| self.proxied)
     }
 
-    async fn stream(&self, route: &Arc<Route>, feed: Opens, request: &Request<()>) -> Response<Body> {
-        if self.edge.streams.draining() {
-            // An error status would end an EventSource for good; this one comes back, to another process.
-            return head(route, None, stream::opening(route.config.retry).into());
-        }
-        if let Some(why) = self.surplus {
-            return self.shed(route, self.client(request).addr, why);
+    async fn stream(
+        &self,
+        route: &Arc<Route>,
+        form: Form,
+        feed: Opens,
+        request: &Request<()>,
+    ) -> Response<Body> {
+        if let Some(answer) = self.sends_away(route, form, request) {
+            return answer;
         }
         let wish = match wish(request) {
             Ok(wish) => wish,
@@ -234,17 +243,24 @@ impl Visit {
         let asked = self.question(route.door(), request);
         let client = self.client(request);
         let (admitted, is_decided) = match self.admit(route.door(), asked.as_ref()).await {
-            Verdict::Refused(Refusal::Full) => return self.shed(route, client.addr, Why::Tickets),
+            Verdict::Refused(Refusal::Full) => return self.shed(route, form, request, Why::Tickets),
             Verdict::Refused(why) => return guard::refused(why),
             Verdict::Allowed(admitted) => (admitted, true),
+            Verdict::Undecided(admitted) if form != Form::Events => {
+                return with_cookie(Problem::Undecided.response(), admitted);
+            }
             Verdict::Undecided(admitted) => (admitted, false),
         };
         let place = match route.kept.places.take(client.addr.ip().into()) {
             Ok(place) => place,
             // From here on a ticket is used, and its client has nothing but the cookie to come back with.
-            Err(why) => return with_cookie(self.shed(route, client.addr, why), admitted),
+            Err(why) => return with_cookie(self.shed(route, form, request, why), admitted),
         };
         let encoding = coding::agree(route.config.compress.as_ref(), request.headers());
+        let (encoding, written) = match form {
+            Form::Events => (encoding, Written::Events(encoding)),
+            Form::Lines(_) | Form::Page => (None, Written::Lines),
+        };
         let traced = self.trace.as_ref().map(|trace| Traced::new(trace, &wish));
         if !is_decided {
             // An error status would end an EventSource for good, for what may be over in a second.
@@ -252,26 +268,68 @@ impl Visit {
             let held =
                 asked.and_then(|asked| Held::new((&self.edge, &self.site), route, asked, (feed, wish)));
             let Some(held) = held else {
-                return with_cookie(self.shed(route, client.addr, Why::Held), admitted);
+                return with_cookie(self.shed(route, form, request, Why::Held), admitted);
             };
             let mut registered = self.edge.streams.open(route, client, Some(place), Slot::current());
             traced.into_iter().for_each(|traced| registered.trace(traced));
             let decision = guard::settle(&self.edge, &registered.control, held);
-            let response =
-                head(route, encoding, EventStream::held(Some(decision), registered, encoding).into());
-            return with_cookie(response, admitted);
+            let stream = EventStream::held(Some(decision), registered, written);
+            return with_cookie(head(route, form, encoding, stream.into()), admitted);
         }
         let (hub, policy, terms) = (&self.edge.hub, route.policy(), Arc::clone(&route.terms));
         let Some(subscription) = hub.subscribe_within(&route.kept.quota, feed, &policy, wish, terms) else {
-            return with_cookie(self.shed(route, client.addr, Why::Feeds), admitted);
+            return with_cookie(self.shed(route, form, request, Why::Feeds), admitted);
         };
         let mut registered = self.edge.streams.open(route, client, Some(place), Slot::current());
         traced.into_iter().for_each(|traced| registered.trace(traced));
         if let Some(grant) = &admitted.grant {
             guard::lease(&self.edge, &registered.control, request.uri().path(), grant);
         }
-        let response = head(route, encoding, EventStream::new(subscription, registered, encoding).into());
-        with_cookie(response, admitted)
+        let stream = EventStream::new(subscription, registered, written);
+        with_cookie(head(route, form, encoding, stream.into()), admitted)
+    }
+
+    /// Lets in a request that is answered as a whole, to a place that it has for as long as that takes.
+    pub(super) async fn let_in(
+        &self,
+        route: &Route,
+        request: &Request<()>,
+    ) -> Result<(Admitted, Place), Box<Response<Body>>> {
+        if let Some(answer) = self.sends_away(route, Form::Page, request) {
+            return Err(answer.into());
+        }
+        let asked = self.question(route.door(), request);
+        let admitted = match self.admit(route.door(), asked.as_ref()).await {
+            Verdict::Refused(Refusal::Full) => {
+                return Err(self.shed(route, Form::Page, request, Why::Tickets).into());
+            }
+            Verdict::Refused(why) => return Err(guard::refused(why).into()),
+            Verdict::Undecided(admitted) => {
+                return Err(with_cookie(Problem::Undecided.response(), admitted).into());
+            }
+            Verdict::Allowed(admitted) => admitted,
+        };
+        match route.kept.places.take(self.client(request).addr.ip().into()) {
+            Ok(place) => Ok((admitted, place)),
+            Err(why) => Err(with_cookie(self.shed(route, Form::Page, request, why), admitted).into()),
+        }
+    }
+
+    /// Whether the process and the connection are for more than to be sent away.
+    pub(super) fn has_room(&self) -> bool {
+        !self.edge.streams.draining() && self.surplus.is_none()
+    }
+
+    /// The answer where they are not.
+    fn sends_away(&self, route: &Route, form: Form, request: &Request<()>) -> Option<Response<Body>> {
+        if self.edge.streams.draining() {
+            return Some(match form {
+                // An error status would end an EventSource for good; this one comes back, to another process.
+                Form::Events => head(route, form, None, stream::opening(route.config.retry).into()),
+                Form::Lines(_) | Form::Page => later(Problem::Overloaded, route.config.retry),
+            });
+        }
+        self.surplus.map(|why| self.shed(route, form, request, why))
     }
 
     /// Tells a client to come back later with what is no stream.
@@ -280,16 +338,18 @@ impl Visit {
     }
 
     /// Sends a client away, to come back later.
-    fn shed(&self, route: &Route, client: SocketAddr, why: Why) -> Response<Body> {
+    pub(super) fn shed(&self, route: &Route, form: Form, request: &Request<()>, why: Why) -> Response<Body> {
+        let client = self.client(request).addr;
         route.metrics.shed(why.as_str());
         tracing::debug!(route = route.name, client = %client.ip(), why = why.as_str(), "no room for a stream");
         if let Some(trace) = &self.trace {
             trace.span_since_request("subscribe").text("ssegate.shed", why.as_str());
         }
         let wait = self.edge.patience.wait(client.ip().into(), route.config.retry);
-        match self.site.limits.shed {
-            Shed::Retry => head(route, None, stream::opening(wait).into()),
-            Shed::Reject => why.reject(wait),
+        match (self.site.limits.shed, form) {
+            (Shed::Retry, Form::Events) => head(route, form, None, stream::opening(wait).into()),
+            // Scripts go by the status.
+            (Shed::Retry | Shed::Reject, _) => why.reject(wait),
         }
     }
 }
@@ -315,11 +375,11 @@ fn head_only(response: Response<Body>) -> Response<Body> {
     Response::from_parts(head, Bytes::new().into())
 }
 
-/// The head of a stream of this route.
-fn head(route: &Route, encoding: Option<Encoding>, body: Body) -> Response<Body> {
+/// The head of what this route has, in this form.
+pub(super) fn head(route: &Route, form: Form, encoding: Option<Encoding>, body: Body) -> Response<Body> {
     let mut response = Response::new(body);
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(form.media_type()));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store, no-transform"));
     // nginx in front would otherwise gather the stream in its buffers.
     headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
@@ -370,35 +430,11 @@ fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
-/// Whether `accept` (RFC 9110 section 12.5.1) leaves `text/event-stream` possible; the most specific range that
-/// fits it decides.
-fn accepts_events(headers: &HeaderMap) -> bool {
-    let values = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    let mut ranges =
-        values.flat_map(|value| value.split(',')).filter(|range| !range.trim().is_empty()).peekable();
-    ranges.peek().is_none()
-        || ranges
-            .filter_map(specificity)
-            .max_by_key(|(specific, _)| *specific)
-            .is_some_and(|(_, wanted)| wanted)
-}
-
-/// How closely a media range fits `text/event-stream`, and whether it is wanted; `None` where it does not fit.
-fn specificity(range: &str) -> Option<(usize, bool)> {
-    let mut parts = range.split(';').map(|part| part.trim().to_ascii_lowercase());
-    let range = parts.next()?;
-    let specific = ["*/*", "text/*", "text/event-stream"].iter().position(|fitting| *fitting == range)?;
-    let refused = parts.any(|parameter| {
-        parameter.strip_prefix("q=").is_some_and(|q| q.parse().is_ok_and(|q: f32| q == 0.0))
-    });
-    Some((specific, !refused))
-}
-
 /// What the client brings: the id to go on after, from the header, which a reconnecting EventSource sends, before the
 /// query, which polyfills and first page loads use; and how far back to begin without one. The header is UTF-8 (WHATWG
 /// HTML 9.2.3); what is not names no event of ours.
-fn wish(request: &Request<()>) -> Result<Wish, Problem> {
-    let header = request.headers().get("last-event-id");
+pub(super) fn wish(request: &Request<()>) -> Result<Wish, Problem> {
+    let header = request.headers().get(LAST_EVENT_ID);
     let header = header.map(|id| String::from_utf8_lossy(id.as_bytes()).into_owned());
     let in_query = |name| in_query(request, name).map(Cow::into_owned);
     let id = header.or_else(|| in_query("lastEventId")).filter(|id| !id.is_empty());
@@ -412,11 +448,25 @@ pub(super) fn in_query<'r>(request: &'r Request<()>, name: &str) -> Option<Cow<'
     auth::in_query(request.uri().query().unwrap_or_default(), name)
 }
 
+/// Whether the answer may have to be waited for, though everybody is let in.
+fn waits(request: &Request<()>, form: Option<Form>) -> bool {
+    let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
+    is_read && (*request.method() == Method::HEAD || form == Some(Form::Page) || asks_to_probe(request))
+}
+
+/// Whether a request wants to know where the feed stands, whatever form it would have the events in.
+fn asks_to_probe(request: &Request<()>) -> bool {
+    in_query(request, "probe").is_some()
+}
+
 /// A time of RFC 3339, or a duration back from now.
 fn parse_since(text: &str) -> Option<SystemTime> {
     let time = humantime::parse_rfc3339(text).ok();
     time.or_else(|| hub::back(SystemTime::now(), humantime::parse_duration(text).ok()?))
 }
+
+/// The field in which an id is brought, and told.
+pub(super) const LAST_EVENT_ID: &str = "last-event-id";
 
 /// When to come back, for the first time, with what no route's `retry` is for.
 const COME_BACK: Duration = Duration::from_secs(3);
@@ -435,21 +485,6 @@ mod tests {
         assert_eq!(of("https://a.example/x", "b.example").unwrap(), "a.example");
         for (uri, host) in [("/x", "a@b.example"), ("https://a@b.example/x", "b.example"), ("/x", "a b")] {
             assert_eq!(of(uri, host), Err(Problem::NoHost), "{uri} {host}");
-        }
-    }
-
-    #[test]
-    fn accept_is_read_as_ranges() {
-        let accepts = |value: &'static str| {
-            accepts_events(&[(header::ACCEPT, HeaderValue::from_static(value))].into_iter().collect())
-        };
-        assert!(accepts_events(&HeaderMap::new()));
-        for yes in ["text/event-stream", "*/*", "text/html, Text/*;q=0.5", "text/event-stream;charset=utf-8"]
-        {
-            assert!(accepts(yes), "{yes}");
-        }
-        for no in ["application/json", "text/html", "text/event-stream;q=0, */*", "*/*; q=0.0"] {
-            assert!(!accepts(no), "{no}");
         }
     }
 }

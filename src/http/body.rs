@@ -11,6 +11,7 @@ use http_body_util::Full;
 
 use super::app::Passed;
 use super::handover::Handover;
+use super::page::Page;
 use super::stream::EventStream;
 
 /// A stream of events as its server holds it.
@@ -28,6 +29,8 @@ pub enum Body {
     Made(Box<Made>),
     /// Of an application, as it comes.
     Passed(Box<Passed>),
+    /// What was there of a feed when it was asked for.
+    Page(Box<Page>),
 }
 
 impl Body {
@@ -35,7 +38,7 @@ impl Body {
     pub fn stream_id(&self) -> Option<u64> {
         match self {
             Self::Events(events) => Some(events.id()),
-            Self::Full(_) | Self::Elsewhere(_) | Self::Made(_) | Self::Passed(_) => None,
+            Self::Full(_) | Self::Elsewhere(_) | Self::Made(_) | Self::Passed(_) | Self::Page(_) => None,
         }
     }
 }
@@ -66,6 +69,7 @@ impl HttpBody for Body {
         match self.get_mut() {
             Self::Full(full) => Pin::new(&mut **full).poll_frame(cx).map_err(|never| match never {}),
             Self::Passed(body) => Pin::new(&mut **body).poll_frame(cx),
+            Self::Page(page) => Poll::Ready(page.next_frame().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Events(stream) => {
                 ready!(stream.as_mut().poll_headed(cx));
                 stream.as_mut().poll_bytes(cx).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
@@ -84,6 +88,7 @@ impl HttpBody for Body {
         match self {
             Self::Full(full) => full.is_end_stream(),
             Self::Passed(body) => body.is_end_stream(),
+            Self::Page(page) => page.left() == 0,
             Self::Events(_) | Self::Made(_) | Self::Elsewhere(_) => false,
         }
     }
@@ -92,6 +97,7 @@ impl HttpBody for Body {
         match self {
             Self::Full(full) => full.size_hint(),
             Self::Passed(body) => body.size_hint(),
+            Self::Page(page) => SizeHint::with_exact(page.left() as u64),
             Self::Events(_) | Self::Made(_) | Self::Elsewhere(_) => SizeHint::default(),
         }
     }

@@ -3,11 +3,12 @@
 
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
-    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD, COOKIE, HeaderMap,
-    HeaderValue, ORIGIN, VARY,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE,
+    ACCESS_CONTROL_REQUEST_METHOD, COOKIE, HeaderMap, HeaderValue, ORIGIN, VARY,
 };
 use http::{HeaderName, Method};
 
+use super::answer::LAST_EVENT_ID;
 use crate::config::{Cors, Origins, Reads};
 
 /// Whether the page that sends a request to `authority`, over TLS or not, may have the browser's cookies used for it: it is
@@ -62,6 +63,9 @@ pub fn apply(cors: Option<&Cors>, reads: Option<&Reads>, request: &HeaderMap, re
                 response.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
             }
         }
+    }
+    if response.contains_key(LAST_EVENT_ID) {
+        response.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(LAST_EVENT_ID));
     }
     if request.contains_key(ACCESS_CONTROL_REQUEST_METHOD) {
         // What fetch-based EventSource polyfills send; the native one needs no preflight.

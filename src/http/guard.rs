@@ -200,7 +200,8 @@ pub(super) fn no_content() -> Response<Body> {
     response
 }
 
-fn answer(json: &serde_json::Value) -> Response<Body> {
+/// A JSON document of its own.
+pub(super) fn answer(json: &serde_json::Value) -> Response<Body> {
     let mut response = Response::new(Body::from(Bytes::from(json.to_string())));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -6,9 +6,12 @@
 //! `handover` takes it out of hyper and `direct` serves it. `turns` lets those that catch up do so a few at a time, and
 //! `streams` and `supervise` end one from outside, since nobody polls a stream whose client stops reading; `lease` tells
 //! when, `access` logs each request, `traced` tells of those that are traced, and `listing` shows operators what is open.
+//! `accept` says in which form a client is given events: `lines` writes a stream as JSON for scripts, and `page` has what there
+//! is at the moment, and `newest` where that ends; `stall` ends those who do not take theirs.
 //! `limits` says who may come in and how much each may take, `shed` answers those for whom there is no room, and
 //! `proxy_protocol`, `forwarded` and `client` find out who somebody is.
 
+mod accept;
 mod access;
 mod answer;
 mod app;
@@ -24,9 +27,12 @@ mod handover;
 mod inherited;
 mod lease;
 mod limits;
+mod lines;
 mod listen;
 mod listing;
+mod newest;
 mod outgoing;
+mod page;
 mod problem;
 pub mod proxy_protocol;
 mod router;
@@ -34,6 +40,7 @@ mod security;
 mod shed;
 mod site;
 mod socket;
+mod stall;
 mod stream;
 mod streams;
 mod supervise;
@@ -73,7 +80,7 @@ pub struct Edge {
     pub site: RwLock<Arc<Site>>,
     /// Where events come from.
     pub hub: Arc<Hub>,
-    /// The room for what is kept of requests that cannot be decided on yet, a part of the hub's.
+    /// The room for what is kept of requests that cannot be decided on yet, and for pages, a part of the hub's.
     pub held: Arc<Memory>,
     /// The room for what was read of history, a part of the hub's.
     pub read: Arc<Memory>,

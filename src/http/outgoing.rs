@@ -1,10 +1,11 @@
 //! What a stream has read and not yet handed over: pieces of shared bytes, in order, and in the stream's coding if
-//! it has one.
+//! it has one; or the lines of JSON that they are for scripts.
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
 
+use super::lines::Lines;
 use super::tls_stream::RECORD;
 use crate::compress::{BLOCK, Coding, Framing, Packed};
 
@@ -29,6 +30,8 @@ pub struct Outgoing {
     block: Option<usize>,
     /// Bytes put since this was asked last, as they were before they were coded.
     plain: usize,
+    /// Of a stream that is sent as lines. Boxed, since few are.
+    lines: Option<Box<Lines>>,
 }
 
 impl Outgoing {
@@ -40,6 +43,11 @@ impl Outgoing {
             outgoing.push(Bytes::from_static(opening));
         }
         outgoing
+    }
+
+    /// Nothing yet, of a stream that is sent as these lines.
+    pub fn in_lines(lines: Lines) -> Self {
+        Self { lines: Some(Box::new(lines)), ..Self::default() }
     }
 
     /// Whether nothing waits.
@@ -54,6 +62,9 @@ impl Outgoing {
 
     /// Adds what is sent after all that waits, to this client alone: in a coding it is not compressed.
     pub fn put(&mut self, mut bytes: Bytes) {
+        if let Some(lines) = &mut self.lines {
+            bytes = lines.of(&bytes);
+        }
         self.plain += bytes.len();
         let Some(framing) = &mut self.framing else { return self.push(bytes) };
         framing.sum(&bytes);

@@ -21,7 +21,7 @@ pub enum Problem {
     NoHost,
     /// The method is none of those that `allow` names.
     Method(&'static str),
-    /// `accept` rules `text/event-stream` out.
+    /// `accept` rules out every form that events can be had in.
     NotAcceptable,
     /// Plain HTTP came in on a port that speaks TLS.
     PlainHttp,
@@ -63,6 +63,8 @@ pub enum Problem {
     WrongHost,
     /// A query or path that does not say what it must.
     BadRequest(&'static str),
+    /// What a route reads has not answered in time.
+    Unanswered,
 }
 
 impl Problem {
@@ -74,7 +76,8 @@ impl Problem {
             Self::BadParameter => (
                 StatusCode::BAD_REQUEST,
                 "bad-parameter",
-                "A parameter in the path is not valid: at most 256 bytes of UTF-8 without control characters.",
+                "A parameter in the path is not valid: at most 256 bytes of UTF-8 without control characters, and without \
+                 those that part names in what is read, or stand for any.",
             ),
             Self::BadSince => (
                 StatusCode::BAD_REQUEST,
@@ -90,7 +93,7 @@ impl Problem {
             Self::NotAcceptable => (
                 StatusCode::NOT_ACCEPTABLE,
                 "not-acceptable",
-                "This is an event stream; the request's `accept` must allow text/event-stream.",
+                "This is an event stream; the request's `accept` must allow text/event-stream, application/x-ndjson or application/json.",
             ),
             Self::PlainHttp => {
                 (StatusCode::BAD_REQUEST, "plain-http", "This port speaks TLS; use https:// in the URL.")
@@ -182,6 +185,11 @@ impl Problem {
                 "Call the admin listener by its IP address or as `localhost`: under other names web pages could read it, unless it has a token (`admin.token`).",
             ),
             Self::BadRequest(detail) => (StatusCode::BAD_REQUEST, "bad-request", detail),
+            Self::Unanswered => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "unanswered",
+                "Where these events come from does not answer at the moment; come back after `retry-after`.",
+            ),
         }
     }
 

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
 use tokio::sync::watch;
 
 use super::app::{App, Asked};
@@ -13,9 +14,9 @@ use super::limits::Places;
 use super::shed::Why;
 use super::streams::End;
 use crate::config::{self, Config, Field, Reads, Template};
-use crate::hub::{Bounds, FeedKey, Opens, Policy, Quota, Source, Terms};
+use crate::hub::{Binding, Bounds, FeedKey, Opens, Policy, Quota, Rows, Source, Terms};
 use crate::metrics::{Metrics, RouteMetrics};
-use crate::shape::Shape;
+use crate::shape::{Shape, Wrap};
 
 const SOUND: &str = "the configuration has neither bad nor ambiguous paths";
 
@@ -50,6 +51,7 @@ enum Target {
 }
 
 /// What answers a request.
+#[expect(clippy::large_enum_variant, reason = "there is one for a request, and nothing keeps it")]
 pub enum Found<'r> {
     /// A route, and the feed that it opens.
     Route(&'r Arc<Route>, Result<Opens, Miss>),
@@ -73,6 +75,8 @@ pub struct Route {
     pub terms: Arc<Terms>,
     /// The kind of its upstream, as the configuration calls it.
     pub system: &'static str,
+    /// The most bytes that what it reads may have in its name.
+    longest_name: usize,
     shape: Shape,
 }
 
@@ -244,9 +248,18 @@ impl Route {
         let shape = Shape {
             event: route.event.clone(),
             tombstone: route.tombstone.clone(),
+            filter: route.filter.clone(),
             data: route.data.clone(),
+            projection: route.projection.clone(),
+            wrap: route.wrap.map(|wrap| match (wrap, &route.source) {
+                (config::Wrap::CloudEvents, _) => Wrap::CloudEvent(Arc::clone(&route.upstream)),
+                (_, config::Source::Topic(_) | config::Source::Keyed { .. }) => Wrap::Envelope("topic"),
+                (_, config::Source::Stream(_)) => Wrap::Envelope("stream"),
+                _ => Wrap::Envelope("channel"),
+            }),
             binary: route.binary,
-            max_event: config.limits.max_event,
+            // The process's own takes a restart, and the route's may not.
+            max_event: route.max_event.unwrap_or(usize::MAX).min(config.limits.max_event),
             control_prefix: Arc::clone(&config.server.control_prefix),
             digest: Arc::clone(&route.digest),
         };
@@ -268,6 +281,7 @@ impl Route {
             reads,
             terms,
             system: upstream.map_or("", |upstream| upstream.kind.as_str()),
+            longest_name: upstream.and_then(|upstream| upstream.kind.longest_name()).unwrap_or(usize::MAX),
             name,
             shape,
         }
@@ -280,13 +294,25 @@ impl Route {
             | config::Source::Pattern(name)
             | config::Source::ShardChannel(name)
             | config::Source::Topic(name)
-            | config::Source::Stream(name) => name.has_params(),
+            | config::Source::Path(name)
+            | config::Source::Stream(name)
+            | config::Source::Subject(name)
+            | config::Source::Jetstream { subject: Some(name), .. }
+            | config::Source::Filter { topic: name, .. } => name.has_params(),
             config::Source::Keyed { topic, .. } => topic.has_params(),
-            config::Source::Ticker => false,
+            config::Source::Ticker
+            | config::Source::Lines
+            | config::Source::Jetstream { subject: None, .. } => false,
+            config::Source::Table { values, .. } => values.iter().any(Template::has_params),
+            config::Source::Exchange { exchange, routing_key, arguments } => {
+                let names = [exchange, routing_key].into_iter();
+                names.chain(arguments.iter().map(|(_, value)| value)).any(Template::has_params)
+            }
         };
         let names = [&self.config.event, &self.config.tombstone];
         let in_event = names.into_iter().flatten().any(Template::has_params);
-        (!in_source && !in_event && !self.config.ended).then(|| self.feed(&HashMap::new()).feed)
+        let in_data = self.config.expressions().any(|expression| !expression.params().is_empty());
+        (!in_source && !in_event && !in_data && !self.config.ended).then(|| self.feed(&HashMap::new()).feed)
     }
 
     /// What the names of control events begin with.
@@ -321,9 +347,23 @@ impl Route {
             if self.config.params.get(name).is_some_and(|pattern| !pattern.matches(&value)) {
                 return Err(Miss::Unmatched);
             }
+            if self.config.source.refuses(name, &value) {
+                return Err(Miss::BadParameter);
+            }
             params.insert(name, value);
         }
-        Ok(self.feed(&params))
+        let opens = self.feed(&params);
+        // Servers take these for the way to another path.
+        if let Source::Path(path) = &opens.feed.source
+            && path.split(['/', '?']).any(|part| matches!(part, "." | ".."))
+        {
+            return Err(Miss::BadParameter);
+        }
+        // What the upstream would cut off is something else then.
+        match opens.feed.source.longest_part() > self.longest_name {
+            true => Err(Miss::BadParameter),
+            false => Ok(opens),
+        }
     }
 
     fn feed(&self, params: &HashMap<&str, Cow<'_, str>>) -> Opens {
@@ -343,6 +383,26 @@ impl Route {
                 name.fill(|field| param(field).map(|value| Cow::Owned(escape_glob(&value)))).into(),
             ),
             config::Source::Ticker => Source::Ticker,
+            config::Source::Lines => Source::Lines,
+            config::Source::Table { table, values } => {
+                let values = values.iter().map(|value| value.fill(param).into());
+                Source::Table(Rows::new(table, values.collect()))
+            }
+            config::Source::Exchange { exchange, routing_key, arguments } => {
+                let arguments =
+                    arguments.iter().map(|(name, value)| (Arc::clone(name), value.fill(param).into()));
+                let (exchange, key) = (exchange.fill(param).into(), routing_key.fill(param).into());
+                Source::Exchange(Binding::new(exchange, key, arguments.collect()))
+            }
+            config::Source::Path(path) => Source::Path(
+                path.fill(|field| param(field).map(|value| Cow::Owned(percent_encoded(&value)))).into(),
+            ),
+            config::Source::Subject(subject) => Source::Subject(subject.fill(param).into()),
+            config::Source::Jetstream { stream, subject } => {
+                let subject = subject.as_ref().map(|subject| subject.fill(param).into());
+                Source::Jetstream(Arc::clone(stream), subject)
+            }
+            config::Source::Filter { topic, qos } => Source::Filter(topic.fill(param).into(), *qos),
         };
         let key = match &self.config.source {
             config::Source::Keyed { key, .. } => Some(key.fill(param).into_bytes().into()),
@@ -352,7 +412,10 @@ impl Route {
             name.as_ref().map(|name| name.bind(|field| param(field).map(Cow::into_owned)))
         };
         let (event, tombstone) = (bound(&self.shape.event), bound(&self.shape.tombstone));
-        let shape = Shape { event, tombstone, ..self.shape.clone() };
+        let value = |name: &str| params.get(name).map(|value| value.clone().into_owned());
+        let filter = self.shape.filter.as_ref().map(|filter| filter.bind(value));
+        let projection = self.shape.projection.as_ref().map(|projection| projection.bind(value));
+        let shape = Shape { event, tombstone, filter, projection, ..self.shape.clone() };
         Opens { feed: FeedKey { upstream: Arc::clone(&self.config.upstream), source, shape }, key }
     }
 }
@@ -368,6 +431,12 @@ fn decode(segment: &str) -> Result<Cow<'_, str>, Miss> {
         percent_encoding::percent_decode_str(segment).decode_utf8().map_err(|_| Miss::BadParameter)?;
     let fitting = !value.is_empty() && value.len() <= PARAM && !value.chars().any(char::is_control);
     fitting.then_some(value).ok_or(Miss::BadParameter)
+}
+
+/// The value as a part of a URL's path or query: nothing in it ends that part (RFC 3986 2.3).
+fn percent_encoded(value: &str) -> String {
+    const ALL: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+    percent_encoding::utf8_percent_encode(value, ALL).to_string()
 }
 
 /// The value as a Redis pattern that matches nothing but it.

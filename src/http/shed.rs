@@ -57,10 +57,15 @@ impl Why {
                 Problem::Overloaded
             }
         };
-        let mut response = problem.response();
-        // Whole seconds, and never none.
-        let seconds = stream::jittered(wait).as_secs() + 1;
-        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-        response
+        later(problem, wait)
     }
+}
+
+/// A problem that may be over after about so long.
+pub fn later(problem: Problem, wait: Duration) -> Response<Body> {
+    let mut response = problem.response();
+    // Whole seconds, and never none.
+    let seconds = stream::jittered(wait).as_secs() + 1;
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    response
 }

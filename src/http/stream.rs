@@ -11,6 +11,7 @@ use pin_project_lite::pin_project;
 use tokio::sync::futures::OwnedNotified;
 use tokio::time::{Instant, Sleep};
 
+use super::lines::Lines;
 use super::outgoing::Outgoing;
 use super::streams::{End, Registered};
 use super::turns::Turn;
@@ -20,7 +21,7 @@ use crate::hub::{Read, Reason, Subscription, Times};
 use crate::sse;
 
 /// Bytes read from the log at a time.
-const READ: usize = 32 * 1024;
+pub const READ: usize = 32 * 1024;
 
 pin_project! {
     /// The events of one subscription, until the client or the process has enough.
@@ -44,22 +45,35 @@ pin_project! {
     }
 }
 
+/// How a stream is written.
+#[derive(Debug, Clone, Copy)]
+pub enum Written {
+    /// As Server-Sent Events, in this encoding if in any.
+    Events(Option<Encoding>),
+    /// As lines of JSON.
+    Lines,
+}
+
 /// What a stream that is held waits for: what its client may read, or why it ends.
 pub type Decision = Pin<Box<dyn Future<Output = Result<Subscription, End>> + Send>>;
 
 impl EventStream {
-    /// A stream in this encoding that begins with a comment and a `retry:`, before anything else is known.
-    pub fn new(subscription: Subscription, registered: Registered, encoding: Option<Encoding>) -> Self {
+    /// A stream that begins with a comment and a `retry:`, before anything else is known.
+    pub fn new(subscription: Subscription, registered: Registered, written: Written) -> Self {
         let wake = subscription.feed().log.wake().next();
         registered.control.reading.begin(subscription.feed());
-        Self { wake: Some(wake), subscription: Some(subscription), ..Self::held(None, registered, encoding) }
+        Self { wake: Some(wake), subscription: Some(subscription), ..Self::held(None, registered, written) }
     }
 
     /// One that is open, and has nothing to read before `decision` is made.
-    pub fn held(decision: Option<Decision>, registered: Registered, encoding: Option<Encoding>) -> Self {
-        let keepalive = registered.control.route.config.keepalive;
-        let mut outgoing = Outgoing::new(encoding.map(|encoding| encoding.coding));
-        outgoing.put(opening(registered.control.route.config.retry));
+    pub fn held(decision: Option<Decision>, registered: Registered, written: Written) -> Self {
+        let route = &registered.control.route;
+        let (keepalive, opening) = (route.config.keepalive, opening(route.config.retry));
+        let (mut outgoing, encoding) = match written {
+            Written::Events(encoding) => (Outgoing::new(encoding.map(|encoding| encoding.coding)), encoding),
+            Written::Lines => (Outgoing::in_lines(Lines::new(route.control_prefix())), None),
+        };
+        outgoing.put(opening);
         Self {
             outgoing,
             encoding,

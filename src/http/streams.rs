@@ -157,6 +157,11 @@ impl Control {
     pub fn waiting(&self) {
         self.handed.store(0, Ordering::Relaxed);
     }
+
+    /// Whether its client has taken all that there was.
+    pub fn has_given_all(&self) -> bool {
+        self.reading.behind() == Some(0) && self.handed.load(Ordering::Relaxed) == 0
+    }
 }
 
 impl Streams {

@@ -139,6 +139,13 @@ fn kind(source: &Source) -> &'static str {
         Source::Keyed(..) => "key",
         Source::Stream(_) => "stream",
         Source::Ticker => "ticker",
+        Source::Lines => "lines",
+        Source::Table(_) => "table",
+        Source::Exchange(_) => "exchange",
+        Source::Path(_) => "path",
+        Source::Subject(_) => "subject",
+        Source::Jetstream(..) => "jetstream",
+        Source::Filter(..) => "topic",
     }
 }
 

@@ -144,6 +144,8 @@ pub struct View<'r> {
     pub table: Option<&'r Arc<Table>>,
     /// The present.
     pub now: Instant,
+    /// When the log was opened.
+    pub opened: Instant,
 }
 
 /// What a look at the log comes to.

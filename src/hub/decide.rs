@@ -131,20 +131,40 @@ impl Asking<'_> {
 
     /// Without an id, or with one that means nothing.
     fn start(&self, reason: Option<Reason>) -> Found<Decision> {
-        let gaps = reason.map(Gap::of).into_iter().collect();
+        let gaps: Vec<_> = reason.map(Gap::of).into_iter().collect();
         let since = match (self.reader.wish.since, self.terms.start) {
             (Some(since), _) => Some(since),
             (None, Start::Since(age)) => back(self.reader.came_at, age),
             (None, Start::Earliest | Start::Latest) => None,
         };
+        if self.view.history.is_none() && self.terms.start == Start::Earliest {
+            // The oldest that there is, since nobody keeps more.
+            let oldest = floor(self.view, self.lens);
+            let (gap, begin) = self.within(Position::clone(&oldest), &oldest);
+            return Found::Here((gaps.into_iter().chain(gap).collect(), begin));
+        }
         let question = match since {
             Some(since) => Question::At(since),
             None if self.terms.start == Start::Earliest => Question::Bounds,
-            None => return Found::Here((gaps, Begin::Live)),
+            None => return Found::Here((gaps, self.live())),
         };
-        let Some(history) = self.view.history else { return Found::Here((gaps, Begin::Live)) };
+        let Some(history) = self.view.history else { return Found::Here((gaps, self.live())) };
         let answer = here!(history.ask(&question, self.reader.came));
         self.resume(gaps, self.project(answer.from.clone()), Some(answer))
+    }
+
+    /// With what comes next. Who has waited for the log of a source without history to open is given all that came since:
+    /// what an MQTT broker has retained, for example.
+    fn live(&self) -> Begin {
+        let ring = &self.view.ring;
+        match self.view.history.is_none() && self.reader.came < self.view.opened && ring.floor() < ring.head()
+        {
+            true => Begin::At {
+                seq: ring.floor(),
+                position: (*project(ring.floor_position(), self.lens)).clone(),
+            },
+            false => Begin::Live,
+        }
     }
 
     /// Where a reader at `wanted` goes on, and what it cannot be given. `known` is what the upstream said if it was
@@ -331,10 +351,52 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn who_waited_for_a_log_to_open_is_given_what_came_since() {
+        let log = log(ROOM);
+        let live = || Cursor::new(Wish { id: None, since: None }, TERMS);
+        let mut early = live();
+        tokio::time::advance(Duration::from_secs(1)).await;
+        log.open(Arc::new(EpochCodec::new(Epoch::random(), None)), Position::default());
+        log.append([(None, Text("retained"))]);
+        let mut late = live();
+        for (reader, expected) in [(&mut early, 1), (&mut late, 0)] {
+            assert!(matches!(log.read(reader, 1_000), Read::Control { .. }), "its start is told");
+            let mut given = 0;
+            while let Read::Slice { events, .. } = log.read(reader, 1_000) {
+                given += events;
+            }
+            assert_eq!(given, expected);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn what_was_let_go_within_the_limit_is_evicted() {
         let (log, id) = five_events(3).await;
         assert_eq!(resume(&log, &id, ANY_AGE), (Some(Reason::Evicted), Some(1), 3));
         let limit = Replay { max_events: 2, ..ANY_AGE };
         assert_eq!(resume(&log, &id, limit), (Some(Reason::ReplayLimit), Some(2), 2));
+    }
+
+    #[tokio::test]
+    async fn where_nobody_keeps_more_the_earliest_is_the_oldest_in_memory() {
+        let log = log(super::super::Bounds { events: 3, ..ROOM });
+        let codec = Arc::new(EpochCodec::new(Epoch::random(), None));
+        let appended = log.open_after(codec, (0..5).map(|_| Text("before")));
+        assert_eq!(log.held().events, 5, "of what comes at once nothing is let go alone");
+        (0..5).for_each(|_| drop(log.append([(None, Text("after"))])));
+        assert_eq!((appended.events, log.held().events), (5, 3));
+        let given = |start| {
+            let mut cursor = Cursor::new(Wish::default(), Terms { start, ..TERMS });
+            let told = log.read(&mut cursor, 1_000);
+            assert!(
+                matches!(told, Read::Control { gaps, .. } if gaps.is_empty()),
+                "nobody was promised more"
+            );
+            match log.read(&mut cursor, 1_000) {
+                Read::Slice { events, .. } => events,
+                _ => 0,
+            }
+        };
+        assert_eq!((given(Start::Earliest), given(Start::Latest)), (3, 0));
     }
 }

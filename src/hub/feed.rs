@@ -6,14 +6,16 @@ use std::time::{Duration, SystemTime};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::binding::Binding;
 use super::cursor::{Cursor, Read, Terms, Wish};
 use super::id::{Epoch, EpochCodec};
 use super::log::{Appended, Log};
 use super::position::Position;
 use super::quota::Quota;
 use super::ring::Bounds;
-use crate::config::Partitioner;
-use crate::shape::Shape;
+use super::rows::Rows;
+use crate::config::{Partitioner, Qos};
+use crate::shape::{Record, Shape};
 
 /// What a feed reads, path parameters filled in.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -32,6 +34,20 @@ pub enum Source {
     Stream(Arc<str>),
     /// The ticker's only source.
     Ticker,
+    /// The lines of a file, or of standard input.
+    Lines,
+    /// Rows of a table.
+    Table(Rows),
+    /// What is bound to an exchange of RabbitMQ.
+    Exchange(Binding),
+    /// A path of an HTTP server.
+    Path(Arc<str>),
+    /// A subject of NATS, wildcards included.
+    Subject(Arc<str>),
+    /// A stream of NATS's JetStream, and which of its subjects, if not all.
+    Jetstream(Arc<str>, Option<Arc<str>>),
+    /// A topic filter of MQTT.
+    Filter(Arc<str>, Qos),
 }
 
 impl Source {
@@ -43,8 +59,26 @@ impl Source {
             | Self::ShardChannel(name)
             | Self::Topic(name)
             | Self::Stream(name)
-            | Self::Keyed(name, _) => name,
+            | Self::Path(name)
+            | Self::Keyed(name, _)
+            | Self::Subject(name)
+            | Self::Filter(name, _)
+            | Self::Jetstream(_, Some(name))
+            | Self::Jetstream(name, None) => name,
             Self::Ticker => "ticker",
+            Self::Lines => "lines",
+            Self::Table(rows) => rows.name(),
+            Self::Exchange(binding) => binding.name(),
+        }
+    }
+
+    /// The bytes of the longest name in it that the upstream has to take as it is.
+    pub fn longest_part(&self) -> usize {
+        match self {
+            // Those of a table are the configuration's.
+            Self::Table(_) => 0,
+            Self::Exchange(binding) => binding.exchange.len().max(binding.routing_key.len()),
+            other => other.name().len(),
         }
     }
 
@@ -55,7 +89,15 @@ impl Source {
 
     /// Whether the upstream keeps what it gave, so that nothing is lost with a link.
     fn is_kept(&self) -> bool {
-        matches!(self, Self::Topic(_) | Self::Keyed(..) | Self::Stream(_))
+        matches!(
+            self,
+            Self::Topic(_)
+                | Self::Keyed(..)
+                | Self::Stream(_)
+                | Self::Lines
+                | Self::Table(_)
+                | Self::Jetstream(..)
+        )
     }
 }
 
@@ -140,11 +182,21 @@ impl Feed {
     /// For a source without history: its subscription stands as of now. Opens the log the first time; after a
     /// lost link it tells the gap.
     pub fn confirm(&self) -> Appended {
-        self.log.open(Arc::new(EpochCodec::new(self.epoch, self.previous)), Position::default());
+        self.log.open(Arc::new(self.own_ids()), Position::default());
         match self.lost.lock().take() {
             Some(since) => self.log.append_link_lost((since, SystemTime::now())),
             None => Appended::default(),
         }
+    }
+
+    /// The same where there was something before, which the log begins with.
+    pub fn begin<R: Record>(&self, before: impl IntoIterator<Item = R>) -> Appended {
+        self.log.open_after(Arc::new(self.own_ids()), before)
+    }
+
+    /// The ids of its log where the upstream gives none.
+    pub fn own_ids(&self) -> EpochCodec {
+        EpochCodec::new(self.epoch, self.previous)
     }
 
     /// The link is gone, and was last known to be good at `since`. Where the source has no history, that is told

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::id::IdCodec;
 use super::position::{Mark, Position};
@@ -23,9 +23,9 @@ pub enum Reason {
     ReplayLimit,
     /// The link to the upstream was lost, and the upstream keeps no history.
     UpstreamLost,
-    /// A payload is not UTF-8.
+    /// A payload is not UTF-8, or not JSON from which its route can make the data.
     Undecodable,
-    /// A payload is larger than `limits.max_event`.
+    /// A payload is larger than `max_event`.
     TooLarge,
     /// The id is malformed, of another route, or of another process.
     UnknownId,
@@ -52,6 +52,25 @@ impl Reason {
             Self::SnapshotLimit => "snapshot_limit",
         }
     }
+
+    /// Every reason there is.
+    pub const ALL: [Self; 10] = [
+        Self::Evicted,
+        Self::Trimmed,
+        Self::Recreated,
+        Self::Lagged,
+        Self::ReplayLimit,
+        Self::UpstreamLost,
+        Self::Undecodable,
+        Self::TooLarge,
+        Self::UnknownId,
+        Self::FeedIdle,
+    ];
+
+    /// The one of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == name)
+    }
 }
 
 /// One gap. Ranges are half-open: `from` is the first position missing, `to` the first one not.
@@ -65,12 +84,14 @@ pub struct Gap {
     pub range: Option<(Position, Position)>,
     /// When the missing events were published, where only the time is known.
     pub span: Option<(SystemTime, SystemTime)>,
+    /// The range as the upstream tells it, where it does so itself.
+    pub told: Option<Box<(Value, Value)>>,
 }
 
 impl Gap {
     /// A gap of which nothing but the reason is known.
     pub fn of(reason: Reason) -> Self {
-        Self { reason, missed: None, range: None, span: None }
+        Self { reason, missed: None, range: None, span: None, told: None }
     }
 
     /// A gap from `position` up to `mark`, in its partition.
@@ -83,11 +104,14 @@ impl Gap {
     /// Appends the body of the control event that tells it.
     pub fn encode(&self, prefix: &str, codec: &dyn IdCodec, out: &mut Vec<u8>) {
         let time = |time: SystemTime| humantime::format_rfc3339_millis(time).to_string();
+        let range = self.range.as_ref();
+        let range = range.map(|(from, to)| (codec.bound(from, to), codec.bound(to, from)));
+        let (from, to) = self.told.as_deref().cloned().or(range).unzip();
         let data = json!({
             "reason": self.reason.as_str(),
             "missed": self.missed,
-            "from": self.range.as_ref().map(|(from, to)| codec.bound(from, to)),
-            "to": self.range.as_ref().map(|(from, to)| codec.bound(to, from)),
+            "from": from,
+            "to": to,
             "since": self.span.map(|(since, _)| time(since)),
             "until": self.span.map(|(_, until)| time(until)),
         });

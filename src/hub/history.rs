@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use tokio::sync::futures::OwnedNotified;
 use tokio::time::Instant;
 
+use super::gap::Reason;
 use super::position::{Offset, Position};
 use super::segment::Segment;
 use super::table::Table;
@@ -50,6 +51,13 @@ pub enum Sought {
     Segment(Arc<Segment>),
     /// The upstream has let go of it; this is where its oldest begins.
     Trimmed(Offset),
+    /// It goes on elsewhere, which may lie before: where places are found one by one and not counted by the upstream.
+    Leads {
+        /// Where.
+        to: Offset,
+        /// Why something is missing in between, if it is.
+        gap: Option<Reason>,
+    },
 }
 
 /// A question to an upstream.

@@ -6,7 +6,7 @@ use super::position::{Mark, Offset, Position};
 
 /// Turns positions into ids and back. One for each log, given when the log opens.
 pub trait IdCodec: Send + Sync + std::fmt::Debug {
-    /// Appends the id of `position` to `out`; printable ASCII only.
+    /// Appends the id of `position` to `out`; no control characters.
     fn encode(&self, position: &Position, out: &mut String);
 
     /// What `id` says.
@@ -33,6 +33,9 @@ pub trait IdCodec: Send + Sync + std::fmt::Debug {
     /// Records of some key were found elsewhere than at its home, or may be from now on: no key has a home any more.
     /// The log stands at `position`.
     fn scatter(&self, _position: &Position) {}
+
+    /// The log holds nothing before this position any more: what is known of ids of before can go.
+    fn forgets(&self, _floor: &Position) {}
 
     /// Whether ids tell sources apart that had the same name one after the other.
     fn tells_incarnations(&self) -> bool {

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::chunk::Seq;
 use super::cursor::{Cursor, Read, Step, View};
-use super::gap::Reason;
+use super::gap::{Gap, Reason};
 use super::history::History;
 use super::id::IdCodec;
 use super::memory::{Memory, Reclaim};
@@ -21,7 +21,7 @@ use super::ring::{Bounds, Ring};
 use super::segment::Segment;
 use super::table::{Table, Tabled};
 use super::wake::{Due, Wake};
-use super::writer::{Batch, Writer};
+use super::writer::{Batch, LeftOut, Writer};
 use crate::shape::{Record, Shape};
 
 /// Bounded, append-only, in memory; one upstream session writes, any number of cursors read.
@@ -48,6 +48,18 @@ struct Open {
     ring: Ring,
     codec: Arc<dyn IdCodec>,
     history: Option<Arc<dyn History>>,
+    at: Instant,
+}
+
+impl Open {
+    /// Lets go of what is too much or too old.
+    fn evict(&mut self, bounds: &Bounds, attended: bool, now: Instant) {
+        let floor = self.ring.floor();
+        self.ring.evict(bounds, attended, now);
+        if self.ring.floor() != floor {
+            self.codec.forgets(self.ring.floor_position());
+        }
+    }
 }
 
 /// How a log begins whose upstream keeps history.
@@ -73,8 +85,16 @@ pub struct Appended {
     pub gaps: Vec<Reason>,
     /// Records that newer ones of their keys replaced.
     pub replaced: u64,
-    /// Records that were left out, where one in so many is kept.
-    pub left_out: u64,
+    /// What was left out.
+    pub left_out: LeftOut,
+}
+
+impl Appended {
+    /// What is known of a batch, whose notes are taken.
+    fn of(batch: &mut Batch) -> Self {
+        let gaps = std::mem::take(&mut batch.notes);
+        Self { events: batch.events, gaps, replaced: batch.replaced, left_out: batch.left_out }
+    }
 }
 
 /// What readers are to be told of: there are entries up to `head`.
@@ -138,6 +158,25 @@ impl Log {
         self.memory.settle();
     }
 
+    /// Opens the log of a source that numbers nothing, with records that were there before. Does nothing if it is open
+    /// already.
+    pub fn open_after<R: Record>(
+        &self,
+        codec: Arc<dyn IdCodec>,
+        records: impl IntoIterator<Item = R>,
+    ) -> Appended {
+        let mut appended = Appended::default();
+        self.open_with(codec, None, Position::default(), |writer| {
+            // A window that was never open ends at once.
+            let mut batch = writer.records(records.into_iter().map(|record| (None, record)), usize::MAX);
+            appended = Appended::of(&mut batch);
+            Some(batch)
+        });
+        self.replaced.fetch_add(appended.replaced, Ordering::Relaxed);
+        self.memory.settle();
+        appended
+    }
+
     fn open_with(
         &self,
         codec: Arc<dyn IdCodec>,
@@ -153,7 +192,9 @@ impl Log {
             let mut ring = Ring::new(position.clone(), self.keyed, Arc::clone(&self.memory));
             let (shape, memory) = (self.shape.clone(), Arc::clone(&self.memory));
             let mut writer = Writer::new(Arc::clone(&codec), shape, self.keyed, memory, position);
-            if let Some(batch) = fill(&mut writer) {
+            let mut changes = Vec::new();
+            if let Some(mut batch) = fill(&mut writer) {
+                changes = std::mem::take(&mut batch.changes);
                 // Nobody reads yet.
                 drop(ring.push(batch));
                 ring.evict(&self.bounds.lock(), self.attended(), Instant::now());
@@ -162,10 +203,11 @@ impl Log {
                 // What lies before is read by and by; what comes meanwhile is newer.
                 table.begin(Arc::clone(ring.position()), history.is_none());
                 history.iter().for_each(|history| history.scan(ring.position(), Arc::clone(table)));
+                table.put(changes, ring.position());
             }
             *slot = Some(writer);
             let head = ring.head();
-            *self.open.lock() = Some(Open { ring, codec, history });
+            *self.open.lock() = Some(Open { ring, codec, history, at: Instant::now() });
             head
         };
         self.wake.ring_now(head);
@@ -192,6 +234,22 @@ impl Log {
     /// Appends a gap of the source itself up to `mark`, in its partition.
     pub fn append_missing(&self, reason: Reason, mark: Mark) -> Appended {
         self.take_in(|writer| writer.missing(reason, mark))
+    }
+
+    /// Wakes readers for all there is, whatever `linger` says: nothing is to follow.
+    pub fn ends(&self) {
+        let head = self.open.lock().as_ref().map(|open| open.ring.head());
+        head.into_iter().for_each(|head| self.wake.ring_now(head));
+    }
+
+    /// Appends a gap that the upstream itself tells of, which takes readers to `mark`.
+    pub fn append_gap(&self, gap: &Gap, mark: Mark) -> Appended {
+        self.take_in(|writer| writer.gap(gap, mark))
+    }
+
+    /// The upstream has got to `mark` without an event.
+    pub fn move_on(&self, mark: Mark) {
+        self.take_in(|writer| writer.moved(mark));
     }
 
     /// The source was created anew: forgets everything and goes on at `position`, with a codec that does not
@@ -234,9 +292,8 @@ impl Log {
 
     /// Takes in what the writer made. Returns who is to be told of it.
     fn push(&self, writer: &Writer, mut batch: Batch) -> (Appended, Option<News>) {
-        let (events, replaced, left_out) = (batch.events, batch.replaced, batch.left_out);
-        let appended = Appended { events, gaps: std::mem::take(&mut batch.notes), replaced, left_out };
-        self.replaced.fetch_add(replaced, Ordering::Relaxed);
+        let appended = Appended::of(&mut batch);
+        self.replaced.fetch_add(appended.replaced, Ordering::Relaxed);
         self.waiting.store(writer.waiting(), Ordering::Relaxed);
         if let Some(ends) = batch.ends {
             self.wake.linger().schedule(ends, self.own.clone());
@@ -256,7 +313,7 @@ impl Log {
         let open = open.as_mut()?;
         let wakes = open.ring.push(batch);
         let head = open.ring.head();
-        open.ring.evict(&bounds, self.attended(), Instant::now());
+        open.evict(&bounds, self.attended(), Instant::now());
         // What takes up much of the lag room does not linger.
         let hurry = self.attended() && open.ring.unread() > bounds.buffer as u64 / 4;
         is_news.then_some(News { head, wakes, hurry })
@@ -285,10 +342,10 @@ impl Log {
 
     fn with_view<T>(&self, read: impl FnOnce(&mut View<'_>) -> T) -> Option<T> {
         let mut open = self.open.lock();
-        let Open { ring, codec, history } = open.as_mut()?;
+        let Open { ring, codec, history, at } = open.as_mut()?;
         let (prefix, history) = (&*self.shape.control_prefix, history.as_ref());
         let (reached, table, now) = (self.wake.reached(), self.table.as_ref(), Instant::now());
-        Some(read(&mut View { ring, reached, codec, prefix, history, table, now }))
+        Some(read(&mut View { ring, reached, codec, prefix, history, table, now, opened: *at }))
     }
 
     /// A reader leaves: nobody is to be woken for it.
@@ -355,10 +412,15 @@ impl Log {
     pub fn sweep(&self, now: Instant) {
         let bounds = *self.bounds.lock();
         if let Some(open) = self.open.lock().as_mut() {
-            open.ring.evict(&bounds, self.attended(), now);
+            open.evict(&bounds, self.attended(), now);
             open.ring.forget_old_runs(now);
         }
         self.table.iter().for_each(|table| table.sweep(now));
+    }
+
+    /// The budget that it counts in.
+    pub fn memory(&self) -> &Arc<Memory> {
+        &self.memory
     }
 
     /// What it holds.
@@ -422,6 +484,7 @@ impl Reclaim for Log {
                     size => given += size,
                 }
             }
+            open.codec.forgets(open.ring.floor_position());
         }
         given
     }

@@ -4,6 +4,7 @@
 //! Reading order: `position`, `id`, `gap`; then `chunk`, `window`, `writer`, `ring`, `run`, `table`, `generation`, `log`; then
 //! `cursor`, `feed`, and the [`Hub`] that holds all feeds.
 
+mod binding;
 mod chunk;
 mod cursor;
 mod decide;
@@ -21,6 +22,7 @@ mod position;
 mod quota;
 mod replay;
 mod ring;
+mod rows;
 mod run;
 mod sample;
 mod segment;
@@ -40,6 +42,7 @@ use std::sync::Arc;
 use parking_lot::{Mutex, RwLock};
 use tokio::time::Instant;
 
+pub use binding::Binding;
 pub use chunk::Times;
 pub use cursor::{Cursor, Read, Terms, Wish};
 pub use decide::back;
@@ -52,11 +55,13 @@ pub use memory::{Memory, Reclaim, Reserved};
 pub use position::{Mark, Offset, Position};
 pub use quota::Quota;
 pub use ring::Bounds;
+pub use rows::Rows;
 pub use run::Forms;
 pub use segment::{Segment, SegmentDraft};
 pub use table::{Table, Tabled};
 pub use wake::{Linger, Wake};
 pub use wanted::{Feeds, Wanted};
+pub use writer::LeftOut;
 
 /// How many feeds that were let go are remembered, so that their ids are told apart from unknown ones.
 const REMEMBERED: usize = 10_000;

@@ -4,7 +4,7 @@
 use super::gap::{Gap, Reason};
 use super::id::IdCodec;
 use super::position::{Mark, Position};
-use crate::shape::{Record, Shape, Shaped};
+use crate::shape::{Fault, Keys, Record, Shape, Shaped};
 use crate::sse;
 
 /// Appends the body of such an entry; its id block is to follow.
@@ -30,34 +30,55 @@ pub fn write_position(id: &str, prefix: &str, out: &mut Vec<u8>) {
 pub enum Body {
     /// The body of an event was written.
     Event,
-    /// It cannot be sent, and a note is to tell that.
-    Note(Reason),
+    /// It cannot be sent, and a note is to tell that; and why its data cannot be made, if that is it.
+    Note(Reason, Option<Fault>),
     /// Nothing is to be sent.
     None,
+    /// Nothing is to be sent, by the route's filter.
+    FilteredOut,
+    /// Nothing is to be sent, since the filter cannot tell.
+    Undecided(Fault),
 }
 
-/// Appends the body of `record`'s event, if it makes one.
-pub fn write_event(record: &impl Record, shape: &Shape, out: &mut Vec<u8>) -> Body {
-    match shape.encode(record, out) {
+/// Appends the body of `record`'s event, if it makes one. `id` is what its id would be.
+pub fn write_event<'r>(
+    record: &'r impl Record,
+    shape: &Shape,
+    id: &dyn Fn() -> String,
+    out: &mut Vec<u8>,
+) -> (Body, Keys<'r>) {
+    let (shaped, keys) = shape.encode(record, id, out);
+    let body = match shaped {
         Shaped::Event => Body::Event,
         Shaped::Skipped => Body::None,
-        Shaped::Undecodable => Body::Note(Reason::Undecodable),
-        Shaped::TooLarge => Body::Note(Reason::TooLarge),
-    }
+        Shaped::FilteredOut => Body::FilteredOut,
+        Shaped::Undecided(fault) => Body::Undecided(fault),
+        Shaped::Undecodable => Body::Note(Reason::Undecodable, None),
+        Shaped::Unmade(fault) => Body::Note(Reason::Undecodable, Some(fault)),
+        Shaped::TooLarge => Body::Note(Reason::TooLarge, None),
+    };
+    (body, keys)
+}
+
+/// The id of the event that takes a reader to `mark`, where nothing else is known of him.
+pub fn id(codec: &dyn IdCodec, mark: Mark) -> String {
+    let mut id = String::new();
+    codec.encode(&mark.into(), &mut id);
+    id
 }
 
 /// Appends the body of `record`'s entry. It takes a reader from `position` past `mark`.
-pub fn write_record(
-    record: &impl Record,
+pub fn write_record<'r>(
+    record: &'r impl Record,
     shape: &Shape,
     codec: &dyn IdCodec,
     position: &Position,
     mark: Mark,
     out: &mut Vec<u8>,
-) -> Body {
-    let body = write_event(record, shape, out);
-    if let Body::Note(reason) = body {
+) -> (Body, Keys<'r>) {
+    let (body, keys) = write_event(record, shape, &|| id(codec, mark), out);
+    if let Body::Note(reason, _) = body {
         write(&Gap::up_to(reason, position, mark, Some(1)), &shape.control_prefix, codec, out);
     }
-    body
+    (body, keys)
 }

@@ -109,7 +109,11 @@ impl Replaying {
                     self.at.advance(Mark { partition, next: segment.to });
                 }
                 Found::Here(Sought::Trimmed(low)) if walk.events == 0 => {
-                    return self.trimmed(Mark { partition, next: low }, &ids, prefix);
+                    return self.misses(Reason::Trimmed, Mark { partition, next: low }, &ids, prefix);
+                }
+                Found::Here(Sought::Leads { to, gap: None }) => self.at.put(Mark { partition, next: to }),
+                Found::Here(Sought::Leads { to, gap: Some(reason) }) if walk.events == 0 => {
+                    return self.misses(reason, Mark { partition, next: to }, &ids, prefix);
                 }
                 Found::Wait(wake) if walk.events == 0 => {
                     // The others are read meanwhile.
@@ -118,7 +122,7 @@ impl Replaying {
                     }
                     return Read::Wait(wake);
                 }
-                Found::Here(Sought::Trimmed(_)) | Found::Wait(_) => break,
+                Found::Here(Sought::Trimmed(_) | Sought::Leads { .. }) | Found::Wait(_) => break,
             }
         }
         walk.done()
@@ -139,16 +143,16 @@ impl Replaying {
         self.times[at] = self.times[at].max(time);
     }
 
-    /// The upstream let go of what was to be read next.
-    fn trimmed(&mut self, to: Mark, ids: &Ids<'_>, prefix: &str) -> Read {
+    /// The upstream cannot give what was to be read next.
+    fn misses(&mut self, reason: Reason, to: Mark, ids: &Ids<'_>, prefix: &str) -> Read {
         let mut bytes = Vec::new();
-        Gap::up_to(Reason::Trimmed, &self.at, to, None).encode(prefix, ids.codec, &mut bytes);
+        Gap::up_to(reason, &self.at, to, None).encode(prefix, ids.codec, &mut bytes);
         bytes.push(b'\n');
         self.at.advance(to);
         let mut id = String::new();
         ids.encode(&self.at, &mut id);
         note::write_position(&id, prefix, &mut bytes);
-        Read::Control { bytes: bytes.into(), gaps: vec![Reason::Trimmed] }
+        Read::Control { bytes: bytes.into(), gaps: vec![reason] }
     }
 }
 

@@ -353,6 +353,7 @@ fn index_chunk(index: &mut Index, chunk: &mut Chunk, wakes: &mut Vec<Arc<Notify>
 mod tests {
     use super::super::chunk::Entry;
     use super::super::testing::ROOM;
+    use super::super::writer::LeftOut;
     use super::*;
 
     /// Appends one chunk with so many entries and bytes of content.
@@ -379,7 +380,7 @@ mod tests {
             events: entries,
             notes: Vec::new(),
             replaced: 0,
-            left_out: 0,
+            left_out: LeftOut::default(),
             ends: None,
             changes: Vec::new(),
         });

@@ -7,6 +7,7 @@ use std::time::UNIX_EPOCH;
 
 use bytes::Bytes;
 
+use super::gap::Gap;
 use super::id::IdCodec;
 use super::key::{KeyHash, Lies};
 use super::memory::Memory;
@@ -184,12 +185,13 @@ impl SegmentDraft {
         }
         let position = Mark { partition: self.partition, next: self.at }.into();
         let start = self.open.len();
-        let body = note::write_record(record, &self.shape, &*self.codec, &position, mark, &mut self.open);
+        let (body, keys) =
+            note::write_record(record, &self.shape, &*self.codec, &position, mark, &mut self.open);
         (self.at, self.records) = (next, self.records + 1);
         let time = record.timestamp().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
         let time = time.map_or(0, |time| time.as_millis() as u64);
-        let makes_none = matches!(body, Body::None);
-        if let Some(Subject { key, is_gone }) = Subject::of(record, &self.shape)
+        let makes_none = matches!(body, Body::None | Body::FilteredOut | Body::Undecided(_));
+        if let Some(Subject { key, is_gone }) = Subject::of(record, &keys)
             && (is_gone || !makes_none)
         {
             let entry = (!is_gone).then_some(self.entries.len() as u32);
@@ -199,16 +201,30 @@ impl SegmentDraft {
             return;
         }
         let key = record.key().filter(|_| self.keyed);
-        self.entries.push(Entry {
+        self.entry(Entry {
             next,
             time,
             key: key.map(KeyHash::of),
             lies: Lies::of(&*self.codec, key, self.partition),
-            note: matches!(body, Body::Note(_)),
+            note: matches!(body, Body::Note(..)),
             block: self.blocks.len() as u32,
             start: start as u32,
             end: self.open.len() as u32,
         });
+    }
+
+    /// Takes in a gap of which the upstream itself tells in its history, after which the partition stands at `next`.
+    pub fn gap(&mut self, next: Offset, gap: &Gap) {
+        let start = self.open.len() as u32;
+        note::write(gap, &self.shape.control_prefix, &*self.codec, &mut self.open);
+        (self.at, self.records) = (next, self.records + 1);
+        let (block, end) = (self.blocks.len() as u32, self.open.len() as u32);
+        let lies = Lies::Anywhere;
+        self.entry(Entry { next, time: 0, note: true, key: None, lies, block, start, end });
+    }
+
+    fn entry(&mut self, entry: Entry) {
+        self.entries.push(entry);
         if self.open.len() >= BLOCK {
             self.close_block();
         }

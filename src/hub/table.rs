@@ -21,7 +21,7 @@ use super::position::Position;
 use super::ring::Ring;
 use super::segment::Segment;
 use crate::config::Snapshot;
-use crate::shape::{self, Record, Shape};
+use crate::shape::{Keys, Record};
 
 /// The newest of each key.
 pub struct Table {
@@ -42,10 +42,9 @@ pub struct Subject {
 }
 
 impl Subject {
-    /// That of this record, where there is a table and it has a key.
-    pub fn of(record: &impl Record, shape: &Shape) -> Option<Self> {
-        let snapshot = shape.digest.snapshot.as_ref()?;
-        let key = KeyHash::of(&shape::key(&snapshot.by, record)?);
+    /// That of this record with these keys, where there is a table and it has one.
+    pub fn of(record: &impl Record, keys: &Keys<'_>) -> Option<Self> {
+        let key = KeyHash::of(keys.snapshot.as_deref()?);
         Some(Self { key, is_gone: record.deletes() })
     }
 }

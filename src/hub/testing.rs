@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Bounds, Linger, Log, Memory, Terms, Wake};
-use crate::config::{Binary, OnLag, Replay, Start};
+use crate::config::{OnLag, Replay, Start};
 use crate::shape::{Record, Shape};
 
 /// A record with this payload.
@@ -35,15 +35,7 @@ pub const ANY_AGE: Replay = Replay {
 pub const TERMS: Terms = Terms { start: Start::Latest, replay: ANY_AGE, on_lag: OnLag::Gap, rate: None };
 
 pub fn shape() -> Shape {
-    Shape {
-        event: None,
-        tombstone: None,
-        data: None,
-        binary: Binary::Gap,
-        max_event: 1 << 20,
-        control_prefix: "stream.".into(),
-        digest: Arc::default(),
-    }
+    Shape::default()
 }
 
 pub fn log(bounds: Bounds) -> Arc<Log> {

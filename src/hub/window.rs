@@ -29,6 +29,8 @@ pub struct Window {
     counted: Reserved,
     /// Whether something came in since it began.
     moved: bool,
+    /// How many came in since then, those that were replaced included.
+    arrivals: u64,
     /// When something was appended last.
     appended: Option<Instant>,
     /// When it ends, if it is open.
@@ -82,6 +84,7 @@ impl Window {
             bytes: 0,
             counted: memory.count(),
             moved: false,
+            arrivals: 0,
             appended: None,
             ends: None,
         }
@@ -97,6 +100,11 @@ impl Window {
         &self.reached
     }
 
+    /// The number that the next record has among those that came in since it began.
+    pub fn arrival(&self) -> u64 {
+        self.arrivals + 1
+    }
+
     /// Goes past a record that makes nothing and deletes nothing.
     pub fn skip(&mut self, mark: Mark) {
         Arc::make_mut(&mut self.reached).advance(mark);
@@ -109,6 +117,7 @@ impl Window {
             self.skip(mark);
         }
         self.moved = true;
+        self.arrivals += 1;
         self.bytes += record.size();
         let place = self.waiting.len();
         let key = key.filter(|_| !matches!(record.makes, Makes::Note(_)));
@@ -169,7 +178,7 @@ impl Window {
         }
         self.ends = None;
         self.places.clear();
-        (self.empty, self.bytes) = (0, 0);
+        (self.empty, self.bytes, self.arrivals) = (0, 0, 0);
         self.counted.set(0);
         std::mem::take(&mut self.waiting).into_iter().flatten().collect()
     }

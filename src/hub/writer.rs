@@ -22,7 +22,7 @@ use super::sample;
 use super::segment::{self, Segment};
 use super::table::{Change, Subject};
 use super::window::{Makes, Next, Waiting, Window};
-use crate::shape::{self, Record, Shape};
+use crate::shape::{Fault, Record, Shape};
 use draft::Draft;
 
 /// Builds the chunks of one log, in order.
@@ -54,12 +54,42 @@ pub struct Batch {
     pub notes: Vec<Reason>,
     /// Records that a newer one of their key replaced before they were appended.
     pub replaced: u64,
-    /// Records that were left out, where the log keeps one in so many.
-    pub left_out: u64,
+    /// What was left out.
+    pub left_out: LeftOut,
     /// When a window ends that was opened.
     pub ends: Option<Instant>,
     /// What became of keys, where the log has a table.
     pub changes: Vec<Change>,
+}
+
+/// What was left out of one append, or could be made nothing of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Records that are none of those kept, where the log keeps one in so many.
+    pub sampled: u64,
+    /// Records for which the shape's filter does not hold.
+    pub filtered: u64,
+    /// Records of which it cannot tell.
+    pub undecided: u64,
+    /// Why it cannot, for the last of them.
+    pub why: Option<Fault>,
+    /// Why the data of the last record could not be made whose data could not; a gap in its place says no more than that.
+    pub unmade: Option<Fault>,
+}
+
+impl LeftOut {
+    /// Counts a record that made this.
+    fn count(&mut self, body: &Body) {
+        match *body {
+            Body::Event | Body::None => {}
+            Body::Note(_, why) => self.unmade = why.or(self.unmade),
+            Body::FilteredOut => self.filtered += 1,
+            Body::Undecided(fault) => {
+                self.undecided += 1;
+                self.why = Some(fault);
+            }
+        }
+    }
 }
 
 impl Writer {
@@ -101,7 +131,7 @@ impl Writer {
             }
             if draft.writer.leaves_out(given) {
                 given.into_iter().for_each(|mark| draft.skip(mark));
-                draft.left_out += 1;
+                draft.left_out.sampled += 1;
                 continue;
             }
             draft.record(&record, mark, given.is_some());
@@ -126,7 +156,7 @@ impl Writer {
                 continue;
             }
             if self.leaves_out(mark) {
-                batch.left_out += 1;
+                batch.left_out.sampled += 1;
                 self.window.iter_mut().zip(mark).for_each(|(window, mark)| window.skip(mark));
             } else {
                 self.wait(mark, &record, &mut batch);
@@ -135,33 +165,43 @@ impl Writer {
                 batch.follow(self.flush(now));
             }
         }
+        self.look(now, &mut batch);
+        batch
+    }
+
+    /// Sees to the window after something came in.
+    fn look(&mut self, now: Instant, batch: &mut Batch) {
         match self.window.as_mut().map_or(Next::Known, |window| window.next(now)) {
             Next::Now => batch.follow(self.flush(now)),
             Next::At(ends) => batch.ends = Some(ends),
             Next::Known => {}
         }
-        batch
     }
 
     /// Has a record wait, if it makes something or deletes its key, and counts it.
     fn wait(&mut self, mark: Option<Mark>, record: &impl Record, batch: &mut Batch) {
         let Some(window) = &mut self.window else { return };
-        let mut body = Vec::new();
-        let makes = match note::write_event(record, &self.shape, &mut body) {
-            Body::Event => Makes::Event(body),
-            Body::Note(reason) => {
+        let (mut bytes, codec) = (Vec::new(), &*self.codec);
+        // A number of the log's own is not known yet.
+        let arrival = window.arrival();
+        let id = || mark.map_or_else(|| arrival_id(codec, &self.position, arrival), |mark| note::id(codec, mark));
+        let (body, keys) = note::write_event(record, &self.shape, &id, &mut bytes);
+        batch.left_out.count(&body);
+        let makes = match body {
+            Body::Event => Makes::Event(bytes),
+            Body::Note(reason, _) => {
                 batch.notes.push(reason);
                 Makes::Note(reason)
             }
-            Body::None if record.deletes() => Makes::Nothing,
-            Body::None => return mark.into_iter().for_each(|mark| window.skip(mark)),
+            _ if record.deletes() => Makes::Nothing,
+            _ => return mark.into_iter().for_each(|mark| window.skip(mark)),
         };
         batch.events += u64::from(!matches!(makes, Makes::Nothing));
         let own = record.key().filter(|_| self.keyed);
         let partition = mark.map_or(0, |mark| mark.partition);
         let whose = (own.map(KeyHash::of), Lies::of(&*self.codec, own, partition));
-        let by = shape::key(&window.conflate().by, record).map(|key| KeyHash::of(&key));
-        let subject = Subject::of(record, &self.shape);
+        let by = keys.conflate.as_deref().map(KeyHash::of);
+        let subject = Subject::of(record, &keys);
         let replaced = window.put(by, Waiting { mark, makes, published: record.timestamp(), whose, subject });
         batch.replaced += u64::from(replaced);
     }
@@ -181,7 +221,7 @@ impl Writer {
         draft.reach(&reached);
         // They were counted as they came.
         let batch = Batch { events: 0, notes: Vec::new(), ..draft.finish() };
-        self.moved();
+        self.settled();
         batch
     }
 
@@ -205,18 +245,22 @@ impl Writer {
             events: 0,
             notes: Vec::new(),
             replaced: 0,
-            left_out: 0,
+            left_out: LeftOut::default(),
             ends: None,
             changes: Vec::new(),
         }
     }
 
-    /// Takes in what the log begins with, merged by time, and goes on at `end`. Events are as old as they say.
+    /// Takes in what the log begins with, merged by time, and goes on at `end`. Events are as old as they say; those that do not
+    /// say are new.
     pub fn fill(&mut self, segments: &[Segment], end: &Position) -> Batch {
         let (now, mut draft) = (SystemTime::now(), Draft::new(self));
         let (at, mut newest, mut scattered) = (draft.at, None, false);
         for (partition, segment, entry) in merged(segments) {
-            let age = now.duration_since(UNIX_EPOCH + Duration::from_millis(entry.time)).unwrap_or_default();
+            let age = match entry.time {
+                0 => Duration::ZERO,
+                time => now.duration_since(UNIX_EPOCH + Duration::from_millis(time)).unwrap_or_default(),
+            };
             newest = newest.max(at.checked_sub(age));
             draft.at = newest.unwrap_or(at);
             draft.bytes.extend_from_slice(&segment.body(entry));
@@ -229,7 +273,7 @@ impl Writer {
         position.merge(end);
         self.position = Arc::new(position);
         batch.position = Arc::clone(&self.position);
-        self.moved();
+        self.settled();
         batch
     }
 
@@ -242,27 +286,48 @@ impl Writer {
         draft.note_to_all(&Gap { span: Some(span), ..Gap::of(Reason::UpstreamLost) });
         draft.entry(mark, true, (None, Lies::Anywhere));
         batch.follow(draft.finish());
-        self.moved();
+        self.settled();
         batch
     }
 
     /// Encodes a gap of the source up to `mark`, in its partition; nothing where the position covers that.
     pub fn missing(&mut self, reason: Reason, mark: Mark) -> Batch {
         let mut batch = self.flush(Instant::now());
+        let gap = Gap::up_to(reason, &self.position, mark, None);
+        batch.follow(self.gap(&gap, mark));
+        batch
+    }
+
+    /// Encodes a gap of the source, which takes a reader to `mark`; nothing where the position covers that.
+    pub fn gap(&mut self, gap: &Gap, mark: Mark) -> Batch {
+        let mut batch = self.flush(Instant::now());
         let mut draft = Draft::new(self);
         if !draft.position.covers(mark) {
-            draft.note_to_all(&Gap::up_to(reason, &draft.position, mark, None));
+            draft.note_to_all(gap);
             draft.entry(mark, true, (None, Lies::Anywhere));
         }
         batch.follow(draft.finish());
-        self.moved();
+        self.settled();
         batch
     }
 
     /// Nothing waits, and the log stands where it has got to.
-    fn moved(&mut self) {
+    fn settled(&mut self) {
         let position = &self.position;
         self.window.iter_mut().for_each(|window| window.restart(Arc::clone(position)));
+    }
+
+    /// Goes on to `mark`: up to there nothing makes an event.
+    pub fn moved(&mut self, mark: Mark) -> Batch {
+        if let Some(window) = &mut self.window {
+            window.skip(mark);
+            let mut batch = self.nothing();
+            self.look(Instant::now(), &mut batch);
+            return batch;
+        }
+        let mut draft = Draft::new(self);
+        draft.skip(mark);
+        draft.finish()
     }
 
     /// Goes on at `position`, after a number that no entry has, so that every reader finds itself behind.
@@ -270,7 +335,7 @@ impl Writer {
         self.codec = codec;
         self.position = Arc::new(position);
         self.next += 1;
-        self.moved();
+        self.settled();
     }
 }
 
@@ -283,6 +348,16 @@ impl Batch {
         self.notes.extend(next.notes);
         self.changes.extend(next.changes);
     }
+}
+
+/// What names a record that waits for a number of its own: the position that it is to follow, and how many came in after
+/// that up to it. Two that are sent share no such name, since what is sent moves the position on.
+fn arrival_id(codec: &dyn IdCodec, position: &Position, arrival: u64) -> String {
+    let mut id = String::new();
+    codec.encode(position, &mut id);
+    id.push('.');
+    id.push_str(&arrival.to_string());
+    id
 }
 
 /// The entries of segments by time, each partition's in its own order.

@@ -29,6 +29,7 @@ pub(super) struct Families {
     ended: Family<RouteReason, Counter>,
     shed: Family<RouteReason, Counter>,
     proxied: Family<RouteStatus, Counter>,
+    pages: Family<OfRoute, Counter>,
 }
 
 /// The handles of one route. Its series go with the last of them.
@@ -47,6 +48,7 @@ pub struct RouteMetrics {
     /// Events that streams were not handed, as they were beyond `rate`.
     pub left_out: Counter,
     delay: Histogram,
+    pages: Counter,
     name: String,
     gaps: Family<RouteReason, Counter>,
     ended: Family<RouteReason, Counter>,
@@ -78,6 +80,7 @@ impl Families {
             ended: Family::default(),
             shed: Family::default(),
             proxied: Family::default(),
+            pages: Family::default(),
         };
         registry.register("subscribers", "Open streams", families.subscribers.clone());
         let help = "Open streams that read what only the upstream still holds";
@@ -96,6 +99,7 @@ impl Families {
         registry.register("streams_shed", "Streams for which there was no room", families.shed.clone());
         let help = "Requests that an application was to answer";
         registry.register("proxied_requests", help, families.proxied.clone());
+        registry.register("pages", "Pages of what there was that were given", families.pages.clone());
         families
     }
 }
@@ -139,6 +143,7 @@ impl Metrics {
         let plain_out = families.plain_out.get_or_create_owned(&of);
         let left_out = families.left_out.get_or_create_owned(&of);
         let delay = families.delay.get_or_create_owned(&of);
+        let pages = families.pages.get_or_create_owned(&of);
         let name = name.to_owned();
         let [gaps, ended, shed] = families.by_reason().map(Family::clone);
         let (whom, recent) = (Whom::Route(name.as_str().into()), Arc::clone(&self.recent));
@@ -150,6 +155,7 @@ impl Metrics {
             plain_out,
             left_out,
             delay,
+            pages,
             name,
             gaps,
             ended,
@@ -203,6 +209,7 @@ impl Families {
         let counters = [&self.events_out, &self.bytes_out, &self.plain_out, &self.left_out];
         counters.iter().for_each(|family| _ = family.remove(&of));
         self.delay.remove(&of);
+        self.pages.remove(&of);
         for (family, reasons) in self.by_reason().into_iter().zip(reasons) {
             for reason in reasons {
                 family.remove(&RouteReason { route: name.to_owned(), reason });
@@ -222,6 +229,14 @@ impl RouteMetrics {
     /// How late events were handed to a stream's connection.
     pub fn delayed(&self, delay: Duration) {
         self.delay.observe(delay.as_secs_f64());
+    }
+
+    /// Counts a page with so many events in so many bytes.
+    pub fn page(&self, events: usize, bytes: usize) {
+        self.pages.inc();
+        self.events_out.inc_by(events as u64);
+        self.bytes_out.inc_by(bytes as u64);
+        self.plain_out.inc_by(bytes as u64);
     }
 
     /// Counts a gap that one client was told.

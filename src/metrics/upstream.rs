@@ -23,6 +23,8 @@ pub(super) struct Families {
     up: Family<OfUpstream, Gauge>,
     reconnects: Family<OfUpstream, Counter>,
     troubles: Family<OfUpstream, Counter>,
+    filtered: Family<OfUpstream, Counter>,
+    undecided: Family<OfUpstream, Counter>,
     history: History,
 }
 
@@ -48,6 +50,10 @@ pub struct UpstreamMetrics {
     pub reconnects: Counter,
     /// What went wrong and left the link up.
     pub troubles: Counter,
+    /// Records that a filter left out.
+    pub filtered: Counter,
+    /// Records of which a filter could not tell.
+    pub undecided: Counter,
     name: String,
     gaps: Family<UpstreamReason, Counter>,
     history: History,
@@ -88,6 +94,11 @@ impl Families {
         registry.register("upstream_reconnects", "Attempts to link up again", own.reconnects.clone());
         let help = "What went wrong at an upstream and left the link up: a topic that may not be read, say";
         registry.register("upstream_troubles", help, own.troubles.clone());
+        let help = "Records that a route's filter left out, once for each feed";
+        registry.register("filtered", help, own.filtered.clone());
+        let help =
+            "Records left out since a route's filter could not tell: a field that it names is not there, say";
+        registry.register("filter_undecided", help, own.undecided.clone());
         let help = "Reads of an upstream's history that wait for one of replay.concurrency slots";
         registry.register("history_reads_queued", help, history.queued.clone());
         let help = "Reads of an upstream's history that are under way";
@@ -99,11 +110,18 @@ impl Families {
     /// The upstream is no more.
     fn forget(&self, name: &str) {
         let (of, history) = (OfUpstream { upstream: name.to_owned() }, &self.history);
-        let counters =
-            [&self.events_in, &self.conflated, &self.sampled_out, &self.reconnects, &self.troubles];
+        let counters = [
+            &self.events_in,
+            &self.conflated,
+            &self.sampled_out,
+            &self.reconnects,
+            &self.troubles,
+            &self.filtered,
+            &self.undecided,
+        ];
         counters.iter().for_each(|family| _ = family.remove(&of));
         [&self.up, &history.queued, &history.running].iter().for_each(|family| _ = family.remove(&of));
-        for reason in OF_SOURCES {
+        for reason in Reason::ALL {
             self.gaps.remove(&UpstreamReason { upstream: name.to_owned(), reason: reason.as_str() });
         }
         for outcome in OUTCOMES {
@@ -122,12 +140,13 @@ impl Metrics {
                 drop(families.gaps.get_or_create(&labels));
             }
             let Families { events_in, conflated, sampled_out, reconnects, troubles, .. } = families;
-            let counters = [events_in, conflated, sampled_out, reconnects, troubles];
+            let Families { filtered, undecided, .. } = families;
+            let counters = [events_in, conflated, sampled_out, reconnects, troubles, filtered, undecided];
             (counters.map(|family| family.get_or_create_owned(&of)), families.up.get_or_create_owned(&of))
         };
         let (all, gone) = (families.clone(), name.to_owned());
         let (made, shown) = self.handles.show("upstream", name, begin, move || all.forget(&gone));
-        let ([events_in, conflated, sampled_out, reconnects, troubles], up) = made;
+        let ([events_in, conflated, sampled_out, reconnects, troubles, filtered, undecided], up) = made;
         UpstreamMetrics {
             events_in,
             conflated,
@@ -135,6 +154,8 @@ impl Metrics {
             up,
             reconnects,
             troubles,
+            filtered,
+            undecided,
             name: name.to_owned(),
             gaps: families.gaps.clone(),
             history: families.history.clone(),

@@ -1,19 +1,29 @@
-//! From a record as the upstream gave it to the body of an event: its name, its payload as text, or the
+//! From a record as the upstream gave it to the body of an event: whether it is sent, its name, its data as text, or the
 //! reason why it cannot be one. Runs once for each record and feed, whatever the number of clients.
 
+mod cloudevents;
+#[cfg(test)]
+mod costs;
 mod entry;
+mod envelope;
+mod keys;
+mod payload;
+mod project;
+mod scope;
 
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
-
 pub use entry::{Fields, field};
+pub use keys::Keys;
 
-use crate::config::{Binary, Digest, Field, Part, Template};
+use crate::config::{Binary, Digest, Field, Projection, Template, Variable};
+use crate::expression::{Document, Expression, Json};
+pub use crate::expression::Fault;
 use crate::sse::{self, EventName};
+use payload::{Data, Payload};
+use scope::Scope;
 
 /// What an upstream hands over: one message, borrowed from the client library.
 pub trait Record {
@@ -29,12 +39,18 @@ pub trait Record {
     fn header(&self, _name: &str) -> Option<&[u8]> {
         None
     }
+    /// Hands each of its headers over, in order; a header may be without a value.
+    fn headers(&self, _each: &mut dyn FnMut(&str, Option<&[u8]>)) {}
     /// The fields of a Redis stream's entry.
     fn fields(&self) -> Option<&Fields> {
         None
     }
     /// When it was published, where the upstream says so.
     fn timestamp(&self) -> Option<SystemTime> {
+        None
+    }
+    /// Its routing key, of a message of RabbitMQ.
+    fn routing_key(&self) -> Option<&str> {
         None
     }
     /// An event name given along with it, which then wins over the route's.
@@ -45,6 +61,10 @@ pub trait Record {
     fn deletes(&self) -> bool {
         self.payload().is_none() && self.fields().is_none()
     }
+    /// What the upstream knows it by among those of its source, where that is the same for whoever reads it.
+    fn id(&self) -> Option<String> {
+        None
+    }
 }
 
 /// How the records of a feed become events. Part of what tells two feeds apart.
@@ -54,8 +74,14 @@ pub struct Shape {
     pub event: Option<Template>,
     /// The event name of tombstones, path parameters already filled in; without it they make no event.
     pub tombstone: Option<Template>,
+    /// What must hold for a record to make an event, path parameters already bound.
+    pub filter: Option<Expression>,
     /// The field of an entry that is sent; without it all are, as JSON.
     pub data: Option<Arc<str>>,
+    /// What of a payload in JSON is sent; without it all of it is.
+    pub projection: Option<Projection>,
+    /// What is put around that.
+    pub wrap: Option<Wrap>,
     /// What becomes of a payload that is not UTF-8.
     pub binary: Binary,
     /// Bytes of data and event name above which a record is refused.
@@ -66,6 +92,33 @@ pub struct Shape {
     pub digest: Arc<Digest>,
 }
 
+/// What is put around the data of an event.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Wrap {
+    /// Key, headers, time, and the source's name under this one.
+    Envelope(&'static str),
+    /// A CloudEvent, whose source is one of this upstream's where the record says no other.
+    CloudEvent(Arc<str>),
+}
+
+impl Default for Shape {
+    /// Payloads as they are, without a name.
+    fn default() -> Self {
+        Self {
+            event: None,
+            tombstone: None,
+            filter: None,
+            data: None,
+            projection: None,
+            wrap: None,
+            binary: Binary::Gap,
+            max_event: 1 << 20,
+            control_prefix: "stream.".into(),
+            digest: Arc::default(),
+        }
+    }
+}
+
 /// What became of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shaped {
@@ -73,91 +126,120 @@ pub enum Shaped {
     Event,
     /// Nothing is to be sent: a tombstone, on a route without a name for them, or an entry without the field that is.
     Skipped,
-    /// The payload is not UTF-8, and the route sends text.
+    /// Nothing is to be sent, by the filter.
+    FilteredOut,
+    /// Nothing is to be sent, since the filter cannot tell.
+    Undecided(Fault),
+    /// The payload is not UTF-8, and the route sends text; or it is not JSON, and the route sends what is made of that.
     Undecodable,
+    /// The data cannot be made of what the payload says.
+    Unmade(Fault),
     /// Payload and event name are larger than `max_event`.
     TooLarge,
 }
 
 impl Shape {
-    /// Appends the body of `record`'s event to `out`, or nothing where it says why.
-    pub fn encode(&self, record: &impl Record, out: &mut Vec<u8>) -> Shaped {
-        let (name, data, binary) = match (record.fields(), record.payload()) {
-            (Some(fields), _) => match &self.data {
-                None => match entry::json(fields, self.binary) {
-                    // Its values are encoded already.
-                    Some(json) => (self.name(record), Cow::Owned(json.into_bytes()), Binary::Gap),
-                    None => return Shaped::Undecodable,
-                },
-                Some(name) => match field(fields, name) {
-                    Some(value) => (self.name(record), Cow::Borrowed(value), self.binary),
-                    None => return Shaped::Skipped,
-                },
-            },
-            (None, Some(payload)) => (self.name(record), Cow::Borrowed(payload), self.binary),
-            // What it deletes is all that it says. Data may be empty: WHATWG HTML 9.2.6 drops an event without a
-            // `data:` line, and not one whose line is empty.
-            (None, None) => match &self.tombstone {
-                Some(name) => {
-                    (self.filled(name, record), Cow::Borrowed(record.key().unwrap_or_default()), self.binary)
-                }
-                None => return Shaped::Skipped,
-            },
+    /// Appends the body of `record`'s event to `out`, or nothing where it says why. `id` is what its id would be, for a
+    /// record that the upstream has no name for. Also returns its keys, where it makes no event as well.
+    pub fn encode<'r>(
+        &self,
+        record: &'r impl Record,
+        id: &dyn Fn() -> String,
+        out: &mut Vec<u8>,
+    ) -> (Shaped, Keys<'r>) {
+        let payload = Payload::of(self, record).and_then(|payload| {
+            if payload.len() > self.max_event { Err(Shaped::TooLarge) } else { Ok(payload) }
+        });
+        let document = payload.as_ref().ok().filter(|_| self.reads_json()).and_then(Payload::document);
+        let keys = Keys::of(&self.digest, record, document.as_ref().map(Document::root));
+        let encoded = match &payload {
+            Ok(payload) => self.encoded(record, payload, document.as_ref(), id, out),
+            Err(why) => Err(*why),
+        };
+        (encoded.err().unwrap_or(Shaped::Event), keys)
+    }
+
+    fn encoded(
+        &self,
+        record: &impl Record,
+        payload: &Payload<'_>,
+        document: Option<&Document<'_>>,
+        id: &dyn Fn() -> String,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Shaped> {
+        let scope = Scope::new(self, record, payload, document);
+        if let Some(filter) = &self.filter {
+            match scope.holds(filter) {
+                Ok(true) => {}
+                Ok(false) => return Err(Shaped::FilteredOut),
+                Err(fault) => return Err(Shaped::Undecided(fault)),
+            }
+        }
+        let name = if payload.is_tombstone() {
+            self.tombstone.as_ref().and_then(|name| self.filled(name, record, &scope))
+        } else {
+            self.name(record, &scope)
         };
         let name_len = name.as_ref().map_or(0, |name| name.as_str().len());
-        if data.len() + name_len > self.max_event {
-            return Shaped::TooLarge;
+        let room = self.max_event.checked_sub(name_len).ok_or(Shaped::TooLarge)?;
+        let data = payload.data(self, &scope, room)?;
+        let text = match (&self.wrap, data) {
+            (None, Data::Nothing) => payload::text(record.key().unwrap_or_default(), self.binary, room)?,
+            (None, Data::Json(text) | Data::Text(text)) => text,
+            (None, Data::Base64(text)) => text.into(),
+            (Some(Wrap::Envelope(called)), data) => envelope::wrap(called, record, &data).into(),
+            (Some(Wrap::CloudEvent(upstream)), data) => {
+                let named = name.as_ref().map(EventName::as_str);
+                let place = cloudevents::Place { upstream, name: named, id };
+                cloudevents::wrap(&place, record, document, data)?
+            }
+        };
+        if self.wrap.is_some() && text.len() > room {
+            return Err(Shaped::TooLarge);
         }
-        match binary {
-            Binary::Base64 => sse::body(out, name.as_ref(), &BASE64.encode(&data)),
-            Binary::Gap => match std::str::from_utf8(&data) {
-                Ok(text) => sse::body(out, name.as_ref(), text),
-                Err(_) => return Shaped::Undecodable,
-            },
-        }
-        Shaped::Event
+        sse::body(out, name.as_ref(), &text);
+        Ok(())
     }
 
-    fn name<'r>(&'r self, record: &'r impl Record) -> Option<EventName<'r>> {
+    /// Whether what a payload says as JSON matters.
+    fn reads_json(&self) -> bool {
+        let filters = self.filter.as_ref().is_some_and(|filter| filter.reads(Variable::Event as usize));
+        let names = self
+            .event
+            .as_ref()
+            .is_some_and(|name| name.fields().any(|field| matches!(field, Field::Event(_))));
+        filters || names || self.projection.is_some() || self.wrap.is_some() || keys::read_json(&self.digest)
+    }
+
+    fn name<'r>(&self, record: &'r impl Record, scope: &Scope<'r>) -> Option<EventName<'r>> {
         match record.event() {
             Some(event) => EventName::new(event).map(|name| name.outside(&self.control_prefix)),
-            None => self.filled(self.event.as_ref()?, record),
+            None => self.filled(self.event.as_ref()?, record, scope),
         }
     }
 
-    fn filled<'r>(&self, template: &Template, record: &'r impl Record) -> Option<EventName<'r>> {
-        EventName::new(template.fill(|field| value(field, record)))
+    fn filled<'r>(
+        &self,
+        template: &Template,
+        record: &'r impl Record,
+        scope: &Scope<'r>,
+    ) -> Option<EventName<'r>> {
+        EventName::new(template.fill(|field| value(field, record, scope.event())))
             .map(|name| name.outside(&self.control_prefix))
     }
 }
 
-/// The key of `record`; none where it lacks a field of `by`.
-pub fn key<'r>(by: &Template, record: &'r impl Record) -> Option<Cow<'r, [u8]>> {
-    // A field alone as it is: what is no text may be a key.
-    match by.parts() {
-        [Part::Field(Field::Key)] => return record.key().map(Cow::Borrowed),
-        [Part::Field(Field::Header(name))] => return record.header(name).map(Cow::Borrowed),
-        [Part::Field(Field::Entry(name))] => return field(record.fields()?, name).map(Cow::Borrowed),
-        _ => {}
-    }
-    let mut is_whole = true;
-    let text = by.fill(|field| {
-        let value = value(field, record);
-        is_whole &= value.is_some();
-        value
-    });
-    is_whole.then(|| Cow::Owned(text.into_bytes()))
-}
-
-fn value<'r>(of: &Field, record: &'r impl Record) -> Option<Cow<'r, str>> {
+fn value<'r>(of: &Field, record: &'r impl Record, event: Option<Json<'r>>) -> Option<Cow<'r, str>> {
     match of {
-        Field::Channel | Field::Topic | Field::Stream => Some(Cow::Borrowed(record.name())),
+        Field::Channel | Field::Topic | Field::Stream | Field::Subject => Some(Cow::Borrowed(record.name())),
         Field::Entry(name) => {
             record.fields().and_then(|fields| field(fields, name)).map(String::from_utf8_lossy)
         }
         Field::Key => record.key().map(String::from_utf8_lossy),
         Field::Header(name) => record.header(name).map(String::from_utf8_lossy),
+        Field::RoutingKey => record.routing_key().map(Cow::Borrowed),
         Field::Param(_) => None,
+        Field::Event(path) => event?.at(path.split('.'))?.said(),
     }
 }
 
@@ -183,8 +265,7 @@ mod tests {
 
     fn shape(event: Option<&str>, binary: Binary) -> Shape {
         let event = event.map(|text| Template::parse(text).unwrap());
-        let (control_prefix, digest) = ("stream.".into(), Arc::default());
-        Shape { event, data: None, tombstone: None, binary, max_event: 16, control_prefix, digest }
+        Shape { event, binary, max_event: 16, ..Shape::default() }
     }
 
     /// A tombstone with this key.
@@ -203,7 +284,7 @@ mod tests {
 
     fn encoded(shape: &Shape, message: &impl Record) -> Result<String, Shaped> {
         let mut out = Vec::new();
-        match shape.encode(message, &mut out) {
+        match shape.encode(message, &|| "e-1".into(), &mut out).0 {
             Shaped::Event => Ok(String::from_utf8(out).unwrap()),
             other => Err(other),
         }
@@ -243,7 +324,7 @@ mod tests {
         let whole = Shape { max_event: 100, ..shape(Some("{stream}:{field.t}{field.x}"), Binary::Base64) };
         let body = |shape: &Shape| {
             let mut out = Vec::new();
-            let shaped = shape.encode(&entry, &mut out);
+            let (shaped, _) = shape.encode(&entry, &|| "e-1".into(), &mut out);
             (shaped, String::from_utf8(out).unwrap())
         };
         let expected = "event: audit:sold\ndata: {\"t\":\"c29sZA==\",\"p\":\"/w==\"}\n";
@@ -296,23 +377,50 @@ mod tests {
         assert_eq!(encoded(&forged, &Deleted(Some(b"stream."))).unwrap(), "event: _stream.\ndata: stream.\n");
     }
 
-    #[test]
-    fn a_key_is_whole_or_there_is_none() {
-        let key_by =
-            |by: &str, record: &Deleted<'_>| key(&Template::parse(by).unwrap(), record).map(Cow::into_owned);
-        let (named, nameless) = (Deleted(Some(b"\xff")), Deleted(None));
-        assert_eq!(key_by("{key}", &named), Some(b"\xff".to_vec()), "as it is, text or not");
-        assert_eq!(key_by("{key}", &nameless), None);
-        assert_eq!(key_by("{topic}/{key}", &Deleted(Some(b"7"))), Some(b"orders/7".to_vec()));
-        assert_eq!(key_by("{topic}/{key}", &nameless), None);
-        assert_eq!(key_by("{header.type}", &named), None);
-        let message = Message(b"x", None);
-        assert_eq!(
-            key(&Template::parse("{header.type}").unwrap(), &message).as_deref(),
-            Some(&b"sold\nout"[..])
+    /// What is made of records of a Redis channel by the keys of a route.
+    pub(super) fn of_route(keys: &str) -> Shape {
+        let text = format!(
+            "server: {{ tls: none }}\nupstreams: {{ r: {{ redis: {{ url: redis://h }} }} }}\nroutes: [ {{ path: /x, from: {{ upstream: r, channel: c }}, {keys} }} ]\n"
         );
-        let entry = Entry(vec![(b"id".to_vec(), b"a".to_vec())]);
-        assert_eq!(key(&Template::parse("{field.id}").unwrap(), &entry).as_deref(), Some(&b"a"[..]));
-        assert!(named.deletes() && !entry.deletes() && !message.deletes());
+        let route =
+            crate::config::parse("c.yaml", &text, &|_| None).unwrap_or_else(|problems| panic!("{problems}"));
+        let route = route.routes.into_iter().next().unwrap();
+        Shape { event: route.event, filter: route.filter, projection: route.projection, ..Shape::default() }
+    }
+
+    #[test]
+    fn a_filter_comes_first_and_says_why_it_cannot_tell() {
+        let shape = Shape { max_event: 64, ..of_route("filter: event.n > 1, data: { keep: n }") };
+        let of = |payload: &str| encoded(&shape, &Message(payload.as_bytes(), None));
+        assert_eq!(of(r#"{"n":2,"m":3}"#).unwrap(), "data: {\"n\":2}\n");
+        assert_eq!(of(r#"{"n":1}"#), Err(Shaped::FilteredOut));
+        assert_eq!(of("{}"), Err(Shaped::Undecided(Fault::Absent)));
+        assert_eq!(of("no json"), Err(Shaped::Undecided(Fault::Type)));
+        assert_eq!(of(&format!(r#"{{"n":1,"m":"{}"}}"#, "x".repeat(64))), Err(Shaped::TooLarge));
+    }
+
+    #[test]
+    fn what_data_is_made_of_must_be_json_that_has_it() {
+        let shape = of_route("data: { map: \"{'n': event.n + 1, 'of': channel}\" }");
+        let of = |payload: &[u8]| encoded(&shape, &Message(payload, None));
+        assert_eq!(of(br#"{"n":2}"#).unwrap(), "data: {\"n\":3,\"of\":\"news\"}\n");
+        assert_eq!(of(b"{}"), Err(Shaped::Unmade(Fault::Absent)));
+        assert_eq!(of(br#"{"n":"x"}"#), Err(Shaped::Unmade(Fault::Type)));
+        for payload in [&b"no json"[..], b"{\"n\":\"\xff\"}"] {
+            assert_eq!(of(payload), Err(Shaped::Undecodable));
+        }
+        let twice = Shape { max_event: 20, ..of_route("data: { map: '[event, event]' }") };
+        assert_eq!(encoded(&twice, &Message(b"1234567890", None)), Err(Shaped::TooLarge));
+    }
+
+    #[test]
+    fn names_from_payloads_forge_nothing() {
+        let shape = of_route("event: '{event.type}{event.at.1}'");
+        let of = |payload: &str| encoded(&shape, &Message(payload.as_bytes(), None)).unwrap();
+        let payload = r#"{"type":"a\ndata: x","at":[0,2.50]}"#;
+        assert_eq!(of(payload), format!("event: a data: x2.50\ndata: {payload}\n"));
+        assert!(of(r#"{"type":"stream.gap"}"#).starts_with("event: _stream.gap\n"));
+        assert_eq!(of(r#"{"type":null,"at":{}}"#), "data: {\"type\":null,\"at\":{}}\n");
+        assert_eq!(of("no json"), "data: no json\n");
     }
 }

@@ -14,6 +14,8 @@ pub enum Item {
     Comment(String),
     /// How long to wait before coming back.
     Retry(Duration),
+    /// An event that is larger than may be was passed over; the last event id after it. Only where that is wanted.
+    TooLarge(String),
 }
 
 /// An event as its reader gets it.
@@ -44,6 +46,18 @@ pub struct Decoder {
     name: String,
     id: String,
     last_id: Option<String>,
+    passes_over: bool,
+    /// What it passes over at present.
+    over: Over,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Over {
+    Nothing,
+    /// The rest of a block, of which an id still counts.
+    Block,
+    /// The rest of a line that is too long to have one, and then of its block.
+    Line,
 }
 
 impl Decoder {
@@ -59,7 +73,14 @@ impl Decoder {
             name: String::new(),
             id: last_id.to_owned(),
             last_id: None,
+            passes_over: false,
+            over: Over::Nothing,
         }
+    }
+
+    /// The same, which passes over what is larger, says so, and reads on.
+    pub fn passing_over(last_id: &str, most: usize) -> Self {
+        Self { passes_over: true, ..Self::new(last_id, most) }
     }
 
     /// What to resume from: the id that the last whole event, or a block with an id alone, has set. `None` before the
@@ -89,18 +110,43 @@ impl Decoder {
     }
 
     fn push(&mut self, bytes: &[u8]) -> Result<(), Oversized> {
-        self.check(bytes.len())?;
-        self.line.extend_from_slice(bytes);
+        match self.over {
+            Over::Line => return Ok(()),
+            Over::Block if self.line.len() + bytes.len() > ID_LINE => {
+                self.line.clear();
+                self.over = Over::Line;
+                return Ok(());
+            }
+            Over::Block => {}
+            Over::Nothing => self.check(bytes.len(), Over::Line)?,
+        }
+        if self.over != Over::Line {
+            self.line.extend_from_slice(bytes);
+        }
         Ok(())
     }
 
-    fn check(&self, more: usize) -> Result<(), Oversized> {
+    /// Whether there is room for so many bytes more. Where there is not, and that is no end, this is passed over from now on.
+    fn check(&mut self, more: usize, over: Over) -> Result<(), Oversized> {
         let pending = self.line.len() + self.data.len() + self.name.len() + self.id.len();
-        if pending + more > self.most { Err(Oversized(self.most)) } else { Ok(()) }
+        if pending + more <= self.most {
+            return Ok(());
+        }
+        if !self.passes_over {
+            return Err(Oversized(self.most));
+        }
+        self.over = over;
+        [&mut self.data, &mut self.name].into_iter().for_each(|part| *part = String::new());
+        self.line = Vec::new();
+        Ok(())
     }
 
     /// Neither CR nor LF is part of a longer UTF-8 sequence, so that a line is whole before it is decoded.
     fn end_line(&mut self, take: &mut impl FnMut(Item)) -> Result<(), Oversized> {
+        if self.over == Over::Line {
+            self.over = Over::Block;
+            return Ok(());
+        }
         let line = std::mem::take(&mut self.line);
         let first = !std::mem::replace(&mut self.past_bom, true);
         let text = line.strip_prefix("\u{feff}".as_bytes()).filter(|_| first).unwrap_or(&line);
@@ -108,11 +154,12 @@ impl Decoder {
         match text.split_once(':') {
             _ if text.is_empty() => self.end_block(take),
             Some(("", comment)) => take(Item::Comment(comment.to_owned())),
+            Some((name, _)) if self.over == Over::Block && name != "id" => {}
             Some((name, value)) => self.field(name, value.strip_prefix(' ').unwrap_or(value), take),
             None => self.field(&text, "", take),
         }
         // What is malformed becomes longer.
-        self.check(0)
+        self.check(0, Over::Block)
     }
 
     fn field(&mut self, name: &str, value: &str, take: &mut impl FnMut(Item)) {
@@ -135,6 +182,10 @@ impl Decoder {
         if self.last_id.as_ref() != Some(&self.id) {
             self.last_id = Some(self.id.clone());
         }
+        if self.over == Over::Block {
+            self.over = Over::Nothing;
+            return take(Item::TooLarge(self.id.clone()));
+        }
         let name = std::mem::take(&mut self.name);
         let mut data = std::mem::take(&mut self.data);
         if data.pop().is_some() {
@@ -143,6 +194,9 @@ impl Decoder {
         }
     }
 }
+
+/// Bytes of a line that may have an id, of a block that is passed over.
+const ID_LINE: usize = 8 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -261,6 +315,29 @@ mod tests {
         assert_eq!(decode("Data:x\n data:x\nfoo:bar\nfoo\ndata :x\n\n"), []);
         assert_eq!(decode("data:a:b: c\n\ndata::\n\n"), [message("a:b: c"), message(":")]);
         assert_eq!(decode("data:a\0b\n\n"), [message("a\0b")]);
+    }
+
+    #[test]
+    fn what_is_too_large_is_passed_over_and_its_id_counts() {
+        let long = "x".repeat(100_000);
+        let stream = format!(
+            "data: a\nid: 1\n\nevent: b\ndata: {long}\nid: 2\ndata: {long}\n\nid: 3\ndata: {long}\n\ndata: c\n\n:{long}\n\n"
+        );
+        for cut in [1, 7, 1_000, 65_536] {
+            let (mut decoder, mut items) = (Decoder::passing_over("", 64), Vec::new());
+            for part in stream.as_bytes().chunks(cut) {
+                decoder.feed(part, |item| items.push(item)).unwrap();
+            }
+            let too_large = |id: &str| Item::TooLarge(id.to_owned());
+            let expected =
+                [event("", "a", "1"), too_large("2"), too_large("3"), event("", "c", "3"), too_large("3")];
+            assert_eq!(items, expected, "cut into {cut}");
+            assert_eq!(decoder.last_id(), Some("3"));
+        }
+        let (mut decoder, mut items) = (Decoder::passing_over("", 16), Vec::new());
+        let lines = "data: 12345\n".repeat(3);
+        decoder.feed(format!("{lines}id: 9\n\n").as_bytes(), |item| items.push(item)).unwrap();
+        assert_eq!(items, [Item::TooLarge("9".into())], "lines that are too much together");
     }
 
     #[test]

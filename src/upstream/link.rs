@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use super::changes::Changes;
 use super::lag::{Behind, Lags};
-use crate::hub::{Appended, Feed, Mark, Reason, Source, Wanted};
+use crate::hub::{Appended, Feed, Gap, LeftOut, Mark, Reason, Source, Wanted};
 use crate::metrics::{HistoryMetrics, Lag, UpstreamMetrics};
 use crate::shape::Record;
 
@@ -184,7 +184,7 @@ impl Link {
         let mut health = self.health.lock();
         if self.causes.lock().is_news(cause, Instant::now()) {
             self.metrics.error(cause);
-            match self.said.lock().pass(None) {
+            match self.said.lock().pass(Of::Trouble) {
                 Some(unsaid) => {
                     tracing::warn!(upstream = %self.name, cause, unsaid, "trouble with an upstream");
                 }
@@ -239,6 +239,11 @@ impl Link {
         self.count(&feed.confirm(), feed);
     }
 
+    /// The same where there was something before, which the feed begins with.
+    pub(super) fn begin<R: Record>(&self, feed: &Feed, before: impl IntoIterator<Item = R>) {
+        self.count(&feed.begin(before), feed);
+    }
+
     /// Hands records to a feed.
     pub(super) fn deliver<R: Record>(
         &self,
@@ -248,31 +253,62 @@ impl Link {
         self.count(&feed.log.append(records), feed);
     }
 
+    /// Takes in a gap of which the upstream itself tells, or that is of one event; it takes readers to `mark`.
+    pub(super) fn deliver_gap(&self, feed: &Feed, gap: &Gap, mark: Mark) {
+        self.count(&feed.log.append_gap(gap, mark), feed);
+    }
+
     fn count(&self, appended: &Appended, feed: &Feed) {
         self.metrics.events_in.inc_by(appended.events);
         self.metrics.conflated.inc_by(appended.replaced);
-        self.metrics.sampled_out.inc_by(appended.left_out);
+        self.metrics.sampled_out.inc_by(appended.left_out.sampled);
+        self.tell_left_out(feed, &appended.left_out);
         appended.gaps.iter().for_each(|&reason| self.tell_gap(feed, reason));
+    }
+
+    fn tell_left_out(&self, feed: &Feed, left_out: &LeftOut) {
+        self.metrics.filtered.inc_by(left_out.filtered);
+        self.metrics.undecided.inc_by(left_out.undecided);
+        let source = feed.key.source.name();
+        if let Some(why) = left_out.why
+            && let Some(unsaid) = self.said.lock().pass(Of::Filter)
+        {
+            tracing::warn!(upstream = %self.name, source, why = %why, unsaid, "a filter cannot tell of a record");
+        }
+        if let Some(why) = left_out.unmade
+            && let Some(unsaid) = self.said.lock().pass(Of::Data)
+        {
+            tracing::warn!(upstream = %self.name, source, why = %why, unsaid, "data cannot be made of a payload");
+        }
     }
 
     /// Counts and logs a gap that was appended to a feed.
     pub(super) fn tell_gap(&self, feed: &Feed, reason: Reason) {
         self.metrics.gap(reason);
-        let Some(unsaid) = self.said.lock().pass(Some(reason)) else { return };
+        let Some(unsaid) = self.said.lock().pass(Of::Gap(reason)) else { return };
         let source = feed.key.source.name();
         tracing::warn!(upstream = %self.name, source, reason = reason.as_str(), unsaid, "gap in a source");
     }
 }
 
-/// Lets one log line a second through for each reason of gaps, and for other troubles, with the number of those
-/// that it stands for.
+/// Lets one log line a second through for each reason of gaps, for filters and data, and for other troubles, with the number of
+/// those that it stands for.
 #[derive(Default)]
-struct Said(HashMap<Option<Reason>, (Instant, u64)>);
+struct Said(HashMap<Of, (Instant, u64)>);
+
+/// What is told of.
+#[derive(Debug, PartialEq, Eq, Hash)]
+enum Of {
+    Trouble,
+    Gap(Reason),
+    Filter,
+    Data,
+}
 
 impl Said {
-    fn pass(&mut self, reason: Option<Reason>) -> Option<u64> {
+    fn pass(&mut self, of: Of) -> Option<u64> {
         let now = Instant::now();
-        match self.0.entry(reason) {
+        match self.0.entry(of) {
             Entry::Vacant(first) => {
                 first.insert((now, 0));
                 Some(0)

@@ -1,13 +1,24 @@
 //! Upstreams: where records come from. Each kind is one file and a few lines in [`Running`]; what they have in
 //! common, above all reconnecting, is the `runner`'s.
 
+mod amqp;
 mod changes;
+mod http;
 mod kafka;
 mod lag;
+mod lines;
 mod link;
+mod mqtt;
+mod nats;
+mod numbered;
+mod pace;
+mod paths;
+mod postgres;
 mod push;
 mod redis;
 mod runner;
+mod socket;
+mod sse;
 mod ticker;
 
 use std::sync::Arc;
@@ -15,8 +26,12 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
+pub use amqp::OffsetCodec;
 pub use kafka::{Incarnation, KeyedCodec, TopicCodec};
+pub use lines::stdin_ended;
 pub use link::{Health, Link};
+pub use nats::StreamCodec;
+pub use postgres::RowCodec;
 pub use push::Push;
 pub use redis::EntryCodec;
 
@@ -69,6 +84,14 @@ enum Kind {
     Kafka(Arc<kafka::Kafka>),
     Ticker(Arc<ticker::Ticker>),
     Push,
+    /// Standard input, or a file: another one is another system.
+    Lines,
+    Postgres(Arc<postgres::Postgres>),
+    Amqp(Arc<amqp::Amqp>),
+    Sse(Arc<sse::Sse>),
+    Http(Arc<http::Http>),
+    Nats(Arc<nats::Nats>),
+    Mqtt(Arc<mqtt::Mqtt>),
 }
 
 impl Running {
@@ -98,6 +121,48 @@ impl Running {
                 tasks.spawn(runner::run(Arc::clone(push), own, told));
                 Kind::Push
             }
+            UpstreamKind::File(path) => {
+                tasks.spawn(runner::run(lines::File::new(path), own, told));
+                Kind::Lines
+            }
+            UpstreamKind::Stdin => {
+                tasks.spawn(runner::run(Arc::new(lines::Stdin), own, told));
+                Kind::Lines
+            }
+            UpstreamKind::Postgres(postgres) => {
+                let postgres = postgres::Postgres::new(postgres, link, histories);
+                tasks.spawn(Arc::clone(&postgres).serve_history());
+                tasks.spawn(runner::run(Arc::clone(&postgres), own, told));
+                Kind::Postgres(postgres)
+            }
+            UpstreamKind::Amqp(amqp) => {
+                let amqp = amqp::Amqp::new(amqp, link, histories);
+                tasks.spawn(Arc::clone(&amqp).serve_history());
+                tasks.spawn(runner::run(Arc::clone(&amqp), own, told));
+                Kind::Amqp(amqp)
+            }
+            UpstreamKind::Sse(sse) => {
+                let sse = sse::Sse::new(sse, histories);
+                tasks.spawn(Arc::clone(&sse).serve_history(Arc::clone(link)));
+                tasks.spawn(runner::run(Arc::clone(&sse), own, told));
+                Kind::Sse(sse)
+            }
+            UpstreamKind::Http(http) => {
+                let http = http::Http::new(http);
+                tasks.spawn(runner::run(Arc::clone(&http), own, told));
+                Kind::Http(http)
+            }
+            UpstreamKind::Nats(nats) => {
+                let nats = nats::Nats::new(nats, link, histories);
+                tasks.spawn(Arc::clone(&nats).serve_history());
+                tasks.spawn(runner::run(Arc::clone(&nats), own, told));
+                Kind::Nats(nats)
+            }
+            UpstreamKind::Mqtt(mqtt) => {
+                let mqtt = mqtt::Mqtt::new(mqtt);
+                tasks.spawn(runner::run(Arc::clone(&mqtt), own, told));
+                Kind::Mqtt(mqtt)
+            }
         };
         Self { link: Arc::clone(link), kind, anew, _tasks: tasks }
     }
@@ -109,6 +174,12 @@ impl Running {
             (Kind::Redis(redis), UpstreamKind::Redis(config)) => redis.configure(config),
             (Kind::Kafka(kafka), UpstreamKind::Kafka(config)) => kafka.configure(config),
             (Kind::Ticker(ticker), UpstreamKind::Ticker(config)) => ticker.configure(config),
+            (Kind::Postgres(postgres), UpstreamKind::Postgres(config)) => postgres.configure(config),
+            (Kind::Amqp(amqp), UpstreamKind::Amqp(config)) => amqp.configure(config),
+            (Kind::Sse(sse), UpstreamKind::Sse(config)) => sse.configure(config),
+            (Kind::Http(http), UpstreamKind::Http(config)) => http.configure(config),
+            (Kind::Nats(nats), UpstreamKind::Nats(config)) => nats.configure(config),
+            (Kind::Mqtt(mqtt), UpstreamKind::Mqtt(config)) => mqtt.configure(config),
             _ => return,
         }
         self.anew.notify_one();

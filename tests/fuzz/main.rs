@@ -35,6 +35,11 @@ fn proxy_protocol() {
 }
 
 #[test]
+fn shape() {
+    replay("shape", 3_000);
+}
+
+#[test]
 fn sse() {
     replay("sse", 30_000);
 }

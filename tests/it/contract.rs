@@ -123,9 +123,9 @@ async fn methods_and_accept_are_answered_as_they_should() {
         assert_eq!(post.json()["type"], "urn:ssegate:problem:method");
         let options = ask(Method::OPTIONS, &[]).await;
         assert_eq!((options.status.as_u16(), options.header("allow")), (204, "GET, HEAD, OPTIONS"));
-        let json = ask(Method::GET, &[("accept", "application/json")]).await;
-        assert_eq!(json.status, 406);
-        assert_eq!(json.header("content-type"), "application/problem+json");
+        let html = ask(Method::GET, &[("accept", "text/html")]).await;
+        assert_eq!(html.status, 406);
+        assert_eq!(html.header("content-type"), "application/problem+json");
     }
 }
 

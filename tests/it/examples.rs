@@ -1,75 +1,34 @@
 //! The configurations in `examples/`, each started for real with its stream read.
 
+mod databases;
+mod forms;
+mod messaging;
+mod schemas;
+mod servers;
+mod shapes;
+mod states;
+
 use std::path::Path;
 
-use crate::support::eventsource::{EventSource, Options};
-use crate::support::kafka::{Kafka, Record, unique};
-use crate::support::redis::Redis;
 use crate::support::ssegate::Ssegate;
 
-/// Starts what an example says, with a server and an admin listener of the rig's, and these upstreams in the place of its
-/// own.
-async fn start(name: &str, upstreams: &[(&str, &str)]) -> Ssegate {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name);
-    let text = std::fs::read_to_string(path).expect("the example is there");
-    let own = |line: &&str| !["server:", "admin:"].iter().any(|section| line.starts_with(section));
-    let mut text = text.lines().filter(own).map(|line| format!("{line}\n")).collect::<String>();
-    for (usual, here) in upstreams {
+/// Starts what an example says, with a server and an admin listener of the rig's, and these places in the place of its own.
+async fn start(name: &str, places: &[(&str, &str)]) -> Ssegate {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    let text = std::fs::read_to_string(folder.join(name)).expect("the example is there");
+    // Each section of the rig's own is all of the lines that stand further in as well.
+    let mut own = true;
+    let kept = text.lines().filter(|line| {
+        if !line.starts_with(' ') {
+            own = !["server:", "admin:"].iter().any(|section| line.starts_with(section));
+        }
+        own
+    });
+    let mut text = kept.map(|line| format!("{line}\n")).collect::<String>();
+    for (usual, here) in places {
         assert!(text.contains(usual), "{name} has {usual}");
         text = text.replace(usual, here);
     }
-    Ssegate::start(text).await
-}
-
-#[tokio::test]
-async fn ticker_conflate() {
-    let redis = Redis::start().await;
-    let ssegate = start("ticker-conflate.yaml", &[("redis://localhost:6379", &redis.url())]).await;
-    let mut stream = EventSource::connect(ssegate.url("/prices"), Options::http1()).await;
-    stream.next_named("stream.position").await;
-    let burst = |price: u32| [("price.ACME", price), ("price.INIT", 2 * price)];
-    let text = |(symbol, price): (&str, u32)| (symbol.to_owned(), price.to_string());
-    let prices: Vec<_> = (0..200).flat_map(burst).map(text).collect();
-    redis.publish_each(&prices).await;
-    let mut last = [("price.ACME", String::new()), ("price.INIT", String::new())];
-    while last[0].1 != "199" || last[1].1 != "398" {
-        let event = stream.next().await;
-        last.iter_mut()
-            .filter(|(symbol, _)| *symbol == event.event)
-            .for_each(|last| last.1 = event.data.clone());
-    }
-    assert!(stream.events().len() < prices.len() / 2, "most were replaced: {stream}");
-}
-
-#[tokio::test]
-async fn snapshot() {
-    let kafka = Kafka::shared().await;
-    let topic = unique("stock");
-    kafka.create_topic_with(&topic, 1, &[("cleanup.policy", "compact")]).await;
-    let put = |id: &str, count: u32| {
-        Record::to(&topic).key(id).payload(format!(r#"{{"id":"{id}","count":{count}}}"#))
-    };
-    kafka.produce_all([put("apples", 3), put("pears", 5), put("apples", 2), put("plums", 1)]).await;
-    kafka.produce(Record::to(&topic).key("plums")).await;
-    let (bootstrap, source) = (kafka.bootstrap(), format!("topic: {topic}"));
-    let ssegate = start("snapshot.yaml", &[("localhost:9092", &bootstrap), ("topic: stock", &source)]).await;
-    let mut stream = EventSource::connect(ssegate.url("/stock"), Options::http1()).await;
-    let mut told = Vec::new();
-    while told.len() < 5 {
-        let event = stream.next().await;
-        told.push((event.event, event.data));
-    }
-    let stock = |data: &str| ("stock".to_owned(), data.to_owned());
-    let control = |name: &str| (format!("stream.{name}"), "{}".to_owned());
-    let expected = [
-        control("snapshot-start"),
-        stock(r#"{"id":"pears","count":5}"#),
-        stock(r#"{"id":"apples","count":2}"#),
-        control("snapshot-end"),
-        control("position"),
-    ];
-    assert_eq!(told, expected);
-    kafka.produce(Record::to(&topic).key("pears")).await;
-    let gone = stream.next().await;
-    assert_eq!((gone.event.as_str(), gone.data.as_str()), ("gone", "pears"));
+    // It is run from another folder.
+    Ssegate::start(text.replace(": schemas/", &format!(": {}/schemas/", folder.display()))).await
 }

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use proptest::prelude::*;
-use ssegate::config::Binary;
 use ssegate::hub::{Bounds, Linger, Log, Memory, Wake};
 use ssegate::shape::{Record, Shape};
 
@@ -89,15 +88,7 @@ pub fn text(name: &str, filling: usize) -> String {
 
 /// Text only, without names.
 pub fn shape() -> Shape {
-    Shape {
-        event: None,
-        tombstone: None,
-        data: None,
-        binary: Binary::Gap,
-        max_event: MAX_EVENT,
-        control_prefix: "stream.".into(),
-        digest: Arc::default(),
-    }
+    Shape { max_event: MAX_EVENT, ..Shape::default() }
 }
 
 /// A log that is not open yet, whose wakes do not linger.

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ssegate::config::Replay;
-use ssegate::hub::{Memory, Opening, Position, Read, Reason, Terms};
+use ssegate::hub::{Bounds, IdCodec, Memory, Opening, Position, Read, Reason, SegmentDraft, Terms};
 
 use crate::past::Past;
-use crate::record;
+use crate::record::{self, Kind, Message};
 use crate::vector::VectorCodec;
 use crate::{ANY_AGE, ROOM, TERMS, cursor};
 
@@ -29,4 +29,21 @@ async fn what_retention_takes_between_two_answers_is_trimmed_and_no_limit_of_our
     assert_eq!(gaps, [Reason::Trimmed]);
     let text = str::from_utf8(&bytes).unwrap();
     assert!(text.contains("v5"), "it goes on with what is left: {text}");
+}
+
+/// Not every source tells when a record was published. Those of which that is not known are not the oldest there are.
+#[tokio::test]
+async fn what_a_log_begins_with_is_as_new_as_the_log_where_it_has_no_time() {
+    let hour = Bounds { age: Duration::from_secs(3600), ..ROOM };
+    let memory = Memory::new(usize::MAX);
+    let codec: Arc<dyn IdCodec> = Arc::new(VectorCodec);
+    for (millis, held) in [(0, 1), (1, 0)] {
+        let (log, history) = (record::log(hour, &memory), Past::new(1));
+        let mut draft = SegmentDraft::new(&record::shape(), &codec, false, &memory, 0, 0.into());
+        draft.push(1.into(), &Message::at(Kind::Event(9), "a", millis));
+        let (segments, end) = ([draft.finish(1.into())], Position::new(vec![1]));
+        let codec = Arc::clone(&codec);
+        log.open_filled(Opening { codec, history, segments: &segments, start: Position::default(), end });
+        assert_eq!(log.held().events, held, "{millis} ms");
+    }
 }

@@ -117,15 +117,7 @@ fn how() -> impl Strategy<Value = (bool, usize, Vec<Index>)> {
 
 fn check(messages: &[Message], binary: Binary, named: bool, max: usize, cuts: &[Index]) {
     let event = named.then(|| Template::parse("{header.type}").unwrap());
-    let shape = Shape {
-        event,
-        data: None,
-        tombstone: None,
-        binary,
-        max_event: 1 << 20,
-        control_prefix: "stream.".into(),
-        digest: Arc::default(),
-    };
+    let shape = Shape { event, binary, ..Shape::default() };
     let memory = Memory::new(usize::MAX);
     let log = Log::new(shape, false, ROOM, &memory, Wake::new(Duration::ZERO, Linger::new()));
     log.open(Arc::new(EpochCodec::new(Epoch::random(), None)), Position::default());

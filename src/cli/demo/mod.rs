@@ -16,6 +16,9 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 
+pub(super) use self::page::read;
+pub(super) use self::terminal::host;
+
 use self::kafka::Kafka;
 use self::page::Page;
 use self::redis::Redis;
@@ -122,12 +125,12 @@ fn configure(options: &Options, broker: &str, redis: Option<&str>) -> Result<Con
 }
 
 /// Browsers try `::1` first for `localhost`.
-fn has_ipv6_loopback() -> bool {
+pub(super) fn has_ipv6_loopback() -> bool {
     std::net::TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok()
 }
 
 /// Tells every address that cannot be had, and by which option to choose another.
-fn try_addresses(config: &Config) -> anyhow::Result<()> {
+pub(super) fn try_addresses(config: &Config) -> anyhow::Result<()> {
     let server = config.server.listen.iter().map(|&addr| (addr, "--listen"));
     let admin = config.admin.listen.iter().filter_map(|listen| match listen {
         AdminListen::Tcp(addr) => Some((*addr, "--admin")),

@@ -90,7 +90,8 @@ fn parameter<'r>(request: &'r Request<Incoming>, name: &str) -> Option<Cow<'r, s
     pairs.find(|(key, _)| key == name).map(|(_, value)| value)
 }
 
-fn read(
+/// Answers who reads with something that is part of a page.
+pub(in super::super) fn read(
     request: &Request<Incoming>,
     content_type: &'static str,
     content: Bytes,

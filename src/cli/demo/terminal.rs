@@ -42,7 +42,7 @@ pub(super) fn welcome(
 }
 
 /// How a browser on this machine calls an address.
-fn host(addr: SocketAddr) -> String {
+pub(in super::super) fn host(addr: SocketAddr) -> String {
     if addr.ip().is_loopback() || addr.ip().is_unspecified() {
         format!("localhost:{}", addr.port())
     } else {

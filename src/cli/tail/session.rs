@@ -187,7 +187,7 @@ impl Session {
             match item {
                 Item::Retry(after) => self.retry = after.max(SHORTEST),
                 Item::Event(event) => self.event(&mut out, &event),
-                Item::Comment(_) => {}
+                Item::Comment(_) | Item::TooLarge(_) => {}
             }
             if self.options.count.is_some_and(|most| self.count >= most) {
                 break;

@@ -13,11 +13,10 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, watch};
-use tokio::task::AbortHandle;
-use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout_at};
+use tokio::time::{Instant, Sleep, sleep, timeout_at};
 
 use super::super::problem::Problem;
-use super::super::supervise::Slot;
+use super::super::stall::Stall;
 use crate::traces::Span;
 
 /// What both directions share.
@@ -136,9 +135,7 @@ impl Body for Upload {
 pub struct Passed {
     body: Incoming,
     exchange: Arc<Exchange>,
-    /// Since when the client has not asked for more than it was handed.
-    handed: Arc<Mutex<Option<Instant>>>,
-    watch: AbortHandle,
+    stall: Stall,
     /// Of the request, if it is traced: it lasts as long as the answer.
     span: Option<Box<Span>>,
 }
@@ -146,31 +143,13 @@ pub struct Passed {
 impl Passed {
     /// Of this exchange. A client that takes nothing for `stall` has the task ended that this is called in.
     pub fn new(body: Incoming, exchange: Arc<Exchange>, stall: Duration) -> Self {
-        let (handed, task) = (Arc::<Mutex<_>>::default(), Slot::current());
-        let stalled = stalled(Arc::clone(&handed), stall);
-        let watch = tokio::spawn(async move {
-            stalled.await;
-            tracing::debug!("a client takes nothing of what an application answers, and is ended");
-            task.kill();
-        });
-        Self { body, exchange, handed, watch: watch.abort_handle(), span: None }
+        let stall = Stall::watch(stall, "what an application answers");
+        Self { body, exchange, stall, span: None }
     }
 
     /// Ends this span when it ends itself.
     pub fn ends(&mut self, span: Box<Span>) {
         self.span = Some(span);
-    }
-}
-
-/// Ends once nobody has asked for more for so long.
-async fn stalled(handed: Arc<Mutex<Option<Instant>>>, limit: Duration) {
-    loop {
-        let since = *handed.lock();
-        match since {
-            Some(at) if at.elapsed() >= limit => return,
-            Some(at) => sleep_until(at + limit).await,
-            None => sleep(limit).await,
-        }
     }
 }
 
@@ -184,7 +163,7 @@ impl Body for Passed {
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let this = self.get_mut();
         let frame = Pin::new(&mut this.body).poll_frame(cx);
-        *this.handed.lock() = frame.is_ready().then(Instant::now);
+        this.stall.asked(frame.is_ready());
         if frame.is_ready() {
             this.exchange.moves();
         }
@@ -197,12 +176,6 @@ impl Body for Passed {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
-    }
-}
-
-impl Drop for Passed {
-    fn drop(&mut self) {
-        self.watch.abort();
     }
 }
 
@@ -236,19 +209,5 @@ mod tests {
         assert_eq!(exchange.within(limit, async { 1 }).await, Some(1));
         drop(exchange);
         open.closed().await;
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_stall_begins_when_something_was_handed_and_ends_when_more_is_asked_for() {
-        let handed = Arc::<Mutex<_>>::default();
-        let began = Instant::now();
-        let reading = async {
-            for (wait, at) in [(100, true), (29, false), (40, true), (29, true)] {
-                sleep(wait * SECOND).await;
-                *handed.lock() = at.then(Instant::now);
-            }
-        };
-        tokio::join!(stalled(Arc::clone(&handed), 30 * SECOND), reading);
-        assert_eq!(began.elapsed(), (100 + 29 + 40 + 29 + 30) * SECOND);
     }
 }

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use tokio::time::Instant;
 
-use super::{Batch, Writer};
+use super::{Batch, LeftOut, Writer};
 use crate::hub::chunk::{Chunk, Entry, Seq, overhead};
 use crate::hub::gap::{Gap, Reason};
 use crate::hub::key::{KeyHash, Keyed, Lies};
@@ -25,7 +25,7 @@ pub(super) struct Draft<'w> {
     chunks: Vec<Chunk>,
     notes: Vec<Reason>,
     changes: Vec<Change>,
-    pub(super) left_out: u64,
+    pub(super) left_out: LeftOut,
     pub(super) at: Instant,
     /// When the first event of the open chunk was published, if that is known.
     published: Option<Instant>,
@@ -51,7 +51,7 @@ impl<'w> Draft<'w> {
             chunks: Vec::new(),
             notes: Vec::new(),
             changes: Vec::new(),
-            left_out: 0,
+            left_out: LeftOut::default(),
             at: Instant::now(),
             published: None,
             position: Position::clone(&writer.position),
@@ -80,18 +80,19 @@ impl<'w> Draft<'w> {
     pub(super) fn record(&mut self, record: &impl Record, mark: Mark, numbered_upstream: bool) {
         self.dated(record.timestamp());
         let Writer { shape, codec, .. } = &*self.writer;
-        let subject = Subject::of(record, shape);
-        let body = note::write_record(record, shape, &**codec, &self.position, mark, &mut self.bytes);
-        self.tell_table(subject);
+        let (body, keys) =
+            note::write_record(record, shape, &**codec, &self.position, mark, &mut self.bytes);
+        self.tell_table(Subject::of(record, &keys));
+        self.left_out.count(&body);
         match body {
             Body::Event => self.entry(mark, false, self.whose(record, mark)),
-            Body::Note(reason) => {
+            Body::Note(reason, _) => {
                 self.notes.push(reason);
                 self.entry(mark, true, self.whose(record, mark));
             }
             // Numbers of the log's own count events, so that what makes none takes none.
-            Body::None if numbered_upstream => self.skip(mark),
-            Body::None => {}
+            _ if numbered_upstream => self.skip(mark),
+            _ => {}
         }
     }
 

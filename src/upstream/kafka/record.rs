@@ -36,8 +36,18 @@ impl Record for Message<'_> {
         headers.iter().filter(|header| header.key == name).last()?.value
     }
 
+    fn headers(&self, each: &mut dyn FnMut(&str, Option<&[u8]>)) {
+        for header in self.0.headers().into_iter().flat_map(|headers| headers.iter()) {
+            each(header.key, header.value);
+        }
+    }
+
     fn timestamp(&self) -> Option<SystemTime> {
         let millis = self.0.timestamp().to_millis()?;
         Some(UNIX_EPOCH + Duration::from_millis(u64::try_from(millis).ok()?))
+    }
+
+    fn id(&self) -> Option<String> {
+        Some(format!("{}-{}", self.0.partition(), self.0.offset()))
     }
 }

@@ -10,9 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis::{Cmd, ServerError, Value, cmd};
-use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, WriteHalf};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncWriteExt as _, WriteHalf};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -20,6 +18,7 @@ use tokio_rustls::TlsConnector;
 use super::incoming::{Incoming, Pulse};
 use crate::config::{self, Endpoint};
 use crate::upstream::Broken;
+use crate::upstream::socket::{self, Socket};
 
 /// How the servers of one upstream are reached.
 #[derive(Clone)]
@@ -28,10 +27,6 @@ pub(super) struct Dialer {
     timeout: Duration,
     user_timeout: Duration,
 }
-
-/// Any stream of bytes.
-pub(super) trait Socket: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
-impl<S: AsyncRead + AsyncWrite + Send + Sync + Unpin> Socket for S {}
 
 impl Dialer {
     /// Reads the system's authorities where they are needed.
@@ -97,14 +92,9 @@ impl Dialer {
 
     /// A socket, with TLS if that is wanted.
     pub async fn connect(&self, endpoint: &Endpoint) -> std::io::Result<Box<dyn Socket>> {
-        let socket = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await?;
-        socket.set_nodelay(true)?;
-        socket2::SockRef::from(&socket).set_tcp_user_timeout(Some(self.user_timeout))?;
+        let socket = socket::connect(&endpoint.host, endpoint.port, self.user_timeout).await?;
         match self.tls.as_ref().filter(|_| endpoint.tls) {
-            Some(tls) => {
-                let name = ServerName::try_from(endpoint.host.clone()).map_err(std::io::Error::other)?;
-                Ok(Box::new(tls.connect(name, socket).await?))
-            }
+            Some(tls) => socket::secure(tls, &endpoint.host, socket).await,
             None => Ok(Box::new(socket)),
         }
     }

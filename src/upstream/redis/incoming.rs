@@ -14,11 +14,11 @@ use tokio::io::{AsyncRead, ReadBuf, ReadHalf};
 use tokio::sync::mpsc;
 use tokio::task::coop;
 
-use super::connection::Socket;
 use super::output_limit::Run;
 use crate::hub::Source;
 use crate::shape::Record;
 use crate::upstream::Broken;
+use crate::upstream::socket::Socket;
 
 /// The most that is handed over in one go.
 const AT_ONCE: usize = 512;

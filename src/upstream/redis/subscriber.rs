@@ -235,7 +235,17 @@ fn commands(sources: &[Source], [channels, patterns, shards]: Names) -> Vec<Cmd>
             }
             Source::ShardChannel(name) => commands.push(cmd(shards).arg(&**name).take()),
             // Read beside the subscriptions, or not of Redis at all.
-            Source::Stream(_) | Source::Topic(_) | Source::Keyed(..) | Source::Ticker => {}
+            Source::Stream(_)
+            | Source::Topic(_)
+            | Source::Keyed(..)
+            | Source::Ticker
+            | Source::Lines
+            | Source::Table(_)
+            | Source::Exchange(_)
+            | Source::Path(_)
+            | Source::Subject(_)
+            | Source::Jetstream(..)
+            | Source::Filter(..) => {}
         }
     }
     commands.extend([subscribe, psubscribe].into_iter().filter(|command| command.args_iter().len() > 1));

@@ -291,15 +291,7 @@ mod tests {
         fn feed(&self, channel: &str) -> Arc<Feed> {
             let bounds = Bounds { events: 100, bytes: 1 << 20, age: Duration::from_secs(60), buffer: 0 };
             let policy = Policy { bounds, linger: Duration::ZERO, idle_timeout: Duration::ZERO };
-            let shape = Shape {
-                event: None,
-                data: None,
-                tombstone: None,
-                binary: Binary::Gap,
-                max_event: 1 << 20,
-                control_prefix: "x".into(),
-                digest: Arc::default(),
-            };
+            let shape = Shape { control_prefix: "x".into(), ..Shape::default() };
             self.hub.hold(FeedKey { upstream: "r".into(), source: source(channel), shape }, &policy)
         }
 
@@ -413,15 +405,8 @@ mod tests {
         let rig = Rig::new(&["a"]);
         rig.entered();
         rig.table.take(&[subscribed("a")]);
-        let shape = Shape {
-            event: None,
-            data: None,
-            tombstone: None,
-            binary: Binary::Base64,
-            max_event: 9,
-            control_prefix: "x".into(),
-            digest: Arc::default(),
-        };
+        let shape =
+            Shape { binary: Binary::Base64, max_event: 9, control_prefix: "x".into(), ..Shape::default() };
         let bounds = Bounds { events: 100, bytes: 1 << 20, age: Duration::from_secs(60), buffer: 0 };
         let policy = Policy { bounds, linger: Duration::ZERO, idle_timeout: Duration::ZERO };
         let key = FeedKey { upstream: "r".into(), source: source("a"), shape };

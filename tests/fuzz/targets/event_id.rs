@@ -5,7 +5,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use ssegate::config::Partitioner;
 use ssegate::hub::{Decoded, Epoch, EpochCodec, IdCodec, Mark, Offset, Position};
-use ssegate::upstream::{EntryCodec, Incarnation, KeyedCodec, TopicCodec};
+use ssegate::upstream::{EntryCodec, Incarnation, KeyedCodec, OffsetCodec, RowCodec, StreamCodec, TopicCodec};
 
 /// Takes an id, or what follows in one after that which each id of a source begins with, or the numbers of a position.
 pub fn check(bytes: &[u8]) {
@@ -20,6 +20,8 @@ pub fn check(bytes: &[u8]) {
     epochs(&text, &numbers);
     topics(&text, bytes, &offsets);
     keys(&text, bytes, &offsets);
+    numbered(&text, &offsets);
+    streams(&text, &numbers);
 }
 
 /// Redis's own ids of entries, of which each has one spelling.
@@ -29,6 +31,23 @@ fn entries(text: &str, numbers: &[u64]) {
     }
     let number = |at| numbers.get(at).copied().unwrap_or(0);
     comes_back(&EntryCodec, &Position::single(Offset { major: number(0), minor: number(1) }));
+}
+
+/// Those of tables and of streams of RabbitMQ.
+fn numbered(text: &str, offsets: &[u64]) {
+    let (row, anew) = (RowCodec::new("outbox", "1"), RowCodec::new("outbox", "2"));
+    let (offset, other) = (OffsetCodec::new("orders", 0), OffsetCodec::new("audit", 0));
+    let own = id(&row, &Position::default());
+    for id in [text, &own.replace("-0", &format!("-{text}")), &own.replace("-0", text)] {
+        if settles(&row, id).is_some() {
+            assert_eq!(anew.decode(id), Decoded::Recreated);
+            assert_eq!(other.decode(id), Decoded::Unknown);
+        }
+        settles(&offset, id);
+    }
+    let position = Position::new(vec![offsets.first().copied().unwrap_or(0)]);
+    comes_back(&row, &position);
+    comes_back(&offset, &position);
 }
 
 /// `epoch-seq`.
@@ -95,6 +114,22 @@ fn keys(text: &str, bytes: &[u8], offsets: &[u64]) {
     let next = offsets.first().copied().unwrap_or(0);
     assert_eq!(codec.decode_for(&of_key(next), KEY, &log), Decoded::Position(Mark::new(home, next).into()));
     comes_back(&codec, &Position::new(offsets.to_vec()));
+}
+
+/// Those of a stream of JetStream, of which each has one spelling.
+fn streams(text: &str, numbers: &[u64]) {
+    let codec = StreamCodec::of("ORDERS", "2026-01-01T00:00:00Z");
+    let anew = StreamCodec::of("ORDERS", "2026-01-02T00:00:00Z");
+    let other = StreamCodec::of("AUDIT", "2026-01-01T00:00:00Z");
+    let own = id(&codec, &Position::default());
+    for id in [text, &own.replace("-0", &format!("-{text}"))] {
+        if let Some(position) = settles(&codec, id) {
+            assert_eq!(self::id(&codec, &position), id);
+            assert_eq!(anew.decode(id), Decoded::Recreated);
+            assert_eq!(other.decode(id), Decoded::Unknown);
+        }
+    }
+    comes_back(&codec, &Position::new(vec![numbers.first().copied().unwrap_or(0)]));
 }
 
 /// What `id` means, if that is a position; its own id is no longer, and means the same.

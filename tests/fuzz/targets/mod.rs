@@ -7,6 +7,7 @@ pub mod config;
 pub mod event_id;
 pub mod path;
 pub mod proxy_protocol;
+pub mod shape;
 pub mod sse;
 pub mod ticket;
 
@@ -14,11 +15,12 @@ pub mod ticket;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const ALL: [Target; 6] = [
+pub const ALL: [Target; 7] = [
     ("config", config::check),
     ("event_id", event_id::check),
     ("path", path::check),
     ("proxy_protocol", proxy_protocol::check),
+    ("shape", shape::check),
     ("sse", sse::check),
     ("ticket", ticket::check),
 ];

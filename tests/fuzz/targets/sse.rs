@@ -63,7 +63,7 @@ fn arrives(message: &Message<'_>, id: &str) {
         let mut expected = vec![Item::Comment(String::new()), Item::Retry(3_000)];
         expected.push(event("stream.position", "{}", "before"));
         let begun = stream.len();
-        let shaped = shape(binary).encode(message, &mut stream);
+        let shaped = shape(binary).encode(message, &String::new, &mut stream);
         match data {
             Some(data) => {
                 assert_eq!(shaped, Shaped::Event);
@@ -80,8 +80,7 @@ fn arrives(message: &Message<'_>, id: &str) {
 }
 
 fn shape(binary: Binary) -> Shape {
-    let (control_prefix, digest) = (PREFIX.into(), std::sync::Arc::default());
-    Shape { event: None, tombstone: None, data: None, binary, max_event: usize::MAX, control_prefix, digest }
+    Shape { binary, max_event: usize::MAX, control_prefix: PREFIX.into(), ..Shape::default() }
 }
 
 fn event(event: &str, data: &str, id: &str) -> Item {

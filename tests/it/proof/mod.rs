@@ -18,7 +18,10 @@ use std::time::Instant;
 
 use self::run::prove;
 use self::source::Source;
-use self::sources::{KafkaTopic, RedisChannel, RedisStream};
+use self::sources::{
+    Events, JetstreamStream, KafkaTopic, MqttTopic, NatsSubject, PostgresChannel, PostgresTable, RabbitMqExchange,
+    RabbitMqStream, RedisChannel, RedisStream, Relay,
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_of_a_kafka_topic_lose_and_repeat_nothing_whatever_happens() {
@@ -40,6 +43,51 @@ async fn clients_of_a_redis_stream_lose_and_repeat_nothing_whatever_happens() {
     prove::<RedisStream>(seed()).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_of_a_postgres_channel_lose_nothing_unannounced_whatever_happens() {
+    prove::<PostgresChannel>(seed()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_of_a_postgres_table_lose_and_repeat_nothing_however_late_transactions_commit() {
+    prove::<PostgresTable>(seed()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_of_a_rabbitmq_exchange_lose_nothing_unannounced_whatever_happens() {
+    prove::<RabbitMqExchange>(seed()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_of_a_rabbitmq_stream_lose_and_repeat_nothing_whatever_happens() {
+    prove::<RabbitMqStream>(seed()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_of_a_server_of_events_lose_and_repeat_nothing_whatever_happens() {
+    prove::<Events>(seed()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_of_a_relay_tier_lose_and_repeat_nothing_whatever_happens() {
+    prove::<Relay>(seed()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_of_a_nats_subject_lose_nothing_unannounced_whatever_happens() {
+    prove::<NatsSubject>(seed()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_of_a_stream_of_jetstream_lose_and_repeat_nothing_whatever_happens() {
+    prove::<JetstreamStream>(seed()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_of_an_mqtt_topic_lose_nothing_unannounced_whatever_happens() {
+    prove::<MqttTopic>(seed()).await;
+}
+
 /// The same with one seed after another, for as long as `SSEGATE_SOAK` says, such as `8h`: `make soak`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "for `make soak`"]
@@ -53,7 +101,16 @@ async fn soak() {
             prove::<KafkaTopic<false>>(seed),
             prove::<KafkaTopic<true>>(seed),
             prove::<RedisChannel>(seed),
-            prove::<RedisStream>(seed)
+            prove::<RedisStream>(seed),
+            prove::<PostgresChannel>(seed),
+            prove::<PostgresTable>(seed),
+            prove::<RabbitMqExchange>(seed),
+            prove::<RabbitMqStream>(seed),
+            prove::<Events>(seed),
+            prove::<Relay>(seed),
+            prove::<NatsSubject>(seed),
+            prove::<JetstreamStream>(seed),
+            prove::<MqttTopic>(seed)
         );
         seed += 1;
     }
@@ -69,6 +126,10 @@ fn a_run_is_as_large_as_is_promised() {
         size::<KafkaTopic<true>>(),
         size::<RedisChannel>(),
         size::<RedisStream>(),
+        size::<PostgresChannel>(),
+        size::<PostgresTable>(),
+        size::<RabbitMqExchange>(),
+        size::<RabbitMqStream>(),
     ];
     assert!(sizes.iter().map(|(numbers, _)| numbers).sum::<u64>() >= 200_000);
     assert!(sizes.iter().map(|(_, faults)| faults).sum::<usize>() >= 50);

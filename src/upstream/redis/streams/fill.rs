@@ -5,9 +5,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::asker::{Asker, Unanswered};
 use super::id;
-use super::pace::Pace;
 use super::reply::{self, Entry, Item};
 use crate::hub::{Feed, IdCodec, Memory, Offset, Segment, SegmentDraft};
+use crate::upstream::pace::Pace;
 
 /// Where the entries of one feed's stream become segments.
 pub(super) struct Filling<'f> {

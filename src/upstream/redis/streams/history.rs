@@ -8,10 +8,10 @@ use parking_lot::Mutex;
 use super::asker::{Asker, Unanswered};
 use super::id::{self, BEGIN};
 use super::info::Info;
-use super::pace::Pace;
 use super::reply::{self, Item};
 use crate::history::{End, Reader, Unreadable};
 use crate::hub::{Answer, Offset, Position, Question, Segment, SegmentDraft};
+use crate::upstream::pace::Pace;
 
 /// Reads one stream.
 pub(super) struct StreamReader {

@@ -14,7 +14,6 @@ mod history;
 mod id;
 mod info;
 mod line;
-mod pace;
 mod reader;
 mod reply;
 mod stream;

@@ -12,7 +12,6 @@ use tokio::time::{Instant, sleep_until};
 
 use super::asker::{self, Redirect, Unanswered};
 use super::begin::{self, Begun};
-use super::pace::Pace;
 use super::reply::{self, Entry};
 use super::stream::Reading;
 use super::table::Due;
@@ -21,6 +20,7 @@ use super::wait::Waiter;
 use super::{Place, Streams, Way};
 use crate::upstream::Broken;
 use crate::upstream::link::Link;
+use crate::upstream::pace::Pace;
 use crate::upstream::redis::slots;
 use crate::upstream::redis::subscriber::News;
 

@@ -108,6 +108,10 @@ impl Record for Item<'_> {
     fn timestamp(&self) -> Option<SystemTime> {
         UNIX_EPOCH.checked_add(Duration::from_millis(self.entry.id.major))
     }
+
+    fn id(&self) -> Option<String> {
+        Some(super::id::show(self.entry.id))
+    }
 }
 
 #[cfg(test)]

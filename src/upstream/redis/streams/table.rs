@@ -177,7 +177,6 @@ mod tests {
     use super::super::id::{self, EntryCodec};
     use super::super::reply;
     use super::*;
-    use crate::config::Binary;
     use crate::hub::{Bounds, FeedKey, Hub, Memory, Offset, Policy, Position};
     use crate::metrics::Metrics;
     use crate::shape::Shape;
@@ -210,15 +209,7 @@ mod tests {
             let link = Link::new("r".into(), hub.wanted("r").unwrap(), Metrics::new().upstream("r"));
             let bounds = Bounds { events: 100, bytes: 1 << 20, age: Duration::from_secs(60), buffer: 0 };
             let policy = Policy { bounds, linger: Duration::ZERO, idle_timeout: Duration::ZERO };
-            let shape = Shape {
-                event: None,
-                data: None,
-                tombstone: None,
-                binary: Binary::Gap,
-                max_event: 1 << 20,
-                control_prefix: "x".into(),
-                digest: Arc::default(),
-            };
+            let shape = Shape { control_prefix: "x".into(), ..Shape::default() };
             let key = FeedKey { upstream: "r".into(), source: Source::Stream("s".into()), shape };
             let feed = hub.hold(key, &policy);
             feed.log.open(Arc::new(EntryCodec), Position::single(at(10)));

@@ -1,6 +1,6 @@
-//! How many entries to ask for at a time: Redis counts entries and not bytes, so what came tells how large they are.
+//! How many records to ask for at a time: an upstream counts them and not their bytes, so what came tells how large they are.
 
-/// The entries to ask for next.
+/// The records to ask for next.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pace(usize);
 
@@ -10,7 +10,7 @@ impl Pace {
         Self(FIRST)
     }
 
-    /// So many, of one stream.
+    /// So many, of one source.
     pub(super) fn count(self) -> usize {
         self.0
     }

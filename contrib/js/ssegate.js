@@ -1,0 +1,199 @@
+/**
+ * Reads a stream of ssegate by `fetch`, and so with credentials in headers, in browsers and in Node 18 or later: comes back
+ * by itself and resumes, tells gaps and snapshots, and renews its token while the stream is open. A plain `EventSource`
+ * reads the same streams.
+ * @module
+ */
+
+/**
+ * An event.
+ * @typedef {object} StreamEvent
+ * @property {string} event Its name; `message` where it has none.
+ * @property {string} data Its data as it was published.
+ * @property {string} id What to resume from after it.
+ * @property {boolean} snapshot Whether it is part of a snapshot: of the state before what changes.
+ */
+
+/**
+ * Events that are missing. The reasons are those of ssegate's README.
+ * @typedef {object} Gap
+ * @property {string} reason
+ * @property {number | null} missed How many there are, where that can be known.
+ * @property {unknown} from
+ * @property {unknown} to
+ * @property {string | null} since
+ * @property {string | null} until
+ */
+
+/**
+ * Why a stream could not be had. Of an answer it has the status; `final` says that it is not tried again, and `after` for
+ * how many milliseconds the server does not want it to be.
+ * @typedef {Error & { status?: number, final?: boolean, after?: number }} Failure
+ */
+
+/**
+ * @typedef {object} Options
+ * @property {(event: StreamEvent) => void} [onEvent]
+ * @property {(gap: Gap) => void} [onGap] Here events are missing: the time to load the state anew.
+ * @property {(part: 'start' | 'end') => void} [onSnapshot] At the start clear the state; what comes up to the end is it.
+ * @property {(name: string, data: any) => void} [onControl] What else the stream says of itself, such as `refused` of a feed.
+ * @property {(state: 'connecting' | 'open' | 'waiting' | 'closed', failure?: Failure) => void} [onState] `closed` is for good.
+ * @property {(renewal: boolean) => string | Promise<string>} [token] Gives a bearer token, whenever one is needed.
+ * @property {string[]} [feeds] Of a stream of several feeds, those to read.
+ * @property {string} [lastEventId] What to resume from at first.
+ * @property {Record<string, string>} [headers] Sent along.
+ * @property {RequestCredentials} [credentials] Whether cookies are sent along, as for `fetch`.
+ * @property {string} [prefix] What the names of control events begin with, by default `stream.`.
+ * @property {number} [silence] Milliseconds without a byte after which a connection is given up, by default 60,000.
+ * @property {typeof globalThis.fetch} [fetch] Used in place of the global one.
+ */
+
+/**
+ * A stream that is read until it is closed.
+ * @typedef {object} Subscription
+ * @property {() => void} close Reads no more.
+ * @property {(feeds: string[]) => void} setFeeds Reads these feeds from now on; those that stay go on where they are.
+ * @property {string} lastEventId What it would resume from.
+ */
+
+/**
+ * Reads the stream at `url`, which is relative to the page where there is one.
+ * @param {string | URL} url
+ * @param {Options} [options]
+ * @returns {Subscription}
+ */
+export function subscribe(url, options = {}) {
+  const { onEvent, onGap, onSnapshot, onControl, onState, token, headers, credentials } = options;
+  const { prefix = 'stream.', silence = 60000, fetch = globalThis.fetch } = options;
+  const base = new URL(url, globalThis.location?.href);
+  let { feeds, lastEventId = '' } = options;
+  let [retry, failures, snapshot, closed, hurried] = [3000, 0, false, false, false];
+  let connection = new AbortController();
+  let wake = () => {};
+
+  /**
+   * What comes before the connection is given up.
+   * @template T
+   * @param {Promise<T>} coming
+   */
+  const within = coming => {
+    const timer = setTimeout(() => connection.abort(), silence);
+    return coming.finally(() => clearTimeout(timer));
+  };
+
+  /** @type {(url: URL, renewal: boolean, init: RequestInit) => Promise<Response>} */
+  const ask = async (url, renewal, init) => {
+    const { signal } = connection;
+    const bearer = token && { authorization: `Bearer ${await token(renewal)}` };
+    return fetch(url, { ...init, credentials, signal, headers: { ...headers, ...bearer, accept: 'text/event-stream' } });
+  };
+
+  /** @type {(name: string, data: string) => void} */
+  const control = (name, data) => {
+    const said = JSON.parse(data);
+    if (name === 'gap') onGap?.(said);
+    else if (name === 'snapshot-start' || name === 'snapshot-end') {
+      snapshot = name === 'snapshot-start';
+      onSnapshot?.(snapshot ? 'start' : 'end');
+    } else if (name === 'expiring' && token && said.renew) {
+      // Where this fails the stream ends, and is opened anew with a token of then.
+      ask(new URL(said.renew, base), true, { method: 'POST' }).then(answer => answer.text()).catch(() => {});
+    } else if (name !== 'position') onControl?.(name, said);
+  };
+
+  /** @type {(event: string, data: string, id: string) => void} */
+  const take = (event, data, id) => {
+    lastEventId = id;
+    try {
+      if (event.startsWith(prefix)) control(event.slice(prefix.length), data);
+      else onEvent?.({ event, data, id, snapshot });
+    } catch (error) {
+      // What is thrown there is no failure of the stream.
+      queueMicrotask(() => { throw error; });
+    }
+  };
+
+  const read = async () => {
+    const here = new URL(base);
+    feeds?.forEach(feed => here.searchParams.append('feed', feed));
+    if (lastEventId) here.searchParams.set('lastEventId', lastEventId);
+    const answer = await within(ask(here, false, { cache: 'no-store' }));
+    const { status, body } = answer;
+    if (status !== 200 || !body || !answer.headers.get('content-type')?.startsWith('text/event-stream')) {
+      const passes = status >= 500 || [408, 425, 429].includes(status) || (status === 401 && token && !failures);
+      const after = Number(answer.headers.get('retry-after')) * 1000 || 0;
+      throw Object.assign(new Error(`no stream: status ${status}`), { status, final: !passes, after });
+    }
+    [failures, snapshot] = [0, false];
+    onState?.('open');
+    const [reader, text, feed] = [body.getReader(), new TextDecoder(), parser(lastEventId, take, ms => { retry = ms; })];
+    for (;;) {
+      const { done, value } = await within(reader.read());
+      if (done) return;
+      feed(text.decode(value, { stream: true }));
+    }
+  };
+
+  const run = async () => {
+    while (!closed) {
+      connection = new AbortController();
+      hurried = false;
+      onState?.('connecting');
+      /** @type {Failure | undefined} */
+      const failure = await read().then(() => undefined, error => error);
+      connection.abort();
+      if (failure?.final) return onState?.('closed', failure);
+      if (closed) break;
+      onState?.('waiting', failure);
+      // Longer after each failure in a row, and never as long as others.
+      const wait = Math.min(retry * 2 ** Math.max(failures - 1, 0), 60000) * (0.75 + Math.random() / 2);
+      failures += 1;
+      await new Promise(resolve => {
+        const timer = setTimeout(resolve, hurried ? 0 : Math.max(wait, failure?.after ?? 0));
+        wake = () => { clearTimeout(timer); resolve(0); };
+      });
+    }
+    onState?.('closed');
+  };
+
+  /** Ends what is going on, be it reading or waiting. */
+  const interrupt = () => {
+    hurried = true;
+    connection.abort();
+    wake();
+  };
+  // Not before the caller has what this returns.
+  queueMicrotask(run);
+  return {
+    close: () => { closed = true; interrupt(); },
+    setFeeds: next => { feeds = next; interrupt(); },
+    get lastEventId() { return lastEventId; },
+  };
+}
+
+/**
+ * Reads text as WHATWG HTML 9.2.6 has it.
+ * @param {string} id
+ * @param {(event: string, data: string, id: string) => void} take
+ * @param {(milliseconds: number) => void} comeBack
+ * @returns {(text: string) => void}
+ */
+function parser(id, take, comeBack) {
+  let [rest, event, data, next] = ['', '', '', id];
+  return text => {
+    // A CR at the end may be the first half of a line end.
+    const lines = (rest + text).split(/\r\n|\n|\r(?!$)/);
+    rest = lines.pop() ?? '';
+    for (const line of lines) {
+      const [, name, value = ''] = /^([^:]*)(?:: ?(.*))?$/s.exec(line) ?? [];
+      if (!line) {
+        id = next;
+        if (data) take(event || 'message', data.slice(0, -1), id);
+        event = data = '';
+      } else if (name === 'data') data += value + '\n';
+      else if (name === 'event') event = value;
+      else if (name === 'id' && !value.includes('\0')) next = value;
+      else if (name === 'retry' && /^\d+$/.test(value)) comeBack(+value);
+    }
+  };
+}

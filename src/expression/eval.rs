@@ -1,0 +1,248 @@
+//! Evaluating a compiled expression on the variables of one record.
+
+use std::borrow::Cow;
+use std::cmp::Ordering;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::compile::{Fold, Node, Operator, Program, What};
+use super::fault::Fault;
+use super::value::Value;
+use super::work::Work;
+
+/// The value of `program`.
+pub(super) fn evaluate<'v>(
+    program: &'v Program,
+    params: &'v [Arc<str>],
+    variables: &[Value<'v>],
+    work: &mut Work,
+) -> Result<Value<'v>, Fault> {
+    Evaluation { params, variables, locals: Vec::new(), work }.value(&program.root)
+}
+
+struct Evaluation<'v, 'e> {
+    params: &'v [Arc<str>],
+    variables: &'e [Value<'v>],
+    /// What macros go over at present, the innermost last.
+    locals: Vec<Value<'v>>,
+    work: &'e mut Work,
+}
+
+impl<'v> Evaluation<'v, '_> {
+    fn value(&mut self, node: &'v Node) -> Result<Value<'v>, Fault> {
+        self.work.steps()?;
+        Ok(match node {
+            Node::Null => Value::Null,
+            Node::Bool(truth) => Value::Bool(*truth),
+            Node::Int(whole) => Value::Int(*whole),
+            Node::Double(double) => Value::Double(*double),
+            Node::Text(text) => Value::Text(Cow::Borrowed(text)),
+            Node::Variable(at) => self.variables.get(*at).cloned().ok_or(Fault::Absent)?,
+            Node::Param(at) => Value::Text(Cow::Borrowed(self.params.get(*at).ok_or(Fault::Absent)?)),
+            Node::Local(at) => self.locals.get(*at).cloned().ok_or(Fault::Absent)?,
+            Node::Select(of, name) => self.member(of, name)?.ok_or(Fault::Absent)?,
+            Node::Has(of, name) => Value::Bool(self.member(of, name)?.is_some()),
+            Node::Index(pair) => {
+                let [of, index] = self.pair(pair)?;
+                of.at(index, self.work)?
+            }
+            Node::Not(of) => Value::Bool(!self.value(of)?.truth()?),
+            Node::Negate(of) => match self.value(of)?.settled() {
+                Value::Int(whole) => Value::Int(whole.checked_neg().ok_or(Fault::Overflow)?),
+                Value::Double(double) => Value::Double(-double),
+                _ => return Err(Fault::Type),
+            },
+            Node::And(pair) => self.both(pair, false)?,
+            Node::Or(pair) => self.both(pair, true)?,
+            Node::Choose(of) => {
+                let [test, one, other] = &**of;
+                return if self.value(test)?.truth()? { self.value(one) } else { self.value(other) };
+            }
+            Node::Operate(operator, pair) => {
+                let [one, other] = self.pair(pair)?;
+                operate(*operator, one, other, self.work)?
+            }
+            Node::Call(function, args) => {
+                let mut args = args.iter().map(|arg| self.value(arg)).collect::<Result<Vec<_>, _>>()?;
+                function.call(&mut args, self.work)?
+            }
+            Node::Matches(text, pattern) => match self.value(text)?.settled() {
+                Value::Text(text) => {
+                    self.work.does(text.len().saturating_mul(4))?;
+                    Value::Bool(pattern.is_match(&text))
+                }
+                _ => return Err(Fault::Type),
+            },
+            Node::List(items) => {
+                let items = items.iter().map(|item| self.value(item)).collect::<Result<Vec<_>, _>>()?;
+                Value::List(Rc::new(items))
+            }
+            Node::Map(entries) => self.map(entries)?,
+            Node::Fold(fold) => self.fold(fold)?,
+        })
+    }
+
+    /// A member of a value, which need not be copied for that where it has a name.
+    fn member(&mut self, of: &'v Node, name: &str) -> Result<Option<Value<'v>>, Fault> {
+        match of {
+            Node::Variable(at) => self.variables.get(*at).ok_or(Fault::Absent)?.member(name, self.work),
+            Node::Local(at) => self.locals.get(*at).ok_or(Fault::Absent)?.member(name, self.work),
+            of => self.value(of)?.member(name, self.work),
+        }
+    }
+
+    fn pair(&mut self, pair: &'v [Node; 2]) -> Result<[Value<'v>; 2], Fault> {
+        Ok([self.value(&pair[0])?, self.value(&pair[1])?])
+    }
+
+    /// `&&` and `||`: one side that decides does so, whatever fails on the other.
+    fn both(&mut self, [one, other]: &'v [Node; 2], decides: bool) -> Result<Value<'v>, Fault> {
+        let first = self.value(one).and_then(Value::truth);
+        if first == Ok(decides) {
+            return Ok(Value::Bool(decides));
+        }
+        let second = self.value(other)?.truth()?;
+        if second == decides { Ok(Value::Bool(decides)) } else { first.map(|_| Value::Bool(!decides)) }
+    }
+
+    fn map(&mut self, entries: &'v [(Node, Node)]) -> Result<Value<'v>, Fault> {
+        let mut map: Vec<(Cow<'v, str>, Value<'v>)> = Vec::with_capacity(entries.len());
+        for (name, value) in entries {
+            let Value::Text(name) = self.value(name)?.settled() else { return Err(Fault::Type) };
+            let value = self.value(value)?;
+            if map.iter().any(|(other, _)| *other == name) {
+                return Err(Fault::Twice);
+            }
+            map.push((name, value));
+        }
+        Ok(Value::Map(Rc::new(map)))
+    }
+
+    fn fold(&mut self, fold: &'v Fold) -> Result<Value<'v>, Fault> {
+        let items = self.value(&fold.over)?.items(self.work)?;
+        let depth = self.locals.len();
+        let folded = self.folded(&fold.what, &items, depth);
+        self.locals.truncate(depth);
+        folded
+    }
+
+    fn folded(&mut self, what: &'v What, items: &[Value<'v>], depth: usize) -> Result<Value<'v>, Fault> {
+        match what {
+            What::All(test) => self.one_decides(test, items, depth, false),
+            What::Exists(test) => self.one_decides(test, items, depth, true),
+            What::ExistsOne(test) => {
+                let mut found = 0;
+                for item in items {
+                    found += usize::from(self.with(item, depth, test)?.truth()?);
+                }
+                Ok(Value::Bool(found == 1))
+            }
+            What::Map { only, each } => {
+                let mut made = Vec::new();
+                for item in items {
+                    let taken = match only {
+                        Some(only) => self.with(item, depth, only)?.truth()?,
+                        None => true,
+                    };
+                    if taken {
+                        made.push(self.with(item, depth, each)?);
+                    }
+                }
+                Ok(Value::List(Rc::new(made)))
+            }
+        }
+    }
+
+    /// As for `&&` and `||`: a later item may decide, whatever fails before it.
+    fn one_decides(
+        &mut self,
+        test: &'v Node,
+        items: &[Value<'v>],
+        depth: usize,
+        decides: bool,
+    ) -> Result<Value<'v>, Fault> {
+        let mut failed = None;
+        for item in items {
+            match self.with(item, depth, test).and_then(Value::truth) {
+                Ok(truth) if truth == decides => return Ok(Value::Bool(decides)),
+                Ok(_) => {}
+                // What is left of the work cannot be made up for.
+                Err(Fault::Work) => return Err(Fault::Work),
+                Err(fault) => failed = Some(fault),
+            }
+        }
+        failed.map_or(Ok(Value::Bool(!decides)), Err)
+    }
+
+    /// The value of a macro's expression on one item.
+    fn with(&mut self, item: &Value<'v>, depth: usize, node: &'v Node) -> Result<Value<'v>, Fault> {
+        self.locals.truncate(depth);
+        self.locals.push(item.clone());
+        self.value(node)
+    }
+}
+
+fn operate<'v>(
+    operator: Operator,
+    one: Value<'v>,
+    other: Value<'v>,
+    work: &mut Work,
+) -> Result<Value<'v>, Fault> {
+    Ok(Value::Bool(match operator {
+        Operator::Equals => one.equals(&other, work)?,
+        Operator::Differs => !one.equals(&other, work)?,
+        Operator::Less => one.compared(other, work)? == Ordering::Less,
+        Operator::AtMost => one.compared(other, work)? != Ordering::Greater,
+        Operator::Greater => one.compared(other, work)? == Ordering::Greater,
+        Operator::AtLeast => one.compared(other, work)? != Ordering::Less,
+        Operator::In => other.holds(one, work)?,
+        _ => return arithmetic(operator, one.settled(), other.settled(), work),
+    }))
+}
+
+fn arithmetic<'v>(
+    operator: Operator,
+    one: Value<'v>,
+    other: Value<'v>,
+    work: &mut Work,
+) -> Result<Value<'v>, Fault> {
+    match (one, other) {
+        (Value::Int(one), Value::Int(other)) => whole(operator, one, other).map(Value::Int),
+        (Value::Int(one), Value::Double(other)) => double(operator, one as f64, other),
+        (Value::Double(one), Value::Int(other)) => double(operator, one, other as f64),
+        (Value::Double(one), Value::Double(other)) => double(operator, one, other),
+        (Value::Text(one), Value::Text(other)) if matches!(operator, Operator::Add) => {
+            work.does(one.len() + other.len())?;
+            Ok(Value::Text(Cow::Owned([&*one, &*other].concat())))
+        }
+        (one, other) if matches!(operator, Operator::Add) && one.is_list() => {
+            let (some, others) = (one.items(work)?, other.items(work)?);
+            work.does((some.len() + others.len()) * size_of::<Value<'_>>())?;
+            Ok(Value::List(Rc::new(some.iter().chain(others.iter()).cloned().collect())))
+        }
+        _ => Err(Fault::Type),
+    }
+}
+
+fn whole(operator: Operator, one: i64, other: i64) -> Result<i64, Fault> {
+    let made = match operator {
+        Operator::Add => one.checked_add(other),
+        Operator::Subtract => one.checked_sub(other),
+        Operator::Multiply => one.checked_mul(other),
+        Operator::Divide | Operator::Remainder if other == 0 => return Err(Fault::Zero),
+        Operator::Divide => one.checked_div(other),
+        Operator::Remainder => one.checked_rem(other),
+        _ => return Err(Fault::Type),
+    };
+    made.ok_or(Fault::Overflow)
+}
+
+fn double<'v>(operator: Operator, one: f64, other: f64) -> Result<Value<'v>, Fault> {
+    Ok(Value::Double(match operator {
+        Operator::Add => one + other,
+        Operator::Subtract => one - other,
+        Operator::Multiply => one * other,
+        Operator::Divide => one / other,
+        _ => return Err(Fault::Type),
+    }))
+}

@@ -1,0 +1,302 @@
+//! What there is of a feed at the moment, as one JSON document: for scripts, and as what to fall back to where streams do
+//! not come through. It is read as a stream reads, and waits for what the upstream still holds, but for nothing that is yet
+//! to come.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use serde_json::{Map, Value, json};
+use tokio::time::timeout;
+
+use super::accept::Form;
+use super::answer::{Visit, head, in_query, wish, with_cookie};
+use super::body::Body;
+use super::limits::Place;
+use super::lines;
+use super::outgoing::FRAME;
+use super::problem::Problem;
+use super::router::Route;
+use super::shed::{Why, later};
+use super::stall::Stall;
+use super::stream::READ;
+use super::streams::Streams;
+use super::turns::Turn;
+use crate::hub::{Opens, Read, Reason, Reserved, Subscription};
+use crate::sse::{Decoder, Event, Item};
+
+/// The document on its way to the client.
+pub struct Page {
+    rest: Bytes,
+    stall: Stall,
+    _room: Reserved,
+    _place: Place,
+}
+
+impl Page {
+    /// The next bytes to send.
+    pub fn next_frame(&mut self) -> Option<Bytes> {
+        self.stall.asked(!self.rest.is_empty());
+        (!self.rest.is_empty()).then(|| self.rest.split_to(self.rest.len().min(FRAME)))
+    }
+
+    /// How many bytes are still to be sent.
+    pub fn left(&self) -> usize {
+        self.rest.len()
+    }
+}
+
+impl Visit {
+    /// `GET` of a page.
+    pub(super) async fn page(&self, route: &Route, feed: Opens, request: &Request<()>) -> Response<Body> {
+        let (wish, most) = match (wish(request), limit(request)) {
+            (Ok(wish), Ok(most)) => (wish, most),
+            (Err(problem), _) | (_, Err(problem)) => return problem.response(),
+        };
+        let (admitted, place) = match self.let_in(route, request).await {
+            Ok(let_in) => let_in,
+            Err(answer) => return *answer,
+        };
+        let (hub, policy, terms) = (&self.edge.hub, route.policy(), Arc::clone(&route.terms));
+        let Some(subscription) = hub.subscribe_within(&route.kept.quota, feed, &policy, wish, terms) else {
+            return with_cookie(self.shed(route, Form::Page, request, Why::Feeds), admitted);
+        };
+        let reader = Reader::new(most, route.control_prefix());
+        let response = match reader.read(subscription, &self.edge.streams, PATIENCE).await {
+            None => later(Problem::Unanswered, route.config.retry),
+            Some(content) => {
+                content.lost.iter().for_each(|&reason| route.metrics.gap(reason));
+                let (events, document) = (content.count, content.document());
+                match self.edge.held.reserve(document.len()) {
+                    None => self.shed(route, Form::Page, request, Why::Held),
+                    Some(room) => {
+                        route.metrics.page(events, document.len());
+                        let stall = Stall::watch(self.site.limits.write_stall, "a page");
+                        let page = Page { rest: document.into(), stall, _room: room, _place: place };
+                        head(route, Form::Page, None, Body::Page(Box::new(page)))
+                    }
+                }
+            }
+        };
+        with_cookie(response, admitted)
+    }
+}
+
+/// How many events a page is to have at most.
+fn limit(request: &Request<()>) -> Result<usize, Problem> {
+    let Some(text) = in_query(request, "limit") else { return Ok(LIMIT) };
+    let limit = text.parse().ok().filter(|limit| (1..=MOST).contains(limit));
+    limit.ok_or(Problem::BadRequest("`limit` is a number from 1 to 1000."))
+}
+
+/// Reads a subscription up to what there is.
+pub struct Reader {
+    decoder: Decoder,
+    content: Content,
+}
+
+/// What was read.
+pub struct Content {
+    /// How many events there may be.
+    most: usize,
+    prefix: Arc<str>,
+    /// Objects of JSON, with commas between them.
+    events: Vec<u8>,
+    count: usize,
+    gaps: Vec<Value>,
+    /// Why this reader misses something.
+    lost: Vec<Reason>,
+    /// What to go on with: where the last event stands, or the place at which it began.
+    next: Option<String>,
+    /// Whether there was an event that is left to the next page.
+    is_cut: bool,
+}
+
+impl Reader {
+    /// For at most so many events of a feed whose control events have names that begin with `prefix`.
+    pub fn new(most: usize, prefix: &str) -> Self {
+        let content = Content {
+            most,
+            prefix: prefix.into(),
+            events: Vec::new(),
+            count: 0,
+            gaps: Vec::new(),
+            lost: Vec::new(),
+            next: None,
+            is_cut: false,
+        };
+        Self { decoder: lines::decoder(), content }
+    }
+
+    /// What there is. Where the upstream has not given all of that after `patience`, what it has given; `None` where that
+    /// is nothing.
+    pub async fn read(
+        mut self,
+        mut subscription: Subscription,
+        streams: &Streams,
+        patience: Duration,
+    ) -> Option<Content> {
+        let whole = timeout(patience, self.read_all(&mut subscription, streams)).await.is_ok();
+        let content = self.content;
+        (content.next.is_some() && (whole || content.count > 0)).then_some(content)
+    }
+
+    async fn read_all(&mut self, subscription: &mut Subscription, streams: &Streams) {
+        let (mut turn, mut wake) = (Turn::default(), subscription.feed().log.wake().next());
+        while !self.content.is_full() {
+            let replays = subscription.replays();
+            let turns = if replays { &streams.replay_turns } else { &streams.turns };
+            poll_fn(|cx| turn.poll(turns, replays, cx)).await;
+            match subscription.read(READ) {
+                Read::Pending if self.content.next.is_some() => return,
+                Read::Wait(_) if self.content.next.is_some() && !subscription.replays() => return,
+                Read::Pending => {
+                    turn.over();
+                    wake.await;
+                    wake = subscription.feed().log.wake().next();
+                }
+                Read::Wait(answered) => {
+                    turn.over();
+                    answered.await;
+                }
+                Read::Control { bytes, gaps } => {
+                    self.content.lost.extend(gaps);
+                    self.take(&turn_counted(&mut turn, bytes));
+                }
+                Read::Slice { bytes, .. } => self.take(&turn_counted(&mut turn, bytes)),
+                // It went past entries that the client has; the others have their turn before the next ones.
+                Read::Pieces { bytes, .. } if bytes.is_empty() => turn.end(),
+                Read::Pieces { bytes, .. } => {
+                    bytes.into_iter().for_each(|bytes| self.take(&turn_counted(&mut turn, bytes)));
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, bytes: &[u8]) {
+        let content = &mut self.content;
+        let fed = self.decoder.feed(bytes, |item| {
+            if let Item::Event(event) = item {
+                content.take(event);
+            }
+        });
+        fed.expect(lines::BOUNDED);
+    }
+}
+
+fn turn_counted(turn: &mut Turn, bytes: Bytes) -> Bytes {
+    turn.count(bytes.len());
+    bytes
+}
+
+impl Content {
+    /// What to go on with.
+    pub fn into_next(self) -> Option<String> {
+        self.next
+    }
+
+    fn is_full(&self) -> bool {
+        self.is_cut || (self.count >= self.most && self.next.is_some())
+    }
+
+    /// Takes in what comes next, unless that is left to the next page.
+    fn take(&mut self, event: Event) {
+        if self.is_cut {
+            return;
+        }
+        match event.name.as_deref().and_then(|name| name.strip_prefix(&*self.prefix)) {
+            Some("position") => {}
+            Some("gap") => {
+                let told: Map<String, Value> =
+                    serde_json::from_str(&event.data).expect("gaps are objects of JSON");
+                // Where it is among the events, since what follows a gap is not what came before.
+                let at = [("at".to_owned(), json!(self.count))];
+                return self.gaps.push(at.into_iter().chain(told).collect());
+            }
+            _ => {
+                let begun = self.events.len();
+                if begun > 0 {
+                    self.events.push(b',');
+                }
+                lines::write(&mut self.events, &event);
+                if self.count > 0 && (self.count >= self.most || self.events.len() > SIZE) {
+                    self.events.truncate(begun);
+                    self.is_cut = true;
+                    return;
+                }
+                self.count += 1;
+            }
+        }
+        if !event.id.is_empty() {
+            self.next = Some(event.id);
+        }
+    }
+
+    fn document(self) -> Vec<u8> {
+        let mut document = Vec::with_capacity(self.events.len() + 256);
+        document.extend_from_slice(b"{\"events\":[");
+        document.extend_from_slice(&self.events);
+        let rest = json!({ "next": self.next, "gaps": self.gaps }).to_string();
+        document.extend_from_slice(b"],");
+        // Without the brace, which stands at the beginning.
+        document.extend_from_slice(&rest.as_bytes()[1..]);
+        document
+    }
+}
+
+/// How many events a page has where the request does not say, and how many it may ask for.
+const LIMIT: usize = 100;
+const MOST: usize = 1_000;
+/// Bytes of events in a page, unless a single one is larger.
+const SIZE: usize = 128 * 1024;
+/// How long the upstream has to answer.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn content(most: usize, stream: &str) -> Value {
+        let mut reader = Reader::new(most, "stream.");
+        reader.take(stream.as_bytes());
+        serde_json::from_slice(&reader.content.document()).unwrap()
+    }
+
+    fn events(numbers: std::ops::Range<usize>, size: usize) -> String {
+        numbers.map(|n| format!("data: {}\nid: {n}\n\n", "x".repeat(size))).collect()
+    }
+
+    const POSITION: &str = "event: stream.position\ndata: {}\nid: 0\n\n";
+    const GAP: &str = "event: stream.gap\ndata: {\"reason\":\"evicted\",\"missed\":2}\n\n";
+
+    #[test]
+    fn a_page_goes_on_after_its_last_event() {
+        assert_eq!(content(3, POSITION), json!({ "events": [], "next": "0", "gaps": [] }));
+        let stream = format!("{POSITION}{}", events(1..9, 1));
+        let page = content(3, &stream);
+        assert_eq!(page["next"], "3");
+        assert_eq!(page["events"][2], json!({ "id": "3", "event": "message", "data": "x" }));
+        assert_eq!(content(100, &stream)["next"], "8");
+    }
+
+    #[test]
+    fn gaps_are_told_where_they_are_and_positions_are_none_of_the_events() {
+        let stream = format!("{GAP}{POSITION}{}{GAP}{POSITION}{}", events(1..3, 1), events(3..5, 1));
+        let page = content(3, &stream);
+        let at = |at: usize| json!({ "at": at, "reason": "evicted", "missed": 2 });
+        assert_eq!((&page["gaps"], &page["next"]), (&json!([at(0), at(2)]), &json!("3")));
+        let page = content(2, &stream);
+        assert_eq!((page["events"].as_array().unwrap().len(), &page["gaps"]), (2, &json!([at(0), at(2)])));
+        assert_eq!(page["next"], "0", "past the second gap, which has been told");
+    }
+
+    #[test]
+    fn a_page_is_bounded_in_bytes_but_holds_one_event() {
+        let page = content(1_000, &format!("{POSITION}{}", events(1..9, SIZE / 3)));
+        assert_eq!((page["events"].as_array().unwrap().len(), &page["next"]), (2, &json!("2")));
+        let page = content(1_000, &format!("{POSITION}{}", events(1..9, 2 * SIZE)));
+        assert_eq!((page["events"].as_array().unwrap().len(), &page["next"]), (1, &json!("1")));
+    }
+}

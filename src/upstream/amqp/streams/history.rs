@@ -1,0 +1,121 @@
+//! The history of a stream: what RabbitMQ's retention still holds.
+
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
+
+use super::asker::{Asker, Askers};
+use super::place::{self, Begin, Place};
+use crate::history::{End, Reader, Unreadable};
+use crate::hub::{Answer, Offset, Position, Question, Segment, SegmentDraft};
+use crate::upstream::amqp::connection::Unanswered;
+use crate::upstream::amqp::message::Message;
+
+/// Reads one stream.
+pub(super) struct StreamReader {
+    askers: Arc<Askers>,
+    stream: Arc<str>,
+}
+
+impl StreamReader {
+    pub(super) fn new(askers: &Arc<Askers>, stream: &Arc<str>) -> Self {
+        Self { askers: Arc::clone(askers), stream: Arc::clone(stream) }
+    }
+
+    async fn try_answer(&self, asker: &Asker, question: Question) -> Result<Answer, Unanswered> {
+        let dialer = asker.dialer();
+        let end = place::end(dialer, asker.channel().await?, &self.stream).await?.unwrap_or_default();
+        let first = place::first(dialer, asker.channel().await?, &self.stream, Begin::First).await?;
+        let oldest = first.unwrap_or(end);
+        let from = match question {
+            Question::Bounds => oldest,
+            Question::At(time) => {
+                let seconds = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+                let channel = asker.channel().await?;
+                let found = place::first(dialer, channel, &self.stream, Begin::Time(seconds)).await?;
+                // Chunks have times, and not each message. Behind the last of them there is nothing.
+                found.unwrap_or(end).clamp(oldest, end)
+            }
+        };
+        let place = |offset: u64| Position::single(Offset::from(offset));
+        Ok(Answer { from: place(from), oldest: place(oldest), end: place(end), born: None })
+    }
+
+    async fn try_read(
+        &self,
+        asker: &Asker,
+        mut draft: SegmentDraft,
+        until: u64,
+        hand_over: &mut (impl FnMut(Segment) -> bool + Send),
+    ) -> Result<End, Unanswered> {
+        let begin = Begin::Offset(draft.at().major);
+        let mut place = Place::open(asker.dialer(), asker.channel().await?, &self.stream, begin).await?;
+        // Its log has read more, so that something comes.
+        let mut come = place.next().await?;
+        let first = come.first().and_then(place::offset);
+        if first > Some(draft.at().major) {
+            // Not every offset is that of a message.
+            let oldest =
+                place::first(asker.dialer(), asker.channel().await?, &self.stream, Begin::First).await?;
+            if let Some(oldest) = oldest.filter(|oldest| *oldest > draft.at().major) {
+                return Ok(End::Trimmed(Offset::from(oldest.min(until))));
+            }
+        }
+        loop {
+            for delivery in &come {
+                let (at, Some(offset)) = (draft.at().major, place::offset(delivery)) else { continue };
+                if offset >= until {
+                    break;
+                }
+                // It begins with a whole chunk.
+                if offset < at {
+                    continue;
+                }
+                draft.push(Offset::from(offset + 1), &Message::new(&self.stream, delivery));
+                if draft.is_full() && draft.at().major < until && !hand_over(draft.close()) {
+                    return Ok(End::Read);
+                }
+            }
+            let last = come.last().and_then(place::offset);
+            if last.is_some_and(|last| last + 1 >= until) {
+                break;
+            }
+            place.done(&come).await?;
+            come = place.next().await?;
+        }
+        hand_over(draft.finish(Offset::from(until)));
+        Ok(End::Read)
+    }
+
+    fn unreadable(&self, why: &Unanswered) -> Unreadable {
+        Unreadable(format!("reading the history of stream {} failed: {why}", self.stream))
+    }
+}
+
+impl Reader for StreamReader {
+    const COUNTS: bool = true;
+
+    async fn answer(&self, question: Question) -> Result<Answer, Unreadable> {
+        let answer = async {
+            let asker = self.askers.take().await?;
+            let answer = self.try_answer(&asker, question).await?;
+            self.askers.put_back(asker);
+            Ok(answer)
+        };
+        answer.await.map_err(|why| self.unreadable(&why))
+    }
+
+    async fn read(
+        &self,
+        draft: SegmentDraft,
+        until: Offset,
+        mut hand_over: impl FnMut(Segment) -> bool + Send + 'static,
+    ) -> Result<End, Unreadable> {
+        let read = async {
+            let asker = self.askers.take().await?;
+            let end = self.try_read(&asker, draft, until.major, &mut hand_over).await?;
+            self.askers.put_back(asker);
+            Ok(end)
+        };
+        read.await.map_err(|why| self.unreadable(&why))
+    }
+}

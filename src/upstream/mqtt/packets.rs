@@ -1,0 +1,258 @@
+//! MQTT's packets, of both versions alike: what is sent, and what comes in as far as it means something here.
+
+use std::time::Duration;
+
+use mqtt_protocol_core::mqtt::connection::Event;
+use mqtt_protocol_core::mqtt::packet::{
+    GenericPacketTrait as _, Packet, Property, Qos as WireQos, SubEntry, SubOpts, SubscriptionIdentifier,
+    v3_1_1, v5_0,
+};
+use mqtt_protocol_core::mqtt::result_code::MqttError;
+use mqtt_protocol_core::mqtt::{ArcPayload, Connection, Version, role};
+
+use crate::config::{Mqtt, MqttVersion, Qos};
+use crate::shape::Record;
+
+/// The state of one connection, without I/O: what is to be sent gathers in `out`.
+pub(super) struct Packets {
+    connection: Connection<role::Client>,
+    version: MqttVersion,
+    /// To be sent.
+    pub out: Vec<u8>,
+}
+
+/// What came in.
+pub(super) enum In {
+    /// We are let in.
+    Welcome {
+        /// Whether subscriptions have ids.
+        ids: bool,
+        /// How often we are to be heard of, if the broker says so.
+        keep_alive: Option<Duration>,
+    },
+    /// We are not, in words.
+    Away(String),
+    /// The subscription that was asked for by this packet stands, or is refused.
+    Subscribed(u16, Result<(), String>),
+    Message(Message),
+    Pong,
+    /// The link is to end, in words.
+    End(String),
+}
+
+/// A message on a topic.
+pub(super) struct Message {
+    topic: String,
+    payload: ArcPayload,
+    /// Whether it was there before the subscription.
+    pub retained: bool,
+    /// The ids of the subscriptions that it comes by, where they have any.
+    pub ids: Vec<u32>,
+    properties: Vec<(String, String)>,
+}
+
+impl Packets {
+    pub fn new(version: MqttVersion) -> Self {
+        let wire = match version {
+            MqttVersion::V5 => Version::V5_0,
+            MqttVersion::V3 => Version::V3_1_1,
+        };
+        let mut connection = Connection::<role::Client>::new(wire);
+        connection.set_auto_pub_response(true);
+        Self { connection, version, out: Vec::new() }
+    }
+
+    /// Enters, with a session that ends with the link.
+    pub fn connect(&mut self, config: &Mqtt, client_id: &str) -> Result<(), MqttError> {
+        // The broker gives up on a link that is silent for half as long again.
+        let seconds = u16::try_from(config.keep_alive.as_secs().max(1)).unwrap_or(u16::MAX);
+        let packet: Packet = match self.version {
+            MqttVersion::V5 => {
+                let mut builder =
+                    v5_0::Connect::builder().client_id(client_id)?.clean_start(true).keep_alive(seconds);
+                if let Some(user) = &config.user {
+                    builder = builder.user_name(user.as_str())?;
+                }
+                if let Some(password) = &config.password {
+                    builder = builder.password(password.expose())?;
+                }
+                builder.build()?.into()
+            }
+            MqttVersion::V3 => {
+                let mut builder =
+                    v3_1_1::Connect::builder().client_id(client_id)?.clean_session(true).keep_alive(seconds);
+                if let Some(user) = &config.user {
+                    builder = builder.user_name(user.as_str())?;
+                }
+                if let Some(password) = &config.password {
+                    builder = builder.password(password.expose())?;
+                }
+                builder.build()?.into()
+            }
+        };
+        self.send(packet)
+    }
+
+    /// Asks for a subscription, which has this id where subscriptions have any. Returns the number of the packet.
+    pub fn subscribe(&mut self, topic: &str, qos: Qos, id: Option<u32>) -> Result<u16, MqttError> {
+        let qos = match qos {
+            Qos::AtMostOnce => WireQos::AtMostOnce,
+            Qos::AtLeastOnce => WireQos::AtLeastOnce,
+        };
+        let entries = vec![SubEntry::new(topic, SubOpts::new().set_qos(qos))?];
+        let number = self.connection.acquire_packet_id()?;
+        let packet: Packet = match self.version {
+            MqttVersion::V5 => {
+                let mut builder = v5_0::Subscribe::builder().packet_id(number).entries(entries);
+                if let Some(id) = id {
+                    let id = Property::SubscriptionIdentifier(SubscriptionIdentifier::new(id)?);
+                    builder = builder.props(vec![id]);
+                }
+                builder.build()?.into()
+            }
+            MqttVersion::V3 => {
+                v3_1_1::Subscribe::builder().packet_id(number).entries(entries).build()?.into()
+            }
+        };
+        self.send(packet)?;
+        Ok(number)
+    }
+
+    /// Ends a subscription.
+    pub fn unsubscribe(&mut self, topic: &str) -> Result<(), MqttError> {
+        let number = self.connection.acquire_packet_id()?;
+        let packet: Packet = match self.version {
+            MqttVersion::V5 => {
+                v5_0::Unsubscribe::builder().packet_id(number).entries([topic])?.build()?.into()
+            }
+            MqttVersion::V3 => {
+                v3_1_1::Unsubscribe::builder().packet_id(number).entries([topic])?.build()?.into()
+            }
+        };
+        self.send(packet)
+    }
+
+    /// Tries the link.
+    pub fn ping(&mut self) -> Result<(), MqttError> {
+        let packet: Packet = match self.version {
+            MqttVersion::V5 => v5_0::Pingreq::builder().build()?.into(),
+            MqttVersion::V3 => v3_1_1::Pingreq::builder().build()?.into(),
+        };
+        self.send(packet)
+    }
+
+    fn send(&mut self, packet: Packet) -> Result<(), MqttError> {
+        let events = self.connection.send(packet);
+        for event in events {
+            match event {
+                Event::RequestSendPacket { packet, .. } => self.out.extend(packet.to_continuous_buffer()),
+                Event::NotifyError(error) => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes bytes that were read; tells what they are, in order.
+    pub fn take(&mut self, bytes: &[u8], mut tell: impl FnMut(In)) {
+        let mut cursor = mqtt_protocol_core::mqtt::common::Cursor::new(bytes);
+        while (cursor.position() as usize) < bytes.len() {
+            for event in self.connection.recv(&mut cursor) {
+                match event {
+                    Event::NotifyPacketReceived(packet) => {
+                        if let Some(told) = read(packet) {
+                            tell(told);
+                        }
+                    }
+                    Event::RequestSendPacket { packet, .. } => self.out.extend(packet.to_continuous_buffer()),
+                    Event::NotifyError(error) => {
+                        return tell(In::End(format!("what came in is not MQTT: {error:?}")));
+                    }
+                    Event::RequestClose => {
+                        return tell(In::End("the broker's protocol is broken".to_owned()));
+                    }
+                    // Timers are ours.
+                    _ => {}
+                }
+            }
+        }
+    }
+}
+
+fn read(packet: Packet) -> Option<In> {
+    Some(match packet {
+        Packet::V5_0Connack(connack) => match connack.reason_code() {
+            code if (code as u8) < FAILURE => {
+                let no_ids = |property: &Property| matches!(property, Property::SubscriptionIdentifierAvailable(is) if is.val() == 0);
+                let keep_alive = connack.props().iter().find_map(|property| match property {
+                    Property::ServerKeepAlive(told) => Some(Duration::from_secs(told.val().max(1).into())),
+                    _ => None,
+                });
+                In::Welcome { ids: !connack.props().iter().any(no_ids), keep_alive }
+            }
+            code => In::Away(format!("{code:?}")),
+        },
+        Packet::V3_1_1Connack(connack) => match connack.return_code() {
+            code if code as u8 == 0 => In::Welcome { ids: false, keep_alive: None },
+            code => In::Away(format!("{code:?}")),
+        },
+        Packet::V5_0Suback(suback) => {
+            let refused = suback.reason_codes().into_iter().find(|code| *code as u8 >= FAILURE);
+            In::Subscribed(suback.packet_id(), refused.map_or(Ok(()), |code| Err(format!("{code:?}"))))
+        }
+        Packet::V3_1_1Suback(suback) => {
+            let refused = suback.return_codes().into_iter().find(|code| *code as u8 >= FAILURE);
+            In::Subscribed(suback.packet_id(), refused.map_or(Ok(()), |code| Err(format!("{code:?}"))))
+        }
+        Packet::V5_0Publish(publish) => {
+            let (mut ids, mut properties) = (Vec::new(), Vec::new());
+            for property in publish.props() {
+                match property {
+                    Property::SubscriptionIdentifier(id) => ids.push(id.val()),
+                    Property::UserProperty(own) => {
+                        properties.push((own.key().to_owned(), own.val().to_owned()))
+                    }
+                    _ => {}
+                }
+            }
+            let (topic, payload) = (publish.topic_name().to_owned(), publish.payload().clone());
+            In::Message(Message { topic, payload, retained: publish.retain(), ids, properties })
+        }
+        Packet::V3_1_1Publish(publish) => {
+            let (topic, payload) = (publish.topic_name().to_owned(), publish.payload().clone());
+            let (ids, properties) = (Vec::new(), Vec::new());
+            In::Message(Message { topic, payload, retained: publish.retain(), ids, properties })
+        }
+        Packet::V5_0Disconnect(disconnect) => {
+            let why = disconnect.reason_code().map_or_else(String::new, |code| format!(": {code:?}"));
+            In::End(format!("the broker ended the link{why}"))
+        }
+        Packet::V5_0Pingresp(_) | Packet::V3_1_1Pingresp(_) => In::Pong,
+        _ => return None,
+    })
+}
+
+/// Codes from here on say no.
+const FAILURE: u8 = 0x80;
+
+impl Message {
+    /// Its topic.
+    pub fn topic(&self) -> &str {
+        &self.topic
+    }
+}
+
+impl Record for &Message {
+    fn payload(&self) -> Option<&[u8]> {
+        Some(self.payload.as_slice())
+    }
+
+    fn name(&self) -> &str {
+        &self.topic
+    }
+
+    fn header(&self, name: &str) -> Option<&[u8]> {
+        let last = self.properties.iter().rev().find(|(own, _)| own == name);
+        last.map(|(_, value)| value.as_bytes())
+    }
+}
