@@ -71,6 +71,7 @@ find_missing() {
         need "Node.js" "has node" nodejs nodejs node
         need "npm" "has npm" npm npm node
         need "Python" "has python3" python3 python3 python3
+        need "Python's venv" has_venv python3-venv python3 python3
         need "HAProxy" "has_server haproxy" haproxy haproxy haproxy
         need "nginx" "has_server nginx" nginx nginx nginx
         need "nginx's stream module" has_nginx_stream libnginx-mod-stream nginx-mod-stream ""
@@ -143,6 +144,11 @@ exists() {
 # Debian's perl-base has the command, but not the modules that OpenSSL's Configure loads.
 has_perl() {
     perl -MFindBin -MFile::Compare -MIPC::Cmd -e 1 2>/dev/null
+}
+
+# Debian has what fills an environment with pip in a package of its own.
+has_venv() {
+    python3 -c "import ensurepip, venv" 2>/dev/null
 }
 
 has_java() {

@@ -10,6 +10,7 @@
 //! - [`config`] turns a YAML file into types that cannot be wrong, or into a list of all that is wrong.
 //! - [`app`] wires everything from these types, anew when they change, and takes it down again.
 //! - [`upstream`] keeps a link to each Redis or Kafka and hands its records over.
+//! - [`schema`] makes JSON of payloads that are something else.
 //! - [`expression`] evaluates filters and projections, which are written in CEL.
 //! - [`shape`] makes an event of a record, and [`sse`] the bytes of an event, once for all clients.
 //! - [`compress`] packs what many clients are sent, once for all of them.
@@ -35,6 +36,7 @@ pub mod history;
 pub mod http;
 pub mod hub;
 pub mod metrics;
+pub mod schema;
 pub mod shape;
 pub mod sse;
 pub mod tls;

@@ -12,7 +12,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("sse", &[]),
     ("config", &["expression"]),
     ("compress", &["config"]),
-    ("shape", &["sse", "config", "expression"]),
+    ("shape", &["sse", "schema", "config", "expression"]),
     ("hub", &["compress", "sse", "shape", "config"]),
     ("history", &["hub", "shape", "config", "metrics"]),
     ("metrics", &["hub"]),
@@ -21,17 +21,24 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("watch", &[]),
     ("tls", &["watch", "config", "metrics"]),
     ("auth", &["fetch", "config", "metrics"]),
-    ("upstream", &["watch", "fetch", "history", "hub", "shape", "sse", "config", "metrics"]),
-    ("http", &["auth", "fetch", "tls", "traces", "hub", "compress", "sse", "shape", "config", "metrics"]),
-    ("admin", &["auth", "http", "tls", "hub", "upstream", "sse", "config", "metrics"]),
+    ("upstream", &["watch", "fetch", "history", "hub", "shape", "schema", "sse", "config", "metrics"]),
+    (
+        "http",
+        &["auth", "fetch", "tls", "traces", "hub", "compress", "sse", "shape", "schema", "config", "metrics"],
+    ),
+    ("admin", &["auth", "http", "tls", "hub", "upstream", "sse", "schema", "config", "metrics"]),
     (
         "app",
-        &["auth", "admin", "http", "tls", "traces", "upstream", "hub", "shape", "sse", "config", "metrics"],
+        &[
+            "auth", "admin", "http", "tls", "traces", "upstream", "hub", "schema", "shape", "sse", "config",
+            "metrics",
+        ],
     ),
     ("cli", &["app", "admin", "http", "upstream", "hub", "shape", "sse", "config", "metrics"]),
     ("main", &["cli"]),
     ("lib", &[]),
     ("expression", &[]),
+    ("schema", &["fetch", "config"]),
 ];
 
 #[test]

@@ -44,6 +44,7 @@ pub(super) fn overview(admin: &Admin) -> Value {
         "connections": connections(admin, &site.limits),
         "tls": site.terminator.report().iter().map(secured).collect::<Vec<_>>(),
         "auth": site.auth.status(),
+        "schema_registries": admin.edge.registries.standing().iter().map(|one| one.0.clone()).collect::<Vec<_>>(),
         "upstreams": links.iter().map(|(kind, link)| upstream(kind, link)).collect::<Vec<_>>(),
         "recent": admin.edge.metrics.recent.newest().iter().map(trouble).collect::<Vec<_>>(),
         "routes": [],

@@ -29,6 +29,7 @@ use crate::http::{
 };
 use crate::hub::{Hub, Memory};
 use crate::metrics::Metrics;
+use crate::schema::Registries;
 use crate::tls::Terminator;
 use crate::traces::{Exporter, Traces};
 use crate::upstream::Push;
@@ -112,7 +113,9 @@ impl App {
         let hub = Arc::new(Hub::new([], Memory::new(config.limits.memory)));
         let (wanted, listeners) = (config.connections_to_applications(), config.server.listen.len());
         let admission = Admission::new(&config.limits, descriptors(), wanted, listeners, &metrics);
-        let router = Router::new(config, &metrics, admission.to_applications());
+        let registries = Arc::<Registries>::default();
+        registries.follow(config);
+        let router = Router::following(None, config, &metrics, admission.to_applications(), &registries);
         let auth = Auth::new(config, &metrics, None);
         let site = Site::new(config, router, auth, terminating.terminator.clone());
         let (traces, exporter) = config.traces.as_ref().map(|traces| Traces::begin(traces, &metrics)).unzip();
@@ -129,6 +132,7 @@ impl App {
             traces,
             fallback,
             succeeded: AtomicBool::new(false),
+            registries,
         });
         let push = Arc::new(Push::default());
         let mut upstreams = Upstreams::new(Arc::clone(&push), config.replay_concurrency);

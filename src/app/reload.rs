@@ -67,11 +67,13 @@ impl App {
         self.admin.show_links(self.upstreams.links());
 
         let continued = continued(&self.config, &now);
+        edge.registries.follow(&now);
         let router = Router::following(
             Some((&before.router, &continued)),
             &now,
             &edge.metrics,
             edge.admission.to_applications(),
+            &edge.registries,
         );
         let auth = Auth::new(&now, &edge.metrics, Some(&before.auth));
         auth.run();

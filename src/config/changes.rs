@@ -54,6 +54,16 @@ pub fn changes(before: &Config, now: &Config) -> Vec<Change> {
         &mut found,
     );
     upstreams(before, now, &mut found);
+    named(
+        "schema registry",
+        &before.schema_registries,
+        &now.schema_registries,
+        |registry| registry.name.to_string(),
+        |now, before| {
+            (now != before).then(|| "changed, for schemas that are asked for from now on".to_owned())
+        },
+        &mut found,
+    );
     routes(before, now, &mut found);
     named(
         "route",

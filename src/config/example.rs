@@ -101,7 +101,7 @@ impl Place {
         let Some((name, _)) = setting.split_once(':') else { return };
         let above = self.0.last().map_or("", |key| &key.path);
         let path = match above {
-            "upstreams" | "auth" => join(above, "*"),
+            "upstreams" | "auth" | "schema_registries" => join(above, "*"),
             "routes" => join(&join(above, "[]"), name),
             _ => join(above, name),
         };

@@ -10,8 +10,8 @@ use Shape::{Count, Duration, Either, Empty, Flag, List, Named, OneOrMore, Ratio,
 use shape::key;
 
 use super::{
-    acme, admin, auth, compress, digest, from, http_server, limits, mqtt, policies, proxy, redis, server, table, traces,
-    upstreams,
+    acme, admin, auth, compress, digest, from, http_server, limits, mqtt, policies, proxy, redis, registries, server, table,
+    traces, upstreams,
 };
 
 /// Declares the sections; `one of` are keys of which there must be one and no second.
@@ -37,6 +37,7 @@ sections! {
         key("upstreams", Named("names", &Shape::Section(KINDS))).required(),
         key("defaults", Shape::Section(DEFAULTS)),
         key("routes", List(&Shape::Section(ROUTE))).required(),
+        key("schema_registries", Named("names", &Shape::Section(REGISTRY))).unset(),
     ]];
     SERVER = "`server`": [&[
         key("listen", OneOrMore(&ADDRESS)).or(|| server::LISTEN.to_string()),
@@ -252,6 +253,7 @@ sections! {
         key("proxy", Either(&[Text("the URL of an application"), Shape::Section(PROXY)])).unset(),
         key("filter", Text("an expression in CEL")).unset(),
         key("wrap", Words(&["none", "envelope", "cloudevents"])),
+        key("decode", Either(&[Words(&["text", "json", "msgpack"]), Shape::Section(DECODE)])),
         key("conflate", Shape::Section(CONFLATE)).unset(),
         key("snapshot", Either(&[Flag(false), Shape::Section(SNAPSHOT)])),
         key("sample", Either(&[Text("a percentage such as 10%"), Shape::Section(SAMPLE)])).unset(),
@@ -341,6 +343,33 @@ sections! {
     EVENT_RATE = "`rate`": [&[
         key("events", Count(&digest::EVENTS)).required().doc("How many events one client is sent at most."),
         key("every", Duration(&digest::RATE_EVERY)).required().doc("In which time."),
+    ]];
+    DECODE = "`decode`": [&[
+        key("avro", Shape::Section(AVRO)).unset().doc("Payloads are Avro, by a schema of a file, and sent as JSON."),
+        key("protobuf", Shape::Section(PROTOBUF)).unset().doc("Payloads are Protobuf, by the description of a file, and sent as JSON."),
+        key("registry", Text("the name of one of `schema_registries`")).unset()
+            .doc("Payloads begin with the id of a schema, as Confluent's serializers write it, and are sent as JSON."),
+    ]] one of ["avro", "protobuf", "registry"];
+    AVRO = "`avro`": [&[
+        key("schema", OneOrMore(&PATH)).required().doc("The schema in JSON; of a list the first, and the others are what it names."),
+    ]];
+    PROTOBUF = "`protobuf`": [&[
+        key("file", PATH).required().doc("A .proto, or what `protoc --include_imports --descriptor_set_out` writes of one."),
+        key("message", Text("a name such as shop.Order")).required().doc("The message, with its package."),
+        key("include", OneOrMore(&Text("the path of a folder"))).unset()
+            .doc("Folders in which imports are looked for, and the file itself is. Default: the one that it is in."),
+    ]];
+    REGISTRY = "a schema registry": [&[
+        key("url", URL).required(),
+        key("auth", Shape::Section(REGISTRY_AUTH)).unset(),
+        key("tls", Shape::Section(REDIS_TLS)).unset(),
+        key("cache", Count(&registries::CACHE)),
+        key("timeout", Duration(&registries::TIMEOUT)),
+    ]];
+    REGISTRY_AUTH = "`auth`": [&[
+        key("user", Text("the name of a user")).unset().doc("The user of HTTP Basic, or the key of an API."),
+        key("password", SECRET).unset().doc("The password, or the secret of that key."),
+        key("token", SECRET).unset().doc("A bearer token, instead of the two."),
     ]];
 }
 

@@ -17,6 +17,7 @@ mod client_tls;
 mod compress;
 mod cors;
 mod data;
+mod decode;
 mod digest;
 mod endpoint;
 mod event;
@@ -49,6 +50,7 @@ mod proxies;
 mod proxy;
 mod redis;
 mod reference;
+mod registries;
 mod routes;
 mod same;
 mod schema;
@@ -83,9 +85,13 @@ pub use auth::{
     Ticket,
 };
 pub use changes::{Change, applied, changes};
+pub use decode::{AvroSchema, Decode, ProtobufMessage};
 pub use model::*;
 pub use problem::Problems;
 pub use reference::{Explained, reference, suggest_key};
+#[cfg(test)]
+pub(crate) use registries::testing_registry;
+pub use registries::{RegistryAuth, SchemaRegistry};
 pub use same::{Follows, continued};
 pub use schema::schema;
 pub use summary::summary;
@@ -175,11 +181,18 @@ fn read(walk: &Walk<'_>, root: &Node) -> Option<Config> {
     let upstreams = fields.required("upstreams", "it names the systems that routes read from");
     let upstreams =
         upstreams.map(|node| upstreams::read(walk, node, admin.listen.is_some())).unwrap_or_default();
+    let registries = fields.node("schema_registries");
+    let registries = registries.map(|node| registries::read(walk, node)).unwrap_or_default();
     let defaults = policies::read_defaults(walk, fields.node("defaults"), &auth, limits.max_event);
     let routes = fields.required("routes", "it needs at least one route");
-    let prefix = &server.control_prefix;
-    let max_event = limits.max_event;
-    let given = routes::Given { upstreams: &upstreams, defaults: &defaults, auth: &auth, prefix, max_event };
+    let given = routes::Given {
+        upstreams: &upstreams,
+        defaults: &defaults,
+        auth: &auth,
+        prefix: &server.control_prefix,
+        max_event: limits.max_event,
+        registries: &registries,
+    };
     let (routes, proxies) = routes.map(|node| routes::read(walk, node, &given)).unwrap_or_default();
     Some(Config {
         server,
@@ -193,5 +206,6 @@ fn read(walk: &Walk<'_>, root: &Node) -> Option<Config> {
         replay_concurrency: defaults.replay_concurrency,
         routes,
         proxies,
+        schema_registries: registries.usable,
     })
 }

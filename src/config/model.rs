@@ -22,6 +22,7 @@ pub use super::amqp::Amqp;
 use super::auth::{AuthProvider, Deny, Rule};
 pub use super::client_auth::ClientAuth;
 pub use super::client_tls::Roots;
+use super::decode::Decode;
 pub use super::digest::{BILLION, Conflate, Digest, EventRate, Sample, Snapshot};
 pub use super::endpoint::Endpoint;
 pub use super::http_server::{Http, HttpServer, Split, Sse};
@@ -29,6 +30,7 @@ pub use super::identity::{CertificateFiles, Identity, Unfit, WatchedFile, read_r
 pub use super::network::Network;
 pub use super::nkey::Nkey;
 pub use super::postgres::{Postgres, PostgresServer};
+use super::registries::SchemaRegistry;
 pub use super::table::Table;
 use super::template::Template;
 pub use super::tickets::{TicketKeys, Tickets};
@@ -60,6 +62,8 @@ pub struct Config {
     pub routes: Vec<Route>,
     /// Every route with `proxy`, in the order of the file.
     pub proxies: Vec<Proxy>,
+    /// `schema_registries`: every one, in the order of the file.
+    pub schema_registries: Vec<SchemaRegistry>,
 }
 
 impl Config {
@@ -382,6 +386,8 @@ pub struct Route {
     pub on_lag: OnLag,
     /// `limits`: how many may listen, and to how much.
     pub limits: RouteLimits,
+    /// `decode`: what payloads are. Default `text`.
+    pub decode: Decode,
     /// `conflate`, `snapshot` and `sample`: what of its records is kept.
     pub digest: Arc<Digest>,
     /// `rate`: how many events one client is sent at a time; without it as many as there are.

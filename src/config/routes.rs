@@ -7,6 +7,7 @@ use regex::RegexBuilder;
 
 use super::auth::{self, Providers};
 use super::data;
+use super::decode::{self, Decode};
 use super::digest;
 use super::event::{self, Records};
 use super::expression;
@@ -19,6 +20,7 @@ use super::model::{Pattern, Projection, Proxy, Route, Source, Wrap};
 use super::paths::{self, RoutePath, Table};
 use super::policies::{self, Policies};
 use super::proxy;
+use super::registries::Registries;
 use super::suggest;
 use super::tombstone;
 use super::tree::{Node, Value};
@@ -34,6 +36,7 @@ pub(super) struct Given<'g> {
     pub prefix: &'g str,
     /// Bytes of an event that the process takes.
     pub max_event: usize,
+    pub registries: &'g Registries,
 }
 
 /// Reads `routes`: those that are event streams, and those with `proxy`.
@@ -98,6 +101,8 @@ fn read_route(walk: &Walk<'_>, fields: &Fields<'_>, given: &Given<'_>, table: &m
         fields.node("filter").and_then(|node| expression::read(walk, node, expected, records, names));
     let data = fields.entry("data").zip(fields.node("data"));
     let data = data.map(|(entry, node)| data::read(walk, entry, node, records, names)).unwrap_or_default();
+    let decode =
+        fields.entry("decode").map(|entry| decode::read(walk, fields, entry, records, given.registries));
     let wraps =
         [("none", None), ("envelope", Some(Wrap::Envelope)), ("cloudevents", Some(Wrap::CloudEvents))];
     let wrap = fields.choice("wrap", &wraps).flatten();
@@ -169,6 +174,7 @@ fn read_route(walk: &Walk<'_>, fields: &Fields<'_>, given: &Given<'_>, table: &m
         idle_timeout: policies.idle_timeout,
         on_lag: policies.on_lag,
         limits: policies.limits,
+        decode: decode.unwrap_or(Some(Decode::Text))?,
         digest: digest.into(),
         rate,
     })

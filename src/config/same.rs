@@ -168,7 +168,8 @@ pub(super) fn reads_the_same(one: &Route, other: &Route) -> bool {
     // Parameters within expressions are the same by name alone.
     let data = one.data == other.data && one.projection == other.projection && one.filter == other.filter;
     let sent = one.wrap == other.wrap && one.binary == other.binary && one.max_event == other.max_event;
-    source && shaped && data && sent && one.digest == other.digest && one.upstream == other.upstream
+    let kept = one.decode == other.decode && one.digest == other.digest;
+    source && shaped && data && sent && kept && one.upstream == other.upstream
 }
 
 /// The parameters of two paths, each in order.
@@ -284,7 +285,11 @@ mod tests {
             ("sse: { url: 'http://h' }", "sse: { url: 'http://h/v2' }", Other),
             ("http: { url: 'http://h' }", "http: { url: 'http://h', every: 1s }", Anew),
             ("http: { url: 'http://h' }", "http: { url: 'http://h', stream: true }", Other),
-            ("nats: { servers: ['nats://a', 'nats://b'] }", "nats: { servers: ['tls://b', 'nats://c'] }", Anew),
+            (
+                "nats: { servers: ['nats://a', 'nats://b'] }",
+                "nats: { servers: ['tls://b', 'nats://c'] }",
+                Anew,
+            ),
             ("nats: { servers: 'nats://a' }", "nats: { servers: 'nats://a:4223' }", Other),
             ("mqtt: { url: 'mqtt://a' }", "mqtt: { url: 'mqtt://u:p@a', version: 3.1.1 }", Anew),
             ("mqtt: { url: 'mqtt://a' }", "mqtt: { url: 'mqtts://a' }", Other),

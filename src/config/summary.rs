@@ -6,12 +6,14 @@ use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
 use super::auth::Rule;
+use super::decode::Decode;
 use super::endpoint::Endpoint;
 use super::model::{
     Certificate, ClientTls, Config, Deployment, Digest, HttpServer, Mqtt, MqttVersion, Nats, NatsAuth, Origins,
     Projection, Proxies, Proxy, ProxyProtocol, Qos, RealIpHeader, Redis, Route, ServerTls, Source, Sse, Tls,
     UpstreamKind, Wrap,
 };
+use super::registries::{RegistryAuth, SchemaRegistry};
 use super::units::show_duration;
 use crate::expression::Expression;
 
@@ -42,6 +44,9 @@ pub fn summary(config: &Config) -> String {
             vec![upstream.name.to_string(), kind.to_owned(), endpoint]
         }),
     );
+    if !config.schema_registries.is_empty() {
+        section(&mut text, "schema registries", config.schema_registries.iter().map(registry));
+    }
     let routes = config.routes.iter().map(|route| row(config, route));
     section(&mut text, "routes", routes.chain(config.proxies.iter().map(proxy)));
     let shapes: Vec<_> = config.routes.iter().filter_map(shape).collect();
@@ -183,6 +188,27 @@ fn entered(place: &impl fmt::Display, tls: Option<&ClientTls>) -> String {
     format!("{place}{encrypted}{}", secured(tls))
 }
 
+fn registry(registry: &SchemaRegistry) -> Vec<String> {
+    let auth = match &registry.auth {
+        None => String::new(),
+        Some(RegistryAuth::Basic { .. }) => "with a password".to_owned(),
+        Some(RegistryAuth::Bearer(_)) => "with a token".to_owned(),
+    };
+    vec![registry.name.to_string(), registry.place(), auth]
+}
+
+/// What payloads are, where they are not sent as they are.
+fn decode(decode: &Decode) -> String {
+    match decode {
+        Decode::Text => String::new(),
+        Decode::Json => ", decode json".to_owned(),
+        Decode::MsgPack => ", decode msgpack".to_owned(),
+        Decode::Avro(_) => ", decode avro".to_owned(),
+        Decode::Protobuf(message) => format!(", decode protobuf {}", message.message.full_name()),
+        Decode::Registry(name) => format!(", decode by {name}"),
+    }
+}
+
 fn row(config: &Config, route: &Route) -> Vec<String> {
     let upstream = config.upstreams.iter().find(|upstream| upstream.name == route.upstream);
     let kind = upstream.map_or("", |upstream| endpoint(&upstream.kind).0);
@@ -225,7 +251,7 @@ fn row(config: &Config, route: &Route) -> Vec<String> {
         format!("{}{}", route.host.as_deref().unwrap_or_default(), route.path),
         "<-".to_owned(),
         from.trim_end().to_owned(),
-        event + &data,
+        event + &data + &decode(&route.decode),
         cors(route),
         compress(route),
         match route.ended {

@@ -125,7 +125,7 @@ pub(super) fn check(name: &str) -> Result<(), &'static str> {
     match name.len() {
         0 => Err("is no name in Postgres: it is empty; write one"),
         _ if name.contains('\0') => Err("is no name in Postgres: it holds a NUL; remove it"),
-        ..=IDENTIFIER => Ok(()),
+        1..=IDENTIFIER => Ok(()),
         _ => Err(
             "is longer than the 63 bytes that Postgres has for a name, and would be cut off; choose a shorter one",
         ),

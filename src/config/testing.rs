@@ -11,7 +11,8 @@ pub(super) fn env(name: &str) -> Option<String> {
         "PORT" => Some("7000".to_owned()),
         "TICKET_SECRET" | "SERVICES_SECRET" | "BATCH_SECRET" => Some("hunter2 ".repeat(8)),
         "OTLP_TOKEN" | "REDIS_PASSWORD" | "KAFKA_PASSWORD" | "POSTGRES_PASSWORD" | "RABBITMQ_PASSWORD"
-        | "APP_TOKEN" | "NATS_PASSWORD" | "NATS_TOKEN" | "MQTT_PASSWORD" => Some("hunter2".to_owned()),
+        | "APP_TOKEN" | "NATS_PASSWORD" | "NATS_TOKEN" | "MQTT_PASSWORD" | "REGISTRY_PASSWORD"
+        | "REGISTRY_TOKEN" => Some("hunter2".to_owned()),
         "ADMIN_TOKEN" => Some("hunter2hunter2hunter2".to_owned()),
         // Of nobody.
         "NATS_NKEY" => Some("SUAACAQDAQCQMBYIBEFAWDANBYHRAEISCMKBKFQXDAMRUGY4DUPB6IC5CQ".to_owned()),

@@ -210,12 +210,14 @@ fn the_example_with_its_alternatives_is_sound() {
         "nats.pem",
         "mqtt-ca.pem",
         "mqtt.pem",
+        "registry-ca.pem",
+        "registry.pem",
     ] {
         std::fs::write(folder.join(name), made.cert.pem()).unwrap();
     }
     std::fs::write(folder.join("issuer.pem"), made.signing_key.public_key_pem()).unwrap();
     std::fs::write(folder.join("deny"), "sub:mallory\n").unwrap();
-    for name in ["privkey.pem", "other.key", "redis.key", "app.key", "nats.key", "mqtt.key"] {
+    for name in ["privkey.pem", "other.key", "redis.key", "app.key", "nats.key", "mqtt.key", "registry.key"] {
         std::fs::write(folder.join(name), made.signing_key.serialize_pem()).unwrap();
     }
     std::fs::write(folder.join("ticket-keys"), "ab".repeat(32)).unwrap();
@@ -225,7 +227,15 @@ fn the_example_with_its_alternatives_is_sound() {
         env("NATS_NKEY").unwrap()
     );
     std::fs::write(folder.join("nats.creds"), credentials).unwrap();
+    for (name, text) in [
+        ("order.avsc", include_str!("../../examples/schemas/order.avsc")),
+        ("order.proto", include_str!("../../examples/schemas/order.proto")),
+        ("item.proto", include_str!("../../examples/schemas/item.proto")),
+    ] {
+        std::fs::write(folder.join(name), text).unwrap();
+    }
     let text = with_alternatives().replace("/etc/ssegate/tls", &folder.display().to_string());
+    let text = text.replace("/etc/ssegate/schemas", &folder.display().to_string());
     let Tls::Certificates(tls) = sound(&text).server.tls else { panic!("the alternative") };
     assert!(tls.acme.is_some() && tls.client.is_some() && tls.tickets.is_some());
     std::fs::remove_dir_all(&folder).unwrap();
@@ -292,7 +302,11 @@ fn spoil(node: &mut Node, path: &str, key: &str) -> Option<Span> {
     }
     match &mut node.value {
         Value::Map(entries) => entries.iter_mut().find_map(|entry| {
-            let name = if matches!(path, "upstreams" | "auth") { "*" } else { &entry.key.text };
+            let name = if matches!(path, "upstreams" | "auth" | "schema_registries") {
+                "*"
+            } else {
+                &entry.key.text
+            };
             spoil(&mut entry.value, &join(path, name), key)
         }),
         Value::List(items) => items.iter_mut().find_map(|item| spoil(item, &join(path, "[]"), key)),
@@ -309,12 +323,16 @@ fn tree(text: &str) -> Node {
     tree::parse(text, &mut |problem| panic!("{problem:?}")).unwrap()
 }
 
-/// Every value with its path, names of upstreams and providers as `*`.
+/// Every value with its path, names of upstreams, providers and registries as `*`.
 fn collect<'n>(node: &'n Node, path: &str, take: &mut dyn FnMut(String, &'n Node)) {
     match &node.value {
         Value::Map(entries) => {
             for entry in entries {
-                let name = if matches!(path, "upstreams" | "auth") { "*" } else { &entry.key.text };
+                let name = if matches!(path, "upstreams" | "auth" | "schema_registries") {
+                    "*"
+                } else {
+                    &entry.key.text
+                };
                 take(join(path, name), &entry.value);
                 collect(&entry.value, &join(path, name), take);
             }

@@ -5,6 +5,7 @@ use http::Uri;
 use super::auth::{AuthKind, AuthProvider, Jwt, JwtKeys};
 use super::hosts;
 use super::model::{Config, Origins, Route, Traces};
+use super::registries::SchemaRegistry;
 use super::same::reads_the_same;
 use super::units::show_size;
 
@@ -15,7 +16,9 @@ pub fn warnings(config: &Config) -> Vec<String> {
     let secrets = config.auth.iter().filter_map(no_secret);
     let cookies = config.routes.iter().flat_map(|route| unsent_cookies(config, route));
     let looks = config.routes.iter().filter_map(looks_at_each_record);
-    plain.chain(traces).chain(secrets).chain(cookies).chain(looks).chain(snapshots(config)).collect()
+    let registries = config.schema_registries.iter().filter_map(entered_in_the_open);
+    let all = plain.chain(traces).chain(secrets).chain(cookies).chain(looks).chain(registries);
+    all.chain(snapshots(config)).collect()
 }
 
 /// Snapshots that could leave little memory for anything else. Routes that differ in nothing but the path share one.
@@ -54,6 +57,15 @@ fn in_the_open(provider: &AuthProvider) -> Option<String> {
 fn told_in_the_open(traces: &Traces) -> Option<String> {
     let text = "`traces.endpoint` is told over plain HTTP: whoever is on the way there reads paths, addresses and `headers`; use https, and `ca` for an authority of your own";
     is_open(&traces.endpoint).then(|| text.to_owned())
+}
+
+fn entered_in_the_open(registry: &SchemaRegistry) -> Option<String> {
+    (registry.auth.is_some() && is_open(&registry.url)).then(|| {
+        format!(
+            "`schema_registries.{}` is shown its `auth` over plain HTTP: whoever is on the way there reads it; use https, and `tls` for an authority of your own",
+            registry.name
+        )
+    })
 }
 
 /// Whether others may be on the way.

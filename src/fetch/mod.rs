@@ -25,18 +25,23 @@ use tokio::time::timeout;
 use crate::config::{ClientTls, Roots};
 
 /// One for all who trust the same.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct Http(Client<HttpsConnector<HttpConnector>, Full<Bytes>>);
 
 impl Http {
     /// Trusts these, or else the system's authorities.
     pub fn new(roots: Option<&Roots>) -> Self {
+        Self::presenting(&ClientTls::trusting(roots))
+    }
+
+    /// The same, and shows a certificate to those who ask for one.
+    pub fn presenting(tls: &ClientTls) -> Self {
         let mut connector = HttpConnector::new();
         connector.enforce_http(false);
         connector.set_connect_timeout(Some(CONNECT));
         connector.set_nodelay(true);
         let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls_config(&ClientTls::trusting(roots)))
+            .with_tls_config(tls_config(tls))
             .https_or_http()
             .enable_http1()
             .wrap_connector(connector);

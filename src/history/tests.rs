@@ -438,7 +438,7 @@ async fn a_scan_reads_all_there_is_once_and_is_tried_again() {
     let snapshot =
         Snapshot { by: Template::parse("{header.n}").unwrap(), max_keys: 10_000, max_bytes: 1 << 30 };
     let digest = Digest { snapshot: Some(snapshot.clone()), ..Digest::default() };
-    let shape = Shape { digest: digest.into(), ..shape() };
+    let shape = Shape { digest: digest.into(), ..Shape::default() };
     let feed = FeedKey { upstream: "u".into(), source: Reads::Topic("t".into()), shape };
     let codec: Arc<dyn IdCodec> = Arc::new(Codec);
     let shelf = pool.shelf(source.clone(), &feed, &codec);

@@ -72,6 +72,7 @@ use parking_lot::RwLock;
 
 use crate::hub::{Hub, Memory};
 use crate::metrics::Metrics;
+use crate::schema::Registries;
 use crate::traces::Traces;
 
 /// What every connection shares, through all reloads.
@@ -98,6 +99,8 @@ pub struct Edge {
     pub fallback: Option<Fallback>,
     /// Whether another process listens where this one does.
     pub succeeded: AtomicBool,
+    /// Who knows the schemas of payloads.
+    pub registries: Arc<Registries>,
 }
 
 impl Edge {

@@ -16,6 +16,7 @@ use super::streams::End;
 use crate::config::{self, Config, Field, Reads, Template};
 use crate::hub::{Binding, Bounds, FeedKey, Opens, Policy, Quota, Rows, Source, Terms};
 use crate::metrics::{Metrics, RouteMetrics};
+use crate::schema::{Decoder, Registries};
 use crate::shape::{Shape, Wrap};
 
 const SOUND: &str = "the configuration has neither bad nor ambiguous paths";
@@ -121,19 +122,22 @@ pub enum Miss {
 }
 
 impl Router {
-    /// The routes of a configuration, in which no two are the same or ambiguous. Its applications share so many connections
-    /// to them, if they want more.
+    /// The routes of a configuration, in which no two are the same or ambiguous, with schema registries of their own. Its
+    /// applications share so many connections to them, if they want more.
     pub fn new(config: &Config, metrics: &Arc<Metrics>, to_applications: usize) -> Self {
-        Self::following(None, config, metrics, to_applications)
+        let registries = Registries::default();
+        registries.follow(config);
+        Self::following(None, config, metrics, to_applications, &registries)
     }
 
-    /// The same, where it takes the place of another one: routes go on as those of before that
+    /// The same with these registries, and where it takes the place of another one: routes go on as those of before that
     /// [`crate::config::continued`] names, and applications that are asked in the same way keep their connections.
     pub fn following(
         before: Option<(&Self, &[Option<usize>])>,
         config: &Config,
         metrics: &Arc<Metrics>,
         to_applications: usize,
+        registries: &Registries,
     ) -> Self {
         let known_apps = before.map_or(&[][..], |(before, _)| &before.apps);
         let mut router = Self {
@@ -146,7 +150,7 @@ impl Router {
         for (at, route) in config.routes.iter().enumerate() {
             let before = before.and_then(|(before, continued)| before.routes.get(continued[at]?));
             let kept = before.map(|before| Arc::clone(&before.kept));
-            let route = Arc::new(Route::new(route, config, metrics, kept));
+            let route = Arc::new(Route::new(route, config, metrics, kept, registries));
             let paths = router.paths(route.config.host.as_ref());
             paths.all.insert(&*route.config.path, Target::Route(Arc::clone(&route))).expect(SOUND);
             router.routes.push(route);
@@ -243,7 +247,13 @@ impl Router {
 }
 
 impl Route {
-    fn new(route: &config::Route, config: &Config, metrics: &Arc<Metrics>, kept: Option<Arc<Kept>>) -> Self {
+    fn new(
+        route: &config::Route,
+        config: &Config,
+        metrics: &Arc<Metrics>,
+        kept: Option<Arc<Kept>>,
+        registries: &Registries,
+    ) -> Self {
         let name = format!("{}{}", route.host.as_deref().unwrap_or_default(), route.path);
         let shape = Shape {
             event: route.event.clone(),
@@ -262,6 +272,7 @@ impl Route {
             max_event: route.max_event.unwrap_or(usize::MAX).min(config.limits.max_event),
             control_prefix: Arc::clone(&config.server.control_prefix),
             digest: Arc::clone(&route.digest),
+            decode: Decoder::new(&route.decode, registries),
         };
         let kept = kept.unwrap_or_else(|| {
             let quota = Arc::new(Quota::new(route.limits.feeds));
@@ -273,7 +284,7 @@ impl Route {
         route.auth.iter().for_each(|provider| metrics.auth_begins(&name, provider));
         let upstream = config.upstreams.iter().find(|upstream| upstream.name == route.upstream);
         let config::Route { start, replay, on_lag, rate, .. } = *route;
-        let terms = Arc::new(Terms { start, replay, on_lag, rate });
+        let terms = Arc::new(Terms { start, replay, on_lag, rate, snapshots: true });
         Self {
             config: route.clone(),
             metrics: metrics.route(&name, End::all().map(End::as_str), Why::all().map(Why::as_str)),
@@ -330,6 +341,12 @@ impl Route {
     /// Whether not everybody may read it.
     pub fn is_guarded(&self) -> bool {
         self.door().is_guarded()
+    }
+
+    /// What it grants to who asks for a page: all that came, since what a page leaves out is not told later, and no snapshot,
+    /// which has no ids to go on from where a page is full.
+    pub fn page_terms(&self) -> Terms {
+        Terms { rate: None, snapshots: false, ..*self.terms }
     }
 
     /// How its feeds are kept.

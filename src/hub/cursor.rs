@@ -47,6 +47,8 @@ pub struct Terms {
     pub on_lag: OnLag,
     /// How many events one that has joined the log is given at a time.
     pub rate: Option<EventRate>,
+    /// Whether one begins with a snapshot, where the log has the newest of each key.
+    pub snapshots: bool,
 }
 
 /// What a subscriber brings.
@@ -170,6 +172,7 @@ impl Cursor {
 
     /// Reads on, at most `max` bytes unless a single event is larger.
     pub fn read(&mut self, view: &mut View<'_>, max: usize) -> Step {
+        view.table = view.table.filter(|_| self.terms.snapshots);
         self.widen(view);
         if let State::Replaying(replaying) = &self.state
             && let Some(history) = view.history

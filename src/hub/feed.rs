@@ -207,6 +207,11 @@ impl Feed {
         }
     }
 
+    /// Whether it was lost and is not confirmed again.
+    pub fn is_lost(&self) -> bool {
+        self.lost.lock().is_some()
+    }
+
     /// Keeps it for good.
     pub(super) fn hold(&self) {
         self.stay.lock().held = true;

@@ -23,7 +23,7 @@ pub enum Reason {
     ReplayLimit,
     /// The link to the upstream was lost, and the upstream keeps no history.
     UpstreamLost,
-    /// A payload is not UTF-8, or not JSON from which its route can make the data.
+    /// A payload is not UTF-8, not what its route decodes, or not JSON from which that can make the data.
     Undecodable,
     /// A payload is larger than `max_event`.
     TooLarge,

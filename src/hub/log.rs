@@ -231,6 +231,11 @@ impl Log {
         self.take_in(|writer| writer.link_lost(span))
     }
 
+    /// Appends a gap of so many records, of a source whose entries the log numbers.
+    pub fn append_lost(&self, reason: Reason, missed: u64) -> Appended {
+        self.take_in(|writer| writer.lost(reason, missed))
+    }
+
     /// Appends a gap of the source itself up to `mark`, in its partition.
     pub fn append_missing(&self, reason: Reason, mark: Mark) -> Appended {
         self.take_in(|writer| writer.missing(reason, mark))

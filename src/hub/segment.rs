@@ -156,6 +156,11 @@ impl SegmentDraft {
         }
     }
 
+    /// What its events are made by.
+    pub fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
     /// The partition.
     pub fn partition(&self) -> u32 {
         self.partition

@@ -280,14 +280,7 @@ impl Writer {
     /// Encodes a gap that happened to the source: the link was lost for this span. It takes a number of its
     /// own, so that ids from before and after it differ.
     pub fn link_lost(&mut self, span: (SystemTime, SystemTime)) -> Batch {
-        let mut batch = self.flush(Instant::now());
-        let mut draft = Draft::new(self);
-        let mark = draft.own_mark();
-        draft.note_to_all(&Gap { span: Some(span), ..Gap::of(Reason::UpstreamLost) });
-        draft.entry(mark, true, (None, Lies::Anywhere));
-        batch.follow(draft.finish());
-        self.settled();
-        batch
+        self.own_gap(&Gap { span: Some(span), ..Gap::of(Reason::UpstreamLost) })
     }
 
     /// Encodes a gap of the source up to `mark`, in its partition; nothing where the position covers that.
@@ -328,6 +321,22 @@ impl Writer {
         let mut draft = Draft::new(self);
         draft.skip(mark);
         draft.finish()
+    }
+
+    /// Encodes a gap of so many records of a source without history, which takes a number of its own.
+    pub fn lost(&mut self, reason: Reason, missed: u64) -> Batch {
+        self.own_gap(&Gap { missed: Some(missed), ..Gap::of(reason) })
+    }
+
+    fn own_gap(&mut self, gap: &Gap) -> Batch {
+        let mut batch = self.flush(Instant::now());
+        let mut draft = Draft::new(self);
+        let mark = draft.own_mark();
+        draft.note_to_all(gap);
+        draft.entry(mark, true, (None, Lies::Anywhere));
+        batch.follow(draft.finish());
+        self.settled();
+        batch
     }
 
     /// Goes on at `position`, after a number that no entry has, so that every reader finds itself behind.

@@ -18,9 +18,12 @@ use std::time::SystemTime;
 pub use entry::{Fields, field};
 pub use keys::Keys;
 
+pub use crate::expression::Fault;
+pub use crate::schema::Decoder;
+
 use crate::config::{Binary, Digest, Field, Projection, Template, Variable};
 use crate::expression::{Document, Expression, Json};
-pub use crate::expression::Fault;
+use crate::schema::{self, Registry, SchemaId};
 use crate::sse::{self, EventName};
 use payload::{Data, Payload};
 use scope::Scope;
@@ -88,6 +91,8 @@ pub struct Shape {
     pub max_event: usize,
     /// What the names of control events begin with; no record may use it.
     pub control_prefix: Arc<str>,
+    /// What payloads are.
+    pub decode: Decoder,
     /// Which records are kept.
     pub digest: Arc<Digest>,
 }
@@ -107,6 +112,7 @@ impl Default for Shape {
         Self {
             event: None,
             tombstone: None,
+            decode: Decoder::Text,
             filter: None,
             data: None,
             projection: None,
@@ -130,7 +136,8 @@ pub enum Shaped {
     FilteredOut,
     /// Nothing is to be sent, since the filter cannot tell.
     Undecided(Fault),
-    /// The payload is not UTF-8, and the route sends text; or it is not JSON, and the route sends what is made of that.
+    /// The payload is not UTF-8, and the route sends text; it is not what the route decodes; or it is not JSON, and the route
+    /// sends what is made of that.
     Undecodable,
     /// The data cannot be made of what the payload says.
     Unmade(Fault),
@@ -209,6 +216,19 @@ impl Shape {
             .as_ref()
             .is_some_and(|name| name.fields().any(|field| matches!(field, Field::Event(_))));
         filters || names || self.projection.is_some() || self.wrap.is_some() || keys::read_json(&self.digest)
+    }
+
+    /// The schema of a registry without which `record` cannot be decoded. It has to be at hand when it is encoded.
+    pub fn needs(&self, record: &impl Record) -> Option<(&Arc<Registry>, SchemaId)> {
+        if !self.decode.asks() {
+            return None;
+        }
+        let payload = match (record.fields(), &self.data) {
+            (Some(fields), Some(name)) => field(fields, name)?,
+            (Some(_), None) => return None,
+            (None, _) => record.payload()?,
+        };
+        self.decode.needs(payload, record.header(schema::HEADER))
     }
 
     fn name<'r>(&self, record: &'r impl Record, scope: &Scope<'r>) -> Option<EventName<'r>> {

@@ -9,12 +9,13 @@ use super::scope::Scope;
 use super::{Record, Shape, Shaped, entry, field, project};
 use crate::config::Binary;
 use crate::expression::{Document, Fault};
+use crate::schema::{self, Decoder, Undecoded};
 
 /// The payload of a record.
 pub(super) struct Payload<'r> {
     /// Nothing of a tombstone.
     bytes: Option<Cow<'r, [u8]>>,
-    /// Whether they are JSON made of an entry's fields, whose values are encoded already.
+    /// Whether they are JSON made here: of an entry's fields, whose values are encoded already, or by decoding.
     made: bool,
 }
 
@@ -39,9 +40,9 @@ impl<'r> Payload<'r> {
                     let json = entry::json(fields, shape.binary).ok_or(Shaped::Undecodable)?;
                     (Cow::Owned(json.into_bytes()), true)
                 }
-                Some(name) => (Cow::Borrowed(field(fields, name).ok_or(Shaped::Skipped)?), false),
+                Some(name) => decoded(shape, field(fields, name).ok_or(Shaped::Skipped)?, record)?,
             },
-            (None, Some(payload)) => (Cow::Borrowed(payload), false),
+            (None, Some(payload)) => decoded(shape, payload, record)?,
             // What it deletes is all that it says. Data may be empty: WHATWG HTML 9.2.6 drops an event without a
             // `data:` line, and not one whose line is empty.
             (None, None) if shape.tombstone.is_some() => return Ok(Self { bytes: None, made: false }),
@@ -82,6 +83,19 @@ impl<'r> Payload<'r> {
         }
         let text = text(bytes, binary, room)?;
         Ok(if scope.event().is_some() { Data::Json(text) } else { Data::Text(text) })
+    }
+}
+
+/// A payload as JSON, and whether that was made of it; as it is where it is the matter of `binary`.
+fn decoded<'r>(
+    shape: &Shape,
+    payload: &'r [u8],
+    record: &'r impl Record,
+) -> Result<(Cow<'r, [u8]>, bool), Shaped> {
+    match shape.decode.decode(payload, record.header(schema::HEADER), shape.max_event) {
+        Ok(bytes) => Ok((bytes, shape.decode != Decoder::Text)),
+        Err(Undecoded::Malformed) => Err(Shaped::Undecodable),
+        Err(Undecoded::TooLarge) => Err(Shaped::TooLarge),
     }
 }
 

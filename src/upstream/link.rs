@@ -3,8 +3,8 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use super::changes::Changes;
 use super::lag::{Behind, Lags};
+use super::waiting::Waiting;
 use crate::hub::{Appended, Feed, Gap, LeftOut, Mark, Reason, Source, Wanted};
 use crate::metrics::{HistoryMetrics, Lag, UpstreamMetrics};
 use crate::shape::Record;
@@ -33,6 +34,9 @@ pub struct Link {
     causes: Mutex<Causes>,
     /// How far its sources are behind, where that can be known.
     lags: Mutex<Option<Lags>>,
+    /// Records that wait for their schemas.
+    waiting: Waiting,
+    own: Weak<Self>,
 }
 
 /// How an upstream is.
@@ -54,7 +58,7 @@ impl Link {
         let since = SystemTime::now();
         // It may stand in for another one of its name.
         metrics.up.set(0);
-        Arc::new(Self {
+        Arc::new_cyclic(|own| Self {
             name,
             wanted,
             metrics,
@@ -66,6 +70,8 @@ impl Link {
             said: Mutex::default(),
             causes: Mutex::default(),
             lags: Mutex::default(),
+            waiting: Waiting::default(),
+            own: Weak::clone(own),
         })
     }
 
@@ -235,7 +241,10 @@ impl Link {
     }
 
     /// The subscription behind a feed of a source without history stands.
-    pub(super) fn confirm(&self, feed: &Feed) {
+    pub(super) fn confirm(&self, feed: &Arc<Feed>) {
+        if feed.key.shape.decode.asks() && self.waiting.confirm(feed) {
+            return;
+        }
         self.count(&feed.confirm(), feed);
     }
 
@@ -244,8 +253,23 @@ impl Link {
         self.count(&feed.begin(before), feed);
     }
 
-    /// Hands records to a feed.
+    /// Hands records to a feed. Those that the log numbers are of a source that cannot pause, and wait for their schemas
+    /// where they have to; who hands over others has waited: see [`schemas`](super::schemas).
     pub(super) fn deliver<R: Record>(
+        &self,
+        feed: &Arc<Feed>,
+        records: impl IntoIterator<Item = (Option<Mark>, R)>,
+    ) {
+        let mut records = records.into_iter().peekable();
+        if feed.key.shape.decode.asks() && records.peek().is_some_and(|(mark, _)| mark.is_none()) {
+            self.waiting.deliver(self, feed, records.map(|(_, record)| record));
+        } else {
+            self.append(feed, records);
+        }
+    }
+
+    /// Appends records to a feed's log.
+    pub(super) fn append<R: Record>(
         &self,
         feed: &Feed,
         records: impl IntoIterator<Item = (Option<Mark>, R)>,
@@ -258,7 +282,15 @@ impl Link {
         self.count(&feed.log.append_gap(gap, mark), feed);
     }
 
-    fn count(&self, appended: &Appended, feed: &Feed) {
+    pub(super) fn waiting(&self) -> &Waiting {
+        &self.waiting
+    }
+
+    pub(super) fn own(&self) -> Weak<Self> {
+        Weak::clone(&self.own)
+    }
+
+    pub(super) fn count(&self, appended: &Appended, feed: &Feed) {
         self.metrics.events_in.inc_by(appended.events);
         self.metrics.conflated.inc_by(appended.replaced);
         self.metrics.sampled_out.inc_by(appended.left_out.sampled);

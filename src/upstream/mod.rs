@@ -17,9 +17,11 @@ mod postgres;
 mod push;
 mod redis;
 mod runner;
+mod schemas;
 mod socket;
 mod sse;
 mod ticker;
+mod waiting;
 
 use std::sync::Arc;
 

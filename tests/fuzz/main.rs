@@ -50,6 +50,11 @@ fn ticket() {
 }
 
 #[test]
+fn decode() {
+    replay("decode", 40_000);
+}
+
+#[test]
 fn every_target_has_a_file_a_corpus_and_a_test() {
     let named = |folder: &str| -> BTreeSet<String> {
         let names = fs::read_dir(root().join(folder)).unwrap();

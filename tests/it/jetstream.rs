@@ -149,7 +149,7 @@ async fn what_was_trimmed_is_told_and_what_is_left_follows() {
 #[tokio::test]
 async fn what_was_taken_away_while_the_link_was_down_is_told_to_who_is_live() {
     let mut nats = orders().await;
-    let proxy = crate::support::proxy::Proxy::start(([127, 0, 0, 1], nats.port()).into()).await;
+    let mut proxy = crate::support::proxy::Proxy::start(([127, 0, 0, 1], nats.port()).into()).await;
     let text = config(&nats, "").replace(&nats.url(), &format!("nats://{}", proxy.addr()));
     let ssegate = Ssegate::start(text).await;
     let mut live = EventSource::connect(ssegate.url("/orders"), Options::http2()).await;
@@ -157,11 +157,12 @@ async fn what_was_taken_away_while_the_link_was_down_is_told_to_who_is_live() {
     let context = nats.jetstream().await;
     store(&context, numbers(0..10)).await;
     assert_eq!(data(&mut live, 10).await, Vec::from_iter(0..10));
-    proxy.pause();
+    proxy.refuse().await;
+    proxy.cut_all();
+    ssegate.wait_log("the loss", |line| field(line, "message").unwrap_or_default().contains("is down")).await;
     store(&context, numbers(10..20)).await;
     context.get_stream("ORDERS").await.unwrap().purge().sequence(16).await.unwrap();
-    proxy.cut_all();
-    proxy.resume();
+    proxy.accept().await;
     let gap = live.next_gap().await;
     assert_eq!((&gap["reason"], &gap["from"], &gap["to"]), (&"trimmed".into(), &11.into(), &16.into()));
     assert_eq!(data(&mut live, 5).await, Vec::from_iter(15..20));

@@ -26,6 +26,7 @@ mod conflate;
 mod container;
 mod contract;
 mod cors;
+mod decode;
 mod demo;
 mod direct;
 mod drain;

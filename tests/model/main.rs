@@ -55,7 +55,8 @@ const ANY_AGE: Replay = Replay {
 };
 
 /// Without an id begin at the head, be told what was missed.
-const TERMS: Terms = Terms { start: Start::Latest, replay: ANY_AGE, on_lag: OnLag::Gap, rate: None };
+const TERMS: Terms =
+    Terms { start: Start::Latest, replay: ANY_AGE, on_lag: OnLag::Gap, rate: None, snapshots: true };
 
 /// A reader that comes with this id.
 fn cursor(id: Option<String>, terms: Terms) -> Cursor {

@@ -39,6 +39,7 @@ routes:
         traces: None,
         fallback: None,
         succeeded: Default::default(),
+        registries: Arc::default(),
     })
 }
 

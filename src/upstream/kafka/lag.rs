@@ -25,6 +25,13 @@ pub(super) struct End {
     heard: Option<SystemTime>,
 }
 
+impl End {
+    /// Of a topic that is held: what was fetched ahead of it was not handed over.
+    pub(super) fn undrained(self) -> Self {
+        Self { drained: false, ..self }
+    }
+}
+
 impl Ends {
     /// Reads librdkafka's statistics, which are as of now. `None` where they are not as they should be.
     pub(super) fn parse(statistics: &[u8]) -> Option<Self> {

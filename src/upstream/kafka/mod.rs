@@ -6,6 +6,7 @@ mod asker;
 mod cause;
 mod client;
 mod fill;
+mod held;
 mod history;
 mod id;
 mod keyed;

@@ -108,6 +108,7 @@ impl<'s> Reader<'s> {
         if self.up {
             self.begin()?;
             self.look()?;
+            self.topics.release(&self.consumer, |cause| self.link.trouble(cause))?;
         }
         self.make_way();
         self.take_in()?;
@@ -175,13 +176,19 @@ impl<'s> Reader<'s> {
             }
             wait = Duration::ZERO;
         }
-        self.append(&messages);
+        self.append(&messages)?;
         refused.map_or(Ok(()), |error| self.refused(error))
     }
 
-    fn append(&mut self, messages: &[BorrowedMessage<'_>]) {
+    fn append(&mut self, messages: &[BorrowedMessage<'_>]) -> Result<(), KafkaError> {
         for run in messages.chunk_by(|a, b| a.topic() == b.topic()) {
             let topic = run[0].topic();
+            // They come again when it is read on.
+            if self.topics.is_held(topic) {
+                continue;
+            }
+            let ready = self.topics.ready(topic, run);
+            let (run, missing) = (&run[..ready.records], ready.missing);
             for feed in self.topics.feeds(topic) {
                 let records = run.iter().map(Message);
                 self.link.deliver(feed, records.map(|message| (Some(message.mark()), message)));
@@ -189,10 +196,14 @@ impl<'s> Reader<'s> {
             run.iter().map(Message).for_each(|message| {
                 self.topics.advance(topic, message.mark(), message.timestamp());
             });
+            if !missing.is_empty() {
+                self.topics.hold(&self.consumer, topic, missing)?;
+            }
         }
         if !messages.is_empty() {
             self.came_back();
         }
+        Ok(())
     }
 
     /// Tells how far reading is behind, where there is news of that.

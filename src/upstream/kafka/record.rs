@@ -9,6 +9,7 @@ use crate::hub::Mark;
 use crate::shape::Record;
 
 /// A message as a record.
+#[derive(Clone, Copy)]
 pub(super) struct Message<'m>(pub(super) &'m BorrowedMessage<'m>);
 
 impl Message<'_> {

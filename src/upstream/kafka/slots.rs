@@ -1,6 +1,7 @@
 //! Consumers for reading history: as many as there are reads at a time, made when they are needed. Each goes on where
 //! it left off, if that is asked for, with what it has fetched ahead. Blocking; see [`super::history`].
 
+use std::iter::once;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime};
@@ -10,6 +11,7 @@ use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::BorrowedMessage;
 use rdkafka::{Message as _, Offset, TopicPartitionList};
+use tokio::runtime::Handle;
 
 use super::asker::Asker;
 use super::client::{self, ASK, Consumer};
@@ -21,8 +23,9 @@ use super::topics;
 use crate::config;
 use crate::history::{End, Unreadable};
 use crate::hub::{Position, Segment, SegmentDraft};
-use crate::shape::Record as _;
+use crate::shape::{Record as _, Shape};
 use crate::upstream::Broken;
+use crate::upstream::schemas::{self, Ready};
 
 /// The idle consumers of one cluster.
 pub(super) struct Slots {
@@ -177,6 +180,7 @@ impl Slot {
                 Some(Ok(message)) => {
                     last = Instant::now();
                     let next = message.offset() as u64 + 1;
+                    let _ready = have_schema(draft.shape(), Message(&message), topic)?;
                     draft.push(next.into(), &Message(&message));
                     if !draft.is_full() && next < until {
                         continue;
@@ -306,6 +310,17 @@ impl Slot {
         }
         Err(Unreadable(format!("topic {topic} has no offset {from} in partition {partition}")))
     }
+}
+
+/// Keeps at hand what a record is decoded by. Waits for it a little; where that does not do, whoever wants it comes back, and
+/// meanwhile the slot is another's.
+fn have_schema(shape: &Shape, message: Message<'_>, topic: &str) -> Result<Ready, Unreadable> {
+    let ready = schemas::look(once(shape), once(message));
+    if ready.missing.is_empty() {
+        return Ok(ready);
+    }
+    let have = Handle::current().block_on(schemas::have(once(shape), once(message)));
+    have.map_err(|why| Unreadable(format!("reading the history of topic {topic} failed: {why}")))
 }
 
 fn unreadable(broken: Broken) -> Unreadable {

@@ -6,20 +6,24 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::BorrowedMessage;
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::cause;
 use super::client::{self, ASK, Consumer};
 use super::fill::{Filling, Found, Past, Shelved};
+use super::held::Held;
 use super::history::TopicReader;
 use super::id::TopicCodec;
 use super::keyed::KeyedCodec;
 use super::known::Facts;
 use super::lag::{Ends, Progress};
 use super::offsets::{self, Bounds};
+use super::record::Message;
 use super::topic_id;
 use crate::hub::{Feed, Feeds, IdCodec, Mark, Opening, Position, Reason, Source};
 use crate::upstream::lag::Behind;
+use crate::upstream::schemas::{self, Missing, Ready};
 
 /// A gap that a feed's log was told.
 pub(super) type Told = (Arc<Feed>, Reason);
@@ -56,6 +60,8 @@ struct Topic {
     progress: Progress,
     /// What those know who read its history.
     facts: Arc<Facts>,
+    /// Since a record waits for its schema: not read until that is there, and then on from where it stands.
+    held: Option<Held>,
 }
 
 impl Topics {
@@ -75,7 +81,7 @@ impl Topics {
         client::let_go(std::mem::replace(&mut self.asker, asker));
         self.past.slots.renew();
         for (name, topic) in &self.read {
-            consumer.incremental_assign(&topic.partitions(name))?;
+            topic.assign(consumer, name)?;
         }
         Ok(())
     }
@@ -89,7 +95,7 @@ impl Topics {
     pub(super) fn follow(&mut self, consumer: &Consumer, wanted: Feeds) -> Result<(), KafkaError> {
         let mut wanted = by_topic(wanted);
         for (name, topic) in self.read.extract_if(|name, _| !wanted.contains_key(name)) {
-            consumer.incremental_unassign(&topic.partitions(&name))?;
+            topic.unassign(consumer, &name)?;
         }
         for (name, topic) in &mut self.read {
             topic.feeds = wanted.remove(name).unwrap_or_default();
@@ -143,11 +149,55 @@ impl Topics {
         }
     }
 
+    /// How many of a topic's records can be decoded; a schema that is new is waited for a moment, which hardly ever does
+    /// not do.
+    pub(super) fn ready(&self, topic: &str, run: &[BorrowedMessage<'_>]) -> Ready {
+        let shapes = self.feeds(topic).iter().map(|feed| &feed.key.shape);
+        let ready = schemas::look(shapes.clone(), run.iter().map(Message));
+        if ready.missing.is_empty() || self.past.runtime.block_on(ready.missing.learn(MOMENT)).is_err() {
+            return ready;
+        }
+        schemas::look(shapes, run.iter().map(Message))
+    }
+
+    /// Whether a topic waits for a schema.
+    pub(super) fn is_held(&self, topic: &str) -> bool {
+        self.read.get(topic).is_some_and(|topic| topic.held.is_some())
+    }
+
+    /// Reads a topic no more until these schemas are there. The others are read on.
+    pub(super) fn hold(
+        &mut self,
+        consumer: &Consumer,
+        topic: &str,
+        missing: Missing,
+    ) -> Result<(), KafkaError> {
+        if let Some(of_name) = self.read.get_mut(topic) {
+            of_name.unassign(consumer, topic)?;
+            of_name.held = Some(Held::begins(missing));
+        }
+        Ok(())
+    }
+
+    /// Reads on what was held, where its schemas are there; says now and then what is in the way of the others.
+    pub(super) fn release(&mut self, consumer: &Consumer, trouble: impl Fn(&str)) -> Result<(), KafkaError> {
+        for (name, topic) in &mut self.read {
+            let asks = topic.feeds.iter().any(|feed| feed.key.shape.decode.asks());
+            let is_over = |held: &mut Held| !asks || held.is_over(&self.past.runtime, &trouble);
+            if topic.held.take_if(is_over).is_some() {
+                topic.assign(consumer, name)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Tells how far each topic that is read is behind these ends.
     pub(super) fn behind(&mut self, ends: &Ends, tell: impl Fn(&Arc<str>, Behind)) {
         let now = SystemTime::now();
         for (name, topic) in &mut self.read {
-            tell(name, topic.progress.behind(&topic.next, ends.of(name), now));
+            let held = topic.held.is_some();
+            let ends = ends.of(name).iter().map(|end| if held { end.undrained() } else { *end });
+            tell(name, topic.progress.behind(&topic.next, &ends.collect::<Vec<_>>(), now));
         }
     }
 
@@ -270,9 +320,9 @@ impl Topics {
                 stands.unwrap_or(bounds.high.next(partition))
             };
             let next = Position::new((0..bounds.high.as_slice().len() as u32).map(next).collect());
-            let mut topic = Topic { feeds, next, progress: Progress::begins(), facts };
+            let mut topic = Topic { feeds, next, progress: Progress::begins(), facts, held: None };
             told.extend(self.mend_topic(&name, &mut topic, &bounds, was_gone && !open.is_empty()));
-            consumer.incremental_assign(&topic.partitions(&name))?;
+            topic.assign(consumer, &name)?;
             self.read.insert(name, topic);
         }
         self.open_joined();
@@ -319,7 +369,7 @@ impl Topics {
     /// Reads a topic no more, and begins with the next of its name.
     fn wait_for_another(&mut self, consumer: &Consumer, name: Arc<str>) -> Result<(), KafkaError> {
         let feeds = if let Some(topic) = self.read.remove(&name) {
-            consumer.incremental_unassign(&topic.partitions(&name))?;
+            topic.unassign(consumer, &name)?;
             topic.feeds
         } else if let Some(filling) = self.filling.remove(&name) {
             filling.into_feeds()
@@ -335,14 +385,14 @@ impl Topics {
     pub(super) fn mend(&mut self, consumer: &Consumer) -> Result<Vec<Told>, KafkaError> {
         let mut told = Vec::new();
         for (name, mut topic) in std::mem::take(&mut self.read) {
-            consumer.incremental_unassign(&topic.partitions(&name))?;
+            topic.unassign(consumer, &name)?;
             // Which topic it is comes first: what is asked after that is of that one, or of one that is found out next.
             let is_another = self.identify(&[&name]).map(|others| !others.is_empty());
             let bounds = offsets::bounds(&self.asker, &name, topic.next.as_slice().len(), ASK);
             match (is_another, bounds) {
                 (Ok(false), Ok(bounds)) => {
                     told.extend(self.mend_topic(&name, &mut topic, &bounds, false));
-                    consumer.incremental_assign(&topic.partitions(&name))?;
+                    topic.assign(consumer, &name)?;
                     self.read.insert(name, topic);
                 }
                 // Another one is begun with, and one that does not answer when it does.
@@ -423,6 +473,16 @@ impl Waiting {
 }
 
 impl Topic {
+    /// Reads it, unless it is held.
+    fn assign(&self, consumer: &Consumer, name: &str) -> Result<(), KafkaError> {
+        if self.held.is_none() { consumer.incremental_assign(&self.partitions(name)) } else { Ok(()) }
+    }
+
+    /// Reads it no more.
+    fn unassign(&self, consumer: &Consumer, name: &str) -> Result<(), KafkaError> {
+        if self.held.is_none() { consumer.incremental_unassign(&self.partitions(name)) } else { Ok(()) }
+    }
+
     /// Its partitions, each at its next offset.
     fn partitions(&self, name: &str) -> TopicPartitionList {
         let mut list = TopicPartitionList::new();
@@ -445,7 +505,9 @@ impl Topic {
         }
         // Keys move with the number of partitions.
         self.feeds.iter().for_each(|feed| feed.log.scatter());
-        consumer.incremental_assign(&added)?;
+        if self.held.is_none() {
+            consumer.incremental_assign(&added)?;
+        }
         self.next = Position::new((0..now as u32).map(|partition| self.next.next(partition)).collect());
         self.facts.has_partitions(now);
         tracing::info!(topic = %name, from = known, to = now, "partitions were added");
@@ -472,5 +534,7 @@ pub(super) fn is_unknown(error: &KafkaError) -> bool {
 
 /// The wait before a topic that could not be begun is tried again, and the longest one.
 const BEGIN_AGAIN: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
+/// How long all topics wait for a schema that is new to one of them, before that one is held.
+const MOMENT: Duration = Duration::from_millis(50);
 /// The most topics that are begun between two polls.
 const BEGIN_AT_ONCE: usize = 8;

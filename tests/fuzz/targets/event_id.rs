@@ -5,7 +5,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use ssegate::config::Partitioner;
 use ssegate::hub::{Decoded, Epoch, EpochCodec, IdCodec, Mark, Offset, Position};
-use ssegate::upstream::{EntryCodec, Incarnation, KeyedCodec, OffsetCodec, RowCodec, StreamCodec, TopicCodec};
+use ssegate::upstream::{
+    EntryCodec, Incarnation, KeyedCodec, OffsetCodec, RowCodec, StreamCodec, TopicCodec,
+};
 
 /// Takes an id, or what follows in one after that which each id of a source begins with, or the numbers of a position.
 pub fn check(bytes: &[u8]) {

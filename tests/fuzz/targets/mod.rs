@@ -4,6 +4,7 @@
 //! `fuzz_targets` hands them to libFuzzer; `main.rs` runs them as plain tests, on the corpora and on what is near to them.
 
 pub mod config;
+pub mod decode;
 pub mod event_id;
 pub mod path;
 pub mod proxy_protocol;
@@ -23,4 +24,5 @@ pub const ALL: [Target; 7] = [
     ("shape", shape::check),
     ("sse", sse::check),
     ("ticket", ticket::check),
+    ("decode", decode::check),
 ];

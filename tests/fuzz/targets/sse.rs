@@ -8,6 +8,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use ssegate::config::Binary;
+use ssegate::schema::Decoder;
 use ssegate::shape::{Record, Shape, Shaped};
 use ssegate::sse;
 

@@ -19,8 +19,8 @@ use std::time::Instant;
 use self::run::prove;
 use self::source::Source;
 use self::sources::{
-    Events, JetstreamStream, KafkaTopic, MqttTopic, NatsSubject, PostgresChannel, PostgresTable, RabbitMqExchange,
-    RabbitMqStream, RedisChannel, RedisStream, Relay,
+    Events, JetstreamStream, KafkaTopic, MqttTopic, NatsSubject, PostgresChannel, PostgresTable,
+    RabbitMqExchange, RabbitMqStream, RedisChannel, RedisStream, Relay,
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,7 +1,8 @@
 //! The rig: everything outside ssegate that the integration tests need, real wherever it can be.
 //!
 //! Reading order: [`ssegate`] runs the product, [`command`] its other commands, [`eventsource`] and [`recorder`] read its streams,
-//! [`redis`], [`kafka`], [`postgres`], [`rabbitmq`], [`nats`] and [`mqtt`] feed it, [`proxy`] cuts links, [`balancer`] stands before replicas, [`frames`] attacks while a
+//! [`redis`], [`kafka`], [`postgres`], [`rabbitmq`], [`nats`] and [`mqtt`] feed it, [`writer`] writes what others write, a
+//! [`registry`] knows its schema, [`proxy`] cuts links, [`balancer`] stands before replicas, [`frames`] attacks while a
 //! [`witness`] looks on, [`browser`] opens real browsers on the page that [`collector`] serves, [`devtools`] drives one,
 //! [`acme`] certifies it, `client.mjs` reads with the client module, [`app`] is what routes with `proxy` lead to, [`origin`]
 //! stands for issuers and endpoints that decide, [`sse_server`] sends events of its own, [`otlp`] collects traces,
@@ -37,6 +38,7 @@ pub mod proxy;
 pub mod rabbitmq;
 pub mod recorder;
 pub mod redis;
+pub mod registry;
 pub mod scratch;
 pub mod sse_parser;
 pub mod sse_server;
@@ -45,3 +47,4 @@ pub mod tls;
 pub mod token;
 pub mod wait;
 pub mod witness;
+pub mod writer;

@@ -71,10 +71,11 @@ impl Horizon {
             settled = settled.max(proven.unwrap_or_default());
         }
         match last {
-            Some(last) if last > settled => {
-                if proven.is_some() || self.0.as_ref().is_none_or(|held| held.seen <= settled) {
-                    self.0 = Some(Held { seen: last, holders: None });
-                }
+            Some(last)
+                if last > settled
+                    && (proven.is_some() || self.0.as_ref().is_none_or(|held| held.seen <= settled)) =>
+            {
+                self.0 = Some(Held { seen: last, holders: None });
             }
             _ if self.0.as_ref().is_some_and(|held| held.seen <= settled) => self.0 = None,
             _ => {}

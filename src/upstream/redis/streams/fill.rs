@@ -1,5 +1,6 @@
 //! What a log begins with: the newest entries of its stream, read from its end back in bounded answers.
 
+use std::iter::once;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -8,6 +9,7 @@ use super::id;
 use super::reply::{self, Entry, Item};
 use crate::hub::{Feed, IdCodec, Memory, Offset, Segment, SegmentDraft};
 use crate::upstream::pace::Pace;
+use crate::upstream::schemas;
 
 /// Where the entries of one feed's stream become segments.
 pub(super) struct Filling<'f> {
@@ -32,7 +34,10 @@ impl Filling<'_> {
             let found = entries.len();
             entries.retain(|entry| entry.id.major >= oldest);
             let Some(first) = entries.last() else { break };
+            let items = entries.iter().map(|entry| Item { stream: self.feed.key.source.name(), entry });
+            let ready = schemas::have(once(&self.feed.key.shape), items).await.map_err(Unanswered::Busy)?;
             let segment = self.segment(id::before(first.id), at, &entries);
+            drop(ready);
             (at, left, bytes) = (segment.from, left - entries.len(), bytes + segment.size());
             segments.push(segment);
             if through || entries.len() < found {

@@ -1,5 +1,6 @@
 //! The history of a stream: what Redis still holds of it.
 
+use std::iter::once;
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
@@ -12,6 +13,7 @@ use super::reply::{self, Item};
 use crate::history::{End, Reader, Unreadable};
 use crate::hub::{Answer, Offset, Position, Question, Segment, SegmentDraft};
 use crate::upstream::pace::Pace;
+use crate::upstream::schemas;
 
 /// Reads one stream.
 pub(super) struct StreamReader {
@@ -73,8 +75,10 @@ impl StreamReader {
                 return Ok(End::Trimmed(beginning));
             }
             self.pace.lock().note(reply::size(&entries));
-            for entry in &entries {
-                draft.push(entry.id, &Item { stream: &self.stream, entry });
+            let items = entries.iter().map(|entry| Item { stream: &self.stream, entry });
+            let _ready = schemas::have(once(draft.shape()), items.clone()).await.map_err(Unanswered::Busy)?;
+            for item in items {
+                draft.push(item.entry.id, &item);
             }
             if entries.len() < count {
                 break;

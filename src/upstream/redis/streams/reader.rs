@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::asker::{self, Redirect, Unanswered};
 use super::begin::{self, Begun};
-use super::reply::{self, Entry};
+use super::reply::{self, Entry, Item};
 use super::stream::Reading;
 use super::table::Due;
 use super::turns::Turns;
@@ -23,6 +23,7 @@ use crate::upstream::link::Link;
 use crate::upstream::pace::Pace;
 use crate::upstream::redis::slots;
 use crate::upstream::redis::subscriber::News;
+use crate::upstream::schemas::{self, Ready};
 
 /// Reads until the link ends.
 pub(super) async fn run(
@@ -289,7 +290,10 @@ impl<T: Fn(News)> Reader<'_, T> {
         let infos = join_all(came.iter().map(|(reading, _)| self.streams.asker.info(&reading.stream))).await;
         for ((reading, entries), info) in came.iter().zip(infos) {
             match info {
-                Ok(info) => self.place.table.take_in(reading, entries, info.as_ref(), &self.link),
+                Ok(info) => match ready(reading, entries).await {
+                    Ok(_ready) => self.place.table.take_in(reading, entries, info.as_ref(), &self.link),
+                    Err(why) => self.refuse(&reading.stream, reading.term, why)?,
+                },
                 // Its entries are read again when it is not refused any more.
                 Err(why) => self.refuse(&reading.stream, reading.term, why)?,
             }
@@ -344,6 +348,13 @@ fn came(group: &[Reading], answer: Value) -> Result<Vec<Came<'_>>, Broken> {
         (!entries.is_empty()).then_some((reading, entries))
     };
     Ok(answer.into_iter().filter_map(found).collect())
+}
+
+/// Waits until entries can be decoded.
+async fn ready(reading: &Reading, entries: &[Entry]) -> Result<Ready, Unanswered> {
+    let shapes = reading.feeds.iter().map(|feed| &feed.key.shape);
+    let items = entries.iter().map(|entry| Item { stream: &reading.stream, entry });
+    schemas::have(shapes, items).await.map_err(Unanswered::Busy)
 }
 
 /// Lets readers that are behind catch up a little, since this source can wait.

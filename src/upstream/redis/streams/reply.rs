@@ -85,6 +85,7 @@ fn bytes(value: Value) -> Result<Vec<u8>, Malformed> {
 }
 
 /// An entry as a record.
+#[derive(Clone, Copy)]
 pub(super) struct Item<'e> {
     /// The stream's name.
     pub stream: &'e str,

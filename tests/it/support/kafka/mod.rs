@@ -21,6 +21,7 @@ use std::sync::{LazyLock, OnceLock};
 use rdkafka::ClientConfig;
 use tokio::sync::OnceCell;
 
+pub use self::install::say;
 pub use self::producer::{Placed, Producer, Record, Transactional};
 pub use self::security::{CERTIFIED, PLAIN, Security};
 use super::proxy::Proxy;
