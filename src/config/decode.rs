@@ -66,10 +66,13 @@ pub(super) fn read(
             "an entry of a stream has many fields; name the one to decode by `data`, as `{field.NAME}`";
         walk.problem(entry.key.span, text);
     }
-    if let (Decode::Registry(_), Some(Records::Row | Records::Message | Records::Of(Kind::Nats | Kind::Sse))) =
-        (&decode, records)
+    if let (
+        Decode::Registry(_),
+        Some(Records::Row | Records::Message | Records::Of(Kind::Nats | Kind::Sse)),
+    ) = (&decode, records)
     {
-        let text = "what this upstream keeps is not held back for schemas of a registry; name the schema of a file";
+        let text =
+            "what this upstream keeps is not held back for schemas of a registry; name the schema of a file";
         walk.problem(entry.key.span, text);
     }
     Some(decode)

@@ -9,9 +9,9 @@ use super::auth::Rule;
 use super::decode::Decode;
 use super::endpoint::Endpoint;
 use super::model::{
-    Certificate, ClientTls, Config, Deployment, Digest, HttpServer, Mqtt, MqttVersion, Nats, NatsAuth, Origins,
-    Projection, Proxies, Proxy, ProxyProtocol, Qos, RealIpHeader, Redis, Route, ServerTls, Source, Sse, Tls,
-    UpstreamKind, Wrap,
+    Certificate, ClientTls, Config, Deployment, Digest, HttpServer, Mqtt, MqttVersion, Nats, NatsAuth,
+    Origins, Projection, Proxies, Proxy, ProxyProtocol, Qos, RealIpHeader, Redis, Route, ServerTls, Source,
+    Sse, Tls, UpstreamKind, Wrap,
 };
 use super::registries::{RegistryAuth, SchemaRegistry};
 use super::units::show_duration;

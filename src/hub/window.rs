@@ -90,11 +90,6 @@ impl Window {
         }
     }
 
-    /// What the key of a record is.
-    pub fn conflate(&self) -> &Conflate {
-        &self.conflate
-    }
-
     /// The log's position once all of it is appended.
     pub fn reached(&self) -> &Arc<Position> {
         &self.reached

@@ -184,7 +184,8 @@ impl Writer {
         let (mut bytes, codec) = (Vec::new(), &*self.codec);
         // A number of the log's own is not known yet.
         let arrival = window.arrival();
-        let id = || mark.map_or_else(|| arrival_id(codec, &self.position, arrival), |mark| note::id(codec, mark));
+        let id =
+            || mark.map_or_else(|| arrival_id(codec, &self.position, arrival), |mark| note::id(codec, mark));
         let (body, keys) = note::write_event(record, &self.shape, &id, &mut bytes);
         batch.left_out.count(&body);
         let makes = match body {

@@ -207,7 +207,7 @@ async fn a_wrong_password_is_told_once_in_steady_words_and_never_shown() {
 }
 
 #[tokio::test]
-async fn who_is_known_is_let_in_and_what_is_refused_holds_nothing_else_up() {
+async fn who_is_known_is_let_in_and_reads_what_it_may() {
     let rules = "user gate\ntopic read news\nuser all\ntopic readwrite #\n";
     let broker = Mosquitto::start_with_users(&[("gate", "right-pw"), ("all", "all")], rules).await;
     let url = format!("url: \"mqtt://gate:right-pw@127.0.0.1:{}\"", broker.port());
@@ -217,11 +217,6 @@ async fn who_is_known_is_let_in_and_what_is_refused_holds_nothing_else_up() {
     let mut publisher = Publisher::connect(broker.port(), Some(("all", "all"))).await.unwrap();
     publisher.publish([("news", "x")]).await.unwrap();
     assert_eq!(news.next().await.data, "x");
-    // mosquitto tells a client that it may not subscribe by the answer.
-    let refused = ssegate
-        .wait_log("the refusal", |line| field(line, "cause").unwrap_or_default().contains("rooms/#"))
-        .await;
-    assert!(field(&refused, "cause").unwrap().contains("was refused: NotAuthorized"), "{refused}");
 }
 
 #[tokio::test]

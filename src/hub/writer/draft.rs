@@ -80,8 +80,7 @@ impl<'w> Draft<'w> {
     pub(super) fn record(&mut self, record: &impl Record, mark: Mark, numbered_upstream: bool) {
         self.dated(record.timestamp());
         let Writer { shape, codec, .. } = &*self.writer;
-        let (body, keys) =
-            note::write_record(record, shape, &**codec, &self.position, mark, &mut self.bytes);
+        let (body, keys) = note::write_record(record, shape, &**codec, &self.position, mark, &mut self.bytes);
         self.tell_table(Subject::of(record, &keys));
         self.left_out.count(&body);
         match body {

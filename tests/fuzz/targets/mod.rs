@@ -16,7 +16,7 @@ pub mod ticket;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const ALL: [Target; 7] = [
+pub const ALL: [Target; 8] = [
     ("config", config::check),
     ("event_id", event_id::check),
     ("path", path::check),

@@ -8,7 +8,6 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use ssegate::config::Binary;
-use ssegate::schema::Decoder;
 use ssegate::shape::{Record, Shape, Shaped};
 use ssegate::sse;
 
@@ -64,7 +63,7 @@ fn arrives(message: &Message<'_>, id: &str) {
         let mut expected = vec![Item::Comment(String::new()), Item::Retry(3_000)];
         expected.push(event("stream.position", "{}", "before"));
         let begun = stream.len();
-        let shaped = shape(binary).encode(message, &String::new, &mut stream);
+        let (shaped, _) = shape(binary).encode(message, &String::new, &mut stream);
         match data {
             Some(data) => {
                 assert_eq!(shaped, Shaped::Event);

@@ -1,6 +1,5 @@
 //! Postgres and RabbitMQ.
 
-
 use lapin::ExchangeKind;
 
 use super::start;

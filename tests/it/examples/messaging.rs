@@ -1,6 +1,5 @@
 //! NATS and MQTT.
 
-
 use super::start;
 use crate::support::eventsource::{EventSource, Options};
 use crate::support::mqtt::Mosquitto;

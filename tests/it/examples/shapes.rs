@@ -1,6 +1,5 @@
 //! Filters, projections and wraps.
 
-
 use serde_json::{Value, json};
 
 use super::start;

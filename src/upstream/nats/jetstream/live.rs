@@ -199,7 +199,7 @@ impl Reading {
         Ok(())
     }
 
-    fn deliver(&self, feed: &Feed, run: &mut Vec<&Item>) {
+    fn deliver(&self, feed: &Arc<Feed>, run: &mut Vec<&Item>) {
         self.link.deliver(feed, run.drain(..).map(|item| (Some(Mark::new(0, item.number)), item)));
     }
 
