@@ -310,6 +310,48 @@ mod tests {
     }
 
     #[test]
+    fn what_each_kind_of_upstream_calls_a_key() {
+        let of = |upstream: &str, from: &str, by: &str| {
+            format!(
+                "server: {{ tls: none }}\nupstreams: {{ u: {{ {upstream} }} }}\nroutes: [ {{ path: /x, from: {{ upstream: u, {from} }}, snapshot: {by} }} ]\n"
+            )
+        };
+        let (nats, mqtt, amqp) =
+            ("nats: { servers: 'nats://h' }", "mqtt: { url: 'mqtt://h' }", "amqp: { url: 'amqp://u:p@h' }");
+        let (postgres, sse) = ("postgres: { url: 'postgres://u:p@h/d' }", "sse: { url: 'https://h' }");
+        for (upstream, from, by, expected) in [
+            (nats, "subject: 'a.*'", "true", "{subject}"),
+            (nats, "jetstream: S", "true", "{subject}"),
+            (nats, "jetstream: S, subject: 'a.>'", "true", "{subject}"),
+            (nats, "subject: a", "{ by: '{header.id}' }", "{header.id}"),
+            (mqtt, "topic: 'a/+/b'", "true", "{topic}"),
+            (amqp, "exchange: e, routing_key: '#'", "{ by: '{routing_key}' }", "{routing_key}"),
+            (amqp, "stream: s", "{ by: '{header.id}{event.id}' }", "{header.id}{event.id}"),
+            (postgres, "table: t, columns: { key: k }", "true", "{key}"),
+            (sse, "path: /e", "{ by: '{event.id}' }", "{event.id}"),
+        ] {
+            let config = sound(&of(upstream, from, by));
+            let snapshot = config.routes[0].digest.snapshot.as_ref().unwrap();
+            assert_eq!(snapshot.by.to_string(), expected, "{from}");
+        }
+        for (upstream, from, by, column, text) in [
+            (
+                nats,
+                "subject: a  ",
+                "true",
+                70,
+                "these records have none of their own; name something in them",
+            ),
+            (mqtt, "topic: 'a/b'", "true", 70, "such as `snapshot: { by: \"{event.id}\" }`"),
+            (amqp, "stream: s   ", "true", 70, "these records have none of their own"),
+            (postgres, "table: t    ", "true", 70, "these records have none of their own"),
+            (sse, "path: /e    ", "{ by: '{key}' }", 77, "`{key}` is not in the records of a `sse` upstream"),
+        ] {
+            crate::config::testing::expect(&of(upstream, from, by), &[(3, column, text)]);
+        }
+    }
+
+    #[test]
     fn what_cannot_be_conflated() {
         // `conflate` begins in column 59, its value in 69.
         for (from, conflate, column, text) in [

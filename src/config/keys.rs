@@ -331,7 +331,7 @@ sections! {
         key("feeds", Count(&limits::FEEDS)),
     ]];
     CONFLATE = "`conflate`": [&[
-        key("by", BY).required().doc("The key of a record: `key`, which is Kafka's own or the channel of a `pattern`, or a field of it in braces."),
+        key("by", BY).required().doc("The key of a record: `key`, which is its own, or the channel, subject or topic of what is read by wildcards; or a field of it in braces."),
         key("every", Duration(&digest::EVERY)).required().doc("How long a window is."),
     ]];
     SNAPSHOT = "`snapshot`": [&[

@@ -233,12 +233,16 @@ mod tests {
     const EVERY: Duration = Duration::from_millis(250);
 
     fn conflating(bounds: Bounds, memory: &Arc<Memory>) -> (Arc<Log>, Cursor) {
+        conflating_as(shape(), bounds, memory)
+    }
+
+    fn conflating_as(shape: Shape, bounds: Bounds, memory: &Arc<Memory>) -> (Arc<Log>, Cursor) {
         let linger = Linger::new();
         let ticker = Arc::clone(&linger);
         tokio::spawn(async move { ticker.run().await });
         let conflate = Conflate { by: Template::parse("{key}").unwrap(), every: EVERY };
         let digest = Digest { conflate: Some(conflate), ..Digest::default() };
-        let shape = Shape { digest: digest.into(), ..shape() };
+        let shape = Shape { digest: digest.into(), ..shape };
         let log = Log::new(shape, false, bounds, memory, Wake::new(Duration::ZERO, linger));
         log.open(Arc::new(EpochCodec::new(Epoch::random(), None)), Position::default());
         let mut cursor = Cursor::new(Wish::default(), TERMS);
@@ -325,6 +329,28 @@ mod tests {
         assert_eq!((appended.events, appended.replaced), (0, 1));
         tokio::time::sleep(2 * EVERY).await;
         assert_eq!(told(&log, &mut cursor), (vec!["b1".into()], "2".into()), "and takes no number");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_names_events_as_cloud_events_names_no_two_that_are_sent() {
+        let memory = Memory::new(usize::MAX);
+        let wrap = Some(crate::shape::Wrap::CloudEvent("up".into()));
+        let (log, mut cursor) =
+            conflating_as(Shape { wrap, ..shape() }, Bounds { buffer: 1 << 20, ..ROOM }, &memory);
+        let mut ids = Vec::new();
+        for round in 0..3 {
+            ["a", "b", "a", "c"].iter().for_each(|&key| _ = put(&log, key, "x"));
+            tokio::time::sleep(2 * EVERY).await;
+            for data in told(&log, &mut cursor).0 {
+                let event: serde_json::Value = serde_json::from_str(&data).unwrap();
+                ids.push(event["id"].as_str().unwrap().to_owned());
+            }
+            // The first of each round is a lone one.
+            assert_eq!(ids.len(), 4 * round + 4);
+        }
+        ids.sort();
+        ids.dedup();
+        assert_eq!(ids.len(), 12);
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,5 +1,7 @@
 //! Routes with `snapshot`: the newest of each key, and then every change, from real upstreams.
 
+mod kinds;
+
 use std::collections::BTreeMap;
 
 use crate::support::browser::Browser;
