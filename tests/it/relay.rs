@@ -190,7 +190,7 @@ routes:
     let mut own = connect(&two, "/orders/7", Options::http2()).await;
     let records = |numbers: std::ops::Range<i32>| {
         numbers
-            .map(|n| Record::to(&topic).key(&(n % 10).to_string()).payload(n.to_string()))
+            .map(|n| Record::to(&topic).key((n % 10).to_string()).payload(n.to_string()))
             .collect::<Vec<_>>()
     };
     kafka.produce_all(records(0..200)).await;

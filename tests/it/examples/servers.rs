@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use super::start;
 use crate::support::eventsource::{EventSource, Options};
 use crate::support::origin::Origin;
 use crate::support::sse_server::SseServer;
