@@ -241,8 +241,9 @@ impl Log {
         self.take_in(|writer| writer.missing(reason, mark))
     }
 
-    /// Wakes readers for all there is, whatever `linger` says: nothing is to follow.
+    /// Wakes readers for all there is, whatever `linger` and a window say: nothing is to follow.
     pub fn ends(&self) {
+        self.take_in(|writer| writer.flush(Instant::now()));
         let head = self.open.lock().as_ref().map(|open| open.ring.head());
         head.into_iter().for_each(|head| self.wake.ring_now(head));
     }

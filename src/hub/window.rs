@@ -319,6 +319,24 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn at_the_end_and_where_the_source_moves_on_what_waits_is_not_passed_over() {
+        let (log, mut cursor) = conflating(Bounds { buffer: 1 << 20, ..ROOM }, &Memory::new(usize::MAX));
+        let numbered = |next, key| log.append([(Some(Mark::new(0, next)), Of(Some(key), Some(b"x")))]);
+        numbered(1, "a");
+        numbered(2, "b");
+        log.move_on(Mark::new(0, 9));
+        numbered(5, "c");
+        assert_eq!(told(&log, &mut cursor), (vec!["x".into()], "1".into()));
+        log.ends();
+        assert_eq!(
+            told(&log, &mut cursor),
+            (vec!["x".into()], "2".into()),
+            "of what it had moved past there is none"
+        );
+        assert_eq!(log.position().unwrap().next(0), 9);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_tombstone_replaces_like_others() {
         let (log, mut cursor) = conflating(Bounds { buffer: 1 << 20, ..ROOM }, &Memory::new(usize::MAX));
         put(&log, "x", "first");
