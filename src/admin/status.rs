@@ -145,6 +145,13 @@ pub(super) fn feed(feed: &Feed) -> Value {
         "subscribers": feed.log.readers(),
         "open": feed.log.position().is_some(),
         "history": { "events": held.events, "bytes": held.bytes },
+        "conflated": feed.log.replaced(),
+        "snapshot": feed.log.tabled().map(|held| json!({
+            "keys": held.keys,
+            "bytes": held.bytes,
+            "ready": held.is_whole,
+            "full": held.lacks,
+        })),
     })
 }
 

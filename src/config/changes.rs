@@ -226,6 +226,7 @@ fn changed_policies(before: &Route, now: &Route) -> Vec<&'static str> {
         ("idle_timeout", before.idle_timeout != now.idle_timeout),
         ("on_lag", before.on_lag != now.on_lag),
         ("limits", before.limits != now.limits),
+        ("rate", before.rate != now.rate),
     ];
     keys.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect()
 }

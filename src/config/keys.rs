@@ -10,8 +10,8 @@ use Shape::{Count, Duration, Either, Empty, Flag, List, Named, OneOrMore, Ratio,
 use shape::key;
 
 use super::{
-    acme, admin, auth, compress, from, http_server, limits, mqtt, policies, proxy, redis, registries, server,
-    table, traces, upstreams,
+    acme, admin, auth, compress, digest, from, http_server, limits, mqtt, policies, proxy, redis, registries,
+    server, table, traces, upstreams,
 };
 
 /// Declares the sections; `one of` are keys of which there must be one and no second.
@@ -254,6 +254,10 @@ sections! {
         key("filter", Text("an expression in CEL")).unset(),
         key("wrap", Words(&["none", "envelope", "cloudevents"])),
         key("decode", Either(&[Words(&["text", "json", "msgpack"]), Shape::Section(DECODE)])),
+        key("conflate", Shape::Section(CONFLATE)).unset(),
+        key("snapshot", Either(&[Flag(false), Shape::Section(SNAPSHOT)])),
+        key("sample", Either(&[Text("a percentage such as 10%"), Shape::Section(SAMPLE)])).unset(),
+        key("rate", Shape::Section(EVENT_RATE)).unset(),
     ], POLICIES, &[key("replay", Shape::Section(REPLAY))]] one of ["from", "proxy"];
     DATA = "`data`": [&[
         key("field", Text("the name of a field")).unset().doc("The field of an entry that is meant; without it all are, as one JSON object of strings. For streams alone."),
@@ -325,6 +329,20 @@ sections! {
         key("streams", LIMIT),
         key("streams_per_client", LIMIT),
         key("feeds", Count(&limits::FEEDS)),
+    ]];
+    CONFLATE = "`conflate`": [&[
+        key("by", BY).required().doc("The key of a record: `key`, which is its own, or the channel, subject or topic of what is read by wildcards; or a field of it in braces."),
+        key("every", Duration(&digest::EVERY)).required().doc("How long a window is."),
+    ]];
+    SNAPSHOT = "`snapshot`": [&[
+        key("by", BY).or(|| "key".to_owned()),
+        key("max_keys", Count(&digest::MAX_KEYS)),
+        key("max_bytes", Size(&digest::MAX_BYTES)),
+    ]];
+    SAMPLE = "`sample`": [&[key("every", Count(&digest::ONE_IN)).required().doc("Of how many one is kept.")]];
+    EVENT_RATE = "`rate`": [&[
+        key("events", Count(&digest::EVENTS)).required().doc("How many events one client is sent at most."),
+        key("every", Duration(&digest::RATE_EVERY)).required().doc("In which time."),
     ]];
     DECODE = "`decode`": [&[
         key("avro", Shape::Section(AVRO)).unset().doc("Payloads are Avro, by a schema of a file, and sent as JSON."),
@@ -405,6 +423,7 @@ const URL: Shape = Text("a URL");
 const HEADER: Shape = Text("the name of a header field");
 const SECRET: Shape = Text("a secret, or \"file:PATH\"");
 const PROVIDER: Shape = Text("the name of a provider");
+const BY: Shape = Text("`key`, or a field in braces");
 const FIELD_PATH: Shape = Text("the path of a field, such as customer.name");
 const COLUMN: Shape = Text("the name of a column");
 const NAME: Shape = Text("a name, with parameters of the path in braces");

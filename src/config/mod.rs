@@ -18,6 +18,7 @@ mod compress;
 mod cors;
 mod data;
 mod decode;
+mod digest;
 mod endpoint;
 mod event;
 mod example;

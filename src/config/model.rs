@@ -23,6 +23,7 @@ use super::auth::{AuthProvider, Deny, Rule};
 pub use super::client_auth::ClientAuth;
 pub use super::client_tls::Roots;
 use super::decode::Decode;
+pub use super::digest::{BILLION, Conflate, Digest, EventRate, Sample, Snapshot};
 pub use super::endpoint::Endpoint;
 pub use super::http_server::{Http, HttpServer, Split, Sse};
 pub use super::identity::{CertificateFiles, Identity, Unfit, WatchedFile, read_roots};
@@ -387,6 +388,10 @@ pub struct Route {
     pub limits: RouteLimits,
     /// `decode`: what payloads are. Default `text`.
     pub decode: Decode,
+    /// `conflate`, `snapshot` and `sample`: what of its records is kept.
+    pub digest: Arc<Digest>,
+    /// `rate`: how many events one client is sent at a time; without it as many as there are.
+    pub rate: Option<EventRate>,
 }
 
 /// One entry of `routes:` whose requests an application answers.

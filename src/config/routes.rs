@@ -8,6 +8,7 @@ use regex::RegexBuilder;
 use super::auth::{self, Providers};
 use super::data;
 use super::decode::{self, Decode};
+use super::digest;
 use super::event::{self, Records};
 use super::expression;
 use super::fields::Fields;
@@ -108,6 +109,8 @@ fn read_route(walk: &Walk<'_>, fields: &Fields<'_>, given: &Given<'_>, table: &m
     let tombstone = fields
         .entry("tombstone")
         .and_then(|entry| tombstone::read(walk, fields, entry, kind, names, given.prefix));
+    let digest = digest::read(walk, fields, from.as_ref(), records);
+    let rate = digest::read_rate(walk, fields, from.as_ref());
     let keyed = matches!(from.as_ref().and_then(|from| from.source.as_ref()), Some(Source::Keyed { .. }));
     let policies = policies::read(walk, fields, (given.defaults, given.auth), keys::REPLAY);
     policies::check_max_event(walk, fields, &policies, given.max_event);
@@ -172,6 +175,8 @@ fn read_route(walk: &Walk<'_>, fields: &Fields<'_>, given: &Given<'_>, table: &m
         on_lag: policies.on_lag,
         limits: policies.limits,
         decode: decode.unwrap_or(Some(Decode::Text))?,
+        digest: digest.into(),
+        rate,
     })
 }
 

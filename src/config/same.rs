@@ -109,7 +109,7 @@ fn goes_on(before: &Config, now: &Config, name: &str) -> bool {
 }
 
 /// Whether both open the same feeds, whatever they call the parameters of their paths.
-fn reads_the_same(one: &Route, other: &Route) -> bool {
+pub(super) fn reads_the_same(one: &Route, other: &Route) -> bool {
     let renamed = Renamed(params(&one.path), params(&other.path));
     let names = |route: &Route| [route.event.clone(), route.tombstone.clone()];
     let shaped = names(one).iter().zip(&names(other)).all(|(one, other)| match (one, other) {
@@ -168,7 +168,8 @@ fn reads_the_same(one: &Route, other: &Route) -> bool {
     // Parameters within expressions are the same by name alone.
     let data = one.data == other.data && one.projection == other.projection && one.filter == other.filter;
     let sent = one.wrap == other.wrap && one.binary == other.binary && one.max_event == other.max_event;
-    source && shaped && data && sent && one.decode == other.decode && one.upstream == other.upstream
+    let kept = one.decode == other.decode && one.digest == other.digest;
+    source && shaped && data && sent && kept && one.upstream == other.upstream
 }
 
 /// The parameters of two paths, each in order.
@@ -310,6 +311,8 @@ mod tests {
         assert_eq!(of(&both, &both.replace("path: /a", "path: /x")), [Some(0), Some(1)], "renamed");
         assert_eq!(of(&both, &both.replace("from", "keepalive: 1s, from")), [Some(0), Some(1)], "a policy");
         assert_eq!(of(&both, &both.replace("from", "event: x, from")), [None, None], "its events look else");
+        let fewer = both.replace("channel: a }", "pattern: a }, conflate: { by: key, every: 1s }");
+        assert_eq!(of(&fewer, &fewer.replace("1s", "2s")), [None, Some(1)], "others are left out");
         for key in [
             "filter: 'event.a > 1'",
             "data: { keep: a }",

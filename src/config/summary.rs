@@ -9,9 +9,9 @@ use super::auth::Rule;
 use super::decode::Decode;
 use super::endpoint::Endpoint;
 use super::model::{
-    Certificate, ClientTls, Config, Deployment, HttpServer, Mqtt, MqttVersion, Nats, NatsAuth, Origins,
-    Projection, Proxies, Proxy, ProxyProtocol, Qos, RealIpHeader, Redis, Route, ServerTls, Source, Sse, Tls,
-    UpstreamKind, Wrap,
+    Certificate, ClientTls, Config, Deployment, Digest, HttpServer, Mqtt, MqttVersion, Nats, NatsAuth,
+    Origins, Projection, Proxies, Proxy, ProxyProtocol, Qos, RealIpHeader, Redis, Route, ServerTls, Source,
+    Sse, Tls, UpstreamKind, Wrap,
 };
 use super::registries::{RegistryAuth, SchemaRegistry};
 use super::units::show_duration;
@@ -258,7 +258,22 @@ fn row(config: &Config, route: &Route) -> Vec<String> {
             true => "ended".to_owned(),
             false => auth(&route.auth, route.allow.as_ref()),
         },
+        digest(route),
     ]
+}
+
+/// Which records are kept.
+fn digest(route: &Route) -> String {
+    let Digest { conflate, snapshot, sample } = &*route.digest;
+    let told = [
+        sample.map(|sample| format!("sample {sample}")),
+        conflate
+            .as_ref()
+            .map(|own| format!("conflate by {} every {}", quiet(&own.by), show_duration(own.every))),
+        snapshot.as_ref().map(|own| format!("snapshot by {}", quiet(&own.by))),
+        route.rate.map(|rate| format!("rate {} every {}", rate.events, show_duration(rate.every))),
+    ];
+    told.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 /// What is made of the records of a route, and how often that is work; nothing where they are sent as they are.
@@ -355,6 +370,7 @@ routes:
   - { path: /t, from: { upstream: t }, event: \"a\", cors: { origins: https://a, credentials: true } }
   - { path: /s, from: { upstream: cache, stream: s }, data: '{field.d}', compress: [zstd, gzip] }
   - { path: /p, from: { upstream: p, channel: \"c\\nd\" } }
+  - { path: /q, from: { upstream: bus, topic: q }, conflate: { by: key, every: 250ms }, snapshot: true }
   - { path: '/e/{x}', from: { upstream: app, path: '/e/{x}' } }
   - { path: '/{*rest}', proxy: 'http://127.0.0.1:3000' }
   - { path: '/n/{x}', from: { upstream: n, subject: 'a.{x}.>' } }
@@ -389,6 +405,7 @@ routes
   /t              <-  ticker t                          event a                        cors https://a, with credentials
   /s              <-  redis cache stream s              no event name, data {field.d}  no cors                           compress zstd, gzip, level 3
   /p              <-  push p channel c\u{fffd}d                no event name                  no cors
+  /q              <-  kafka bus topic q                 no event name                  no cors                                                           conflate by {key} every 250ms, snapshot by {key}
   /e/{x}          <-  sse app path /e/{x}               no event name                  no cors
   /n/{x}          <-  nats n subject a.{x}.>            no event name                  no cors
   /j/{x}          <-  nats n stream S subject a.{x}     no event name                  no cors

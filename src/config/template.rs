@@ -95,6 +95,11 @@ impl Template {
         Ok(Self { parts })
     }
 
+    /// A field alone.
+    pub(super) fn of(field: Field) -> Self {
+        Self { parts: vec![Part::Field(field)] }
+    }
+
     /// The stretches in order.
     pub fn parts(&self) -> &[Part] {
         &self.parts

@@ -6,6 +6,8 @@ use super::auth::{AuthKind, AuthProvider, Jwt, JwtKeys};
 use super::hosts;
 use super::model::{Config, Origins, Route, Traces};
 use super::registries::SchemaRegistry;
+use super::same::reads_the_same;
+use super::units::show_size;
 
 /// A sentence for each, with what to do about it.
 pub fn warnings(config: &Config) -> Vec<String> {
@@ -15,7 +17,26 @@ pub fn warnings(config: &Config) -> Vec<String> {
     let cookies = config.routes.iter().flat_map(|route| unsent_cookies(config, route));
     let looks = config.routes.iter().filter_map(looks_at_each_record);
     let registries = config.schema_registries.iter().filter_map(entered_in_the_open);
-    plain.chain(traces).chain(secrets).chain(cookies).chain(looks).chain(registries).collect()
+    let all = plain.chain(traces).chain(secrets).chain(cookies).chain(looks).chain(registries);
+    all.chain(snapshots(config)).collect()
+}
+
+/// Snapshots that could leave little memory for anything else. Routes that differ in nothing but the path share one.
+fn snapshots(config: &Config) -> Option<String> {
+    let mut of: Vec<&Route> = Vec::new();
+    for route in config.routes.iter().filter(|route| route.digest.snapshot.is_some()) {
+        if !of.iter().any(|other| reads_the_same(other, route)) {
+            of.push(route);
+        }
+    }
+    let most: usize = of.iter().filter_map(|route| Some(route.digest.snapshot.as_ref()?.max_bytes)).sum();
+    (most > config.limits.memory / 2).then(|| {
+        format!(
+            "the snapshots of routes may take up {}, of {} in `limits.memory` that are for history and clients, too; raise that, or lower `snapshot.max_bytes`",
+            show_size(most),
+            show_size(config.limits.memory)
+        )
+    })
 }
 
 /// Who decides is asked where others can answer in his place.
@@ -144,6 +165,21 @@ routes: [{{ path: /t, from: {{ upstream: t }}, auth: users{cors} }}]
         );
         let told = warned(secret, ", cors: { origins: https://a }");
         assert!(told.len() == 1 && told[0].starts_with("/t takes the cookie `session`"), "{told:?}");
+    }
+
+    #[test]
+    fn snapshots_leave_room_for_others() {
+        let warned =
+            |routes: &str| warnings(&sound(&format!("limits: {{ memory: 200MiB }}\n{HEAD}{routes}")));
+        let one = "  - { path: /a, from: { upstream: k, topic: a }, snapshot: true }\n";
+        assert_eq!(
+            warned(&format!("{one}{}", one.replace("/a", "/b"))),
+            Vec::<String>::new(),
+            "they share one"
+        );
+        let two = format!("{one}{}", one.replace("/a", "/b").replace("topic: a", "topic: b"));
+        let told = warned(&two);
+        assert!(told.len() == 1 && told[0].contains("may take up 128MiB, of 200MiB in"), "{told:?}");
     }
 
     #[test]

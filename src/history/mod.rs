@@ -1,9 +1,10 @@
 //! What upstreams still hold, read when a reader stands before what its log holds. Reads go through a bounded
 //! [`Pool`] for each upstream, whose slots are held for one read and never for a client's pace; what they bring lies
-//! on a [`Shelf`] for each log, where every reader finds it.
+//! on a [`Shelf`] for each log, where every reader finds it, or in the log's table.
 
 mod fill;
 mod pool;
+mod scan;
 mod shelf;
 #[cfg(test)]
 mod tests;

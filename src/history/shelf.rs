@@ -8,10 +8,12 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::pool::Pool;
+use super::scan::Scan;
 use super::wanted::{Places, Questions};
 use super::{End, Reader, Unreadable};
 use crate::hub::{
-    Answer, Found, History, IdCodec, Memory, Offset, Question, Reclaim, Segment, SegmentDraft, Sought,
+    Answer, Found, History, IdCodec, Mark, Memory, Offset, Position, Question, Reclaim, Segment,
+    SegmentDraft, Sought, Table,
 };
 use crate::shape::Shape;
 
@@ -37,6 +39,8 @@ struct State {
     low: HashMap<u32, Offset>,
     places: Places,
     questions: Questions,
+    /// What of the log's source is read into its table.
+    scan: Option<Scan>,
     /// Counts the uses of segments.
     uses: u64,
     /// How far the narrowest reached that was closed because it was full: as far as any does at least.
@@ -59,6 +63,7 @@ pub(super) struct Job {
 enum What {
     Ask(Question),
     Read { partition: u32, from: Offset, until: Offset },
+    Scan { partition: u32, from: Offset, until: Offset },
 }
 
 impl<R: Reader> Shelf<R> {
@@ -110,7 +115,10 @@ impl<R: Reader> Shelf<R> {
         if let Some(question) = state.questions.take() {
             return Some(Job { generation, what: What::Ask(question) });
         }
-        let (partition, from, until) = state.places.take()?;
+        let Some((partition, from, until)) = state.places.take() else {
+            let (partition, from, until) = state.scan.as_mut()?.take()?;
+            return Some(Job { generation, what: What::Scan { partition, from, until } });
+        };
         // What is there already is not read again, but for small pieces: going on behind them would cost more.
         let mut beyond = state.segments.range((partition, from)..(partition + 1, Offset::default()));
         let next = beyond.find(|(_, kept)| kept.segment.is_full());
@@ -131,7 +139,42 @@ impl<R: Reader> Shelf<R> {
                 }
                 Ok(())
             }
+            What::Scan { partition, from, until } => self.scan(job.generation, partition, from, until).await,
         }
+    }
+
+    /// Reads on for the table. However it ends, the partition can be read again.
+    async fn scan(
+        self: &Arc<Self>,
+        generation: u64,
+        partition: u32,
+        from: Offset,
+        until: Offset,
+    ) -> Result<(), Unreadable> {
+        let done = Scanning { shelf: self, generation, partition };
+        let shelf = Arc::clone(self);
+        let keep =
+            move |segment: Segment| shelf.with_scan(generation, |scan| scan.put(&segment)) == Some(true);
+        let end = self.read(partition, from, until, keep).await?;
+        if let End::Trimmed(low) = end {
+            self.with_scan(generation, |scan| scan.at.advance(Mark { partition, next: low }));
+        }
+        drop(done);
+        // There is one thing to do for each partition that is not through.
+        if self.with_scan(generation, |scan| scan.is_wanted(partition)) == Some(true) {
+            self.queue();
+        }
+        self.with_scan(generation, Scan::end);
+        Ok(())
+    }
+
+    /// Does something with the scan, if it is of the source that there is.
+    fn with_scan<T>(&self, generation: u64, with: impl FnOnce(&mut Scan) -> T) -> Option<T> {
+        let mut state = self.state.lock();
+        if state.generation != generation {
+            return None;
+        }
+        state.scan.as_mut().map(with)
     }
 
     async fn answer(&self, generation: u64, question: Question) -> Result<(), Unreadable> {
@@ -209,6 +252,19 @@ impl<R: Reader> Drop for Reading<'_, R> {
         if state.generation == self.generation {
             state.places.done(self.partition);
         }
+    }
+}
+
+/// One partition of a scan that is being read.
+struct Scanning<'s, R: Reader> {
+    shelf: &'s Shelf<R>,
+    generation: u64,
+    partition: u32,
+}
+
+impl<R: Reader> Drop for Scanning<'_, R> {
+    fn drop(&mut self) {
+        self.shelf.with_scan(self.generation, |scan| scan.busy.remove(&self.partition));
     }
 }
 
@@ -293,6 +349,14 @@ impl<R: Reader> History for Shelf<R> {
         R::COUNTS
     }
 
+    fn scan(&self, end: &Position, into: Arc<Table>) {
+        let mut scan = Scan::new(end.clone(), &into);
+        let partitions = scan.at.behind(end).count();
+        scan.end();
+        self.state.lock().scan = Some(scan);
+        (0..partitions).for_each(|_| self.queue());
+    }
+
     fn reset(&self) {
         self.reader.begins_anew();
         let mut state = self.state.lock();
@@ -302,6 +366,7 @@ impl<R: Reader> History for Shelf<R> {
         state.low.clear();
         state.places.clear();
         state.questions.clear();
+        state.scan = None;
     }
 }
 

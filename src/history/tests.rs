@@ -11,7 +11,10 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use super::*;
-use crate::hub::{Decoded, FeedKey, Found, History, IdCodec, Memory, Position, Sought, Source as Reads};
+use crate::config::{Digest, Snapshot, Template};
+use crate::hub::{
+    Decoded, FeedKey, Found, History, IdCodec, Memory, Position, Sought, Source as Reads, Table,
+};
 use crate::metrics::HistoryMetrics;
 use crate::shape::{Record, Shape};
 
@@ -104,7 +107,7 @@ impl Reader for Source {
                 *self.0.read.lock().entry((partition, offset)).or_default() += 1;
                 draft.push(
                     (offset + step as u64).min(until.major).into(),
-                    &Text(offset, vec![b'x'; self.0.size.load(Ordering::Relaxed)]),
+                    &Text(offset, vec![b'x'; self.0.size.load(Ordering::Relaxed)], offset.to_be_bytes()),
                 );
                 if draft.is_full() {
                     break;
@@ -117,7 +120,7 @@ impl Reader for Source {
     }
 }
 
-struct Text(u64, Vec<u8>);
+struct Text(u64, Vec<u8>, [u8; 8]);
 
 impl Record for Text {
     fn payload(&self) -> Option<&[u8]> {
@@ -128,6 +131,10 @@ impl Record for Text {
     }
     fn timestamp(&self) -> Option<SystemTime> {
         Some(SystemTime::UNIX_EPOCH + Duration::from_secs(self.0))
+    }
+    /// Records of an offset have it in common.
+    fn header(&self, _: &str) -> Option<&[u8]> {
+        Some(&self.2)
     }
 }
 
@@ -419,4 +426,43 @@ async fn a_partition_that_cannot_be_read_does_not_hold_up_a_fill() {
     let fill = fill(&pool, &shelf, &Position::default(), &end, usize::MAX).await;
     assert!(fill.segments.is_empty());
     assert_eq!(fill.start, end);
+}
+
+/// What a log's table is made of comes by the same slots, and each record once, whatever fails meanwhile.
+#[tokio::test(start_paused = true)]
+async fn a_scan_reads_all_there_is_once_and_is_tried_again() {
+    let (source, memory) = (Source::default(), Memory::new(usize::MAX));
+    *source.0.troubles.lock() = vec![Trouble::Fails, Trouble::Panics, Trouble::Fails];
+    *source.0.low.lock() = 100;
+    let (pool, _, _serving) = pool(&source, 2, &memory);
+    let snapshot =
+        Snapshot { by: Template::parse("{header.n}").unwrap(), max_keys: 10_000, max_bytes: 1 << 30 };
+    let digest = Digest { snapshot: Some(snapshot.clone()), ..Digest::default() };
+    let shape = Shape { digest: digest.into(), ..Shape::default() };
+    let feed = FeedKey { upstream: "u".into(), source: Reads::Topic("t".into()), shape };
+    let codec: Arc<dyn IdCodec> = Arc::new(Codec);
+    let shelf = pool.shelf(source.clone(), &feed, &codec);
+    let table = Table::new(&snapshot, &memory);
+    table.begin(Arc::default(), false);
+    shelf.scan(&Position::new(vec![RECORDS, 500]), Arc::clone(&table));
+    while !table.held().is_whole {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(table.held().keys, 900, "each offset is a key");
+    {
+        let read = source.0.read.lock();
+        assert!(read.values().all(|&times| times == 1));
+        assert_eq!(read.len(), 900 + 400, "from where they begin, to where the log does");
+    }
+
+    // One whose log is let go is read no further.
+    source.0.permits.acquire_many(PERMITS).await.unwrap().forget();
+    let table = Table::new(&snapshot, &memory);
+    table.begin(Arc::default(), false);
+    let before = source.0.reads.load(Ordering::Relaxed);
+    shelf.scan(&Position::new(vec![RECORDS; 2]), Arc::clone(&table));
+    drop(table);
+    source.0.permits.add_permits(PERMITS as usize);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(source.0.reads.load(Ordering::Relaxed) - before <= 2);
 }

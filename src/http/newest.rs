@@ -69,7 +69,7 @@ impl Visit {
 
     /// The id from which a stream would go on that begins now; `None` where that is not known after `patience`.
     async fn newest(&self, route: &Route, feed: Opens, patience: Duration) -> Result<Option<String>, Why> {
-        let terms = Arc::new(Terms { start: Start::Latest, ..*route.terms });
+        let terms = Arc::new(Terms { start: Start::Latest, ..route.page_terms() });
         let (hub, policy) = (&self.edge.hub, route.policy());
         let subscription = hub.subscribe_within(&route.kept.quota, feed, &policy, Wish::default(), terms);
         let reader = Reader::new(0, route.control_prefix());

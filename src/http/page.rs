@@ -59,7 +59,7 @@ impl Visit {
             Ok(let_in) => let_in,
             Err(answer) => return *answer,
         };
-        let (hub, policy, terms) = (&self.edge.hub, route.policy(), Arc::clone(&route.terms));
+        let (hub, policy, terms) = (&self.edge.hub, route.policy(), Arc::new(route.page_terms()));
         let Some(subscription) = hub.subscribe_within(&route.kept.quota, feed, &policy, wish, terms) else {
             return with_cookie(self.shed(route, Form::Page, request, Why::Feeds), admitted);
         };
@@ -165,6 +165,7 @@ impl Reader {
                     self.content.lost.extend(gaps);
                     self.take(&turn_counted(&mut turn, bytes));
                 }
+                Read::LeftOut(_) => {}
                 Read::Slice { bytes, .. } => self.take(&turn_counted(&mut turn, bytes)),
                 // It went past entries that the client has; the others have their turn before the next ones.
                 Read::Pieces { bytes, .. } if bytes.is_empty() => turn.end(),

@@ -271,6 +271,7 @@ impl Route {
             // The process's own takes a restart, and the route's may not.
             max_event: route.max_event.unwrap_or(usize::MAX).min(config.limits.max_event),
             control_prefix: Arc::clone(&config.server.control_prefix),
+            digest: Arc::clone(&route.digest),
             decode: Decoder::new(&route.decode, registries),
         };
         let kept = kept.unwrap_or_else(|| {
@@ -282,7 +283,8 @@ impl Route {
         let reads = Reads::of(&config.auth, &route.auth, route.allow.as_ref());
         route.auth.iter().for_each(|provider| metrics.auth_begins(&name, provider));
         let upstream = config.upstreams.iter().find(|upstream| upstream.name == route.upstream);
-        let terms = Arc::new(Terms { start: route.start, replay: route.replay, on_lag: route.on_lag });
+        let config::Route { start, replay, on_lag, rate, .. } = *route;
+        let terms = Arc::new(Terms { start, replay, on_lag, rate, snapshots: true });
         Self {
             config: route.clone(),
             metrics: metrics.route(&name, End::all().map(End::as_str), Why::all().map(Why::as_str)),
@@ -339,6 +341,12 @@ impl Route {
     /// Whether not everybody may read it.
     pub fn is_guarded(&self) -> bool {
         self.door().is_guarded()
+    }
+
+    /// What it grants to who asks for a page: all that came, since what a page leaves out is not told later, and no snapshot,
+    /// which has no ids to go on from where a page is full.
+    pub fn page_terms(&self) -> Terms {
+        Terms { rate: None, snapshots: false, ..*self.terms }
     }
 
     /// How its feeds are kept.

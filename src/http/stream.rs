@@ -166,7 +166,7 @@ impl EventStream {
                     }
                 }
                 Read::Slice { bytes, events, times, forms } => {
-                    this.registered.count(events, Some(times), this.published);
+                    this.registered.count(events, times, this.published);
                     this.turn.count(bytes.len());
                     let packed = forms.zip(*this.encoding);
                     match packed.and_then(|(forms, encoding)| forms.packed(&bytes, encoding)) {
@@ -174,6 +174,7 @@ impl EventStream {
                         None => this.outgoing.put(bytes),
                     }
                 }
+                Read::LeftOut(events) => _ = this.registered.control.route.metrics.left_out.inc_by(events),
                 Read::Pieces { bytes, .. } if bytes.is_empty() => {
                     // It went past entries that the client has; the others have their turn before the next ones.
                     this.turn.end();

@@ -183,7 +183,7 @@ mod tests {
     async fn events_are_as_old_as_the_first_that_came_with_them_says() {
         let (log, mut cursor) = opened();
         let mut age = |log: &Log| match log.read(&mut cursor, 1_000) {
-            Read::Slice { times, .. } => {
+            Read::Slice { times: Some(times), .. } => {
                 (times.arrived.elapsed(), (times.arrived - times.published).as_secs())
             }
             other => panic!("not a slice: {other:?}"),

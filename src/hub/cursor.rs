@@ -16,12 +16,15 @@ use super::history::{Found, History};
 use super::id::IdCodec;
 use super::key::{self, KeyHash, Lens};
 use super::note;
+use super::pace::Pace;
 use super::position::Position;
 use super::replay::{Floor, Replaying};
 use super::ring::Ring;
 use super::run::Forms;
+use super::table::Table;
 use super::viewing::{self, Viewing};
-use crate::config::{OnLag, Replay, Start};
+use super::walk::{self, Walk};
+use crate::config::{EventRate, OnLag, Replay, Start};
 use crate::sse;
 
 /// A reader's place.
@@ -42,6 +45,10 @@ pub struct Terms {
     pub replay: Replay,
     /// What becomes of one that the log went past.
     pub on_lag: OnLag,
+    /// How many events one that has joined the log is given at a time.
+    pub rate: Option<EventRate>,
+    /// Whether one begins with a snapshot, where the log has the newest of each key.
+    pub snapshots: bool,
 }
 
 /// What a subscriber brings.
@@ -65,9 +72,13 @@ enum State {
     Joined {
         next: Seq,
         at: Arc<Position>,
+        /// How fast it is given events, if that is bounded.
+        pace: Option<Box<Pace>>,
     },
     /// The same, of one key.
     Viewing(Viewing),
+    /// Is given a snapshot.
+    Walking(Box<Walk>),
 }
 
 /// Reads on a log whose partitions are interleaved otherwise than those of the log that gave the id.
@@ -100,8 +111,8 @@ pub enum Read {
         bytes: Bytes,
         /// How many events they hold.
         events: usize,
-        /// When they came about.
-        times: Times,
+        /// When they came about, where they are read as they come.
+        times: Option<Times>,
         /// What to send in their place, if they are for many.
         forms: Option<Arc<Forms>>,
     },
@@ -115,6 +126,8 @@ pub enum Read {
         /// When they came about, where they are read as they come and are no history.
         times: Option<Times>,
     },
+    /// Nothing of so many events, which are beyond the reader's rate.
+    LeftOut(u64),
 }
 
 /// What the log knows beside its ring while a cursor reads.
@@ -129,6 +142,8 @@ pub struct View<'r> {
     pub prefix: &'r str,
     /// What the upstream keeps beyond the ring, if it does.
     pub history: Option<&'r Arc<dyn History>>,
+    /// The newest of each key, if readers begin with that.
+    pub table: Option<&'r Arc<Table>>,
     /// The present.
     pub now: Instant,
     /// When the log was opened.
@@ -157,6 +172,7 @@ impl Cursor {
 
     /// Reads on, at most `max` bytes unless a single event is larger.
     pub fn read(&mut self, view: &mut View<'_>, max: usize) -> Step {
+        view.table = view.table.filter(|_| self.terms.snapshots);
         self.widen(view);
         if let State::Replaying(replaying) = &self.state
             && let Some(history) = view.history
@@ -165,17 +181,22 @@ impl Cursor {
             && !replaying.is_over(&**history, &self.terms.replay, view.now)
         {
             let (position, codec) = (floor(view, self.lens.as_deref()), Arc::clone(view.codec));
-            return Step::Replay(Floor { position, codec, history: Arc::clone(history) });
+            let (history, has_table) = (Arc::clone(history), view.table.is_some());
+            return Step::Replay(Floor { position, codec, history, has_table });
         }
         Step::Read(self.read_log(view, max))
     }
 
     /// Reads on before what the log holds; see `Step::Replay`.
     pub fn replay(&mut self, floor: &Floor, prefix: &str, max: usize) -> Read {
-        match &mut self.state {
-            State::Replaying(replaying) => replaying.read(floor, self.lens.as_deref(), prefix, max),
-            _ => Read::Pending,
+        let State::Replaying(replaying) = &mut self.state else { return Read::Pending };
+        let read = replaying.read(floor, self.lens.as_deref(), prefix, max);
+        if floor.has_table && matches!(read, Read::Control { .. }) {
+            // What it is to be told of is a gap, in the place of which it is given a snapshot.
+            self.state = State::Undecided(Box::new(Undecided::new(Wish::default())));
+            return Read::Pieces { bytes: Vec::new(), events: 0, times: None };
         }
+        read
     }
 
     fn read_log(&mut self, view: &mut View<'_>, max: usize) -> Read {
@@ -187,7 +208,7 @@ impl Cursor {
                 }
             }
             State::Joined { next, .. } if *next < view.ring.floor() => self.lagged(view),
-            State::Joined { next, at } => read_joined(next, at, view, max),
+            State::Joined { next, at, pace } => read_joined(next, at, pace.as_deref_mut(), view, max),
             State::CatchingUp(catching) => {
                 if catching.lags(view.ring) {
                     return self.lagged(view);
@@ -206,6 +227,11 @@ impl Cursor {
                 let read = self.lens.as_deref().and_then(|lens| viewing.read(lens, view, max));
                 read.unwrap_or_else(|| self.lagged(view))
             }
+            State::Walking(walk) => match walk.read() {
+                walk::Step::Page(read) => read,
+                walk::Step::End => self.walked(view),
+                walk::Step::Gone => self.snapshot(view),
+            },
             State::Replaying(replaying) => {
                 if view.ring.restarted_since(replaying.began_at()) {
                     return self.restarted(view);
@@ -252,7 +278,7 @@ impl Cursor {
         if let (State::Viewing(viewing), Some(lens)) = (&mut self.state, &self.lens) {
             return viewing.moved_on(lens, view);
         }
-        let State::Joined { next, at } = &mut self.state else { return None };
+        let State::Joined { next, at, .. } = &mut self.state else { return None };
         let position = view.ring.position();
         if *next != view.ring.head() || Arc::ptr_eq(at, position) || at == position {
             return None;
@@ -268,7 +294,7 @@ impl Cursor {
     fn lagged(&mut self, view: &mut View<'_>) -> Read {
         let floor = view.ring.floor();
         let (next, from, in_order) = match &self.state {
-            State::Joined { next, at } => (*next, Position::clone(at), true),
+            State::Joined { next, at, .. } => (*next, Position::clone(at), true),
             State::CatchingUp(catching) => (catching.next, catching.at.clone(), false),
             State::Viewing(viewing) => {
                 let (from, mut wide) = (viewing.position(), None);
@@ -278,7 +304,7 @@ impl Cursor {
                 }
                 (viewing.next(), wide.unwrap_or(from), false)
             }
-            State::Undecided(_) | State::Replaying(_) => return Read::Pending,
+            State::Undecided(_) | State::Replaying(_) | State::Walking(_) => return Read::Pending,
         };
         if view.ring.restarted_since(next) {
             return self.restarted(view);
@@ -316,8 +342,14 @@ impl Cursor {
         self.begin(view, &[Gap::of(Reason::Recreated)], begin)
     }
 
-    /// Fixes the place, and tells it.
+    /// Fixes the place, and tells it. Who would begin at the head, or miss something, is given a snapshot where there is a
+    /// table; who is to be sent away for it is not.
     fn begin(&mut self, view: &mut View<'_>, gaps: &[Gap], begin: Begin) -> Read {
+        let leaves =
+            self.terms.on_lag == OnLag::Disconnect && gaps.iter().any(|gap| gap.reason == Reason::Lagged);
+        if view.table.is_some() && !leaves && (!gaps.is_empty() || matches!(begin, Begin::Live)) {
+            return self.snapshot(view);
+        }
         let mut bytes = Vec::new();
         for gap in gaps {
             gap.encode(view.prefix, &**view.codec, &mut bytes);
@@ -339,6 +371,45 @@ impl Cursor {
             }
         }
         Read::Control { bytes: bytes.into(), gaps: gaps.iter().map(|gap| gap.reason).collect() }
+    }
+
+    /// Begins with a snapshot, as soon as there is one.
+    fn snapshot(&mut self, view: &mut View<'_>) -> Read {
+        let found = view.table.map(|table| Walk::new(table, view, self.lens.as_deref()));
+        let (state, read) = match found {
+            Some(Found::Here(walk)) => {
+                let told = Read::Control { bytes: Walk::begin(view.prefix), gaps: Vec::new() };
+                (State::Walking(Box::new(walk)), told)
+            }
+            Some(Found::Wait(wake)) => {
+                (State::Undecided(Box::new(Undecided::new(Wish::default()))), Read::Wait(wake))
+            }
+            None => return Read::Pending,
+        };
+        self.state = state;
+        read
+    }
+
+    /// The snapshot has been given: goes on where it was taken.
+    fn walked(&mut self, view: &mut View<'_>) -> Read {
+        let State::Walking(walk) = &self.state else { return Read::Pending };
+        if view.ring.restarted_since(walk.began_at()) {
+            return self.restarted(view);
+        }
+        let mut bytes = Vec::new();
+        let (gaps, lens) = (walk.end(view, &mut bytes), self.lens.as_deref());
+        let position = project(walk.as_of(), lens);
+        if position.covers_all(&floor(view, lens)) {
+            write_position(view, lens, &position, &mut bytes);
+            let seq = decide::first_uncovered(view, lens, &position);
+            self.join(view, seq, Arc::unwrap_or_clone(position));
+        } else {
+            // As one that comes back from there.
+            let mut id = String::new();
+            key::encode_id(&**view.codec, lens, &position, &mut id);
+            self.state = State::Undecided(Box::new(Undecided::new(Wish { id: Some(id), since: None })));
+        }
+        Read::Control { bytes: bytes.into(), gaps }
     }
 
     /// A key that has lost its home while its reader read history: the reader stands in all partitions from then on.
@@ -363,6 +434,7 @@ impl Cursor {
             }
         }
         let walked = view.ring.position_before(seq);
+        let pace = self.terms.rate.map(|rate| Box::new(Pace::new(rate)));
         self.state = match &mut self.lens {
             _ if !walked.covers_all(&position) => {
                 let walked = Arc::unwrap_or_clone(walked);
@@ -372,8 +444,8 @@ impl Cursor {
             // could not be told in an id of that alone.
             Some(lens) => State::Viewing(Viewing::new(seq, position, lens)),
             // Where nothing tells the two apart, all share the log's.
-            None if *walked == position => State::Joined { next: seq, at: walked },
-            None => State::Joined { next: seq, at: position.into() },
+            None if *walked == position => State::Joined { next: seq, at: walked, pace },
+            None => State::Joined { next: seq, at: position.into(), pace },
         };
     }
 }
@@ -445,12 +517,27 @@ impl CatchingUp {
     }
 }
 
-fn read_joined(next: &mut Seq, at: &mut Arc<Position>, view: &mut View<'_>, max: usize) -> Read {
+fn read_joined(
+    next: &mut Seq,
+    at: &mut Arc<Position>,
+    mut pace: Option<&mut Pace>,
+    view: &mut View<'_>,
+    max: usize,
+) -> Read {
+    if let Some(left_out) = pace.as_mut().and_then(|pace| pace.take_left_out()) {
+        return left_out;
+    }
     let Some(run) = view.ring.run(*next, view.reached, max, view.now) else { return Read::Pending };
-    view.ring.passed(run.taken);
     let events = run.events();
+    if let Some(part) = pace.and_then(|pace| pace.limit(next, events, view, max)) {
+        if let Read::Slice { .. } = part {
+            *at = view.ring.position_before(*next);
+        }
+        return part;
+    }
+    view.ring.passed(run.taken);
     (*next, *at) = (run.to, run.end);
-    Read::Slice { bytes: run.bytes, events, times: run.times, forms: run.forms }
+    Read::Slice { bytes: run.bytes, events, times: Some(run.times), forms: run.forms }
 }
 
 /// Entries that a reader who catches up walks at a time: as long as it does, nothing can be appended.

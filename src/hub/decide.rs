@@ -258,10 +258,7 @@ impl Asking<'_> {
     }
 
     fn first_uncovered(&self, position: &Position) -> Seq {
-        match self.lens.and_then(|lens| lens.home) {
-            Some(home) => self.view.ring.covered_before(home, position.at(home)),
-            None => self.view.ring.first_uncovered(position),
-        }
+        first_uncovered(self.view, self.lens, position)
     }
 
     fn project(&self, position: Position) -> Position {
@@ -275,6 +272,14 @@ impl Asking<'_> {
 /// Whether one who stands at `wanted` has read another source than the one that began after `born`.
 fn is_of_another(wanted: &Position, born: &Position) -> bool {
     *wanted != Position::default() && !wanted.covers_all(born)
+}
+
+/// The entry with which a reader at `position` goes on.
+pub fn first_uncovered(view: &View<'_>, lens: Option<&Lens>, position: &Position) -> Seq {
+    match lens.and_then(|lens| lens.home) {
+        Some(home) => view.ring.covered_before(home, position.at(home)),
+        None => view.ring.first_uncovered(position),
+    }
 }
 
 /// What of the log's floor concerns a reader.

@@ -31,6 +31,8 @@ pub enum Reason {
     UnknownId,
     /// The feed was let go for want of clients since the id was given.
     FeedIdle,
+    /// The source has more keys than `snapshot` has room for.
+    SnapshotLimit,
 }
 
 impl Reason {
@@ -47,6 +49,7 @@ impl Reason {
             Self::TooLarge => "too_large",
             Self::UnknownId => "unknown_id",
             Self::FeedIdle => "feed_idle",
+            Self::SnapshotLimit => "snapshot_limit",
         }
     }
 

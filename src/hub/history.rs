@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::gap::Reason;
 use super::position::{Offset, Position};
 use super::segment::Segment;
+use super::table::Table;
 
 /// The history of one log's source.
 pub trait History: Send + Sync {
@@ -26,7 +27,11 @@ pub trait History: Send + Sync {
     /// Whether the difference of two offsets is a number of records, or close to it.
     fn counts(&self) -> bool;
 
-    /// The source was created anew: forgets everything.
+    /// Reads all that lies before `end` into a table, once; it tells the table when that is done. Until then it is tried
+    /// again, however long the upstream does not answer.
+    fn scan(&self, end: &Position, into: Arc<Table>);
+
+    /// The source was created anew: forgets everything, and reads nothing of the one before into a table.
     fn reset(&self);
 }
 

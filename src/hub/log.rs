@@ -1,14 +1,16 @@
 //! The log of one feed: a writer and a ring behind two locks, and a wake. Appending never waits for a reader:
 //! encoding happens outside the readers' lock, and what is done inside it does not depend on their number.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::chunk::Seq;
 use super::cursor::{Cursor, Read, Step, View};
 use super::gap::{Gap, Reason};
 use super::history::History;
@@ -17,7 +19,8 @@ use super::memory::{Memory, Reclaim};
 use super::position::{Mark, Position};
 use super::ring::{Bounds, Ring};
 use super::segment::Segment;
-use super::wake::Wake;
+use super::table::{Table, Tabled};
+use super::wake::{Due, Wake};
 use super::writer::{Batch, LeftOut, Writer};
 use crate::shape::{Record, Shape};
 
@@ -32,6 +35,13 @@ pub struct Log {
     made: Instant,
     writer: Mutex<Option<Writer>>,
     open: Mutex<Option<Open>>,
+    /// Bytes that wait to be appended, where it conflates.
+    waiting: AtomicUsize,
+    /// Records that newer ones of their keys replaced.
+    replaced: AtomicU64,
+    /// The newest of each key, for readers that begin with a snapshot.
+    table: Option<Arc<Table>>,
+    own: Weak<Self>,
 }
 
 struct Open {
@@ -69,20 +79,31 @@ pub struct Opening<'s> {
 /// What one append came to.
 #[derive(Debug, Default)]
 pub struct Appended {
-    /// Entries added, gaps included.
+    /// Entries taken in, gaps included.
     pub events: u64,
-    /// Gaps added.
+    /// Gaps among them.
     pub gaps: Vec<Reason>,
-    /// What the shape left out.
+    /// Records that newer ones of their keys replaced.
+    pub replaced: u64,
+    /// What was left out.
     pub left_out: LeftOut,
 }
 
 impl Appended {
     /// What is known of a batch, whose notes are taken.
     fn of(batch: &mut Batch) -> Self {
-        let (events, gaps) = (batch.events(), std::mem::take(&mut batch.notes));
-        Self { events, gaps, left_out: batch.left_out }
+        let gaps = std::mem::take(&mut batch.notes);
+        Self { events: batch.events, gaps, replaced: batch.replaced, left_out: batch.left_out }
     }
+}
+
+/// What readers are to be told of: there are entries up to `head`.
+struct News {
+    head: Seq,
+    /// Who waits for the keys of these.
+    wakes: Vec<Arc<Notify>>,
+    /// Whether they are to be told at once.
+    hurry: bool,
 }
 
 /// What a log holds, for `/status`.
@@ -103,7 +124,8 @@ impl Log {
         memory: &Arc<Memory>,
         wake: Arc<Wake>,
     ) -> Arc<Self> {
-        let log = Arc::new(Self {
+        let table = shape.digest.snapshot.as_ref().map(|snapshot| Table::new(snapshot, memory));
+        let log = Arc::new_cyclic(|own: &Weak<Self>| Self {
             shape,
             keyed,
             memory: Arc::clone(memory),
@@ -113,6 +135,10 @@ impl Log {
             made: Instant::now(),
             writer: Mutex::new(None),
             open: Mutex::new(None),
+            waiting: AtomicUsize::new(0),
+            replaced: AtomicU64::new(0),
+            table,
+            own: Weak::clone(own),
         });
         let holder: Arc<dyn Reclaim> = log.clone();
         memory.register(Arc::downgrade(&holder));
@@ -141,10 +167,12 @@ impl Log {
     ) -> Appended {
         let mut appended = Appended::default();
         self.open_with(codec, None, Position::default(), |writer| {
-            let mut batch = writer.records(records.into_iter().map(|record| (None, record)));
+            // A window that was never open ends at once.
+            let mut batch = writer.records(records.into_iter().map(|record| (None, record)), usize::MAX);
             appended = Appended::of(&mut batch);
             Some(batch)
         });
+        self.replaced.fetch_add(appended.replaced, Ordering::Relaxed);
         self.memory.settle();
         appended
     }
@@ -164,10 +192,18 @@ impl Log {
             let mut ring = Ring::new(position.clone(), self.keyed, Arc::clone(&self.memory));
             let (shape, memory) = (self.shape.clone(), Arc::clone(&self.memory));
             let mut writer = Writer::new(Arc::clone(&codec), shape, self.keyed, memory, position);
-            if let Some(batch) = fill(&mut writer) {
+            let mut changes = Vec::new();
+            if let Some(mut batch) = fill(&mut writer) {
+                changes = std::mem::take(&mut batch.changes);
                 // Nobody reads yet.
                 drop(ring.push(batch));
                 ring.evict(&self.bounds.lock(), self.attended(), Instant::now());
+            }
+            if let Some(table) = &self.table {
+                // What lies before is read by and by; what comes meanwhile is newer.
+                table.begin(Arc::clone(ring.position()), history.is_none());
+                history.iter().for_each(|history| history.scan(ring.position(), Arc::clone(table)));
+                table.put(changes, ring.position());
             }
             *slot = Some(writer);
             let head = ring.head();
@@ -177,15 +213,17 @@ impl Log {
         self.wake.ring_now(head);
     }
 
-    /// The position after the newest record; `None` before the log is open.
+    /// The position after the newest record, even if that waits to be appended; `None` before the log is open.
     pub fn position(&self) -> Option<Arc<Position>> {
         self.writer.lock().as_ref().map(|writer| Arc::clone(writer.position()))
     }
 
     /// Appends records, each with its mark, or with none where the log numbers them. Records that the log has
-    /// already are left out. Never waits for a reader.
+    /// already are left out. Never waits for a reader. Where the log conflates, they wait for their window's end, or until
+    /// they take up half of the lag room.
     pub fn append<R: Record>(&self, records: impl IntoIterator<Item = (Option<Mark>, R)>) -> Appended {
-        self.take_in(|writer| writer.records(records))
+        let room = self.bounds.lock().buffer / 2;
+        self.take_in(|writer| writer.records(records, room))
     }
 
     /// Appends the gap `upstream_lost` for this span of time.
@@ -203,8 +241,9 @@ impl Log {
         self.take_in(|writer| writer.missing(reason, mark))
     }
 
-    /// Wakes readers for all there is, whatever `linger` says: nothing is to follow.
+    /// Wakes readers for all there is, whatever `linger` and a window say: nothing is to follow.
     pub fn ends(&self) {
+        self.take_in(|writer| writer.flush(Instant::now()));
         let head = self.open.lock().as_ref().map(|open| open.ring.head());
         head.into_iter().for_each(|head| self.wake.ring_now(head));
     }
@@ -227,6 +266,7 @@ impl Log {
             let mut writer = self.writer.lock();
             let Some(writer) = writer.as_mut() else { return false };
             writer.restart(Arc::clone(&codec), position.clone());
+            self.waiting.store(0, Ordering::Relaxed);
             if let Some(open) = self.open.lock().as_mut() {
                 open.ring.restart(position);
                 head = open.ring.head();
@@ -235,6 +275,8 @@ impl Log {
                 if let Some(history) = &open.history {
                     history.reset();
                 }
+                // All that there is of the new one comes live.
+                self.table.iter().for_each(|table| table.begin(Arc::clone(open.ring.position()), true));
             }
         }
         wakes.iter().for_each(|wake| wake.notify_waiters());
@@ -243,29 +285,49 @@ impl Log {
     }
 
     fn take_in(&self, encode: impl FnOnce(&mut Writer) -> Batch) -> Appended {
-        let (mut head, mut wakes, mut hurry) = (0, Vec::new(), false);
-        let appended = {
-            let mut writer = self.writer.lock();
-            let Some(writer) = writer.as_mut() else { return Appended::default() };
-            let mut batch = encode(writer);
-            let appended = Appended::of(&mut batch);
-            let bounds = *self.bounds.lock();
-            if let Some(open) = self.open.lock().as_mut() {
-                wakes = open.ring.push(batch);
-                head = open.ring.head();
-                open.evict(&bounds, self.attended(), Instant::now());
-                // What takes up much of the lag room does not linger.
-                hurry = self.attended() && open.ring.unread() > bounds.buffer as u64 / 4;
-            }
-            appended
-        };
+        let mut writer = self.writer.lock();
+        let Some(open) = writer.as_mut() else { return Appended::default() };
+        let batch = encode(open);
+        let (mut appended, news) = self.push(open, batch);
+        drop(writer);
+        appended.gaps.extend(self.table.as_ref().and_then(|table| table.news()));
         self.memory.settle();
-        if appended.events > 0 && hurry {
-            self.wake.ring_now(head);
-        } else if appended.events > 0 {
-            self.wake.ring(head, wakes);
-        }
+        news.into_iter().for_each(|news| self.tell(news));
         appended
+    }
+
+    /// Takes in what the writer made. Returns who is to be told of it.
+    fn push(&self, writer: &Writer, mut batch: Batch) -> (Appended, Option<News>) {
+        let appended = Appended::of(&mut batch);
+        self.replaced.fetch_add(appended.replaced, Ordering::Relaxed);
+        self.waiting.store(writer.waiting(), Ordering::Relaxed);
+        if let Some(ends) = batch.ends {
+            self.wake.linger().schedule(ends, self.own.clone());
+        }
+        let (changes, position) = (std::mem::take(&mut batch.changes), Arc::clone(&batch.position));
+        let news = self.push_on_ring(batch);
+        // Only now: what a snapshot lacks is on the ring.
+        if let Some(table) = &self.table {
+            table.put(changes, &position);
+        }
+        (appended, news)
+    }
+
+    fn push_on_ring(&self, batch: Batch) -> Option<News> {
+        let (is_news, bounds) = (!batch.chunks.is_empty(), *self.bounds.lock());
+        let mut open = self.open.lock();
+        let open = open.as_mut()?;
+        let wakes = open.ring.push(batch);
+        let head = open.ring.head();
+        open.evict(&bounds, self.attended(), Instant::now());
+        // What takes up much of the lag room does not linger.
+        let hurry = self.attended() && open.ring.unread() > bounds.buffer as u64 / 4;
+        is_news.then_some(News { head, wakes, hurry })
+    }
+
+    fn tell(&self, news: News) {
+        let News { head, wakes, hurry } = news;
+        if hurry { self.wake.ring_now(head) } else { self.wake.ring(head, wakes) }
     }
 
     /// Reads on at `cursor`, at most `max` bytes unless a single event is larger.
@@ -288,8 +350,8 @@ impl Log {
         let mut open = self.open.lock();
         let Open { ring, codec, history, at } = open.as_mut()?;
         let (prefix, history) = (&*self.shape.control_prefix, history.as_ref());
-        let reached = self.wake.reached();
-        Some(read(&mut View { ring, reached, codec, prefix, history, now: Instant::now(), opened: *at }))
+        let (reached, table, now) = (self.wake.reached(), self.table.as_ref(), Instant::now());
+        Some(read(&mut View { ring, reached, codec, prefix, history, table, now, opened: *at }))
     }
 
     /// A reader leaves: nobody is to be woken for it.
@@ -315,6 +377,7 @@ impl Log {
 
     /// From now on records of a key may be in other partitions than before.
     pub fn scatter(&self) {
+        self.take_in(|writer| writer.flush(Instant::now()));
         if let Some(open) = self.open.lock().as_ref() {
             open.codec.scatter(open.ring.position());
         }
@@ -358,6 +421,7 @@ impl Log {
             open.evict(&bounds, self.attended(), now);
             open.ring.forget_old_runs(now);
         }
+        self.table.iter().for_each(|table| table.sweep(now));
     }
 
     /// The budget that it counts in.
@@ -367,9 +431,21 @@ impl Log {
 
     /// What it holds.
     pub fn held(&self) -> Held {
-        let open = self.open.lock();
-        open.as_ref()
-            .map_or(Held::default(), |open| Held { events: open.ring.events(), bytes: open.ring.bytes() })
+        let (open, waiting) = (self.open.lock(), self.waiting.load(Ordering::Relaxed));
+        open.as_ref().map_or(Held::default(), |open| Held {
+            events: open.ring.events(),
+            bytes: open.ring.bytes() + waiting,
+        })
+    }
+
+    /// Records that newer ones of their keys replaced so far; `None` where it does not conflate.
+    pub fn replaced(&self) -> Option<u64> {
+        self.shape.digest.conflate.as_ref().map(|_| self.replaced.load(Ordering::Relaxed))
+    }
+
+    /// What its table holds, if it has one.
+    pub fn tabled(&self) -> Option<Tabled> {
+        self.table.as_ref().map(|table| table.held())
     }
 
     /// For how long no event has come in: since there is the log, if none ever has.
@@ -383,13 +459,29 @@ impl Log {
     }
 }
 
+impl Due for Log {
+    /// The window of what waits is over, unless it ended before.
+    fn due(&self, at: Instant) {
+        self.take_in(|writer| writer.flush_due(at));
+    }
+}
+
 impl Reclaim for Log {
     fn held(&self) -> usize {
-        self.open.lock().as_ref().map_or(0, |open| open.ring.bytes())
+        Self::held(self).bytes
     }
 
     fn reclaim(&self, bytes: usize) -> usize {
         let mut given = 0;
+        // What waits is appended, so that the oldest may go. Whoever appends just now is not waited for.
+        if self.waiting.load(Ordering::Relaxed) > 0
+            && let Some(mut writer) = self.writer.try_lock()
+            && let Some(writer) = writer.as_mut()
+        {
+            let batch = writer.flush(Instant::now());
+            let (_, news) = self.push(writer, batch);
+            news.into_iter().for_each(|news| self.tell(news));
+        }
         if let Some(open) = self.open.lock().as_mut() {
             given += open.ring.forget_runs();
             while given < bytes {

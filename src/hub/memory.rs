@@ -89,6 +89,11 @@ impl Memory {
         (self.used() <= self.limit).then_some(reserved)
     }
 
+    /// Counts bytes that are kept elsewhere and come and go: none at first.
+    pub fn count(self: &Arc<Self>) -> Reserved {
+        Reserved { bytes: 0, memory: Arc::clone(self) }
+    }
+
     fn add(&self, bytes: usize) {
         self.used.fetch_add(bytes, Ordering::Relaxed);
         if let Some(whole) = &self.whole {
@@ -179,6 +184,14 @@ impl Drop for Charged {
 pub struct Reserved {
     bytes: usize,
     memory: Arc<Memory>,
+}
+
+impl Reserved {
+    /// From now on it is so many.
+    pub fn set(&mut self, bytes: usize) {
+        self.memory.add(bytes);
+        self.memory.take(std::mem::replace(&mut self.bytes, bytes));
+    }
 }
 
 impl Drop for Reserved {

@@ -1,7 +1,7 @@
 //! The heart: a subscriber is a cursor over a shared log. Knows no network and no file, keeps no timers of its
 //! own but the one ticker in `wake`, and never waits for a subscriber.
 //!
-//! Reading order: `position`, `id`, `gap`; then `chunk`, `writer`, `ring`, `run`, `log`; then
+//! Reading order: `position`, `id`, `gap`; then `chunk`, `window`, `writer`, `ring`, `run`, `table`, `generation`, `log`; then
 //! `cursor`, `feed`, and the [`Hub`] that holds all feeds.
 
 mod binding;
@@ -10,24 +10,30 @@ mod cursor;
 mod decide;
 mod feed;
 mod gap;
+mod generation;
 mod history;
 mod id;
 mod key;
 mod log;
 mod memory;
 mod note;
+mod pace;
 mod position;
 mod quota;
 mod replay;
 mod ring;
 mod rows;
 mod run;
+mod sample;
 mod segment;
+mod table;
 #[cfg(test)]
 mod testing;
 mod viewing;
 mod wake;
+mod walk;
 mod wanted;
+mod window;
 mod writer;
 
 use std::collections::HashMap;
@@ -52,6 +58,7 @@ pub use ring::Bounds;
 pub use rows::Rows;
 pub use run::Forms;
 pub use segment::{Segment, SegmentDraft};
+pub use table::{Table, Tabled};
 pub use wake::{Linger, Wake};
 pub use wanted::{Feeds, Wanted};
 pub use writer::LeftOut;

@@ -4,7 +4,7 @@
 use super::gap::{Gap, Reason};
 use super::id::IdCodec;
 use super::position::{Mark, Position};
-use crate::shape::{Fault, Record, Shape, Shaped};
+use crate::shape::{Fault, Keys, Record, Shape, Shaped};
 use crate::sse;
 
 /// Appends the body of such an entry; its id block is to follow.
@@ -12,6 +12,12 @@ pub fn write(gap: &Gap, prefix: &str, codec: &dyn IdCodec, out: &mut Vec<u8>) {
     gap.encode(prefix, codec, out);
     out.push(b'\n');
     sse::control_body(out, prefix, "position", "{}");
+}
+
+/// The gap of such a body without the position, which is nothing without an id. The body of an event is that event.
+pub fn alone(body: &[u8]) -> &[u8] {
+    let blank = memchr::memmem::find(body, b"\n\n");
+    blank.map_or(body, |at| &body[..=at])
 }
 
 /// Appends the control event that tells a position by its id.
@@ -24,7 +30,7 @@ pub fn write_position(id: &str, prefix: &str, out: &mut Vec<u8>) {
 pub enum Body {
     /// The body of an event was written.
     Event,
-    /// The body of a note was written, since the record cannot be sent; and why its data cannot be made, if that is it.
+    /// It cannot be sent, and a note is to tell that; and why its data cannot be made, if that is it.
     Note(Reason, Option<Fault>),
     /// Nothing is to be sent.
     None,
@@ -34,29 +40,45 @@ pub enum Body {
     Undecided(Fault),
 }
 
+/// Appends the body of `record`'s event, if it makes one. `id` is what its id would be.
+pub fn write_event<'r>(
+    record: &'r impl Record,
+    shape: &Shape,
+    id: &dyn Fn() -> String,
+    out: &mut Vec<u8>,
+) -> (Body, Keys<'r>) {
+    let (shaped, keys) = shape.encode(record, id, out);
+    let body = match shaped {
+        Shaped::Event => Body::Event,
+        Shaped::Skipped => Body::None,
+        Shaped::FilteredOut => Body::FilteredOut,
+        Shaped::Undecided(fault) => Body::Undecided(fault),
+        Shaped::Undecodable => Body::Note(Reason::Undecodable, None),
+        Shaped::Unmade(fault) => Body::Note(Reason::Undecodable, Some(fault)),
+        Shaped::TooLarge => Body::Note(Reason::TooLarge, None),
+    };
+    (body, keys)
+}
+
+/// The id of the event that takes a reader to `mark`, where nothing else is known of him.
+pub fn id(codec: &dyn IdCodec, mark: Mark) -> String {
+    let mut id = String::new();
+    codec.encode(&mark.into(), &mut id);
+    id
+}
+
 /// Appends the body of `record`'s entry. It takes a reader from `position` past `mark`.
-pub fn write_record(
-    record: &impl Record,
+pub fn write_record<'r>(
+    record: &'r impl Record,
     shape: &Shape,
     codec: &dyn IdCodec,
     position: &Position,
     mark: Mark,
     out: &mut Vec<u8>,
-) -> Body {
-    let id = || {
-        let mut id = String::new();
-        codec.encode(&mark.into(), &mut id);
-        id
-    };
-    let (reason, why) = match shape.encode(record, &id, out) {
-        Shaped::Event => return Body::Event,
-        Shaped::Skipped => return Body::None,
-        Shaped::FilteredOut => return Body::FilteredOut,
-        Shaped::Undecided(fault) => return Body::Undecided(fault),
-        Shaped::Undecodable => (Reason::Undecodable, None),
-        Shaped::Unmade(fault) => (Reason::Undecodable, Some(fault)),
-        Shaped::TooLarge => (Reason::TooLarge, None),
-    };
-    write(&Gap::up_to(reason, position, mark, Some(1)), &shape.control_prefix, codec, out);
-    Body::Note(reason, why)
+) -> (Body, Keys<'r>) {
+    let (body, keys) = write_event(record, shape, &|| id(codec, mark), out);
+    if let Body::Note(reason, _) = body {
+        write(&Gap::up_to(reason, position, mark, Some(1)), &shape.control_prefix, codec, out);
+    }
+    (body, keys)
 }

@@ -41,6 +41,8 @@ pub struct Floor {
     pub codec: Arc<dyn IdCodec>,
     /// What lies before.
     pub history: Arc<dyn History>,
+    /// Whether who misses something is given a snapshot.
+    pub has_table: bool,
 }
 
 impl Replaying {

@@ -377,8 +377,12 @@ mod tests {
         ring.push(Batch {
             chunks: vec![chunk],
             position: end,
+            events: entries,
             notes: Vec::new(),
+            replaced: 0,
             left_out: LeftOut::default(),
+            ends: None,
+            changes: Vec::new(),
         });
     }
 

@@ -69,6 +69,11 @@ impl Run {
 }
 
 impl Forms {
+    /// None is made yet.
+    pub fn new(memory: &Arc<Memory>) -> Arc<Self> {
+        Arc::new(Self { memory: Arc::clone(memory), made: Mutex::default() })
+    }
+
     /// The packed form of `plain`, the bytes of the run; made by the first who asks, while others of the same encoding
     /// wait for it. `None` where the run is sent as it is.
     pub fn packed(&self, plain: &[u8], encoding: Encoding) -> Option<Packed> {
@@ -164,8 +169,7 @@ impl Runs {
         let full = self.kept.len() == KEPT;
         let fits = |next: &Run| fresh && to <= next.from && (place > 0 || !full);
         let keep = self.kept.get(place).is_none_or(fits);
-        let forms = (keep && fresh)
-            .then(|| Arc::new(Forms { memory: Arc::clone(&self.memory), made: Mutex::default() }));
+        let forms = (keep && fresh).then(|| Forms::new(&self.memory));
         let run = Run { from, to, bytes, end, taken, times, forms, own, made: now };
         if keep {
             self.kept.insert(place, run.clone());

@@ -13,6 +13,8 @@ use super::key::{KeyHash, Lies};
 use super::memory::Memory;
 use super::note::{self, Body};
 use super::position::{Mark, Offset};
+use super::sample;
+use super::table::Subject;
 use crate::shape::{Record, Shape};
 
 /// Records and bytes after which a segment is closed.
@@ -35,8 +37,19 @@ pub struct Segment {
     blocks: Box<[Bytes]>,
     /// The entries of each key in order, if the source is keyed.
     keys: Option<HashMap<KeyHash, Vec<u32>>>,
+    /// What becomes of each key, in order, where the log has a table.
+    changes: Box<[Change]>,
     size: usize,
     is_full: bool,
+}
+
+/// What becomes of a key.
+#[derive(Debug, Clone, Copy)]
+struct Change {
+    key: KeyHash,
+    /// An entry; none where the key is gone.
+    entry: Option<u32>,
+    time: u64,
 }
 
 /// One event of a segment.
@@ -78,6 +91,13 @@ impl Segment {
         self.blocks[entry.block as usize].slice(entry.start as usize..entry.end as usize)
     }
 
+    /// What becomes of each key, in order, and when that was published: an entry, or nothing where it is gone. Empty where
+    /// the log has no table.
+    pub fn changes(&self) -> impl Iterator<Item = (KeyHash, Option<&Entry>, u64)> {
+        let entry = |change: &Change| change.entry.map(|at| &self.entries[at as usize]);
+        self.changes.iter().map(move |change| (change.key, entry(change), change.time))
+    }
+
     /// Bytes that count against memory.
     pub fn size(&self) -> usize {
         self.size
@@ -99,6 +119,7 @@ pub struct SegmentDraft {
     from: Offset,
     at: Offset,
     entries: Vec<Entry>,
+    changes: Vec<Change>,
     blocks: Vec<Bytes>,
     open: Vec<u8>,
     /// Entries whose block is closed.
@@ -126,6 +147,7 @@ impl SegmentDraft {
             from,
             at: from,
             entries: Vec::new(),
+            changes: Vec::new(),
             blocks: Vec::new(),
             open: Vec::new(),
             closed: 0,
@@ -162,18 +184,31 @@ impl SegmentDraft {
     /// Takes in the next record, after which the partition stands at `next`.
     pub fn push(&mut self, next: Offset, record: &impl Record) {
         let mark = Mark { partition: self.partition, next };
+        if self.shape.digest.sample.is_some_and(|sample| !sample::keeps(sample, mark)) {
+            (self.at, self.records) = (next, self.records + 1);
+            return;
+        }
         let position = Mark { partition: self.partition, next: self.at }.into();
         let start = self.open.len();
-        let body = note::write_record(record, &self.shape, &*self.codec, &position, mark, &mut self.open);
+        let (body, keys) =
+            note::write_record(record, &self.shape, &*self.codec, &position, mark, &mut self.open);
         (self.at, self.records) = (next, self.records + 1);
-        if matches!(body, Body::None | Body::FilteredOut | Body::Undecided(_)) {
+        let time = record.timestamp().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        let time = time.map_or(0, |time| time.as_millis() as u64);
+        let makes_none = matches!(body, Body::None | Body::FilteredOut | Body::Undecided(_));
+        if let Some(Subject { key, is_gone }) = Subject::of(record, &keys)
+            && (is_gone || !makes_none)
+        {
+            let entry = (!is_gone).then_some(self.entries.len() as u32);
+            self.changes.push(Change { key, entry, time });
+        }
+        if makes_none {
             return;
         }
         let key = record.key().filter(|_| self.keyed);
-        let time = record.timestamp().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
         self.entry(Entry {
             next,
-            time: time.map_or(0, |time| time.as_millis() as u64),
+            time,
             key: key.map(KeyHash::of),
             lies: Lies::of(&*self.codec, key, self.partition),
             note: matches!(body, Body::Note(..)),
@@ -229,7 +264,8 @@ impl SegmentDraft {
             }
             keys
         });
-        let size = size_of::<Segment>() + self.bytes;
+        let changes = self.changes.into_boxed_slice();
+        let size = size_of::<Segment>() + self.bytes + size_of_val(&*changes);
         let blocks = self.blocks.into_boxed_slice();
         Segment {
             partition: self.partition,
@@ -238,6 +274,7 @@ impl SegmentDraft {
             entries,
             blocks,
             keys,
+            changes,
             size,
             is_full,
         }

@@ -32,7 +32,8 @@ pub const ANY_AGE: Replay = Replay {
 };
 
 /// Begin at the head, honour every id.
-pub const TERMS: Terms = Terms { start: Start::Latest, replay: ANY_AGE, on_lag: OnLag::Gap };
+pub const TERMS: Terms =
+    Terms { start: Start::Latest, replay: ANY_AGE, on_lag: OnLag::Gap, rate: None, snapshots: true };
 
 pub fn shape() -> Shape {
     Shape::default()

@@ -1,9 +1,11 @@
 //! Waking the readers of a log. A lone append wakes at once; what follows within `linger` shares one wake at
-//! the window's end. One task for the whole process keeps the windows: no timer per event or per client.
+//! the window's end. One task for the whole process keeps these windows, and those of `conflate`: no timer per event, per
+//! feed or per client.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
@@ -79,7 +81,7 @@ impl Wake {
             if due > now {
                 window.due = Some(due);
                 window.keys.extend(keys);
-                self.linger.schedule(due, Arc::clone(self));
+                self.linger.schedule(due, self.own());
                 return;
             }
             window.woken = Some(now);
@@ -96,12 +98,14 @@ impl Wake {
         self.end_window(window);
     }
 
-    /// The window that was to end then is over, unless readers have been woken before.
-    fn ring_due(&self, at: Instant) {
-        let window = self.window.lock();
-        if window.due == Some(at) {
-            self.end_window(window);
-        }
+    /// What keeps its windows, and those of others.
+    pub fn linger(&self) -> &Arc<Linger> {
+        &self.linger
+    }
+
+    fn own(self: &Arc<Self>) -> Weak<dyn Due> {
+        let own: Weak<Self> = Arc::downgrade(self);
+        own
     }
 
     fn end_window(&self, mut window: MutexGuard<'_, Window>) {
@@ -114,11 +118,33 @@ impl Wake {
     }
 }
 
+impl Due for Wake {
+    /// The window that was to end then is over, unless readers have been woken before.
+    fn due(&self, at: Instant) {
+        let window = self.window.lock();
+        if window.due == Some(at) {
+            self.end_window(window);
+        }
+    }
+}
+
+/// Something whose window ends.
+pub trait Due: Send + Sync {
+    /// The window that was to end at this time is over.
+    fn due(&self, at: Instant);
+}
+
 /// The windows that are open, over all logs.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Linger {
-    due: Mutex<BTreeMap<Instant, Vec<Arc<Wake>>>>,
+    due: Mutex<BTreeMap<Instant, Vec<Weak<dyn Due>>>>,
     bell: Notify,
+}
+
+impl fmt::Debug for Linger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.due.lock().keys()).finish()
+    }
 }
 
 impl Linger {
@@ -127,7 +153,7 @@ impl Linger {
         Arc::default()
     }
 
-    /// Rings every wake when its window ends; never returns.
+    /// Tells each whose window ends; never returns.
     pub async fn run(&self) {
         loop {
             let next = self.due.lock().first_key_value().map(|(at, _)| *at);
@@ -139,22 +165,23 @@ impl Linger {
                 },
             }
             let now = Instant::now();
-            while let Some((at, wakes)) = self.take_due(now) {
-                wakes.iter().for_each(|wake| wake.ring_due(at));
+            while let Some((at, windows)) = self.take_due(now) {
+                windows.iter().filter_map(Weak::upgrade).for_each(|window| window.due(at));
             }
         }
     }
 
-    fn take_due(&self, now: Instant) -> Option<(Instant, Vec<Arc<Wake>>)> {
+    fn take_due(&self, now: Instant) -> Option<(Instant, Vec<Weak<dyn Due>>)> {
         let mut due = self.due.lock();
         let first = due.first_entry().filter(|first| *first.key() <= now)?;
         Some(first.remove_entry())
     }
 
-    fn schedule(&self, at: Instant, wake: Arc<Wake>) {
+    /// A window ends then.
+    pub fn schedule(&self, at: Instant, window: Weak<dyn Due>) {
         let mut due = self.due.lock();
         let sooner = due.first_key_value().is_none_or(|(first, _)| at < *first);
-        due.entry(at).or_default().push(wake);
+        due.entry(at).or_default().push(window);
         drop(due);
         if sooner {
             self.bell.notify_one();

@@ -1,6 +1,8 @@
 //! The writing end of a log: turns records into chunks. Encodes outside the lock that readers take, and
 //! each body exactly once.
 
+mod draft;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::iter::Peekable;
@@ -9,19 +11,19 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
-use super::chunk::{Chunk, Entry, Seq, overhead};
+use super::chunk::{Chunk, Seq};
 use super::gap::{Gap, Reason};
 use super::id::IdCodec;
-use super::key::{KeyHash, Keyed, Lies};
+use super::key::{KeyHash, Lies};
 use super::memory::Memory;
 use super::note::{self, Body};
 use super::position::{Mark, Position};
+use super::sample;
 use super::segment::{self, Segment};
+use super::table::{Change, Subject};
+use super::window::{Makes, Next, Waiting, Window};
 use crate::shape::{Fault, Record, Shape};
-use crate::sse;
-
-/// Bytes after which a chunk is closed. Of events that are not large a whole one fits into a read.
-const CHUNK: usize = 24 * 1024;
+use draft::Draft;
 
 /// Builds the chunks of one log, in order.
 pub struct Writer {
@@ -33,6 +35,10 @@ pub struct Writer {
     next: Seq,
     total: u64,
     id: String,
+    /// What waits, where the log conflates.
+    window: Option<Window>,
+    /// What comes, where the log keeps one in so many.
+    count: sample::Count,
 }
 
 /// What one append made.
@@ -42,16 +48,26 @@ pub struct Batch {
     pub chunks: Vec<Chunk>,
     /// The position after them; beyond the last chunk's end where records made no event.
     pub position: Arc<Position>,
-    /// The gaps among the entries.
+    /// Entries that were taken in, gaps included. They may wait still.
+    pub events: u64,
+    /// The gaps among them.
     pub notes: Vec<Reason>,
-    /// What the shape left out.
+    /// Records that a newer one of their key replaced before they were appended.
+    pub replaced: u64,
+    /// What was left out.
     pub left_out: LeftOut,
+    /// When a window ends that was opened.
+    pub ends: Option<Instant>,
+    /// What became of keys, where the log has a table.
+    pub changes: Vec<Change>,
 }
 
-/// What the shape left out of one append, or could make nothing of.
+/// What was left out of one append, or could be made nothing of.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LeftOut {
-    /// Records for which it does not hold.
+    /// Records that are none of those kept, where the log keeps one in so many.
+    pub sampled: u64,
+    /// Records for which the shape's filter does not hold.
     pub filtered: u64,
     /// Records of which it cannot tell.
     pub undecided: u64,
@@ -61,10 +77,18 @@ pub struct LeftOut {
     pub unmade: Option<Fault>,
 }
 
-impl Batch {
-    /// How many entries it has.
-    pub fn events(&self) -> u64 {
-        self.chunks.iter().map(|chunk| chunk.entries.len() as u64).sum()
+impl LeftOut {
+    /// Counts a record that made this.
+    fn count(&mut self, body: &Body) {
+        match *body {
+            Body::Event | Body::None => {}
+            Body::Note(_, why) => self.unmade = why.or(self.unmade),
+            Body::FilteredOut => self.filtered += 1,
+            Body::Undecided(fault) => {
+                self.undecided += 1;
+                self.why = Some(fault);
+            }
+        }
     }
 }
 
@@ -78,26 +102,154 @@ impl Writer {
         position: Position,
     ) -> Self {
         let position = Arc::new(position);
-        Self { codec, shape, keyed, memory, position, next: 0, total: 0, id: String::new() }
+        let (conflate, count) = (shape.digest.conflate.clone(), sample::Count::default());
+        let window = conflate.map(|conflate| Window::new(conflate, Arc::clone(&position), &memory));
+        Self { codec, shape, keyed, memory, position, next: 0, total: 0, id: String::new(), window, count }
     }
 
     /// Where the next record is expected.
     pub fn position(&self) -> &Arc<Position> {
-        &self.position
+        self.window.as_ref().map_or(&self.position, Window::reached)
     }
 
     /// Encodes `records`. Each comes with its mark, or with none where this log numbers them itself.
-    /// Records that the position covers already are left out.
-    pub fn records<R: Record>(&mut self, records: impl IntoIterator<Item = (Option<Mark>, R)>) -> Batch {
+    /// Records that the position covers already are left out. Where the log conflates, what it makes of them waits, up to
+    /// `room` bytes of it.
+    pub fn records<R: Record>(
+        &mut self,
+        records: impl IntoIterator<Item = (Option<Mark>, R)>,
+        room: usize,
+    ) -> Batch {
+        if self.window.is_some() {
+            return self.gather(records, room);
+        }
         let mut draft = Draft::new(self);
         for (given, record) in records {
             let mark = given.unwrap_or_else(|| draft.own_mark());
             if draft.position.covers(mark) {
                 continue;
             }
+            if draft.writer.leaves_out(given) {
+                given.into_iter().for_each(|mark| draft.skip(mark));
+                draft.left_out.sampled += 1;
+                continue;
+            }
             draft.record(&record, mark, given.is_some());
         }
         draft.finish()
+    }
+
+    /// Whether a record is none of those that are kept.
+    fn leaves_out(&mut self, mark: Option<Mark>) -> bool {
+        let Some(sample) = self.shape.digest.sample else { return false };
+        !mark.map_or_else(|| self.count.keeps(sample), |mark| sample::keeps(sample, mark))
+    }
+
+    fn gather<R: Record>(
+        &mut self,
+        records: impl IntoIterator<Item = (Option<Mark>, R)>,
+        room: usize,
+    ) -> Batch {
+        let (now, mut batch) = (Instant::now(), self.nothing());
+        for (mark, record) in records {
+            if mark.is_some_and(|mark| self.position().covers(mark)) {
+                continue;
+            }
+            if self.leaves_out(mark) {
+                batch.left_out.sampled += 1;
+                self.window.iter_mut().zip(mark).for_each(|(window, mark)| window.skip(mark));
+            } else {
+                self.wait(mark, &record, &mut batch);
+            }
+            if self.window.as_ref().is_some_and(|window| window.bytes() >= room) {
+                batch.follow(self.flush(now));
+            }
+        }
+        self.look(now, &mut batch);
+        batch
+    }
+
+    /// Sees to the window after something came in.
+    fn look(&mut self, now: Instant, batch: &mut Batch) {
+        match self.window.as_mut().map_or(Next::Known, |window| window.next(now)) {
+            Next::Now => batch.follow(self.flush(now)),
+            Next::At(ends) => batch.ends = Some(ends),
+            Next::Known => {}
+        }
+    }
+
+    /// Has a record wait, if it makes something or deletes its key, and counts it.
+    fn wait(&mut self, mark: Option<Mark>, record: &impl Record, batch: &mut Batch) {
+        let Some(window) = &mut self.window else { return };
+        let (mut bytes, codec) = (Vec::new(), &*self.codec);
+        // A number of the log's own is not known yet.
+        let arrival = window.arrival();
+        let id =
+            || mark.map_or_else(|| arrival_id(codec, &self.position, arrival), |mark| note::id(codec, mark));
+        let (body, keys) = note::write_event(record, &self.shape, &id, &mut bytes);
+        batch.left_out.count(&body);
+        let makes = match body {
+            Body::Event => Makes::Event(bytes),
+            Body::Note(reason, _) => {
+                batch.notes.push(reason);
+                Makes::Note(reason)
+            }
+            _ if record.deletes() => Makes::Nothing,
+            _ => return mark.into_iter().for_each(|mark| window.skip(mark)),
+        };
+        batch.events += u64::from(!matches!(makes, Makes::Nothing));
+        let own = record.key().filter(|_| self.keyed);
+        let partition = mark.map_or(0, |mark| mark.partition);
+        let whose = (own.map(KeyHash::of), Lies::of(&*self.codec, own, partition));
+        let by = keys.conflate.as_deref().map(KeyHash::of);
+        let subject = Subject::of(record, &keys);
+        let replaced = window.put(by, Waiting { mark, makes, published: record.timestamp(), whose, subject });
+        batch.replaced += u64::from(replaced);
+    }
+
+    /// Appends what waits.
+    pub fn flush(&mut self, now: Instant) -> Batch {
+        let Some(window) = &mut self.window else { return self.nothing() };
+        let (waiting, reached) = (window.end(now), Arc::clone(window.reached()));
+        let (mut draft, mut scattered) = (Draft::new(self), false);
+        for mut record in waiting {
+            if scattered {
+                record.whose.1 = Lies::Anywhere;
+            }
+            scattered |= record.whose.1 == Lies::Astray;
+            draft.waited(record);
+        }
+        draft.reach(&reached);
+        // They were counted as they came.
+        let batch = Batch { events: 0, notes: Vec::new(), ..draft.finish() };
+        self.settled();
+        batch
+    }
+
+    /// The same, if a window ends at this time.
+    pub fn flush_due(&mut self, at: Instant) -> Batch {
+        match &self.window {
+            Some(window) if window.ends_at(at) => self.flush(Instant::now()),
+            _ => self.nothing(),
+        }
+    }
+
+    /// Bytes that wait.
+    pub fn waiting(&self) -> usize {
+        self.window.as_ref().map_or(0, Window::bytes)
+    }
+
+    fn nothing(&self) -> Batch {
+        Batch {
+            chunks: Vec::new(),
+            position: Arc::clone(&self.position),
+            events: 0,
+            notes: Vec::new(),
+            replaced: 0,
+            left_out: LeftOut::default(),
+            ends: None,
+            changes: Vec::new(),
+        }
     }
 
     /// Takes in what the log begins with, merged by time, and goes on at `end`. Events are as old as they say; those that do not
@@ -122,37 +274,51 @@ impl Writer {
         position.merge(end);
         self.position = Arc::new(position);
         batch.position = Arc::clone(&self.position);
+        self.settled();
         batch
     }
 
     /// Encodes a gap that happened to the source: the link was lost for this span. It takes a number of its
     /// own, so that ids from before and after it differ.
     pub fn link_lost(&mut self, span: (SystemTime, SystemTime)) -> Batch {
-        let mut draft = Draft::new(self);
-        let mark = draft.own_mark();
-        draft.note(&Gap { span: Some(span), ..Gap::of(Reason::UpstreamLost) });
-        draft.entry(mark, true, (None, Lies::Anywhere));
-        draft.finish()
+        self.own_gap(&Gap { span: Some(span), ..Gap::of(Reason::UpstreamLost) })
     }
 
     /// Encodes a gap of the source up to `mark`, in its partition; nothing where the position covers that.
     pub fn missing(&mut self, reason: Reason, mark: Mark) -> Batch {
+        let mut batch = self.flush(Instant::now());
         let gap = Gap::up_to(reason, &self.position, mark, None);
-        self.gap(&gap, mark)
+        batch.follow(self.gap(&gap, mark));
+        batch
     }
 
     /// Encodes a gap of the source, which takes a reader to `mark`; nothing where the position covers that.
     pub fn gap(&mut self, gap: &Gap, mark: Mark) -> Batch {
+        let mut batch = self.flush(Instant::now());
         let mut draft = Draft::new(self);
         if !draft.position.covers(mark) {
-            draft.note(gap);
+            draft.note_to_all(gap);
             draft.entry(mark, true, (None, Lies::Anywhere));
         }
-        draft.finish()
+        batch.follow(draft.finish());
+        self.settled();
+        batch
+    }
+
+    /// Nothing waits, and the log stands where it has got to.
+    fn settled(&mut self) {
+        let position = &self.position;
+        self.window.iter_mut().for_each(|window| window.restart(Arc::clone(position)));
     }
 
     /// Goes on to `mark`: up to there nothing makes an event.
     pub fn moved(&mut self, mark: Mark) -> Batch {
+        if let Some(window) = &mut self.window {
+            window.skip(mark);
+            let mut batch = self.nothing();
+            self.look(Instant::now(), &mut batch);
+            return batch;
+        }
         let mut draft = Draft::new(self);
         draft.skip(mark);
         draft.finish()
@@ -160,11 +326,18 @@ impl Writer {
 
     /// Encodes a gap of so many records of a source without history, which takes a number of its own.
     pub fn lost(&mut self, reason: Reason, missed: u64) -> Batch {
+        self.own_gap(&Gap { missed: Some(missed), ..Gap::of(reason) })
+    }
+
+    fn own_gap(&mut self, gap: &Gap) -> Batch {
+        let mut batch = self.flush(Instant::now());
         let mut draft = Draft::new(self);
         let mark = draft.own_mark();
-        draft.note(&Gap { missed: Some(missed), ..Gap::of(reason) });
+        draft.note_to_all(gap);
         draft.entry(mark, true, (None, Lies::Anywhere));
-        draft.finish()
+        batch.follow(draft.finish());
+        self.settled();
+        batch
     }
 
     /// Goes on at `position`, after a number that no entry has, so that every reader finds itself behind.
@@ -172,7 +345,29 @@ impl Writer {
         self.codec = codec;
         self.position = Arc::new(position);
         self.next += 1;
+        self.settled();
     }
+}
+
+impl Batch {
+    /// What was made right after it.
+    fn follow(&mut self, next: Self) {
+        self.chunks.extend(next.chunks);
+        self.position = next.position;
+        self.events += next.events;
+        self.notes.extend(next.notes);
+        self.changes.extend(next.changes);
+    }
+}
+
+/// What names a record that waits for a number of its own: the position that it is to follow, and how many came in after
+/// that up to it. Two that are sent share no such name, since what is sent moves the position on.
+fn arrival_id(codec: &dyn IdCodec, position: &Position, arrival: u64) -> String {
+    let mut id = String::new();
+    codec.encode(position, &mut id);
+    id.push('.');
+    id.push_str(&arrival.to_string());
+    id
 }
 
 /// The entries of segments by time, each partition's in its own order.
@@ -194,152 +389,4 @@ fn merged(segments: &[Segment]) -> impl Iterator<Item = (u32, &Segment, &segment
         heads.extend(entries.peek().map(|(_, entry)| Reverse((entry.time, partition))));
         Some((partition, segment, entry))
     })
-}
-
-/// The chunks of one append while they are made.
-struct Draft<'w> {
-    writer: &'w mut Writer,
-    chunks: Vec<Chunk>,
-    notes: Vec<Reason>,
-    left_out: LeftOut,
-    at: Instant,
-    /// When the first event of the open chunk was published, if that is known.
-    published: Option<Instant>,
-    /// The position after all that was read so far.
-    position: Position,
-    /// The position before the open chunk.
-    start: Arc<Position>,
-    /// The position after the newest entry, where what made no event has moved it on since.
-    end: Option<Position>,
-    next: Seq,
-    total: u64,
-    /// The open chunk's content, the body of the next entry at its end.
-    bytes: Vec<u8>,
-    entries: Vec<Entry>,
-    keys: Vec<Keyed>,
-    /// Where the next entry's body begins.
-    open: usize,
-}
-
-impl<'w> Draft<'w> {
-    fn new(writer: &'w mut Writer) -> Self {
-        Self {
-            chunks: Vec::new(),
-            notes: Vec::new(),
-            left_out: LeftOut::default(),
-            at: Instant::now(),
-            published: None,
-            position: Position::clone(&writer.position),
-            start: Arc::clone(&writer.position),
-            end: None,
-            next: writer.next,
-            total: writer.total,
-            bytes: Vec::new(),
-            entries: Vec::new(),
-            keys: Vec::new(),
-            open: 0,
-            writer,
-        }
-    }
-
-    fn own_mark(&self) -> Mark {
-        Mark::new(0, self.position.next(0) + 1)
-    }
-
-    /// Goes past a record that makes no event.
-    fn skip(&mut self, mark: Mark) {
-        self.end.get_or_insert_with(|| self.position.clone());
-        self.position.advance(mark);
-    }
-
-    fn record(&mut self, record: &impl Record, mark: Mark, numbered_upstream: bool) {
-        if self.entries.is_empty() {
-            let age = record.timestamp().and_then(|time| SystemTime::now().duration_since(time).ok());
-            self.published = age.and_then(|age| self.at.checked_sub(age));
-        }
-        let Writer { shape, codec, .. } = &*self.writer;
-        match note::write_record(record, shape, &**codec, &self.position, mark, &mut self.bytes) {
-            Body::Event => return self.entry(mark, false, self.whose(record, mark)),
-            Body::Note(reason, why) => {
-                self.notes.push(reason);
-                self.left_out.unmade = why.or(self.left_out.unmade);
-                return self.entry(mark, true, self.whose(record, mark));
-            }
-            Body::None => {}
-            Body::FilteredOut => self.left_out.filtered += 1,
-            Body::Undecided(fault) => {
-                self.left_out.undecided += 1;
-                self.left_out.why = Some(fault);
-            }
-        }
-        // Numbers of the log's own count events, so that what makes none takes none.
-        if numbered_upstream {
-            self.skip(mark);
-        }
-    }
-
-    fn whose(&self, record: &impl Record, mark: Mark) -> (Option<KeyHash>, Lies) {
-        let key = record.key().filter(|_| self.writer.keyed);
-        (key.map(KeyHash::of), Lies::of(&*self.writer.codec, key, mark.partition))
-    }
-
-    fn note(&mut self, gap: &Gap) {
-        note::write(gap, &self.writer.shape.control_prefix, &*self.writer.codec, &mut self.bytes);
-        self.notes.push(gap.reason);
-    }
-
-    /// Closes the entry whose body has just been written.
-    fn entry(&mut self, mark: Mark, note: bool, (key, lies): (Option<KeyHash>, Lies)) {
-        let id = self.bytes.len();
-        self.writer.id.clear();
-        if lies == Lies::Astray {
-            self.writer.codec.scatter(&self.position);
-        }
-        self.position.advance(mark);
-        self.end = None;
-        let at_home = lies == Lies::AtHome;
-        if at_home {
-            self.writer.codec.encode_home(mark.partition, mark.next, &mut self.writer.id);
-        } else {
-            self.writer.codec.encode(&self.position, &mut self.writer.id);
-        }
-        if self.writer.keyed {
-            self.keys.push(Keyed { hash: key, before: None });
-        }
-        sse::id_block(&mut self.bytes, &self.writer.id);
-        self.entries.push(Entry { body: self.open as u32, id: id as u32, mark, note, at_home });
-        self.open = self.bytes.len();
-        if self.open >= CHUNK {
-            self.seal();
-        }
-    }
-
-    fn seal(&mut self) {
-        let entries = std::mem::take(&mut self.entries).into_boxed_slice();
-        let end = Arc::new(self.end.take().unwrap_or_else(|| self.position.clone()));
-        let start = std::mem::replace(&mut self.start, Arc::clone(&end));
-        let keys = std::mem::take(&mut self.keys).into_boxed_slice();
-        let overhead = overhead(&entries, &keys, &end);
-        let bytes = self.writer.memory.charge(std::mem::take(&mut self.bytes), overhead);
-        self.open = 0;
-        let (at, published) = (self.at, self.published.take().unwrap_or(self.at));
-        let chunk =
-            Chunk { first: self.next, entries, keys, bytes, start, end, at, published, before: self.total };
-        self.next = chunk.next();
-        self.total += chunk.size() as u64;
-        self.chunks.push(chunk);
-    }
-
-    /// Only now the writer moves on: a record that panics takes its whole append with it, and no more.
-    fn finish(mut self) -> Batch {
-        if !self.entries.is_empty() {
-            self.seal();
-        }
-        (self.writer.next, self.writer.total) = (self.next, self.total);
-        if self.position != *self.writer.position {
-            self.writer.position = Arc::new(self.position);
-        }
-        let position = Arc::clone(&self.writer.position);
-        Batch { chunks: self.chunks, position, notes: self.notes, left_out: self.left_out }
-    }
 }

@@ -23,6 +23,7 @@ pub(super) struct Families {
     events_out: Family<OfRoute, Counter>,
     bytes_out: Family<OfRoute, Counter>,
     plain_out: Family<OfRoute, Counter>,
+    left_out: Family<OfRoute, Counter>,
     delay: Family<OfRoute, Histogram, fn() -> Histogram>,
     gaps: Family<RouteReason, Counter>,
     ended: Family<RouteReason, Counter>,
@@ -44,6 +45,8 @@ pub struct RouteMetrics {
     pub bytes_out: Counter,
     /// The same before compression.
     pub plain_out: Counter,
+    /// Events that streams were not handed, as they were beyond `rate`.
+    pub left_out: Counter,
     delay: Histogram,
     pages: Counter,
     name: String,
@@ -71,6 +74,7 @@ impl Families {
             events_out: Family::default(),
             bytes_out: Family::default(),
             plain_out: Family::default(),
+            left_out: Family::default(),
             delay: Family::new_with_constructor(delays),
             gaps: Family::default(),
             ended: Family::default(),
@@ -85,6 +89,8 @@ impl Families {
         registry.register_with_unit("sent", "Handed to streams", Unit::Bytes, families.bytes_out.clone());
         let help = "Handed to streams, as it is before it is compressed";
         registry.register_with_unit("sent_plain", help, Unit::Bytes, families.plain_out.clone());
+        let help = "Events that streams were not handed, as they were beyond the rate of their route";
+        registry.register("events_left_out", help, families.left_out.clone());
         let help = "From the broker's timestamp of an event, or its arrival where there is none, to its being handed \
                     to a stream's connection; a sample";
         registry.register_with_unit("delivery_delay", help, Unit::Seconds, families.delay.clone());
@@ -135,6 +141,7 @@ impl Metrics {
         let events_out = families.events_out.get_or_create_owned(&of);
         let bytes_out = families.bytes_out.get_or_create_owned(&of);
         let plain_out = families.plain_out.get_or_create_owned(&of);
+        let left_out = families.left_out.get_or_create_owned(&of);
         let delay = families.delay.get_or_create_owned(&of);
         let pages = families.pages.get_or_create_owned(&of);
         let name = name.to_owned();
@@ -146,6 +153,7 @@ impl Metrics {
             events_out,
             bytes_out,
             plain_out,
+            left_out,
             delay,
             pages,
             name,
@@ -198,7 +206,8 @@ impl Families {
         let of = OfRoute { route: name.to_owned() };
         self.subscribers.remove(&of);
         self.replaying.remove(&of);
-        [&self.events_out, &self.bytes_out, &self.plain_out].iter().for_each(|family| _ = family.remove(&of));
+        let counters = [&self.events_out, &self.bytes_out, &self.plain_out, &self.left_out];
+        counters.iter().for_each(|family| _ = family.remove(&of));
         self.delay.remove(&of);
         self.pages.remove(&of);
         for (family, reasons) in self.by_reason().into_iter().zip(reasons) {
@@ -262,7 +271,7 @@ const FEW: i64 = 64;
 const SAMPLED: u64 = 64;
 
 /// Why a client misses something that others may have got.
-const OF_CLIENTS: [Reason; 7] = [
+const OF_CLIENTS: [Reason; 8] = [
     Reason::Evicted,
     Reason::Trimmed,
     Reason::Recreated,
@@ -270,6 +279,7 @@ const OF_CLIENTS: [Reason; 7] = [
     Reason::ReplayLimit,
     Reason::UnknownId,
     Reason::FeedIdle,
+    Reason::SnapshotLimit,
 ];
 
 #[cfg(test)]

@@ -17,6 +17,8 @@ use crate::hub::Reason;
 #[derive(Clone, Default)]
 pub(super) struct Families {
     events_in: Family<OfUpstream, Counter>,
+    conflated: Family<OfUpstream, Counter>,
+    sampled_out: Family<OfUpstream, Counter>,
     gaps: Family<UpstreamReason, Counter>,
     up: Family<OfUpstream, Gauge>,
     reconnects: Family<OfUpstream, Counter>,
@@ -38,6 +40,10 @@ struct History {
 pub struct UpstreamMetrics {
     /// Events appended to logs.
     pub events_in: Counter,
+    /// Events that a newer one of their key replaced, and that no client is sent.
+    pub conflated: Counter,
+    /// Events that are none of those which `sample` keeps.
+    pub sampled_out: Counter,
     /// 1 while the link is up.
     pub up: Gauge,
     /// Links that followed a lost one, or that were tried in vain.
@@ -78,6 +84,11 @@ impl Families {
             "Events taken in from an upstream, once for each feed",
             own.events_in.clone(),
         );
+        let help =
+            "Events that a newer one of their key replaced before they were sent, on routes with conflate";
+        registry.register("events_conflated", help, own.conflated.clone());
+        let help = "Events that were left out on routes with sample";
+        registry.register("events_sampled_out", help, own.sampled_out.clone());
         registry.register("source_gaps", "Gaps that happened to a source", own.gaps.clone());
         registry.register("upstream_up", "1 while the link to the upstream is up", own.up.clone());
         registry.register("upstream_reconnects", "Attempts to link up again", own.reconnects.clone());
@@ -99,7 +110,15 @@ impl Families {
     /// The upstream is no more.
     fn forget(&self, name: &str) {
         let (of, history) = (OfUpstream { upstream: name.to_owned() }, &self.history);
-        let counters = [&self.events_in, &self.reconnects, &self.troubles, &self.filtered, &self.undecided];
+        let counters = [
+            &self.events_in,
+            &self.conflated,
+            &self.sampled_out,
+            &self.reconnects,
+            &self.troubles,
+            &self.filtered,
+            &self.undecided,
+        ];
         counters.iter().for_each(|family| _ = family.remove(&of));
         [&self.up, &history.queued, &history.running].iter().for_each(|family| _ = family.remove(&of));
         for reason in Reason::ALL {
@@ -120,15 +139,18 @@ impl Metrics {
                 let labels = UpstreamReason { upstream: name.to_owned(), reason: reason.as_str() };
                 drop(families.gaps.get_or_create(&labels));
             }
-            let Families { events_in, reconnects, troubles, filtered, undecided, .. } = families;
-            let counters = [events_in, reconnects, troubles, filtered, undecided];
+            let Families { events_in, conflated, sampled_out, reconnects, troubles, .. } = families;
+            let Families { filtered, undecided, .. } = families;
+            let counters = [events_in, conflated, sampled_out, reconnects, troubles, filtered, undecided];
             (counters.map(|family| family.get_or_create_owned(&of)), families.up.get_or_create_owned(&of))
         };
         let (all, gone) = (families.clone(), name.to_owned());
         let (made, shown) = self.handles.show("upstream", name, begin, move || all.forget(&gone));
-        let ([events_in, reconnects, troubles, filtered, undecided], up) = made;
+        let ([events_in, conflated, sampled_out, reconnects, troubles, filtered, undecided], up) = made;
         UpstreamMetrics {
             events_in,
+            conflated,
+            sampled_out,
             up,
             reconnects,
             troubles,
@@ -177,5 +199,11 @@ impl UpstreamMetrics {
 const OUTCOMES: [&str; 2] = ["read", "failed"];
 
 /// Why a source has a gap, which all of its readers are told.
-const OF_SOURCES: [Reason; 5] =
-    [Reason::UpstreamLost, Reason::Undecodable, Reason::TooLarge, Reason::Trimmed, Reason::Recreated];
+const OF_SOURCES: [Reason; 6] = [
+    Reason::UpstreamLost,
+    Reason::Undecodable,
+    Reason::TooLarge,
+    Reason::Trimmed,
+    Reason::Recreated,
+    Reason::SnapshotLimit,
+];

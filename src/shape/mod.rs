@@ -6,6 +6,7 @@ mod cloudevents;
 mod costs;
 mod entry;
 mod envelope;
+mod keys;
 mod payload;
 mod project;
 mod scope;
@@ -15,12 +16,13 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 pub use entry::{Fields, field};
+pub use keys::Keys;
 
 pub use crate::expression::Fault;
 pub use crate::schema::Decoder;
 
-use crate::config::{Binary, Field, Projection, Template, Variable};
-use crate::expression::Expression;
+use crate::config::{Binary, Digest, Field, Projection, Template, Variable};
+use crate::expression::{Document, Expression, Json};
 use crate::schema::{self, Registry, SchemaId};
 use crate::sse::{self, EventName};
 use payload::{Data, Payload};
@@ -58,6 +60,10 @@ pub trait Record {
     fn event(&self) -> Option<&str> {
         None
     }
+    /// Whether it says that its key is gone: it is a Kafka tombstone.
+    fn deletes(&self) -> bool {
+        self.payload().is_none() && self.fields().is_none()
+    }
     /// What the upstream knows it by among those of its source, where that is the same for whoever reads it.
     fn id(&self) -> Option<String> {
         None
@@ -87,6 +93,8 @@ pub struct Shape {
     pub control_prefix: Arc<str>,
     /// What payloads are.
     pub decode: Decoder,
+    /// Which records are kept.
+    pub digest: Arc<Digest>,
 }
 
 /// What is put around the data of an event.
@@ -112,6 +120,7 @@ impl Default for Shape {
             binary: Binary::Gap,
             max_event: 1 << 20,
             control_prefix: "stream.".into(),
+            digest: Arc::default(),
         }
     }
 }
@@ -138,26 +147,34 @@ pub enum Shaped {
 
 impl Shape {
     /// Appends the body of `record`'s event to `out`, or nothing where it says why. `id` is what its id would be, for a
-    /// record that the upstream has no name for.
-    pub fn encode(&self, record: &impl Record, id: &dyn Fn() -> String, out: &mut Vec<u8>) -> Shaped {
-        match self.encoded(record, id, out) {
-            Ok(()) => Shaped::Event,
-            Err(why) => why,
-        }
+    /// record that the upstream has no name for. Also returns its keys, where it makes no event as well.
+    pub fn encode<'r>(
+        &self,
+        record: &'r impl Record,
+        id: &dyn Fn() -> String,
+        out: &mut Vec<u8>,
+    ) -> (Shaped, Keys<'r>) {
+        let payload = Payload::of(self, record).and_then(|payload| {
+            if payload.len() > self.max_event { Err(Shaped::TooLarge) } else { Ok(payload) }
+        });
+        let document = payload.as_ref().ok().filter(|_| self.reads_json()).and_then(Payload::document);
+        let keys = Keys::of(&self.digest, record, document.as_ref().map(Document::root));
+        let encoded = match &payload {
+            Ok(payload) => self.encoded(record, payload, document.as_ref(), id, out),
+            Err(why) => Err(*why),
+        };
+        (encoded.err().unwrap_or(Shaped::Event), keys)
     }
 
     fn encoded(
         &self,
         record: &impl Record,
+        payload: &Payload<'_>,
+        document: Option<&Document<'_>>,
         id: &dyn Fn() -> String,
         out: &mut Vec<u8>,
     ) -> Result<(), Shaped> {
-        let payload = Payload::of(self, record)?;
-        if payload.len() > self.max_event {
-            return Err(Shaped::TooLarge);
-        }
-        let document = if self.reads_json() { payload.document() } else { None };
-        let scope = Scope::new(self, record, &payload, document.as_ref());
+        let scope = Scope::new(self, record, payload, document);
         if let Some(filter) = &self.filter {
             match scope.holds(filter) {
                 Ok(true) => {}
@@ -181,7 +198,7 @@ impl Shape {
             (Some(Wrap::CloudEvent(upstream)), data) => {
                 let named = name.as_ref().map(EventName::as_str);
                 let place = cloudevents::Place { upstream, name: named, id };
-                cloudevents::wrap(&place, record, document.as_ref(), data)?
+                cloudevents::wrap(&place, record, document, data)?
             }
         };
         if self.wrap.is_some() && text.len() > room {
@@ -198,7 +215,7 @@ impl Shape {
             .event
             .as_ref()
             .is_some_and(|name| name.fields().any(|field| matches!(field, Field::Event(_))));
-        filters || names || self.projection.is_some() || self.wrap.is_some()
+        filters || names || self.projection.is_some() || self.wrap.is_some() || keys::read_json(&self.digest)
     }
 
     /// The schema of a registry without which `record` cannot be decoded. It has to be at hand when it is encoded.
@@ -227,12 +244,12 @@ impl Shape {
         record: &'r impl Record,
         scope: &Scope<'r>,
     ) -> Option<EventName<'r>> {
-        EventName::new(template.fill(|field| value(field, record, scope)))
+        EventName::new(template.fill(|field| value(field, record, scope.event())))
             .map(|name| name.outside(&self.control_prefix))
     }
 }
 
-fn value<'r>(of: &Field, record: &'r impl Record, scope: &Scope<'r>) -> Option<Cow<'r, str>> {
+fn value<'r>(of: &Field, record: &'r impl Record, event: Option<Json<'r>>) -> Option<Cow<'r, str>> {
     match of {
         Field::Channel | Field::Topic | Field::Stream | Field::Subject => Some(Cow::Borrowed(record.name())),
         Field::Entry(name) => {
@@ -242,7 +259,7 @@ fn value<'r>(of: &Field, record: &'r impl Record, scope: &Scope<'r>) -> Option<C
         Field::Header(name) => record.header(name).map(String::from_utf8_lossy),
         Field::RoutingKey => record.routing_key().map(Cow::Borrowed),
         Field::Param(_) => None,
-        Field::Event(path) => scope.event()?.at(path.split('.'))?.said(),
+        Field::Event(path) => event?.at(path.split('.'))?.said(),
     }
 }
 
@@ -287,7 +304,7 @@ mod tests {
 
     fn encoded(shape: &Shape, message: &impl Record) -> Result<String, Shaped> {
         let mut out = Vec::new();
-        match shape.encode(message, &|| "e-1".into(), &mut out) {
+        match shape.encode(message, &|| "e-1".into(), &mut out).0 {
             Shaped::Event => Ok(String::from_utf8(out).unwrap()),
             other => Err(other),
         }
@@ -327,7 +344,7 @@ mod tests {
         let whole = Shape { max_event: 100, ..shape(Some("{stream}:{field.t}{field.x}"), Binary::Base64) };
         let body = |shape: &Shape| {
             let mut out = Vec::new();
-            let shaped = shape.encode(&entry, &|| "e-1".into(), &mut out);
+            let (shaped, _) = shape.encode(&entry, &|| "e-1".into(), &mut out);
             (shaped, String::from_utf8(out).unwrap())
         };
         let expected = "event: audit:sold\ndata: {\"t\":\"c29sZA==\",\"p\":\"/w==\"}\n";

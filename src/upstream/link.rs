@@ -292,6 +292,8 @@ impl Link {
 
     pub(super) fn count(&self, appended: &Appended, feed: &Feed) {
         self.metrics.events_in.inc_by(appended.events);
+        self.metrics.conflated.inc_by(appended.replaced);
+        self.metrics.sampled_out.inc_by(appended.left_out.sampled);
         self.tell_left_out(feed, &appended.left_out);
         appended.gaps.iter().for_each(|&reason| self.tell_gap(feed, reason));
     }

@@ -6,6 +6,7 @@ mod messaging;
 mod schemas;
 mod servers;
 mod shapes;
+mod states;
 
 use std::path::Path;
 

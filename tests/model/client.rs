@@ -15,9 +15,22 @@ pub struct Client {
 /// What a client is told.
 #[derive(Debug, PartialEq)]
 pub enum Seen {
-    Event { data: String, id: String },
-    Position { id: String },
+    Event {
+        data: String,
+        id: String,
+    },
+    Position {
+        id: String,
+    },
     Gap(Gap),
+    /// A snapshot begins: what was known is no more.
+    SnapshotStart,
+    SnapshotEnd,
+    /// A key is gone, which only routes with `tombstone` tell.
+    Gone {
+        key: String,
+        id: String,
+    },
 }
 
 /// The data of `stream.gap`.
@@ -67,6 +80,9 @@ impl Client {
                     assert_eq!(event.id, before, "a gap never moves the client's cursor");
                     seen.push(Seen::Gap(Gap::parse(&event.data)));
                 }
+                "stream.snapshot-start" => seen.push(Seen::SnapshotStart),
+                "stream.snapshot-end" => seen.push(Seen::SnapshotEnd),
+                "gone" => seen.push(Seen::Gone { key: event.data, id: event.id.clone() }),
                 other => panic!("an event of the name {other}"),
             }
             before = event.id;
@@ -104,6 +120,7 @@ pub fn read(log: &Log, cursor: &mut Cursor, max: usize) -> Option<(Vec<u8>, usiz
             (bytes.to_vec(), events)
         }
         Read::Pieces { bytes, events, .. } => (bytes.concat(), events),
+        Read::LeftOut(_) => panic!("no reader is bounded here"),
     };
     assert!(bytes.len() <= max || events == 1, "{} bytes of {events} events, {max} asked for", bytes.len());
     Some((bytes, events))

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use ssegate::config::OnLag;
 use ssegate::hub::{
     Answer, Bounds, Cursor, Decoded, Found, History, IdCodec, Log, Mark, Memory, Offset, Opening, Position,
-    Question, Segment, SegmentDraft, Sought, Terms,
+    Question, Segment, SegmentDraft, Sought, Table, Terms,
 };
 use tokio::time::Instant;
 
@@ -144,6 +144,10 @@ impl History for Past {
         false
     }
 
+    fn scan(&self, _: &Position, _: Arc<Table>) {
+        unreachable!("no log has a table here");
+    }
+
     fn reset(&self) {
         unreachable!("no source is created anew here");
     }
@@ -261,6 +265,9 @@ impl World {
                     assert_eq!(id, EntryIds::show(*expected), "each once and in order");
                     assert_eq!(data.split(' ').next(), Some(&*id));
                     next + 1
+                }
+                Seen::SnapshotStart | Seen::SnapshotEnd | Seen::Gone { .. } => {
+                    panic!("no log has a table here")
                 }
                 Seen::Gap(gap) => {
                     assert_eq!((&*gap.reason, gap.missed), ("trimmed", None));

@@ -311,6 +311,7 @@ impl World {
                 self.has_what_it_was_told(reader, &id);
             }
             Seen::Gap(gap) => self.readers[reader].seen = Some(self.check_gap(before.unwrap(), key, &gap)),
+            Seen::SnapshotStart | Seen::SnapshotEnd | Seen::Gone { .. } => panic!("no log has a table here"),
             Seen::Position { id } => {
                 if before.is_none() {
                     // The first one of all: the head as far as it concerns the key.

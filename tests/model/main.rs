@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod client;
+mod conflated;
 mod entries;
 mod keyed;
 mod memory;
@@ -16,6 +17,7 @@ mod replicas;
 mod retention;
 mod sharing;
 mod single;
+mod snapshots;
 #[allow(dead_code, reason = "shared with the tests over sockets, which use more of it")]
 #[path = "../it/support/sse_parser.rs"]
 mod sse_parser;
@@ -53,7 +55,8 @@ const ANY_AGE: Replay = Replay {
 };
 
 /// Without an id begin at the head, be told what was missed.
-const TERMS: Terms = Terms { start: Start::Latest, replay: ANY_AGE, on_lag: OnLag::Gap };
+const TERMS: Terms =
+    Terms { start: Start::Latest, replay: ANY_AGE, on_lag: OnLag::Gap, rate: None, snapshots: true };
 
 /// A reader that comes with this id.
 fn cursor(id: Option<String>, terms: Terms) -> Cursor {

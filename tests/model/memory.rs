@@ -87,7 +87,7 @@ impl Reading {
                 Read::Pending | Read::Wait(_) => return taken,
                 Read::Control { .. } => {}
                 Read::Slice { bytes, .. } => taken.push(bytes),
-                Read::Pieces { .. } => panic!("its id is the log's own"),
+                Read::Pieces { .. } | Read::LeftOut(_) => panic!("its id is the log's own"),
             }
         }
     }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use ssegate::hub::{
-    Answer, Found, History, IdCodec, Memory, Offset, Position, Question, Segment, SegmentDraft, Sought,
+    Answer, Found, History, IdCodec, Memory, Offset, Position, Question, Segment, SegmentDraft, Sought, Table,
 };
-use ssegate::shape::Record;
+use ssegate::shape::{Record, Shape};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -26,6 +26,7 @@ struct State {
     low: Vec<u64>,
     wanted: BTreeMap<(u32, Offset), Offset>,
     segments: Vec<Arc<Segment>>,
+    scans: Vec<(Position, Arc<Table>)>,
     asked: Vec<Question>,
     told: HashMap<Question, (Instant, Answer)>,
 }
@@ -49,7 +50,7 @@ impl Past {
     /// Whether somebody waits.
     pub fn is_wanted(&self) -> bool {
         let state = self.state.lock();
-        !state.wanted.is_empty() || !state.asked.is_empty()
+        !state.wanted.is_empty() || !state.asked.is_empty() || !state.scans.is_empty()
     }
 
     /// Answers all questions, and reads of each place that is wanted so many records at most.
@@ -60,6 +61,26 @@ impl Past {
     /// The same, of a keyed source.
     pub fn serve_keyed<R: Record>(&self, end: &[u64], records: Records<'_, R>, most: usize) {
         self.serve_with(end, |partition, from, until| self.read(true, partition, from, until, records, most));
+    }
+
+    /// The same, of a source of this shape; reads what is wanted for tables, too.
+    pub fn serve_shaped<R: Record>(&self, shape: &Shape, end: &[u64], records: Records<'_, R>, most: usize) {
+        let read = |partition: u32, from, until| {
+            self.read_shaped(shape, false, partition, from, until, records, most)
+        };
+        self.serve_with(end, read);
+        let scans = std::mem::take(&mut self.state.lock().scans);
+        for (end, table) in scans {
+            for partition in Position::default().behind(&end) {
+                let mut at = Offset::default();
+                while at < end.at(partition) {
+                    let segment = read(partition, at, end.at(partition));
+                    at = segment.to;
+                    table.put_read(&segment);
+                }
+            }
+            table.is_whole();
+        }
     }
 
     fn serve_with(&self, end: &[u64], segment: impl Fn(u32, Offset, Offset) -> Segment) {
@@ -98,8 +119,22 @@ impl Past {
         records: Records<'_, R>,
         most: usize,
     ) -> Segment {
+        self.read_shaped(&record::shape(), keyed, partition, from, until, records, most)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "what is read, of what, and how much of it")]
+    fn read_shaped<R: Record>(
+        &self,
+        shape: &Shape,
+        keyed: bool,
+        partition: u32,
+        from: Offset,
+        until: Offset,
+        records: Records<'_, R>,
+        most: usize,
+    ) -> Segment {
         let codec: Arc<dyn IdCodec> = Arc::new(VectorCodec);
-        let mut draft = SegmentDraft::new(&record::shape(), &codec, keyed, &self.memory, partition, from);
+        let mut draft = SegmentDraft::new(shape, &codec, keyed, &self.memory, partition, from);
         let records = records(partition as usize);
         let mut within = records.iter().filter(|(at, _)| (from.major..until.major).contains(at)).peekable();
         for (offset, record) in within.by_ref().take(most) {
@@ -137,6 +172,10 @@ impl History for Past {
                 Found::Wait(Arc::clone(&self.arrived).notified_owned())
             }
         }
+    }
+
+    fn scan(&self, end: &Position, into: Arc<Table>) {
+        self.state.lock().scans.push((end.clone(), into));
     }
 
     fn answers_since(&self) -> Option<Instant> {

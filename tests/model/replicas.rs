@@ -303,6 +303,9 @@ impl World {
                     (None, true)
                 }
                 Seen::Gap(gap) => (Some(self.check_gap(before.unwrap(), replica, begun, &gap)), true),
+                Seen::SnapshotStart | Seen::SnapshotEnd | Seen::Gone { .. } => {
+                    panic!("no log has a table here")
+                }
                 Seen::Position { id } => {
                     assert!(!begun || owed, "a position is told at the start and after gaps");
                     let position = VectorCodec::position(&id).unwrap();

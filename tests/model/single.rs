@@ -283,6 +283,9 @@ impl World {
                     (next + 1, false)
                 }
                 Seen::Gap(gap) => (self.check_gap(next.unwrap(), begun, &gap), true),
+                Seen::SnapshotStart | Seen::SnapshotEnd | Seen::Gone { .. } => {
+                    panic!("no log has a table here")
+                }
                 Seen::Position { id } => {
                     assert!(!begun || owed, "a position is told at the start and after gaps");
                     if !begun && !owed {

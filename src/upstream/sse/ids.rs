@@ -16,7 +16,7 @@ use super::stretches::{Came, End, Place, Stretches};
 use super::table::{Table, text};
 use crate::hub::{
     Answer, Decoded, EpochCodec, Feed, Found, History, IdCodec, Memory, Offset, Position, Question, Reason,
-    Reclaim, Sought,
+    Reclaim, Sought, Table as Newest,
 };
 use crate::shape::Shape;
 
@@ -259,6 +259,11 @@ impl History for Ids {
 
     fn counts(&self) -> bool {
         false
+    }
+
+    /// Nor can all of it be read that lies before.
+    fn scan(&self, _: &Position, into: Arc<Newest>) {
+        into.is_whole();
     }
 
     fn reset(&self) {}

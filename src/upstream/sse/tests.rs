@@ -76,6 +76,8 @@ const TERMS: Terms = Terms {
         timeout: Duration::from_secs(30),
     },
     on_lag: OnLag::Replay,
+    rate: None,
+    snapshots: true,
 };
 
 fn event(number: u32) -> Step {
@@ -93,7 +95,7 @@ fn given(client: &mut Subscription) -> Vec<String> {
     let mut idle = 0;
     while idle < 3 {
         match client.read(1 << 20) {
-            Read::Pending | Read::Wait(_) => break,
+            Read::Pending | Read::Wait(_) | Read::LeftOut(_) => break,
             Read::Control { gaps: told, .. } => gaps.extend(told.iter().map(|gap| gap.as_str().to_owned())),
             Read::Slice { bytes, .. } => text.extend_from_slice(&bytes),
             Read::Pieces { bytes, .. } if bytes.is_empty() => idle += 1,

@@ -30,7 +30,7 @@ const PAGE: &str = include_str!("page.html");
 /// One thing that the page's `EventSource` did.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Report {
-    /// `open`, `error`, `message`, `gap`, `position`, `ticket`, `renewed` or `protocol`.
+    /// `open`, `error`, `message`, `gap`, `position`, `snapshot-start`, `snapshot-end`, `ticket`, `renewed` or `protocol`.
     pub kind: String,
     /// The event's data, or the protocol (`h2`).
     #[serde(default)]

@@ -141,6 +141,15 @@ impl Redis {
         batch.query_async(&mut self.connection().await).await.expect("redis answers")
     }
 
+    /// Publishes many in order, each on a channel of its own, in one round trip.
+    pub async fn publish_each(&self, messages: &[(String, String)]) {
+        let mut batch = pipe();
+        for (channel, payload) in messages {
+            batch.cmd("PUBLISH").arg(channel).arg(payload);
+        }
+        let _: Vec<u64> = batch.query_async(&mut self.connection().await).await.expect("redis answers");
+    }
+
     /// Adds an entry and returns its id.
     pub async fn xadd(&self, stream: &str, id: &str, fields: &[(&str, &str)]) -> String {
         self.command(redis::cmd("XADD").arg(stream).arg(id).arg(fields)).await

@@ -1,0 +1,114 @@
+//! A generation: the newest of each key as it was at one position. It never changes, and readers share its pages by pointer.
+
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::memory::{Memory, Reserved};
+use super::position::Position;
+use super::ring::Ring;
+use super::run::Forms;
+
+/// A table as it was at one position.
+pub struct Generation {
+    as_of: Arc<Position>,
+    lacks: bool,
+    made: Instant,
+    entries: Box<[Bytes]>,
+    pages: Box<[Page]>,
+    memory: Arc<Memory>,
+    _counted: Reserved,
+}
+
+/// Some of its entries in a row, as they are sent: made by the first reader that gets there.
+struct Page {
+    to: usize,
+    made: OnceLock<(Bytes, Arc<Forms>)>,
+}
+
+/// Where a generation lies, seen from what its log holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lies {
+    /// So little has come since that whoever begins with it is soon live.
+    Near,
+    /// All that has come since is there.
+    Within,
+    /// Some of that was let go.
+    Before,
+}
+
+impl Lies {
+    /// That of this generation.
+    pub fn of(generation: &Generation, ring: &Ring) -> Self {
+        if !generation.as_of.covers_all(ring.floor_position()) {
+            return Self::Before;
+        }
+        let since = ring.head().saturating_sub(ring.first_uncovered(&generation.as_of));
+        let few = FEW.max(generation.entries.len() as u64 / 2);
+        if since <= few { Self::Near } else { Self::Within }
+    }
+}
+
+impl Generation {
+    /// Of these events, in order.
+    pub fn new(
+        entries: Box<[Bytes]>,
+        as_of: Arc<Position>,
+        lacks: bool,
+        memory: &Arc<Memory>,
+        made: Instant,
+    ) -> Self {
+        let (mut pages, mut size) = (Vec::new(), 0);
+        for (at, entry) in entries.iter().enumerate() {
+            if size > 0 && size + entry.len() > PAGE {
+                pages.push(Page { to: at, made: OnceLock::new() });
+                size = 0;
+            }
+            size += entry.len();
+        }
+        if size > 0 {
+            pages.push(Page { to: entries.len(), made: OnceLock::new() });
+        }
+        let mut counted = memory.count();
+        counted.set(size_of_val(&*entries) + size_of::<Page>() * pages.len());
+        let (memory, pages) = (Arc::clone(memory), pages.into());
+        Self { as_of, lacks, made, entries, pages, memory, _counted: counted }
+    }
+
+    /// Where the log stood: what it has of later is what is missing here.
+    pub fn as_of(&self) -> &Arc<Position> {
+        &self.as_of
+    }
+
+    /// When it was made.
+    pub fn made(&self) -> Instant {
+        self.made
+    }
+
+    /// Whether keys are missing for want of room.
+    pub fn lacks(&self) -> bool {
+        self.lacks
+    }
+
+    /// One of its pages: its bytes, how many events they hold, and their packed forms.
+    pub fn page(&self, at: usize) -> Option<(Bytes, usize, Arc<Forms>)> {
+        let page = self.pages.get(at)?;
+        let from = at.checked_sub(1).map_or(0, |before| self.pages[before].to);
+        let make = || {
+            let bytes = self.memory.charge(self.entries[from..page.to].concat(), OVERHEAD);
+            (bytes, Forms::new(&self.memory))
+        };
+        let (bytes, forms) = page.made.get_or_init(make);
+        Some((bytes.clone(), page.to - from, Arc::clone(forms)))
+    }
+}
+
+/// Bytes of a page, unless a single event has more.
+const PAGE: usize = 24 * 1024;
+
+/// Events that a reader may have to read on from a generation, whatever its size.
+const FEW: u64 = 100;
+
+/// What a key, or a page, costs beside its bytes: its places, and the allocator's share.
+pub const OVERHEAD: usize = 192;
