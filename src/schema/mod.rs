@@ -4,7 +4,7 @@
 //! Decoding waits for nobody. Who can pause asks first whether the schemas of some records are at hand, and waits for
 //! them at their [`Registry`]; what is then decoded without its schema cannot be.
 //!
-//! A file for each format: `msgpack`, `avro`, `protobuf`, all of which write [`json`] as they read [`input`]. `framing` is
+//! A file for each format: `msgpack`, `avro`, `protobuf`, all of which write `json` as they read `input`. `framing` is
 //! how producers tell the schema, and `registry` who knows it.
 
 mod avro;

@@ -1,4 +1,4 @@
-//! Lines as events: those that are appended to a [`file`], and those of standard input ([`stdin`]). Whoever writes them can
+//! Lines as events: those that are appended to a [`mod@file`], and those of standard input ([`stdin`]). Whoever writes them can
 //! wait, or has written them to where they stay; so nothing is lost with a session, and reading pauses a little for readers
 //! that are behind. Lines have no numbers that others could know: ids are those of the log's incarnation.
 

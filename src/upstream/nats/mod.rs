@@ -6,7 +6,7 @@
 //! reconnects by itself, which cannot be turned off; with an authority of one's own it still fails where the system's are
 //! odd; and it logs each refusal by itself.
 //!
-//! From below: [`wire`] has the bytes, [`dial`] enters, [`line`] is spoken and read, [`subscriptions`] has the subscriptions.
+//! From below: [`wire`] has the bytes, [`dial`] enters, [`mod@line`] is spoken and read, [`subscriptions`] has the subscriptions.
 
 mod dial;
 mod jetstream;
