@@ -67,7 +67,7 @@ export function subscribe(url, options = {}) {
   const { prefix = 'stream.', silence = 60000, fetch = globalThis.fetch } = options;
   const base = new URL(url, globalThis.location?.href);
   let { feeds, lastEventId = '' } = options;
-  let [retry, failures, snapshot, closed, hurried] = [3000, 0, false, false, false];
+  let [retry, failures, snapshot, closed, hurried, refused] = [3000, 0, false, false, false, false];
   let connection = new AbortController();
   let wake = () => {};
 
@@ -120,11 +120,12 @@ export function subscribe(url, options = {}) {
     const answer = await within(ask(here, false, { cache: 'no-store' }));
     const { status, body } = answer;
     if (status !== 200 || !body || !answer.headers.get('content-type')?.startsWith('text/event-stream')) {
-      const passes = status >= 500 || [408, 425, 429].includes(status) || (status === 401 && token && !failures);
+      const passes = status >= 500 || [408, 425, 429].includes(status) || (status === 401 && token && !refused);
+      refused = status === 401;
       const after = Number(answer.headers.get('retry-after')) * 1000 || 0;
       throw Object.assign(new Error(`no stream: status ${status}`), { status, final: !passes, after });
     }
-    [failures, snapshot] = [0, false];
+    [failures, snapshot, refused] = [0, false, false];
     onState?.('open');
     const [reader, text, feed] = [body.getReader(), new TextDecoder(), parser(lastEventId, take, ms => { retry = ms; })];
     for (;;) {
@@ -146,10 +147,10 @@ export function subscribe(url, options = {}) {
       if (closed) break;
       onState?.('waiting', failure);
       // Longer after each failure in a row, and never as long as others.
-      const wait = Math.min(retry * 2 ** Math.max(failures - 1, 0), 60000) * (0.75 + Math.random() / 2);
+      const wait = Math.max(retry, Math.min(retry * 2 ** Math.max(failures - 1, 0), 60000)) * (0.75 + Math.random() / 2);
       failures += 1;
       await new Promise(resolve => {
-        const timer = setTimeout(resolve, hurried ? 0 : Math.max(wait, failure?.after ?? 0));
+        const timer = setTimeout(resolve, hurried ? 0 : Math.min(Math.max(wait, failure?.after ?? 0), 2 ** 31 - 1));
         wake = () => { clearTimeout(timer); resolve(0); };
       });
     }

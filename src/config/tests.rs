@@ -227,12 +227,9 @@ fn the_example_with_its_alternatives_is_sound() {
         env("NATS_NKEY").unwrap()
     );
     std::fs::write(folder.join("nats.creds"), credentials).unwrap();
-    for (name, text) in [
-        ("order.avsc", include_str!("../../examples/schemas/order.avsc")),
-        ("order.proto", include_str!("../../examples/schemas/order.proto")),
-        ("item.proto", include_str!("../../examples/schemas/item.proto")),
-    ] {
-        std::fs::write(folder.join(name), text).unwrap();
+    let schemas = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/schemas");
+    for name in ["order.avsc", "order.proto", "item.proto"] {
+        std::fs::copy(schemas.join(name), folder.join(name)).unwrap();
     }
     let text = with_alternatives().replace("/etc/ssegate/tls", &folder.display().to_string());
     let text = text.replace("/etc/ssegate/schemas", &folder.display().to_string());

@@ -318,6 +318,14 @@ fn payload() -> impl Strategy<Value = Plain> {
     })
 }
 
+#[test]
+fn mappings_are_the_same_by_the_last_of_each_name() {
+    let same = |payload: &str| made(&compile("event.a == event.b"), payload).unwrap();
+    assert_eq!(same(r#"{"a": {"x": 1, "x": 1}, "b": {"x": 1, "y": 2}}"#), "false");
+    assert_eq!(same(r#"{"a": {"x": 1, "y": 2}, "b": {"x": 1, "x": 1}}"#), "false");
+    assert_eq!(same(r#"{"a": {"x": 2, "x": 1}, "b": {"x": 1}}"#), "true");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
 

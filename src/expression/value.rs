@@ -126,9 +126,20 @@ impl<'v> Value<'v> {
         Ok(size as i64)
     }
 
+    /// Charges for what settling a copy of it makes.
+    fn costs(&self, work: &mut Work) -> Result<(), Fault> {
+        match self {
+            Self::Json(json) if json.kind() == Kind::Text => work.does(json.size() / 4),
+            Self::Text(Cow::Owned(text)) => work.does(text.len() / 4),
+            _ => Ok(()),
+        }
+    }
+
     /// Whether two values are the same; of different types they are not, unless both are numbers.
     pub(super) fn equals(&self, other: &Self, work: &mut Work) -> Result<bool, Fault> {
         work.does(1)?;
+        self.costs(work)?;
+        other.costs(work)?;
         match (self.clone().settled(), other.clone().settled()) {
             (Self::Null, Self::Null) => Ok(true),
             (Self::Bool(one), Self::Bool(other)) => Ok(one == other),
@@ -151,22 +162,24 @@ impl<'v> Value<'v> {
             (one @ (Self::Json(_) | Self::Map(_)), other @ (Self::Json(_) | Self::Map(_)))
                 if !one.is_list() && !other.is_list() =>
             {
-                let names = one.items(work)?;
-                if names.len() != other.items(work)?.len() {
-                    return Ok(false);
-                }
-                for name in names.iter() {
-                    let Self::Text(name) = name.clone().settled() else { return Err(Fault::Type) };
-                    let members = one.member(&name, work)?.zip(other.member(&name, work)?);
-                    let Some((one, other)) = members else { return Ok(false) };
-                    if !one.equals(&other, work)? {
-                        return Ok(false);
-                    }
-                }
-                Ok(true)
+                Ok(one.is_within(&other, work)? && other.is_within(&one, work)?)
             }
             (one, other) => Ok(numbers(&one, &other) == Some(Some(Ordering::Equal))),
         }
+    }
+
+    /// Whether another mapping has the same under each of its names, of which the last counts where one comes again.
+    fn is_within(&self, other: &Self, work: &mut Work) -> Result<bool, Fault> {
+        for name in self.items(work)?.iter() {
+            name.costs(work)?;
+            let Self::Text(name) = name.clone().settled() else { return Err(Fault::Type) };
+            let members = self.member(&name, work)?.zip(other.member(&name, work)?);
+            let Some((one, other)) = members else { return Ok(false) };
+            if !one.equals(&other, work)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Which of two comes first.

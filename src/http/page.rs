@@ -209,6 +209,8 @@ impl Content {
         }
         match event.name.as_deref().and_then(|name| name.strip_prefix(&*self.prefix)) {
             Some("position") => {}
+            // As many as events at most: the page goes on after them.
+            Some("gap") if self.next.is_some() && self.gaps.len() >= MOST => self.is_cut = true,
             Some("gap") => {
                 let told: Map<String, Value> =
                     serde_json::from_str(&event.data).expect("gaps are objects of JSON");

@@ -12,6 +12,7 @@ use super::history::{Answer, Found, Question};
 use super::id::Decoded;
 use super::key::Lens;
 use super::position::Position;
+use super::walk::NOWHERE;
 use crate::config::Start;
 
 /// A reader that has come, and does not know yet where it begins.
@@ -64,6 +65,8 @@ impl Undecided {
         }
         let decoded = match (&self.wish.id, &lens) {
             (None, _) => None,
+            // Whatever ids the source gives: its client was cut within a snapshot, and has no state.
+            (Some(id), _) if id == NOWHERE => Some(Decoded::Unknown),
             (Some(id), None) => Some(view.codec.decode(id)),
             (Some(id), Some(lens)) => Some(view.codec.decode_for(id, lens.key(), view.ring.position())),
         };
@@ -157,8 +160,9 @@ impl Asking<'_> {
     /// what an MQTT broker has retained, for example.
     fn live(&self) -> Begin {
         let ring = &self.view.ring;
-        match self.view.history.is_none() && self.reader.came < self.view.opened && ring.floor() < ring.head()
-        {
+        // A snapshot has all of it.
+        let waited = self.view.history.is_none() && self.view.table.is_none();
+        match waited && self.reader.came < self.view.opened && ring.floor() < ring.head() {
             true => Begin::At {
                 seq: ring.floor(),
                 position: (*project(ring.floor_position(), self.lens)).clone(),

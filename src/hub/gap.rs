@@ -54,7 +54,7 @@ impl Reason {
     }
 
     /// Every reason there is.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Evicted,
         Self::Trimmed,
         Self::Recreated,
@@ -65,6 +65,7 @@ impl Reason {
         Self::TooLarge,
         Self::UnknownId,
         Self::FeedIdle,
+        Self::SnapshotLimit,
     ];
 
     /// The one of this name.

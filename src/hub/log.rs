@@ -223,7 +223,10 @@ impl Log {
     /// they take up half of the lag room.
     pub fn append<R: Record>(&self, records: impl IntoIterator<Item = (Option<Mark>, R)>) -> Appended {
         let room = self.bounds.lock().buffer / 2;
-        self.take_in(|writer| writer.records(records, room))
+        let mut appended = self.take_in(|writer| writer.records(records, room));
+        // Told here alone, where somebody counts it; what a window's end does to the table is told with the next records.
+        appended.gaps.extend(self.table.as_ref().and_then(|table| table.news()));
+        appended
     }
 
     /// Appends the gap `upstream_lost` for this span of time.
@@ -288,9 +291,8 @@ impl Log {
         let mut writer = self.writer.lock();
         let Some(open) = writer.as_mut() else { return Appended::default() };
         let batch = encode(open);
-        let (mut appended, news) = self.push(open, batch);
+        let (appended, news) = self.push(open, batch);
         drop(writer);
-        appended.gaps.extend(self.table.as_ref().and_then(|table| table.news()));
         self.memory.settle();
         news.into_iter().for_each(|news| self.tell(news));
         appended

@@ -116,7 +116,7 @@ impl Walk {
 }
 
 /// The id of no place, whatever the source: every codec finds it malformed.
-const NOWHERE: &str = "-";
+pub const NOWHERE: &str = "-";
 
 #[cfg(test)]
 mod tests {

@@ -5,13 +5,17 @@
 pub(super) fn depth(bytes: &[u8]) -> usize {
     let (mut at, mut depth, mut deepest) = (0, 0usize, 0);
     while at < bytes.len() {
-        let after = |end: &str| memchr::memmem::find(&bytes[at..], end.as_bytes()).map(|found| at + found);
+        let after = |from: usize, end: &str| {
+            memchr::memmem::find(&bytes[from..], end.as_bytes()).map_or(bytes.len(), |found| from + found)
+        };
         match bytes[at] {
-            b'/' if bytes[at..].starts_with(b"//") => at = after("\n").unwrap_or(bytes.len()),
-            b'/' if bytes[at..].starts_with(b"/*") => at = after("*/").unwrap_or(bytes.len()),
+            b'#' => at = after(at, "\n"),
+            b'/' if bytes[at..].starts_with(b"//") => at = after(at, "\n"),
+            b'/' if bytes[at..].starts_with(b"/*") => at = after(at + 2, "*/"),
+            // What a line break ends is no string, and what follows counts.
             quote @ (b'"' | b'\'') => {
                 at += 1;
-                while at < bytes.len() && bytes[at] != quote {
+                while at < bytes.len() && bytes[at] != quote && bytes[at] != b'\n' {
                     at += if bytes[at] == b'\\' { 2 } else { 1 };
                 }
             }
@@ -40,6 +44,8 @@ mod tests {
             ("]]][", 1),
             ("\"{", 0),
             ("/* {", 0),
+            ("/*/ \" */ { {", 2),
+            ("# \"\n{ \"\n{", 2),
         ] {
             assert_eq!(depth(text.as_bytes()), expected, "{text}");
         }

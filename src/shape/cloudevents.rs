@@ -8,7 +8,7 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use super::envelope::Members;
 use super::payload::Data;
-use super::{Record, Shaped};
+use super::{Record, Shaped, last_of_each, rfc3339};
 use crate::expression::Document;
 use crate::expression::json::Kind;
 
@@ -40,13 +40,14 @@ pub(super) fn wrap<'p>(
             _ => Err(Shaped::Undecodable),
         };
     }
-    let mut attributes = Attributes(Vec::new());
+    let mut told = Vec::new();
     record.headers(&mut |name, value| {
         let name = name.strip_prefix("ce_").or_else(|| name.strip_prefix("ce-"));
         if let Some((name, value)) = name.filter(|name| is_attribute(name)).zip(value) {
-            attributes.set(name, String::from_utf8_lossy(value).into_owned());
+            told.push((name.to_owned(), String::from_utf8_lossy(value).into_owned()));
         }
     });
+    let mut attributes = Attributes(last_of_each(told));
     attributes.or("specversion", || Some("1.0".to_owned()));
     attributes.or("id", || Some(record.id().unwrap_or_else(place.id)));
     attributes.or("source", || {
@@ -54,8 +55,7 @@ pub(super) fn wrap<'p>(
         Some(format!("/{}/{name}", place.upstream))
     });
     attributes.or("type", || Some(place.name.unwrap_or("message").to_owned()));
-    attributes
-        .or("time", || record.timestamp().map(|time| humantime::format_rfc3339_millis(time).to_string()));
+    attributes.or("time", || record.timestamp().and_then(rfc3339));
     attributes.or("partitionkey", || Some(str::from_utf8(record.key()?).ok()?.to_owned()));
     let data = match (data, content_type.as_deref()) {
         // JSON, though it is said to be none of that, is text that looks so.
@@ -87,16 +87,11 @@ fn is_event(document: &Document<'_>) -> bool {
 struct Attributes(Vec<(String, String)>);
 
 impl Attributes {
-    fn set(&mut self, name: &str, value: String) {
-        self.0.retain(|(known, _)| known != name);
-        self.0.push((name.to_owned(), value));
-    }
-
     fn or(&mut self, name: &str, value: impl FnOnce() -> Option<String>) {
         if !self.0.iter().any(|(known, _)| known == name)
             && let Some(value) = value()
         {
-            self.set(name, value);
+            self.0.push((name.to_owned(), value));
         }
     }
 }

@@ -4,8 +4,8 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
-use super::Record;
 use super::payload::Data;
+use super::{Record, last_of_each, rfc3339};
 use crate::expression::write_text;
 
 /// The envelope of a record, in which the name of its source is `called` so.
@@ -14,23 +14,23 @@ pub(super) fn wrap(called: &str, record: &impl Record, data: &Data<'_>) -> Strin
     if let Some(key) = record.key() {
         members.bytes("key", key);
     }
+    let mut headers = Vec::new();
+    record.headers(&mut |name, value| headers.push((name.to_owned(), value.map(<[u8]>::to_vec))));
     let (mut texts, mut binary) = (Headers::default(), Headers::default());
-    record.headers(&mut |name, value| {
-        texts.0.retain(|(known, _)| known != name);
-        binary.0.retain(|(known, _)| known != name);
-        match value.map(str::from_utf8) {
-            None => texts.set(name, None),
-            Some(Ok(text)) => texts.set(name, Some(text.to_owned())),
-            Some(Err(_)) => binary.set(name, value.map(|value| BASE64.encode(value))),
+    for (name, value) in last_of_each(headers) {
+        match value.map(String::from_utf8) {
+            None => texts.0.push((name, None)),
+            Some(Ok(text)) => texts.0.push((name, Some(text))),
+            Some(Err(other)) => binary.0.push((name, Some(BASE64.encode(other.as_bytes())))),
         }
-    });
+    }
     for (name, headers) in [("headers", texts), ("headers_base64", binary)] {
         if let Some(json) = headers.json() {
             members.json(name, &json);
         }
     }
-    if let Some(time) = record.timestamp() {
-        members.text("timestamp", &humantime::format_rfc3339_millis(time).to_string());
+    if let Some(time) = record.timestamp().and_then(rfc3339) {
+        members.text("timestamp", &time);
     }
     members.text(called, record.name());
     members.data(data, "null");
@@ -41,10 +41,6 @@ pub(super) fn wrap(called: &str, record: &impl Record, data: &Data<'_>) -> Strin
 struct Headers(Vec<(String, Option<String>)>);
 
 impl Headers {
-    fn set(&mut self, name: &str, value: Option<String>) {
-        self.0.push((name.to_owned(), value));
-    }
-
     /// As a mapping; nothing if there are none.
     fn json(self) -> Option<String> {
         if self.0.is_empty() {

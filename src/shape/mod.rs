@@ -12,8 +12,9 @@ mod project;
 mod scope;
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use entry::{Fields, field};
 pub use keys::Keys;
@@ -249,6 +250,24 @@ impl Shape {
     }
 }
 
+/// What is named, in order, of each name the last.
+fn last_of_each<N: AsRef<str>, V>(mut named: Vec<(N, V)>) -> Vec<(N, V)> {
+    let mut seen = HashSet::with_capacity(named.len());
+    let mut last: Vec<_> = named.iter().rev().map(|(name, _)| seen.insert(name.as_ref())).collect();
+    drop(seen);
+    named.retain(|_| last.pop().unwrap_or_default());
+    named
+}
+
+/// A time as text (RFC 3339), as far as that has years.
+fn rfc3339(time: SystemTime) -> Option<String> {
+    let seconds = time.duration_since(UNIX_EPOCH).ok()?.as_secs();
+    (seconds < YEAR_10000).then(|| humantime::format_rfc3339_millis(time).to_string())
+}
+
+/// In seconds since 1970.
+const YEAR_10000: u64 = 253_402_300_800;
+
 fn value<'r>(of: &Field, record: &'r impl Record, event: Option<Json<'r>>) -> Option<Cow<'r, str>> {
     match of {
         Field::Channel | Field::Topic | Field::Stream | Field::Subject => Some(Cow::Borrowed(record.name())),
@@ -431,6 +450,22 @@ mod tests {
         }
         let twice = Shape { max_event: 20, ..of_route("data: { map: '[event, event]' }") };
         assert_eq!(encoded(&twice, &Message(b"1234567890", None)), Err(Shaped::TooLarge));
+    }
+
+    #[test]
+    fn of_each_name_the_last_stays_in_its_place() {
+        let named = [("a", 1), ("b", 2), ("a", 3), ("c", 4), ("b", 5)];
+        assert_eq!(last_of_each(named.to_vec()), [("a", 3), ("c", 4), ("b", 5)]);
+        assert_eq!(last_of_each(Vec::<(&str, u8)>::new()), []);
+    }
+
+    #[test]
+    fn a_time_without_a_year_is_none() {
+        let at = |seconds| UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+        assert_eq!(rfc3339(at(YEAR_10000 - 1)).unwrap(), "9999-12-31T23:59:59.000Z");
+        assert_eq!(rfc3339(at(YEAR_10000)), None);
+        assert_eq!(rfc3339(at(u64::MAX / 1_000)), None, "microseconds that were taken for milliseconds");
+        assert_eq!(rfc3339(UNIX_EPOCH - std::time::Duration::from_secs(1)), None);
     }
 
     #[test]

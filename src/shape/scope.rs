@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::rc::Rc;
 
 use super::payload::Payload;
-use super::{Record, Shape};
+use super::{Record, Shape, last_of_each, rfc3339};
 use crate::config::{Projection, Variable};
 use crate::expression::{Document, Expression, Fault, Json, Value, Work};
 
@@ -60,34 +60,27 @@ fn value<'r>(variable: Variable, record: &'r impl Record, event: Option<Json<'r>
         Variable::Headers => headers(record),
         Variable::Name => Value::Text(record.name().into()),
         Variable::Fields => {
-            let mut fields = Texts::default();
-            for (name, value) in record.fields().into_iter().flatten() {
-                fields.set(String::from_utf8_lossy(name), String::from_utf8_lossy(value));
-            }
-            Value::Map(Rc::new(fields.0))
+            let fields = record.fields().into_iter().flatten();
+            let text = |bytes: &'r Vec<u8>| String::from_utf8_lossy(bytes);
+            texts(fields.map(|(name, value)| (text(name), text(value))).collect())
         }
-        Variable::Timestamp => record.timestamp().map_or(Value::Null, |time| {
-            Value::Text(humantime::format_rfc3339_millis(time).to_string().into())
-        }),
+        Variable::Timestamp => {
+            record.timestamp().and_then(rfc3339).map_or(Value::Null, |time| Value::Text(time.into()))
+        }
     }
 }
 
 fn headers<'r>(record: &impl Record) -> Value<'r> {
-    let mut headers = Texts::default();
+    let mut headers = Vec::new();
     record.headers(&mut |name, value| {
         let value = String::from_utf8_lossy(value.unwrap_or_default());
-        headers.set(name.to_owned().into(), value.into_owned().into());
+        headers.push((name.to_owned().into(), value.into_owned().into()));
     });
-    Value::Map(Rc::new(headers.0))
+    texts(headers)
 }
 
 /// Texts by name, of which the last of each counts.
-#[derive(Default)]
-struct Texts<'r>(Vec<(Cow<'r, str>, Value<'r>)>);
-
-impl<'r> Texts<'r> {
-    fn set(&mut self, name: Cow<'r, str>, value: Cow<'r, str>) {
-        self.0.retain(|(known, _)| *known != name);
-        self.0.push((name, Value::Text(value)));
-    }
+fn texts<'r>(texts: Vec<(Cow<'r, str>, Cow<'r, str>)>) -> Value<'r> {
+    let texts = last_of_each(texts).into_iter().map(|(name, text)| (name, Value::Text(text)));
+    Value::Map(Rc::new(texts.collect()))
 }

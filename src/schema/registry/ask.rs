@@ -92,6 +92,10 @@ impl Asker {
     }
 
     async fn fetch(&self, id: SchemaId) -> Result<Fetched, Why> {
+        // Registries count in numbers of Java, and answer anything beyond with what tells nothing.
+        if matches!(id, SchemaId::Number(number) if i32::try_from(number).is_err()) {
+            return Err(Why::Useless("no registry gives such a number".to_owned()));
+        }
         let told = self.ask(match id {
             SchemaId::Number(number) => format!("/schemas/ids/{number}"),
             SchemaId::Uuid(uuid) => format!("/schemas/guids/{uuid}"),

@@ -151,9 +151,13 @@ impl Drop for Cut {
     }
 }
 
-/// Whether RabbitMQ says no, and the connection stands.
+/// Whether RabbitMQ says no, or has no channel left, and the connection stands.
 fn is_refusal(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::ProtocolError(error) if matches!(error.kind(), AMQPErrorKind::Soft(_)))
+    match error.kind() {
+        ErrorKind::ProtocolError(error) => matches!(error.kind(), AMQPErrorKind::Soft(_)),
+        ErrorKind::ChannelsLimitReached => true,
+        _ => false,
+    }
 }
 
 /// An error in RabbitMQ's own words, or in those of what is below.

@@ -43,6 +43,10 @@ impl Record for Message<'_> {
         self.headers.iter().find(|(own, _)| *own == name).map(|(_, value)| value.as_slice())
     }
 
+    fn headers(&self, each: &mut dyn FnMut(&str, Option<&[u8]>)) {
+        self.headers.iter().for_each(|(name, value)| each(name, Some(value)));
+    }
+
     fn timestamp(&self) -> Option<SystemTime> {
         let seconds = self.delivery.properties.timestamp().as_ref()?;
         UNIX_EPOCH.checked_add(Duration::from_secs(*seconds))

@@ -6,6 +6,7 @@ mod asker;
 mod cause;
 mod client;
 mod fill;
+mod headers;
 mod held;
 mod history;
 mod id;

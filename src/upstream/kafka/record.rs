@@ -3,8 +3,9 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rdkafka::Message as _;
-use rdkafka::message::{BorrowedMessage, Headers as _};
+use rdkafka::message::BorrowedMessage;
 
+use super::headers;
 use crate::hub::Mark;
 use crate::shape::Record;
 
@@ -33,14 +34,11 @@ impl Record for Message<'_> {
     }
 
     fn header(&self, name: &str) -> Option<&[u8]> {
-        let headers = self.0.headers()?;
-        headers.iter().filter(|header| header.key == name).last()?.value
+        headers::of(self.0).filter(|(own, _)| own == name).last()?.1
     }
 
     fn headers(&self, each: &mut dyn FnMut(&str, Option<&[u8]>)) {
-        for header in self.0.headers().into_iter().flat_map(|headers| headers.iter()) {
-            each(header.key, header.value);
-        }
+        headers::of(self.0).for_each(|(name, value)| each(&name, value));
     }
 
     fn timestamp(&self) -> Option<SystemTime> {

@@ -1,6 +1,6 @@
 //! The ids that brokers give to topics: a topic that was deleted and created again has another one, however fast
 //! that went and whatever its offsets are now. librdkafka tells them, its safe bindings do not (rust-rdkafka #614),
-//! so this file calls the C functions itself. Nothing else in ssegate does.
+//! so this file calls the C functions itself. Only `headers` does so, too.
 
 #![allow(unsafe_code)]
 

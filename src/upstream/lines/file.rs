@@ -37,6 +37,8 @@ struct Place {
     splitter: Splitter,
     /// Since when there has been no file of that name any more.
     gone: Option<Instant>,
+    /// Whether there has been none so far: what it will hold is all new.
+    was_absent: bool,
 }
 
 /// A file that is read, whatever its name is by now.
@@ -96,9 +98,13 @@ impl File {
     async fn follow(&self, place: &mut Place, link: &Link) -> io::Result<bool> {
         if place.open.is_none() {
             match open(&self.path).await {
-                // What is there already is history.
-                Ok((file, length)) => place.open = Some(Open::at_end(file, length, longest(link)).await?),
+                // What is there already is history, unless it has come since it was waited for.
+                Ok((file, length)) => {
+                    let history = if std::mem::take(&mut place.was_absent) { 0 } else { length };
+                    place.open = Some(Open::at_end(file, history, longest(link)).await?);
+                }
                 Err(error) => {
+                    place.was_absent = true;
                     link.trouble(&format!("open {}: {error}; it is waited for", self.name));
                     return Ok(false);
                 }

@@ -255,4 +255,8 @@ impl Record for &Message {
         let last = self.properties.iter().rev().find(|(own, _)| own == name);
         last.map(|(_, value)| value.as_bytes())
     }
+
+    fn headers(&self, each: &mut dyn FnMut(&str, Option<&[u8]>)) {
+        self.properties.iter().for_each(|(name, value)| each(name, Some(value.as_bytes())));
+    }
 }

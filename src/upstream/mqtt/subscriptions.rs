@@ -203,6 +203,7 @@ impl Subscriptions {
                 table.ids.retain(|known, of| *of != topic || *known == newest || *known == id);
             }
             Err(why) => {
+                table.ids.remove(&id);
                 entry.again = Some(Instant::now() + REFUSED);
                 for member in &mut entry.members {
                     match member.state {

@@ -68,7 +68,8 @@ async fn enter(
             None => fill(&mut socket, &mut read).await.map_err(failed)?,
         }
     };
-    let mut socket: Box<dyn Socket> = if server.tls || info.tls_required {
+    // Who says what TLS is to be like is not content with none.
+    let mut socket: Box<dyn Socket> = if server.tls || config.tls.is_some() || info.tls_required {
         // What came before TLS would otherwise pass for what came by it.
         if !read.is_empty() {
             return Err(Broken::new(&address, wire::Malformed));

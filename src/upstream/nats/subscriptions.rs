@@ -230,6 +230,10 @@ impl Record for &Message {
     fn header(&self, name: &str) -> Option<&[u8]> {
         Message::header(self, name)
     }
+
+    fn headers(&self, each: &mut dyn FnMut(&str, Option<&[u8]>)) {
+        Message::headers(self).for_each(|(name, value)| each(&String::from_utf8_lossy(name), Some(value)));
+    }
 }
 
 /// The most subjects that are asked for in one go.

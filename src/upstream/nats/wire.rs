@@ -40,12 +40,21 @@ pub(super) struct Message {
 impl Message {
     /// The last of its headers of this name.
     pub fn header(&self, name: &str) -> Option<&[u8]> {
+        self.headers().filter(|(own, _)| *own == name.as_bytes()).last().map(|(_, value)| value)
+    }
+
+    /// Its headers, in order.
+    pub fn headers(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         let lines = self.head.split(|byte| *byte == b'\n').skip(1);
-        let found = lines.filter_map(|line| {
-            let value = line.strip_prefix(name.as_bytes())?.strip_prefix(b":")?;
-            Some(value.trim_ascii())
-        });
-        found.last()
+        lines.filter_map(|line| {
+            let (name, value) = line.split_at(memchr::memchr(b':', line)?);
+            Some((name, value[1..].trim_ascii()))
+        })
+    }
+
+    /// Whether JetStream gives it of a stream, which it says where an acknowledgement is to go.
+    pub fn is_of_a_stream(&self) -> bool {
+        self.reply.as_ref().is_some_and(|reply| reply.starts_with("$JS.ACK."))
     }
 
     /// The status that stands in the place of a message, such as `404 No Messages`.

@@ -152,7 +152,8 @@ impl Consumer {
     /// Takes one answer. Returns what it ends with, if it is none of the messages.
     fn take(&mut self, message: Message, items: &mut Vec<Item>) -> Option<Came> {
         let asked = self.asked.as_mut()?;
-        if let Some((code, words)) = message.status() {
+        // The first line of a message's headers is its publisher's.
+        if let Some((code, words)) = message.status().filter(|_| !message.is_of_a_stream()) {
             let none_came = asked.came == 0;
             if code == 100 {
                 return None;
@@ -219,6 +220,11 @@ impl Record for &Item {
 
     fn header(&self, name: &str) -> Option<&[u8]> {
         self.message.header(name)
+    }
+
+    fn headers(&self, each: &mut dyn FnMut(&str, Option<&[u8]>)) {
+        let headers = self.message.headers();
+        headers.for_each(|(name, value)| each(&String::from_utf8_lossy(name), Some(value)));
     }
 
     fn timestamp(&self) -> Option<SystemTime> {

@@ -76,7 +76,7 @@ impl StreamReader {
                 let at = draft.at();
                 hand_over(draft.finish(at));
             }
-            Ok(End::Trimmed(beginning.into()))
+            Ok(End::Trimmed(beginning.min(until.major).into()))
         };
         loop {
             if draft.at().major < beginning && draft.at() == draft.from() {

@@ -66,7 +66,7 @@ impl Statements {
         Self {
             live: rows(&format!("{id} > $1"), "", "$2"),
             range: rows(&format!("{id} > $1 AND {id} <= $4{filter}"), "", "$2"),
-            range_back: rows(&format!("{id} <= $4 AND {young}{filter}"), "DESC", "$2"),
+            range_back: rows(&format!("{id} > 0 AND {id} <= $4 AND {young}{filter}"), "DESC", "$2"),
             bounds: format!(
                 "SELECT i.identity, i.first, (SELECT max({id})::int8 FROM {name}) AS last, \
                  (SELECT max(CASE WHEN has_sequence_privilege(s.seqrelid, 'SELECT, USAGE') \
@@ -95,7 +95,7 @@ fn identity(table: &Table, sequences: &[u32]) -> String {
     let sequences = sequences.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
     format!(
         "SELECT concat_ws(' ', to_regclass('{}')::oid, (SELECT string_agg(concat(c.oid, '/', c.relfilenode), ' ' ORDER BY \
-         c.oid) FROM pg_class c WHERE c.oid IN ({sequences}))) AS identity, (SELECT min({id})::int8 FROM {name}) AS first",
+         c.oid) FROM pg_class c WHERE c.oid IN ({sequences}))) AS identity, (SELECT min({id})::int8 FROM {name} WHERE {id} > 0) AS first",
         name.replace('\'', "''")
     )
 }
@@ -124,7 +124,8 @@ fn row(table: &Table, binary: bool) -> String {
     row
 }
 
-/// A time as milliseconds of the epoch.
+/// A time as milliseconds of the epoch; nothing of one that never comes.
 fn millis(column: &str) -> String {
-    format!("(extract(epoch FROM {}) * 1000)::int8", quoted(column))
+    let column = quoted(column);
+    format!("CASE WHEN isfinite({column}) THEN (extract(epoch FROM {column}) * 1000)::int8 END")
 }
