@@ -149,7 +149,10 @@ impl PostgresTable {
             let before = self.published.places.insert(number, place);
             assert!(before.is_none_or(|before| before == place), "{number} is there twice");
         }
-        if let (Some(low), Some(&first)) = (self.published.lows.get_mut(&(era, 0)), ids.first()) {
+        // Every transaction is over: before the first row there is nothing, be it deleted or rolled back, which a reader who
+        // has not seen what was there cannot tell apart.
+        if let Some(&first) = ids.first() {
+            let low = self.published.lows.entry((era, 0)).or_default();
             *low = (*low).max((first, 0));
         }
         ids
