@@ -37,6 +37,25 @@ impl Function {
         if fits { Ok(function) } else { Err(format!("`{name}` is not called so; {KNOWN}")) }
     }
 
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Size => "size",
+            Self::Contains => "contains",
+            Self::StartsWith => "startsWith",
+            Self::EndsWith => "endsWith",
+            Self::Bool => "bool",
+            Self::Int => "int",
+            Self::Double => "double",
+            Self::Text => "string",
+        }
+    }
+
+    /// Whether it is called on its first argument.
+    pub fn is_method(self) -> bool {
+        matches!(self, Self::Contains | Self::StartsWith | Self::EndsWith)
+    }
+
     /// Its value for these arguments, which are as many as it takes.
     pub fn call<'v>(self, args: &mut [Value<'v>], work: &mut Work) -> Result<Value<'v>, Fault> {
         let mut args = args.iter_mut().map(|arg| std::mem::replace(arg, Value::Null).settled());

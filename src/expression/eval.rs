@@ -1,28 +1,43 @@
-//! Evaluating a compiled expression on the variables of one record.
+//! Evaluating a compiled expression, or a part of one, on the variables of a record and what a client brings, or on what is
+//! known of them already.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::compile::{Fold, Node, Operator, Program, What};
+use super::compile::{Fold, Node, Operator, What};
+use super::fact::{Fact, Known};
 use super::fault::Fault;
 use super::value::Value;
 use super::work::Work;
 
-/// The value of `program`.
+/// What an expression is evaluated on: as much of it as what is evaluated names.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Given<'v, 'e> {
+    /// The parameters of the path.
+    pub params: &'v [Arc<str>],
+    /// Those of the record.
+    pub variables: &'e [Value<'v>],
+    /// What the client brings.
+    pub client: &'v [Option<Fact>],
+    /// What is known of the record,
+    pub facts: &'v [Known],
+    /// and of the client.
+    pub terms: &'v [Known],
+}
+
+/// The value of `node`.
 pub(super) fn evaluate<'v>(
-    program: &'v Program,
-    params: &'v [Arc<str>],
-    variables: &[Value<'v>],
+    node: &'v Node,
+    given: Given<'v, '_>,
     work: &mut Work,
 ) -> Result<Value<'v>, Fault> {
-    Evaluation { params, variables, locals: Vec::new(), work }.value(&program.root)
+    Evaluation { given, locals: Vec::new(), work }.value(node)
 }
 
 struct Evaluation<'v, 'e> {
-    params: &'v [Arc<str>],
-    variables: &'e [Value<'v>],
+    given: Given<'v, 'e>,
     /// What macros go over at present, the innermost last.
     locals: Vec<Value<'v>>,
     work: &'e mut Work,
@@ -37,8 +52,12 @@ impl<'v> Evaluation<'v, '_> {
             Node::Int(whole) => Value::Int(*whole),
             Node::Double(double) => Value::Double(*double),
             Node::Text(text) => Value::Text(Cow::Borrowed(text)),
-            Node::Variable(at) => self.variables.get(*at).cloned().ok_or(Fault::Absent)?,
-            Node::Param(at) => Value::Text(Cow::Borrowed(self.params.get(*at).ok_or(Fault::Absent)?)),
+            Node::Fact(at) => known(self.given.facts, *at)?,
+            Node::Term(at) => known(self.given.terms, *at)?,
+            Node::Variable(at) => self.given.variables.get(*at).cloned().ok_or(Fault::Absent)?,
+            Node::Param(at) => Value::Text(Cow::Borrowed(self.given.params.get(*at).ok_or(Fault::Absent)?)),
+            Node::Client(at) => self.brought(*at).map(Fact::value).ok_or(Fault::Absent)?,
+            Node::Brings(at) => Value::Bool(self.brought(*at).is_some()),
             Node::Local(at) => self.locals.get(*at).cloned().ok_or(Fault::Absent)?,
             Node::Select(of, name) => self.member(of, name)?.ok_or(Fault::Absent)?,
             Node::Has(of, name) => Value::Bool(self.member(of, name)?.is_some()),
@@ -85,10 +104,15 @@ impl<'v> Evaluation<'v, '_> {
     /// A member of a value, which need not be copied for that where it has a name.
     fn member(&mut self, of: &'v Node, name: &str) -> Result<Option<Value<'v>>, Fault> {
         match of {
-            Node::Variable(at) => self.variables.get(*at).ok_or(Fault::Absent)?.member(name, self.work),
+            Node::Variable(at) => self.given.variables.get(*at).ok_or(Fault::Absent)?.member(name, self.work),
             Node::Local(at) => self.locals.get(*at).ok_or(Fault::Absent)?.member(name, self.work),
             of => self.value(of)?.member(name, self.work),
         }
+    }
+
+    /// What the client brings here, if it does.
+    fn brought(&self, at: usize) -> Option<&'v Fact> {
+        self.given.client.get(at)?.as_ref()
     }
 
     fn pair(&mut self, pair: &'v [Node; 2]) -> Result<[Value<'v>; 2], Fault> {
@@ -179,6 +203,13 @@ impl<'v> Evaluation<'v, '_> {
         self.locals.truncate(depth);
         self.locals.push(item.clone());
         self.value(node)
+    }
+}
+
+fn known(known: &[Known], at: usize) -> Result<Value<'_>, Fault> {
+    match known.get(at).ok_or(Fault::Absent)? {
+        Ok(fact) => Ok(fact.value()),
+        Err(fault) => Err(*fault),
     }
 }
 

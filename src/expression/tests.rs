@@ -302,7 +302,8 @@ fn text() -> impl Strategy<Value = String> {
     })
 }
 
-fn payload() -> impl Strategy<Value = Plain> {
+/// Payloads that expressions of these tests say something of.
+pub(super) fn payload() -> impl Strategy<Value = Plain> {
     let scalar = || {
         prop_oneof![
             Just(Plain::Null),

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::rc::Rc;
 
+use super::fact::Fact;
 use super::fault::Fault;
 use super::json::{Json, Kind};
 use super::work::Work;
@@ -27,6 +28,8 @@ pub enum Value<'v> {
     List(Rc<Vec<Value<'v>>>),
     /// A mapping that an expression makes, or what a record brings; in order, each name once.
     Map(Rc<Vec<(Cow<'v, str>, Value<'v>)>>),
+    /// A list or a mapping that is known already.
+    Kept(&'v Fact),
 }
 
 impl<'v> Value<'v> {
@@ -63,6 +66,10 @@ impl<'v> Value<'v> {
                 work.does(members.len())?;
                 Ok(members.iter().find(|(own, _)| own == name).map(|(_, value)| value.clone()))
             }
+            &Self::Kept(fact @ Fact::Map(members)) => {
+                work.does(members.len())?;
+                Ok(fact.member(name).map(Fact::value))
+            }
             _ => Err(Fault::Type),
         }
     }
@@ -80,13 +87,18 @@ impl<'v> Value<'v> {
         let item = match self {
             Self::Json(list) => list.items().nth(place).map(Self::Json),
             Self::List(list) => list.get(place).cloned(),
+            &Self::Kept(Fact::List(list)) => list.get(place).map(Fact::value),
             _ => None,
         };
         item.ok_or(Fault::Absent)
     }
 
     pub(super) fn is_list(&self) -> bool {
-        matches!(self, Self::List(_)) || matches!(self, Self::Json(json) if json.kind() == Kind::List)
+        match self {
+            Self::List(_) | Self::Kept(Fact::List(_)) => true,
+            Self::Json(json) => json.kind() == Kind::List,
+            _ => false,
+        }
     }
 
     /// What macros go over: the values of a list, the names of a mapping.
@@ -102,6 +114,10 @@ impl<'v> Value<'v> {
                 Rc::new(json.members().map(|(name, _)| Self::Json(name)).collect())
             }
             Self::Map(map) => Rc::new(map.iter().map(|(name, _)| Self::Text(name.clone())).collect()),
+            &Self::Kept(Fact::List(list)) => Rc::new(list.iter().map(Fact::value).collect()),
+            &Self::Kept(Fact::Map(map)) => {
+                Rc::new(map.iter().map(|(name, _)| Self::Text(Cow::Borrowed(name))).collect())
+            }
             _ => return Err(Fault::Type),
         };
         work.does(items.len())?;
@@ -117,6 +133,8 @@ impl<'v> Value<'v> {
             }
             Self::List(list) => list.len(),
             Self::Map(map) => map.len(),
+            Self::Kept(Fact::List(list)) => list.len(),
+            Self::Kept(Fact::Map(map)) => map.len(),
             Self::Json(json) => {
                 work.does(json.size())?;
                 if json.kind() == Kind::List { json.items().count() } else { json.members().count() }
@@ -159,9 +177,10 @@ impl<'v> Value<'v> {
                 }
                 Ok(true)
             }
-            (one @ (Self::Json(_) | Self::Map(_)), other @ (Self::Json(_) | Self::Map(_)))
-                if !one.is_list() && !other.is_list() =>
-            {
+            (
+                one @ (Self::Json(_) | Self::Map(_) | Self::Kept(_)),
+                other @ (Self::Json(_) | Self::Map(_) | Self::Kept(_)),
+            ) if !one.is_list() && !other.is_list() => {
                 Ok(one.is_within(&other, work)? && other.is_within(&one, work)?)
             }
             (one, other) => Ok(numbers(&one, &other) == Some(Some(Ordering::Equal))),
@@ -196,6 +215,16 @@ impl<'v> Value<'v> {
 
     /// Whether it holds a value, or has a member of this name.
     pub(super) fn holds(&self, value: Self, work: &mut Work) -> Result<bool, Fault> {
+        // What filters ask for each client: no list is made of what is one.
+        if let Self::Kept(Fact::List(list)) = self {
+            work.does(list.len())?;
+            for item in list {
+                if item.value().equals(&value, work)? {
+                    return Ok(true);
+                }
+            }
+            return Ok(false);
+        }
         if self.is_list() {
             for item in self.items(work)?.iter() {
                 if item.equals(&value, work)? {

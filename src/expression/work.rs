@@ -13,6 +13,16 @@ impl Work {
         Self(BASE + bytes.saturating_mul(A_BYTE))
     }
 
+    /// For one of many clients, whose number and values are not ours to choose.
+    pub fn for_client() -> Self {
+        Self(A_CLIENT)
+    }
+
+    /// How much of what one client may be is done.
+    pub fn spent(&self) -> usize {
+        A_CLIENT.saturating_sub(self.0)
+    }
+
     /// Some of it is done.
     pub(super) fn does(&mut self, units: usize) -> Result<(), Fault> {
         let left = self.0.checked_sub(units);
@@ -28,4 +38,5 @@ impl Work {
 
 const BASE: usize = 2 << 20;
 const A_BYTE: usize = 64;
+const A_CLIENT: usize = 1 << 16;
 const STEP: usize = 8;

@@ -38,6 +38,7 @@ pub fn write(value: &Value<'_>, out: &mut Vec<u8>, most: usize) -> Result<(), Fa
             }
             out.push(b'}');
         }
+        Value::Kept(fact) => fact.write(out, most)?,
     }
     if out.len() > most { Err(Fault::TooLarge) } else { Ok(()) }
 }
