@@ -55,7 +55,8 @@ pub(super) fn read(
     let keep = fields.node("keep").and_then(|node| read_paths(walk, node)).map(Projection::Keep);
     let dropped = fields.node("drop").and_then(|node| read_paths(walk, node)).map(Projection::Drop);
     let expected = "an expression such as `{'id': event.id}`, in quotes";
-    let map = fields.node("map").and_then(|node| expression::read(walk, node, expected, records, params));
+    let read = |node| expression::read(walk, node, expected, records, params, None);
+    let map = fields.node("map").and_then(read);
     Data { field, projection: keep.or(dropped).or(map.map(Projection::Map)) }
 }
 

@@ -16,7 +16,7 @@ pub use self::process::{
     Admin, AdminListen, Certificate, Hsts, Limits, LogFormat, LogLevel, Logging, Proxies, ProxyProtocol,
     Rate, RealIpHeader, RouteLimits, Server, ServerTls, Shed, Tls,
 };
-pub use self::shape::{Branch, Paths, Projection, Variable, Wrap};
+pub use self::shape::{Branch, Brought, Paths, Projection, Variable, Wrap};
 pub use super::acme::Acme;
 pub use super::amqp::Amqp;
 use super::auth::{AuthProvider, Deny, Rule};
@@ -342,7 +342,8 @@ pub struct Route {
     pub event: Option<Template>,
     /// `tombstone`: what the events of records without a payload are called; `None`, or `skip`, makes none of them.
     pub tombstone: Option<Template>,
-    /// `filter`: what must hold for a record to make an event; without it all do.
+    /// `filter`: what must hold for a record to make an event; without it all do. Where it names `query` or `claims`, whether it
+    /// is an event for a client.
     pub filter: Option<Expression>,
     /// `data: "{field.NAME}"` or `data.field`, of a `stream` alone: the field that is sent; without it all are, as JSON.
     pub data: Option<Arc<str>>,

@@ -10,7 +10,7 @@ use super::data;
 use super::decode::{self, Decode};
 use super::digest;
 use super::event::{self, Records};
-use super::expression;
+use super::expression::{self, Clients};
 use super::fields::Fields;
 use super::from;
 use super::hosts;
@@ -96,9 +96,11 @@ fn read_route(walk: &Walk<'_>, fields: &Fields<'_>, given: &Given<'_>, table: &m
     let kind = from.as_ref().and_then(|from| from.kind);
     let records = from.as_ref().and_then(Records::of);
     let event = fields.node("event").and_then(|node| event::read(walk, node, records, names, given.prefix));
+    let policies = policies::read(walk, fields, (given.defaults, given.auth), keys::REPLAY);
+    let clients = Clients::of(&policies.auth, given.auth);
     let expected = "an expression such as `event.total > 100`";
-    let filter =
-        fields.node("filter").and_then(|node| expression::read(walk, node, expected, records, names));
+    let read = |node| expression::read(walk, node, expected, records, names, Some(&clients));
+    let filter = fields.node("filter").and_then(read);
     let data = fields.entry("data").zip(fields.node("data"));
     let data = data.map(|(entry, node)| data::read(walk, entry, node, records, names)).unwrap_or_default();
     let decode =
@@ -112,7 +114,6 @@ fn read_route(walk: &Walk<'_>, fields: &Fields<'_>, given: &Given<'_>, table: &m
     let digest = digest::read(walk, fields, from.as_ref(), records);
     let rate = digest::read_rate(walk, fields, from.as_ref());
     let keyed = matches!(from.as_ref().and_then(|from| from.source.as_ref()), Some(Source::Keyed { .. }));
-    let policies = policies::read(walk, fields, (given.defaults, given.auth), keys::REPLAY);
     policies::check_max_event(walk, fields, &policies, given.max_event);
     data::check_binary(walk, fields.entry("data").map(|entry| entry.key.span), &data, policies.binary);
     auth::check_cors(walk, fields, (&policies.auth, policies.cors.as_ref()), given.auth);

@@ -15,7 +15,7 @@ use super::model::{
 };
 use super::registries::{RegistryAuth, SchemaRegistry};
 use super::units::show_duration;
-use crate::expression::Expression;
+use crate::expression::{Expression, Plan};
 
 /// Describes what would be served, one thing a line.
 pub fn summary(config: &Config) -> String {
@@ -49,7 +49,7 @@ pub fn summary(config: &Config) -> String {
     }
     let routes = config.routes.iter().map(|route| row(config, route));
     section(&mut text, "routes", routes.chain(config.proxies.iter().map(proxy)));
-    let shapes: Vec<_> = config.routes.iter().filter_map(shape).collect();
+    let shapes: Vec<_> = config.routes.iter().flat_map(shape).collect();
     if !shapes.is_empty() {
         section(&mut text, "shapes", shapes);
     }
@@ -277,9 +277,16 @@ fn digest(route: &Route) -> String {
 }
 
 /// What is made of the records of a route, and how often that is work; nothing where they are sent as they are.
-fn shape(route: &Route) -> Option<Vec<String>> {
+fn shape(route: &Route) -> Vec<Vec<String>> {
     let mut steps = Vec::new();
-    steps.extend(route.filter.as_ref().map(|filter| format!("filter {}", one_line(filter.shown()))));
+    let of_clients = route.filter.as_ref().and_then(|filter| Some((filter, filter.plan()?)));
+    match &of_clients {
+        Some((filter, plan)) => steps.extend(done_once(filter, plan)),
+        None => {
+            let filter = route.filter.as_ref();
+            steps.extend(filter.map(|filter| format!("filter {}", one_line(filter.shown()))));
+        }
+    }
     steps.extend(route.projection.as_ref().map(|projection| match projection {
         Projection::Keep(paths) => format!("keep {}", paths.texts.join(", ")),
         Projection::Drop(paths) => format!("drop {}", paths.texts.join(", ")),
@@ -299,7 +306,34 @@ fn shape(route: &Route) -> Option<Vec<String>> {
         }
     };
     let path = format!("{}{}", route.host.as_deref().unwrap_or_default(), route.path);
-    (!steps.is_empty()).then(|| vec![path, plan, steps.join("; ")])
+    let mut rows = Vec::new();
+    if !steps.is_empty() {
+        rows.push(vec![path.clone(), plan, steps.join("; ")]);
+    }
+    rows.extend(of_clients.map(|(_, plan)| {
+        // Nanoseconds for one are microseconds for a thousand.
+        let cost = plan.cost;
+        let each = plan.each.map_or_else(|| "the rest of it".to_owned(), |each| one_line(&each));
+        let costs = format!("about {cost} ns, {cost} µs of CPU for an event and 1,000 clients");
+        vec![path, "once per event and client".to_owned(), format!("filter {each}; {costs}")]
+    }));
+    rows
+}
+
+/// What of a filter that names what clients bring is done once for each event.
+fn done_once(filter: &Expression, plan: &Plan) -> Vec<String> {
+    let Some((condition, facts)) = &plan.once else {
+        return vec![format!("filter {}, as far as it names no client", one_line(filter.shown()))];
+    };
+    let mut steps = Vec::new();
+    if condition != "true" {
+        steps.push(format!("filter {}", one_line(condition)));
+    }
+    if !facts.is_empty() {
+        let facts: Vec<_> = facts.iter().map(|fact| one_line(fact)).collect();
+        steps.push(format!("for filters {}", facts.join(", ")));
+    }
+    steps
 }
 
 fn one_line(text: &str) -> String {
@@ -438,6 +472,31 @@ routes:
   /of/{who}  once per event and who, 10000 feeds at most  filter event.who == params.who; map {'who': params.who}
 "
         );
+    }
+
+    #[test]
+    fn what_is_done_for_each_client_is_told_with_what_it_costs() {
+        let text = "\
+server: { tls: none }
+auth: { users: { jwt: { secret: 'a secret of 32 bytes or more than that' } } }
+upstreams: { bus: { kafka: { brokers: 'a:1' } } }
+routes:
+  - { path: /quotes, from: { upstream: bus, topic: o }, filter: 'event.price > 0 && event.symbol == query.symbol' }
+  - { path: /own, from: { upstream: bus, topic: o }, auth: users, filter: claims.admin, wrap: envelope }
+  - { path: /hidden, from: { upstream: bus, topic: o }, filter: 'event.a == query.a && event.b == \"${HIDDEN}\"' }
+";
+        let shown = summary(&sound(text));
+        let shapes = shown.split_once("shapes\n").unwrap().1;
+        let costs = |cost: usize| format!("about {cost} ns, {cost} µs of CPU for an event and 1,000 clients");
+        let expected = [
+            "  /quotes  once per event             filter event.price > 0; for filters event.symbol".to_owned(),
+            format!("  /quotes  once per event and client  filter event.symbol == query.symbol; {}", costs(32)),
+            "  /own     once per event             wrap envelope".to_owned(),
+            format!("  /own     once per event and client  filter claims.admin; {}", costs(14)),
+            "  /hidden  once per event             filter event.a == query.a && event.b == \"${HIDDEN}\", as far as it names no client".to_owned(),
+            format!("  /hidden  once per event and client  filter the rest of it; {}", costs(32)),
+        ];
+        assert_eq!(shapes.lines().collect::<Vec<_>>(), expected);
     }
 
     #[test]
