@@ -14,6 +14,7 @@ use super::position::Position;
 use super::quota::Quota;
 use super::ring::Bounds;
 use super::rows::Rows;
+use super::sieve::Withheld;
 use crate::config::{Partitioner, Qos};
 use crate::shape::{Record, Shape};
 
@@ -314,6 +315,11 @@ impl Subscription {
     /// The number of the log's entry before which it stands, where it does; see [`Cursor::stands`].
     pub fn stands(&self) -> Option<u64> {
         self.cursor.stands()
+    }
+
+    /// What the client's filter has withheld since this was asked last.
+    pub fn take_withheld(&mut self) -> Option<Withheld> {
+        self.cursor.take_withheld()
     }
 
     /// The control event that tells a position which moved on without an event, if that is news.

@@ -334,12 +334,23 @@ impl Log {
 
     /// Reads on at `cursor`, at most `max` bytes unless a single event is larger.
     pub fn read(&self, cursor: &mut Cursor, max: usize) -> Read {
-        let Some(step) = self.with_view(|view| cursor.read(view, max)) else { return Read::Pending };
-        // Reading makes runs.
-        self.memory.settle();
-        match step {
-            Step::Read(read) => read,
-            Step::Replay(floor) => cursor.replay(&floor, &self.shape.control_prefix, max),
+        let mut looked = 0;
+        loop {
+            let Some(step) = self.with_view(|view| cursor.read(view, max)) else { return Read::Pending };
+            // Reading makes runs.
+            self.memory.settle();
+            let sift = match step {
+                Step::Read(read) => return read,
+                Step::Replay(floor) => return cursor.replay(&floor, &self.shape.control_prefix, max),
+                Step::Sift(sift) => sift,
+            };
+            if let Some(read) = cursor.sift(&sift) {
+                return read;
+            }
+            looked += sift.bytes.len();
+            if looked >= max {
+                return Read::Pieces { bytes: Vec::new(), events: 0, times: None };
+            }
         }
     }
 

@@ -2,9 +2,10 @@
 //! own but the one ticker in `wake`, and never waits for a subscriber.
 //!
 //! Reading order: `position`, `id`, `gap`; then `chunk`, `window`, `writer`, `ring`, `run`, `table`, `generation`, `log`; then
-//! `cursor`, `feed`, and the [`Hub`] that holds all feeds.
+//! `cursor`, a file for each state that it can be in, `sieve`, `feed`, and the [`Hub`] that holds all feeds.
 
 mod binding;
+mod catching;
 mod chunk;
 mod cursor;
 mod decide;
@@ -13,6 +14,7 @@ mod gap;
 mod generation;
 mod history;
 mod id;
+mod joined;
 mod key;
 mod log;
 mod memory;
@@ -26,6 +28,7 @@ mod rows;
 mod run;
 mod sample;
 mod segment;
+mod sieve;
 mod table;
 #[cfg(test)]
 mod testing;
@@ -58,6 +61,7 @@ pub use ring::Bounds;
 pub use rows::Rows;
 pub use run::Forms;
 pub use segment::{Segment, SegmentDraft};
+pub use sieve::Withheld;
 pub use table::{Table, Tabled};
 pub use wake::{Linger, Wake};
 pub use wanted::{Feeds, Wanted};
@@ -288,7 +292,12 @@ mod tests {
     }
 
     fn subscribe(hub: &Hub, id: Option<&str>) -> Subscription {
-        hub.subscribe(opens("news"), &policy(60), Wish { id: id.map(str::to_owned), since: None }, TERMS)
+        hub.subscribe(
+            opens("news"),
+            &policy(60),
+            Wish { id: id.map(str::to_owned), ..Wish::default() },
+            TERMS,
+        )
     }
 
     /// What the subscription begins with: the gap, and the last id told.
@@ -365,7 +374,7 @@ mod tests {
         let (gap, _) = begin(&mut subscribe(&hub, Some("0123456789abcdef-0")));
         assert_eq!(gap, Some(Reason::UnknownId));
         let mut other =
-            hub.subscribe(opens("sports"), &policy(60), Wish { id: Some(new_id), since: None }, TERMS);
+            hub.subscribe(opens("sports"), &policy(60), Wish { id: Some(new_id), ..Wish::default() }, TERMS);
         other.feed().confirm();
         assert_eq!(begin(&mut other).0, Some(Reason::UnknownId), "an id of another feed");
     }

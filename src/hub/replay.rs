@@ -15,6 +15,7 @@ use super::id::IdCodec;
 use super::key::{self, Lens};
 use super::note;
 use super::position::{Mark, Position};
+use super::sieve::Sieve;
 use crate::config::Replay;
 use crate::sse;
 
@@ -25,9 +26,9 @@ pub struct Replaying {
     began: Instant,
     /// The log's head at that time.
     head: Seq,
-    /// How many events it may still be given, where offsets do not tell that.
+    /// How many events it may still be given, or have withheld from it, where offsets do not tell that.
     left: Option<u64>,
-    /// How many bytes it may still be given.
+    /// How many bytes of them.
     room: usize,
     /// For each partition when the newest event was published that it was given, in milliseconds since the epoch.
     times: Vec<u64>,
@@ -76,16 +77,30 @@ impl Replaying {
     }
 
     /// Reads on, at most `max` bytes unless a single event is larger. Gives empty pieces when it is for the log to
-    /// say how to go on.
-    pub fn read(&mut self, floor: &Floor, lens: Option<&Lens>, prefix: &str, max: usize) -> Read {
-        let read = self.walk(floor, lens, prefix, max);
+    /// say how to go on, or much was withheld.
+    pub fn read(
+        &mut self,
+        floor: &Floor,
+        lens: Option<&Lens>,
+        sieve: Option<&mut Sieve>,
+        prefix: &str,
+        max: usize,
+    ) -> Read {
+        let read = self.walk(floor, lens, sieve, prefix, max);
         if let Read::Pieces { bytes, .. } = &read {
             self.room = self.room.saturating_sub(bytes.iter().map(Bytes::len).sum());
         }
         read
     }
 
-    fn walk(&mut self, floor: &Floor, lens: Option<&Lens>, prefix: &str, max: usize) -> Read {
+    fn walk(
+        &mut self,
+        floor: &Floor,
+        lens: Option<&Lens>,
+        mut sieve: Option<&mut Sieve>,
+        prefix: &str,
+        max: usize,
+    ) -> Read {
         let ids = Ids { codec: &*floor.codec, lens };
         let key = lens.map(|lens| lens.hash);
         let mut walk = Walk { ids: &ids, bytes: Vec::new(), events: 0, size: 0, max, id: String::new() };
@@ -98,13 +113,26 @@ impl Replaying {
                         // Asked for early: it is there, with luck, when this one is through.
                         drop(floor.history.segment(partition, segment.to, until));
                     }
-                    for entry in segment.after(from, key) {
+                    for (place, entry) in segment.after(from, key) {
                         let mark = Mark { partition, next: entry.next };
-                        if self.left == Some(0) || !walk.take(&mut self.at, mark, segment.body(entry)) {
+                        let withholds =
+                            |sieve: &mut Sieve| !sieve.passes(segment.facts(place), entry.length());
+                        let is_over = self.left == Some(0);
+                        let withheld = !is_over && sieve.as_deref_mut().is_some_and(withholds);
+                        if withheld {
+                            self.at.advance(mark);
+                            self.room = self.room.saturating_sub(entry.length());
+                        } else if is_over || !walk.take(&mut self.at, mark, segment.body(entry)) {
                             return walk.done();
                         }
                         self.left = self.left.map(|left| left - 1);
                         self.note_time(partition, entry.time);
+                        if let Some(sieve) = sieve.as_deref_mut() {
+                            sieve.untold = withheld;
+                            if sieve.is_tired() {
+                                return walk.done();
+                            }
+                        }
                     }
                     self.at.advance(Mark { partition, next: segment.to });
                 }

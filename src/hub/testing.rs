@@ -39,6 +39,17 @@ pub fn shape() -> Shape {
     Shape::default()
 }
 
+/// That of a route whose clients have this filter.
+pub fn filtering(filter: &str) -> Shape {
+    let text = format!(
+        "server: {{ tls: none }}\nupstreams: {{ r: {{ redis: {{ url: redis://h }} }} }}\nroutes: [ {{ path: /x, from: {{ upstream: r, channel: c }}, filter: '{filter}' }} ]\n"
+    );
+    let config =
+        crate::config::parse("c.yaml", &text, &|_| None).unwrap_or_else(|problems| panic!("{problems}"));
+    let filter = config.routes.into_iter().next().and_then(|route| route.filter);
+    Shape { filter, ..shape() }
+}
+
 pub fn log(bounds: Bounds) -> Arc<Log> {
     Log::new(shape(), false, bounds, &Memory::new(usize::MAX), Wake::new(Duration::ZERO, Linger::new()))
 }

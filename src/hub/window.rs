@@ -13,6 +13,7 @@ use super::memory::{Memory, Reserved};
 use super::position::{Mark, Position};
 use super::table::Subject;
 use crate::config::Conflate;
+use crate::shape::Facts;
 
 /// What waits to be appended.
 pub struct Window {
@@ -49,6 +50,8 @@ pub struct Waiting {
     pub whose: (Option<KeyHash>, Lies),
     /// What it says to the table.
     pub subject: Option<Subject>,
+    /// What is known of its event.
+    pub facts: Facts,
 }
 
 /// What a record makes.
@@ -192,7 +195,7 @@ impl Waiting {
             Makes::Note(_) | Makes::Nothing => 0,
         };
         // Its place, that of its key, and the allocator's share.
-        size_of::<Option<Self>>() + 64 + body
+        size_of::<Option<Self>>() + 64 + body + self.facts.size()
     }
 }
 

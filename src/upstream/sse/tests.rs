@@ -45,7 +45,7 @@ impl Rig {
     }
 
     fn client(&self, id: &str) -> Subscription {
-        let wish = Wish { id: Some(id.to_owned()), since: None };
+        let wish = Wish { id: Some(id.to_owned()), ..Wish::default() };
         self.hub.subscribe(Opens { feed: key(), key: None }, &policy(1), wish, TERMS)
     }
 

@@ -1,0 +1,229 @@
+use std::ops::Range;
+use std::time::{Duration, SystemTime};
+
+use super::super::cursor::{Cursor, Terms, Wish};
+use super::super::gap::Reason;
+use super::super::id::{Epoch, EpochCodec};
+use super::super::log::Log;
+use super::super::position::Position;
+use super::super::ring::Bounds;
+use super::super::testing::{ROOM, TERMS, Text, filtering};
+use super::super::wake::{Linger, Wake};
+use super::*;
+use crate::shape::{Fact, Shape};
+
+/// A log of which each client wants one colour, or all.
+struct Colours {
+    log: Arc<Log>,
+    shape: Shape,
+    memory: Arc<Memory>,
+}
+
+impl Colours {
+    fn new(bounds: Bounds) -> Self {
+        let shape = filtering(r#"query.c == "" || event.c == query.c"#);
+        let memory = Memory::new(usize::MAX);
+        let wake = Wake::new(Duration::ZERO, Linger::new());
+        let log = Log::new(shape.clone(), false, bounds, &memory, wake);
+        log.open(Arc::new(EpochCodec::new(Epoch::random(), None)), Position::default());
+        Self { log, shape, memory }
+    }
+
+    /// A reader that wants this colour, and has been told where it stands.
+    fn wants(&self, colour: &str, terms: Terms) -> Cursor {
+        let filter = self.shape.filter.as_ref().unwrap();
+        let filter = ClientFilter::bind(filter, |_| Some(Fact::text(colour))).unwrap();
+        assert_eq!(filter.is_none(), colour.is_empty(), "who wants all has no filter");
+        let mut cursor = Cursor::new(Wish { filter, ..Wish::default() }, terms);
+        assert!(matches!(self.read(&mut cursor), Read::Control { .. }));
+        cursor
+    }
+
+    fn read(&self, cursor: &mut Cursor) -> Read {
+        self.log.read(cursor, 1_000)
+    }
+
+    /// Appends events of these colours, together.
+    fn append(&self, colours: &[&'static str]) {
+        self.log.append(colours.iter().map(|colour| (None, Text(colour))));
+    }
+
+    fn lose_link(&self) {
+        self.log.append_link_lost((SystemTime::UNIX_EPOCH, SystemTime::UNIX_EPOCH));
+    }
+}
+
+const RED: &str = r#"{"c":"red"}"#;
+const BLUE: &str = r#"{"c":"blue"}"#;
+
+/// Where these bytes lie.
+fn span(bytes: &Bytes) -> Range<usize> {
+    let Range { start, end } = bytes.as_ptr_range();
+    start as usize..end as usize
+}
+
+fn pieces(read: Read) -> (Vec<Bytes>, usize) {
+    match read {
+        Read::Pieces { bytes, events, .. } => (bytes, events),
+        other => panic!("not pieces: {other:?}"),
+    }
+}
+
+/// The number in the only id of these bytes.
+fn number(told: &Bytes) -> &str {
+    let (_, id) = str::from_utf8(told).unwrap().split_once("\nid: ").unwrap();
+    id.trim_end().split_once('-').unwrap().1
+}
+
+#[tokio::test]
+async fn what_passes_in_a_row_is_one_piece_of_the_bytes_that_all_share() {
+    let colours = Colours::new(ROOM);
+    let [mut all, mut red, mut blue] = ["", "red", "blue"].map(|colour| colours.wants(colour, TERMS));
+    colours.append(&[RED, RED, BLUE]);
+    colours.append(&[BLUE, RED]);
+    let Read::Slice { bytes, events: 5, .. } = colours.read(&mut all) else { panic!("all of it") };
+    let whole = span(&bytes);
+    let (red_ones, events) = pieces(colours.read(&mut red));
+    assert_eq!((red_ones.len(), events), (2, 3));
+    let (blue_ones, events) = pieces(colours.read(&mut blue));
+    assert_eq!((blue_ones.len(), events), (1, 2), "also across what was appended together");
+    let parts = [&red_ones[0], &blue_ones[0], &red_ones[1]].map(span);
+    assert_eq!((parts[0].start, parts[2].end), (whole.start, whole.end));
+    assert!(parts.windows(2).all(|pair| pair[0].end == pair[1].start), "{parts:?} of {whole:?}");
+
+    colours.append(&[RED]);
+    let Read::Slice { bytes, forms: Some(forms), .. } = colours.read(&mut all) else { panic!("a slice") };
+    match colours.read(&mut red) {
+        Read::Slice { bytes: same, events: 1, forms: Some(packed), .. } => {
+            assert_eq!((span(&same), Arc::as_ptr(&packed)), (span(&bytes), Arc::as_ptr(&forms)));
+        }
+        other => panic!("what passes as a whole is what all are given: {other:?}"),
+    }
+    assert!(matches!(colours.read(&mut blue), Read::Pending));
+    assert_eq!(blue.take_withheld().map(|withheld| withheld.events), Some(4));
+    assert_eq!((blue.take_withheld(), all.take_withheld()), (None, None));
+}
+
+#[tokio::test]
+async fn what_is_withheld_moves_the_position_on_and_that_is_told_once() {
+    let colours = Colours::new(ROOM);
+    let [mut red, mut blue] = ["red", "blue"].map(|colour| colours.wants(colour, TERMS));
+    colours.append(&[RED, RED]);
+    assert_eq!(colours.log.moved_on(&mut blue), None, "there is something to look at first");
+    assert!(matches!(colours.read(&mut blue), Read::Pending));
+    assert_eq!(number(&colours.log.moved_on(&mut blue).unwrap()), "2");
+    assert_eq!(colours.log.moved_on(&mut blue), None);
+    assert!(matches!(colours.read(&mut red), Read::Slice { events: 2, .. }));
+    assert_eq!(colours.log.moved_on(&mut red), None, "the ids of its events say where it is");
+    colours.append(&[RED, BLUE]);
+    assert_eq!(pieces(colours.read(&mut red)).1, 1);
+    assert_eq!(number(&colours.log.moved_on(&mut red).unwrap()), "4");
+    colours.append(&[BLUE, RED]);
+    assert_eq!(pieces(colours.read(&mut red)).1, 1);
+    assert_eq!(colours.log.moved_on(&mut red), None);
+}
+
+#[tokio::test]
+async fn what_happened_to_the_source_passes_every_filter() {
+    let colours = Colours::new(ROOM);
+    let mut red = colours.wants("red", TERMS);
+    colours.append(&[BLUE]);
+    colours.lose_link();
+    colours.append(&[BLUE]);
+    let (told, events) = pieces(colours.read(&mut red));
+    let [told] = &told[..] else { panic!("one piece: {told:?}") };
+    assert!(str::from_utf8(told).unwrap().contains("upstream_lost") && events == 1);
+    let appended = colours.log.append([(None, Text("no JSON")), (None, Text(BLUE))]);
+    assert!(appended.gaps.is_empty(), "{appended:?}");
+    assert!(matches!(colours.read(&mut red), Read::Pending), "it has no colour");
+}
+
+#[tokio::test]
+async fn what_a_filter_cannot_tell_is_withheld_and_said_once() {
+    let colours = Colours::new(ROOM);
+    let mut red = colours.wants("red", TERMS);
+    colours.append(&["{}", RED, "{}"]);
+    assert_eq!(pieces(colours.read(&mut red)).1, 1);
+    let withheld = red.take_withheld().unwrap();
+    assert_eq!((withheld.events, withheld.why), (2, Some(Fault::Absent)));
+    assert!(withheld.bytes > 4);
+    colours.append(&["{}"]);
+    assert!(matches!(colours.read(&mut red), Read::Pending));
+    let withheld = red.take_withheld().unwrap();
+    assert_eq!((withheld.events, withheld.why), (1, None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_rate_of_a_route_counts_what_passes() {
+    let colours = Colours::new(ROOM);
+    let rate = Some(EventRate { events: 2, every: Duration::from_secs(1) });
+    let mut red = colours.wants("red", Terms { rate, ..TERMS });
+    colours.append(&[BLUE, RED, BLUE, RED, RED, BLUE]);
+    colours.lose_link();
+    let (told, events) = pieces(colours.read(&mut red));
+    assert_eq!((told.len(), events), (3, 3), "two, and what happened to the source");
+    assert!(matches!(colours.read(&mut red), Read::LeftOut(1)));
+    assert!(matches!(colours.read(&mut red), Read::Pending));
+    colours.append(&[RED, BLUE, RED]);
+    assert!(matches!(colours.read(&mut red), Read::LeftOut(2)));
+    assert_eq!(red.take_withheld().map(|withheld| withheld.events), Some(4));
+    assert_eq!(number(&colours.log.moved_on(&mut red).unwrap()), "10");
+    tokio::time::advance(Duration::from_secs(1)).await;
+    colours.append(&[RED, BLUE]);
+    assert_eq!(pieces(colours.read(&mut red)).1, 1);
+}
+
+#[tokio::test]
+async fn how_much_of_what_it_wants_a_reader_missed_is_not_known() {
+    let colours = Colours::new(Bounds { events: 2, ..ROOM });
+    let [mut all, mut red] = ["", "red"].map(|colour| colours.wants(colour, TERMS));
+    (0..5).for_each(|_| colours.append(&[RED]));
+    for (cursor, missed) in [(&mut all, "\"missed\":3"), (&mut red, "\"missed\":null")] {
+        let Read::Control { bytes, gaps } = colours.read(cursor) else { panic!("it has lagged") };
+        assert_eq!(gaps, [Reason::Lagged]);
+        assert!(str::from_utf8(&bytes).unwrap().contains(missed), "{bytes:?}");
+    }
+    assert!(matches!(colours.read(&mut red), Read::Slice { events: 2, .. }));
+}
+
+#[tokio::test]
+async fn a_reader_looks_at_no_more_than_it_asks_for_whatever_passes() {
+    let colours = Colours::new(ROOM);
+    let mut red = colours.wants("red", TERMS);
+    for _ in 0..100 {
+        colours.append(&[BLUE]);
+    }
+    let (mut reads, mut withheld) = (0, 0);
+    loop {
+        let read = colours.log.read(&mut red, 200);
+        let looked_at = red.take_withheld().unwrap();
+        assert!(looked_at.bytes <= 400, "twice what was asked for, at most");
+        withheld += looked_at.events;
+        match read {
+            Read::Pieces { bytes, events: 0, .. } => assert!(bytes.is_empty()),
+            Read::Pending => break,
+            other => panic!("nothing passes: {other:?}"),
+        }
+        reads += 1;
+    }
+    assert!(reads > 5 && withheld == 100, "the others have their turn: {reads}");
+    assert_eq!(number(&colours.log.moved_on(&mut red).unwrap()), "100");
+}
+
+#[tokio::test]
+async fn what_is_known_of_events_counts_as_memory() {
+    let colours = Colours::new(ROOM);
+    let empty = colours.memory.used();
+    let wide: &'static str = format!(r#"{{"c":"{}"}}"#, "x".repeat(10_000)).leak();
+    colours.append(&[wide]);
+    let one = colours.memory.used() - empty;
+    assert!(one > 20_000, "the text is in the event, and kept beside it: {one}");
+    let mut red = colours.wants("red", TERMS);
+    colours.append(&[RED, BLUE]);
+    colours.append(&[RED]);
+    drop(pieces(colours.read(&mut red)));
+    assert_eq!(colours.memory.used(), colours.log.held().bytes);
+    let Colours { log, memory, .. } = colours;
+    drop((log, red));
+    assert_eq!(memory.used(), 0);
+}
