@@ -21,6 +21,7 @@ use super::client::Client;
 use super::coding;
 use super::connection::Begun;
 use super::cors;
+use super::filters;
 use super::forwarded;
 use super::guard::{self, Held};
 use super::handover::Handover;
@@ -236,7 +237,7 @@ impl Visit {
         if let Some(answer) = self.sends_away(route, form, request) {
             return answer;
         }
-        let wish = match wish(request) {
+        let mut wish = match wish(request) {
             Ok(wish) => wish,
             Err(problem) => return problem.response(),
         };
@@ -251,6 +252,12 @@ impl Visit {
             }
             Verdict::Undecided(admitted) => (admitted, false),
         };
+        if is_decided {
+            wish.filter = match filters::bind(&feed, query(request), admitted.grant.as_deref()) {
+                Ok(filter) => filter,
+                Err(problem) => return with_cookie(problem.response(), admitted),
+            };
+        }
         let place = match route.kept.places.take(client.addr.ip().into()) {
             Ok(place) => place,
             // From here on a ticket is used, and its client has nothing but the cookie to come back with.
@@ -440,12 +447,17 @@ pub(super) fn wish(request: &Request<()>) -> Result<Wish, Problem> {
     let id = header.or_else(|| in_query("lastEventId")).filter(|id| !id.is_empty());
     let since = in_query("since").filter(|since| !since.is_empty());
     let since = since.map(|since| parse_since(&since).ok_or(Problem::BadSince)).transpose()?;
-    Ok(Wish { id, since })
+    Ok(Wish { id, since, filter: None })
 }
 
 /// The first value of a parameter of the query.
 pub(super) fn in_query<'r>(request: &'r Request<()>, name: &str) -> Option<Cow<'r, str>> {
-    auth::in_query(request.uri().query().unwrap_or_default(), name)
+    auth::in_query(query(request), name)
+}
+
+/// The query as it came; empty where there is none.
+pub(super) fn query(request: &Request<()>) -> &str {
+    request.uri().query().unwrap_or_default()
 }
 
 /// Whether the answer may have to be waited for, though everybody is let in.

@@ -14,6 +14,7 @@ use super::Edge;
 use super::answer::{Visit, authority, in_query, with_cookie};
 use super::body::Body;
 use super::cors;
+use super::filters;
 use super::problem::Problem;
 use super::router::{Found, Route};
 use super::shed::Why;
@@ -108,11 +109,15 @@ impl Visit {
             Verdict::Undecided(_) => return Problem::Undecided.response(),
         };
         let before = control.lease.lock().as_ref().and_then(|lease| lease.grant.clone());
-        if !before.is_some_and(|before| before.is_of_the_same(&grant)) {
+        if !before.as_ref().is_some_and(|before| before.is_of_the_same(&grant)) {
             // A stream stays whose it is: what it has read of may not be for others.
             return Problem::Forbidden.response();
         }
         lease(&self.edge, &control, &asked.path, &grant);
+        if before.is_some_and(|before| control.route.filters_otherwise(&before.claims, &grant.claims)) {
+            // It was given what the former said. Its client comes back, and is given what the latter does.
+            self.edge.streams.deadlines.end(&control, End::Claims);
+        }
         let expires = grant.expires.map(|at| humantime::format_rfc3339_seconds(at).to_string());
         // The one that the browser would come back with ends when the stream would have.
         let cookie = auth.cookie(&config.auth, &grant, &asked);
@@ -246,7 +251,7 @@ pub(super) fn settle(edge: &Arc<Edge>, control: &Arc<Control>, held: Held) -> De
     let (edge, control) = (Arc::clone(edge), Arc::clone(control));
     Box::pin(async move {
         // As a whole: of what is only named in parts, the room would stay behind.
-        let Held { site, asked, feed, wish, _room } = held;
+        let Held { site, asked, feed, mut wish, _room } = held;
         let mut changed = site.auth.changed();
         let mut wait = PATIENCE.start;
         let latest = control.opened + jittered(LONGEST);
@@ -267,6 +272,8 @@ pub(super) fn settle(edge: &Arc<Edge>, control: &Arc<Control>, held: Held) -> De
                     if let Some(grant) = &admitted.grant {
                         lease(&edge, &control, &asked.path, grant);
                     }
+                    let bound = filters::bind(&feed, &asked.query, admitted.grant.as_deref());
+                    wish.filter = bound.map_err(|_| End::Refused)?;
                     let (policy, terms) = (route.policy(), Arc::clone(&route.terms));
                     let subscribed = edge.hub.subscribe_within(&route.kept.quota, feed, &policy, wish, terms);
                     return subscribed.ok_or_else(|| {

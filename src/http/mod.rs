@@ -7,7 +7,8 @@
 //! `streams` and `supervise` end one from outside, since nobody polls a stream whose client stops reading; `lease` tells
 //! when, `access` logs each request, `traced` tells of those that are traced, and `listing` shows operators what is open.
 //! `accept` says in which form a client is given events: `lines` writes a stream as JSON for scripts, and `page` has what there
-//! is at the moment, and `newest` where that ends; `stall` ends those who do not take theirs.
+//! is at the moment, and `newest` where that ends; `stall` ends those who do not take theirs. `filters` binds a route's filter to
+//! what a client brings.
 //! `limits` says who may come in and how much each may take, `shed` answers those for whom there is no room, and
 //! `proxy_protocol`, `forwarded` and `client` find out who somebody is.
 
@@ -21,6 +22,7 @@ mod coding;
 mod connection;
 mod cors;
 mod direct;
+mod filters;
 mod forwarded;
 mod guard;
 mod handover;

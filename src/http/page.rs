@@ -12,8 +12,9 @@ use serde_json::{Map, Value, json};
 use tokio::time::timeout;
 
 use super::accept::Form;
-use super::answer::{Visit, head, in_query, wish, with_cookie};
+use super::answer::{Visit, head, in_query, query, wish, with_cookie};
 use super::body::Body;
+use super::filters;
 use super::limits::Place;
 use super::lines;
 use super::outgoing::FRAME;
@@ -51,13 +52,17 @@ impl Page {
 impl Visit {
     /// `GET` of a page.
     pub(super) async fn page(&self, route: &Route, feed: Opens, request: &Request<()>) -> Response<Body> {
-        let (wish, most) = match (wish(request), limit(request)) {
+        let (mut wish, most) = match (wish(request), limit(request)) {
             (Ok(wish), Ok(most)) => (wish, most),
             (Err(problem), _) | (_, Err(problem)) => return problem.response(),
         };
         let (admitted, place) = match self.let_in(route, request).await {
             Ok(let_in) => let_in,
             Err(answer) => return *answer,
+        };
+        wish.filter = match filters::bind(&feed, query(request), admitted.grant.as_deref()) {
+            Ok(filter) => filter,
+            Err(problem) => return with_cookie(problem.response(), admitted),
         };
         let (hub, policy, terms) = (&self.edge.hub, route.policy(), Arc::new(route.page_terms()));
         let Some(subscription) = hub.subscribe_within(&route.kept.quota, feed, &policy, wish, terms) else {
@@ -150,8 +155,10 @@ impl Reader {
             let turns = if replays { &streams.replay_turns } else { &streams.turns };
             poll_fn(|cx| turn.poll(turns, replays, cx)).await;
             match subscription.read(READ) {
-                Read::Pending if self.content.next.is_some() => return,
-                Read::Wait(_) if self.content.next.is_some() && !subscription.replays() => return,
+                Read::Pending if self.content.next.is_some() => return self.end(subscription),
+                Read::Wait(_) if self.content.next.is_some() && !subscription.replays() => {
+                    return self.end(subscription);
+                }
                 Read::Pending => {
                     turn.over();
                     wake.await;
@@ -173,6 +180,13 @@ impl Reader {
                     bytes.into_iter().for_each(|bytes| self.take(&turn_counted(&mut turn, bytes)));
                 }
             }
+        }
+    }
+
+    /// That is all there is: what the reader was not given is behind it, too.
+    fn end(&mut self, subscription: &mut Subscription) {
+        if let Some(bytes) = subscription.moved_on() {
+            self.take(&bytes);
         }
     }
 

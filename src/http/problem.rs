@@ -15,6 +15,8 @@ pub enum Problem {
     NoRoute,
     /// A path parameter is malformed.
     BadParameter,
+    /// What the query says is not what the route's filter takes.
+    BadQuery,
     /// `since` in the query is no time.
     BadSince,
     /// The request names no host (RFC 9112 section 3.2).
@@ -78,6 +80,12 @@ impl Problem {
                 "bad-parameter",
                 "A parameter in the path is not valid: at most 256 bytes of UTF-8 without control characters, and without \
                  those that part names in what is read, or stand for any.",
+            ),
+            Self::BadQuery => (
+                StatusCode::BAD_REQUEST,
+                "bad-parameter",
+                "A parameter of the query that these events are filtered by is missing, too long (4096 bytes for all), or not \
+                 what it must be, such as a number; or it does not fit the credential.",
             ),
             Self::BadSince => (
                 StatusCode::BAD_REQUEST,

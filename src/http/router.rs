@@ -10,14 +10,14 @@ use tokio::sync::watch;
 
 use super::app::{App, Asked};
 use super::guard::Door;
-use super::limits::Places;
+use super::limits::{Places, Said};
 use super::shed::Why;
 use super::streams::End;
-use crate::config::{self, Config, Field, Reads, Template};
+use crate::config::{self, Brought, Config, Field, Reads, Template};
 use crate::hub::{Binding, Bounds, FeedKey, Opens, Policy, Quota, Rows, Source, Terms};
 use crate::metrics::{Metrics, RouteMetrics};
 use crate::schema::{Decoder, Registries};
-use crate::shape::{Shape, Wrap};
+use crate::shape::{Member, Shape, Wrap};
 
 const SOUND: &str = "the configuration has neither bad nor ambiguous paths";
 
@@ -87,6 +87,8 @@ pub struct Kept {
     pub places: Arc<Places>,
     /// Its feeds, where they depend on the path.
     pub quota: Arc<Quota>,
+    /// That filters of its clients cannot tell.
+    pub said: Said,
     over: AtomicBool,
 }
 
@@ -276,11 +278,14 @@ impl Route {
         };
         let kept = kept.unwrap_or_else(|| {
             let quota = Arc::new(Quota::new(route.limits.feeds));
-            Arc::new(Kept { places: Places::new(route.limits), quota, over: AtomicBool::new(false) })
+            let (places, said, over) = (Places::new(route.limits), Said::default(), AtomicBool::new(false));
+            Arc::new(Kept { places, quota, said, over })
         });
         kept.places.limit(route.limits);
         kept.quota.set_most(route.limits.feeds);
-        let reads = Reads::of(&config.auth, &route.auth, route.allow.as_ref());
+        let mut reads = Reads::of(&config.auth, &route.auth, route.allow.as_ref());
+        let by_query = |member: &Member| member.mapping == Brought::Query as usize;
+        reads.query |= route.filter.iter().flat_map(|filter| filter.client()).any(by_query);
         route.auth.iter().for_each(|provider| metrics.auth_begins(&name, provider));
         let upstream = config.upstreams.iter().find(|upstream| upstream.name == route.upstream);
         let config::Route { start, replay, on_lag, rate, .. } = *route;

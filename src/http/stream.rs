@@ -17,7 +17,7 @@ use super::streams::{End, Registered};
 use super::turns::Turn;
 use crate::compress::Encoding;
 use crate::config::OnLag;
-use crate::hub::{Read, Reason, Subscription, Times};
+use crate::hub::{Read, Reason, Subscription, Times, Withheld};
 use crate::sse;
 
 /// Bytes read from the log at a time.
@@ -137,10 +137,19 @@ impl EventStream {
             let turns = if replays { &streams.replay_turns } else { &streams.turns };
             if this.turn.poll(turns, replays, cx).is_pending() {
                 this.registered.control.waiting();
-                return self.take().map_or(Poll::Pending, |bytes| Poll::Ready(Some(bytes)));
+                if let Some(bytes) = self.as_mut().take() {
+                    return Poll::Ready(Some(bytes));
+                }
+                // It may have many turns, and be given nothing.
+                ready!(self.as_mut().poll_silence(cx));
+                continue;
             }
             let read = subscription.read(READ);
             this.registered.control.reading.stands(subscription.stands());
+            if let Some(withheld) = subscription.take_withheld() {
+                this.registered.withheld(&withheld);
+                this.turn.count(withheld.bytes);
+            }
             match read {
                 // What there is goes out first; after that it is asked again what to wait for.
                 Read::Pending | Read::Wait(_) if !this.outgoing.is_empty() => {
@@ -265,6 +274,18 @@ impl Registered {
         let measured = self.control.route.metrics.delivered(events as u64);
         if let Some(times) = times.filter(|times| measured && times.arrived >= self.control.opened) {
             published.get_or_insert(times.published);
+        }
+    }
+
+    /// Counts events that the client's filter has withheld. That it cannot tell is told once for each stream, however often that
+    /// is: it depends on what the client brings.
+    fn withheld(&self, withheld: &Withheld) {
+        let route = &self.control.route;
+        route.metrics.withheld.inc_by(withheld.events);
+        let Some(why) = withheld.why else { return };
+        route.metrics.undecided.inc();
+        if let Some(unsaid) = route.kept.said.again() {
+            tracing::warn!(route = route.name, why = %why, unsaid, "a filter cannot tell of an event for a client");
         }
     }
 }

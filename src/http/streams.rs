@@ -69,6 +69,8 @@ pub enum End {
     NoRoom,
     /// Its route is gone, or reads something else.
     Reload,
+    /// Its client's credential was renewed, and makes the route's filter another one for it.
+    Claims,
 }
 
 impl End {
@@ -87,6 +89,7 @@ impl End {
             Self::Undecided => "undecided",
             Self::NoRoom => "no_room",
             Self::Reload => "reload",
+            Self::Claims => "claims",
         }
     }
 
@@ -94,7 +97,7 @@ impl End {
     pub fn all() -> impl Iterator<Item = Self> {
         let first = [Self::Client, Self::Drain, Self::Lagged, Self::Stalled, Self::Asked];
         let auth = [Self::Expired, Self::Revoked, Self::Refused, Self::Age];
-        let others = [Self::Undecided, Self::NoRoom, Self::Reload];
+        let others = [Self::Undecided, Self::NoRoom, Self::Reload, Self::Claims];
         first.into_iter().chain(auth).chain(others)
     }
 

@@ -31,6 +31,7 @@ mod demo;
 mod direct;
 mod drain;
 mod examples;
+mod filters;
 mod floods;
 mod hostile;
 mod in_front;
