@@ -32,7 +32,7 @@ const PRIMARY: Level = 7;
 
 impl<'p> Shower<'p> {
     fn at(&mut self, node: &'p Node, least: Level) {
-        let level = level(node);
+        let level = self.level(node);
         if level < least {
             self.out.push('(');
         }
@@ -65,8 +65,14 @@ impl<'p> Shower<'p> {
                 self.brought(*at);
                 self.out.push(')');
             }
-            Node::Fact(at) => self.taken(self.program.split.as_ref().map(|split| &split.facts), *at),
-            Node::Term(at) => self.taken(self.program.split.as_ref().map(|split| &split.terms), *at),
+            Node::Fact(_) | Node::Term(_) => {
+                if let Some(node) = self.taken(node) {
+                    // It stood outside of all macros, and so do the names within it.
+                    let items = std::mem::take(&mut self.items);
+                    self.at(node, ANY);
+                    self.items = items;
+                }
+            }
             Node::Select(of, name) => {
                 self.at(of, PRIMARY);
                 _ = write!(self.out, ".{name}");
@@ -183,14 +189,18 @@ impl<'p> Shower<'p> {
         }
     }
 
-    /// What has been taken out, in its place.
-    fn taken(&mut self, from: Option<&'p Vec<Node>>, at: usize) {
-        if let Some(node) = from.and_then(|from| from.get(at)) {
-            // It stood outside of all macros, and so do the names within it.
-            let items = std::mem::take(&mut self.items);
-            self.at(node, PRIMARY);
-            self.items = items;
+    /// What has been taken out where this stands, if it has.
+    fn taken(&self, node: &Node) -> Option<&'p Node> {
+        let split = self.program.split.as_ref()?;
+        match node {
+            Node::Fact(at) => split.facts.get(*at),
+            Node::Term(at) => split.terms.get(*at),
+            _ => None,
         }
+    }
+
+    fn level(&self, node: &Node) -> Level {
+        self.taken(node).map_or_else(|| level(node), level)
     }
 
     fn quoted(&mut self, text: &str) {

@@ -287,7 +287,7 @@ fn client() -> impl Strategy<Value = Client> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 4_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 600, ..ProptestConfig::default() })]
 
     #[test]
     fn the_parts_come_to_what_the_whole_does(
