@@ -10,7 +10,7 @@ use super::super::ring::Bounds;
 use super::super::testing::{ROOM, TERMS, Text, filtering};
 use super::super::wake::{Linger, Wake};
 use super::*;
-use crate::shape::{Fact, Shape};
+use crate::shape::{Fact, Record, Shape};
 
 /// A log of which each client wants one colour, or all.
 struct Colours {
@@ -21,20 +21,30 @@ struct Colours {
 
 impl Colours {
     fn new(bounds: Bounds) -> Self {
+        Self::of(false, bounds)
+    }
+
+    /// One of which each reader sees a single key, perhaps.
+    fn of(keyed: bool, bounds: Bounds) -> Self {
         let shape = filtering(r#"query.c == "" || event.c == query.c"#);
         let memory = Memory::new(usize::MAX);
         let wake = Wake::new(Duration::ZERO, Linger::new());
-        let log = Log::new(shape.clone(), false, bounds, &memory, wake);
+        let log = Log::new(shape.clone(), keyed, bounds, &memory, wake);
         log.open(Arc::new(EpochCodec::new(Epoch::random(), None)), Position::default());
         Self { log, shape, memory }
     }
 
     /// A reader that wants this colour, and has been told where it stands.
     fn wants(&self, colour: &str, terms: Terms) -> Cursor {
+        self.wants_of(None, colour, terms)
+    }
+
+    fn wants_of(&self, key: Option<&str>, colour: &str, terms: Terms) -> Cursor {
         let filter = self.shape.filter.as_ref().unwrap();
         let filter = ClientFilter::bind(filter, |_| Some(Fact::text(colour))).unwrap();
         assert_eq!(filter.is_none(), colour.is_empty(), "who wants all has no filter");
-        let mut cursor = Cursor::new(Wish { filter, ..Wish::default() }, terms);
+        let key = key.map(|key| key.as_bytes().into());
+        let mut cursor = Cursor::of_key(key, Wish { filter, ..Wish::default() }, terms.into());
         assert!(matches!(self.read(&mut cursor), Read::Control { .. }));
         cursor
     }
@@ -50,6 +60,23 @@ impl Colours {
 
     fn lose_link(&self) {
         self.log.append_link_lost((SystemTime::UNIX_EPOCH, SystemTime::UNIX_EPOCH));
+    }
+}
+
+/// A record of this key with this payload.
+struct Of(&'static str, &'static str);
+
+impl Record for Of {
+    fn payload(&self) -> Option<&[u8]> {
+        Some(self.1.as_bytes())
+    }
+
+    fn name(&self) -> &str {
+        "test"
+    }
+
+    fn key(&self) -> Option<&[u8]> {
+        Some(self.0.as_bytes())
     }
 }
 
@@ -226,4 +253,24 @@ async fn what_is_known_of_events_counts_as_memory() {
     let Colours { log, memory, .. } = colours;
     drop((log, red));
     assert_eq!(memory.used(), 0);
+}
+
+#[tokio::test]
+async fn a_reader_of_a_key_is_given_what_passes_of_that() {
+    let colours = Colours::of(true, ROOM);
+    let mut red = colours.wants_of(Some("k"), "red", TERMS);
+    let append = |records: &[(&'static str, &'static str)]| {
+        colours.log.append(records.iter().map(|&(key, payload)| (None, Of(key, payload))));
+    };
+    append(&[("k", RED), ("j", RED), ("k", BLUE), ("k", RED)]);
+    let (told, events) = pieces(colours.read(&mut red));
+    let told = told.concat();
+    assert_eq!((events, str::from_utf8(&told).unwrap().matches("data: ").count()), (2, 2));
+    append(&[("k", BLUE)]);
+    assert!(matches!(colours.read(&mut red), Read::Pending | Read::Wait(_)));
+    assert_eq!(red.take_withheld().map(|withheld| withheld.events), Some(2));
+    assert_eq!(number(&colours.log.moved_on(&mut red).unwrap()), "5");
+    colours.lose_link();
+    let lost = pieces(colours.read(&mut red)).0.concat();
+    assert!(str::from_utf8(&lost).unwrap().contains("upstream_lost"));
 }
