@@ -112,7 +112,11 @@ fn to_double(value: Value<'_>) -> Result<Value<'_>, Fault> {
     match value {
         Value::Double(_) => Ok(value),
         Value::Int(whole) => Ok(Value::Double(whole as f64)),
-        Value::Text(text) => text.parse().map(Value::Double).map_err(|_| Fault::Conversion),
+        Value::Text(text) => {
+            // `NaN` compares with nothing, and no payload in JSON has what is infinite.
+            let number = text.parse().ok().filter(|number: &f64| number.is_finite());
+            number.map(Value::Double).ok_or(Fault::Conversion)
+        }
         _ => Err(Fault::Type),
     }
 }

@@ -6,7 +6,6 @@ use std::borrow::Cow;
 use super::fault::Fault;
 use super::json::Kind;
 use super::value::Value;
-use super::write::{write, write_text};
 
 /// A value with memory of its own.
 #[derive(Debug, Clone, PartialEq)]
@@ -98,41 +97,6 @@ impl Fact {
         members.iter().rfind(|(own, _)| **own == *name).map(|(_, value)| value)
     }
 
-    /// Appends it as JSON to `out`, which may have so many bytes at most.
-    pub(super) fn write(&self, out: &mut Vec<u8>, most: usize) -> Result<(), Fault> {
-        let brackets = match self {
-            Self::List(_) => *b"[]",
-            Self::Map(_) => *b"{}",
-            scalar => return write(&scalar.value(), out, most),
-        };
-        out.push(brackets[0]);
-        let begun = out.len();
-        let comma = |out: &mut Vec<u8>| {
-            if out.len() > begun {
-                out.push(b',');
-            }
-        };
-        match self {
-            Self::List(items) => {
-                for item in items {
-                    comma(out);
-                    item.write(out, most)?;
-                }
-            }
-            Self::Map(members) => {
-                for (name, value) in members {
-                    comma(out);
-                    write_text(name, out);
-                    out.push(b':');
-                    value.write(out, most)?;
-                }
-            }
-            _ => {}
-        }
-        out.push(brackets[1]);
-        if out.len() > most { Err(Fault::TooLarge) } else { Ok(()) }
-    }
-
     /// Bytes that it takes, its own and the allocator's included.
     pub fn size(&self) -> usize {
         let within = match self {
@@ -202,11 +166,9 @@ mod tests {
         assert_eq!(of(text, fact.size()), Ok(fact.clone()));
         assert_eq!(of(text, fact.size() - 1), Err(Fault::TooLarge));
         assert_eq!(fact.member("a"), Some(&Fact::List(Box::default())), "the last of a name counts");
-        let mut out = Vec::new();
-        fact.write(&mut out, 1_000).unwrap();
-        let written = r#"{"a":[1,2.5,null,true,"é"],"b":{"c":{}},"a":[],"n":1.2345678901234567e+19}"#;
-        assert_eq!(str::from_utf8(&out).unwrap(), written);
-        assert_eq!(fact.write(&mut Vec::new(), 20), Err(Fault::TooLarge));
+        assert_eq!(fact.member("n"), Some(&Fact::Double(1.2345678901234567e19)));
+        let Some(Fact::Map(nested)) = fact.member("b") else { panic!("a mapping: {fact:?}") };
+        assert_eq!(**nested, [("c".into(), Fact::Map(Box::default()))]);
     }
 
     #[test]

@@ -208,10 +208,16 @@ impl Expression {
     }
 }
 
-/// What can be kept of these values, all together in so many bytes.
+/// What can be kept of these values, all together in so many bytes. What does not fit takes none of them from the others.
 fn keep<'v>(values: impl Iterator<Item = Result<Value<'v>, Fault>>) -> Vec<Known> {
     let mut room = KEPT;
-    values.map(|value| value.and_then(|value| Fact::of(&value, &mut room))).collect()
+    let mut kept = |value: Value<'v>| {
+        let mut left = room;
+        let fact = Fact::of(&value, &mut left)?;
+        room = left;
+        Ok(fact)
+    };
+    values.map(|value| value.and_then(&mut kept)).collect()
 }
 
 /// Bytes of what is kept of one record, or of one client.

@@ -187,6 +187,13 @@ fn hostile_values_end() {
     assert_eq!(comes_to(within), Err(Fault::Work));
     assert_eq!(comes_to("event.l.exists(a, query.a.contains(string(a)))"), Err(Fault::Work));
     assert_eq!(comes_to("event.t == query.a"), Err(Fault::TooLarge), "no more than so much is kept");
+    let (list, filter) = (vec![1; 10_000], compile("query.a in event.l || event.s == query.b"));
+    let facts = once(&filter, &json!({ "l": list, "s": "x" }).to_string()).1;
+    assert_eq!(
+        facts,
+        [Err(Fault::TooLarge), Ok(Fact::text("x"))],
+        "what does not fit takes nothing from the others"
+    );
     assert_eq!(comes_to("event.t.contains('y') || query.a == ''"), Ok(false), "but of what is done at once");
     let deep = format!("{}event.a == query.a{}", "(true && ".repeat(90), ")".repeat(90));
     if let Ok(expression) = Expression::compile(&deep, &Named) {
