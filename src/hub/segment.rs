@@ -20,7 +20,7 @@ use crate::shape::{FOR_ALL, Facts, Record, Shape};
 /// Records and bytes after which a segment is closed.
 const FULL: (usize, usize) = (4096, 512 * 1024);
 
-/// Bytes after which a block is closed: what a reader that stalls keeps from being freed.
+/// Bytes after which a block is closed, what is known of its events included: what a reader that stalls keeps from being freed.
 const BLOCK: usize = 32 * 1024;
 
 /// What the upstream holds of a partition between two offsets. A reader at `from` has, once it has read the
@@ -137,6 +137,8 @@ pub struct SegmentDraft {
     changes: Vec<Change>,
     blocks: Vec<Bytes>,
     open: Vec<u8>,
+    /// Bytes of what is known of the entries whose block is open.
+    known: usize,
     /// Entries whose block is closed.
     closed: usize,
     records: usize,
@@ -166,6 +168,7 @@ impl SegmentDraft {
             changes: Vec::new(),
             blocks: Vec::new(),
             open: Vec::new(),
+            known: 0,
             closed: 0,
             records: 0,
             bytes: 0,
@@ -194,7 +197,7 @@ impl SegmentDraft {
 
     /// Whether it is to be closed.
     pub fn is_full(&self) -> bool {
-        self.records >= FULL.0 || self.bytes + self.open.len() >= FULL.1
+        self.records >= FULL.0 || self.bytes + self.open.len() + self.known >= FULL.1
     }
 
     /// Takes in the next record, after which the partition stands at `next`.
@@ -249,16 +252,17 @@ impl SegmentDraft {
     fn entry(&mut self, entry: Entry, facts: Facts) {
         self.entries.push(entry);
         if self.shape.sifts() {
+            self.known += facts.size();
             self.facts.push(facts);
         }
-        if self.open.len() >= BLOCK {
+        if self.open.len() + self.known >= BLOCK {
             self.close_block();
         }
     }
 
     fn close_block(&mut self) {
-        let known = self.facts.get(self.closed..).unwrap_or_default();
-        let known = size_of_val(known) + known.iter().map(Facts::size).sum::<usize>();
+        let known = size_of_val(self.facts.get(self.closed..).unwrap_or_default());
+        let known = known + std::mem::take(&mut self.known);
         let index = size_of_val(&self.entries[self.closed..]) + known + size_of::<Bytes>();
         self.closed = self.entries.len();
         self.bytes += self.open.len() + index;

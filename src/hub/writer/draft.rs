@@ -16,7 +16,8 @@ use crate::hub::window::{Makes, Waiting};
 use crate::shape::{Facts, Record};
 use crate::sse;
 
-/// Bytes after which a chunk is closed. Of events that are not large a whole one fits into a read.
+/// Bytes after which a chunk is closed, what is known of its events included. Of events that are not large a whole one fits
+/// into a read.
 const CHUNK: usize = 24 * 1024;
 
 /// What one append makes.
@@ -42,6 +43,8 @@ pub(super) struct Draft<'w> {
     entries: Vec<Entry>,
     keys: Vec<Keyed>,
     facts: Vec<Facts>,
+    /// Bytes of these.
+    known: usize,
     /// Where the next entry's body begins.
     open: usize,
 }
@@ -64,6 +67,7 @@ impl<'w> Draft<'w> {
             entries: Vec::new(),
             keys: Vec::new(),
             facts: Vec::new(),
+            known: 0,
             open: 0,
             writer,
         }
@@ -191,12 +195,13 @@ impl<'w> Draft<'w> {
             self.keys.push(Keyed { hash: key, before: None });
         }
         if self.writer.sifts {
+            self.known += facts.size();
             self.facts.push(facts);
         }
         sse::id_block(&mut self.bytes, &self.writer.id);
         self.entries.push(Entry { body: self.open as u32, id: id as u32, mark, note, at_home });
         self.open = self.bytes.len();
-        if self.open >= CHUNK {
+        if self.open + self.known >= CHUNK {
             self.seal();
         }
     }
@@ -209,7 +214,7 @@ impl<'w> Draft<'w> {
         let facts = std::mem::take(&mut self.facts).into_boxed_slice();
         let overhead = overhead(&entries, &keys, &facts, &end);
         let bytes = self.writer.memory.charge(std::mem::take(&mut self.bytes), overhead);
-        self.open = 0;
+        (self.open, self.known) = (0, 0);
         let (at, published) = (self.at, self.published.take().unwrap_or(self.at));
         let (first, before) = (self.next, self.total);
         let chunk = Chunk { first, entries, keys, facts, bytes, start, end, at, published, before };
