@@ -78,8 +78,13 @@ impl CatchingUp {
             };
             let mark = chunk.entries[at].mark;
             let concerned = lens.is_none_or(|lens| chunk.concerns(at, lens.hash));
+            let is_news = concerned && !self.at.covers(mark);
             let passes = |sieve: &mut Sieve| sieve.passes(chunk.facts(at), chunk.length(at));
-            if concerned && !self.at.covers(mark) && sieve.as_deref_mut().is_none_or(passes) {
+            if is_news && !sieve.as_deref_mut().is_none_or(passes) {
+                // It has all of it that it is to have.
+                chunk.step(&mut self.at, at);
+                sieve.iter_mut().for_each(|sieve| sieve.untold = true);
+            } else if is_news {
                 let mut told = self.at.clone();
                 chunk.step(&mut told, at);
                 id.clear();

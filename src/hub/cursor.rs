@@ -173,6 +173,10 @@ impl Cursor {
     pub fn read(&mut self, view: &mut View<'_>, max: usize) -> Step {
         view.table = view.table.filter(|_| self.terms.snapshots);
         self.sieve.iter_mut().for_each(|sieve| sieve.begins());
+        // The state is behind it already.
+        if let Some(rest) = self.sieve.as_mut().and_then(|sieve| sieve.take_rest()) {
+            return Step::Sift(rest);
+        }
         self.widen(view);
         if let State::Replaying(replaying) = &self.state
             && let Some(history) = view.history
@@ -206,6 +210,11 @@ impl Cursor {
     /// for the log to say.
     pub fn sift(&mut self, sift: &Sift) -> Option<Read> {
         self.sieve.as_mut()?.sift(sift)
+    }
+
+    /// Whether its filter was so much work in the last read that others are to have their turn before it reads on.
+    pub fn is_tired(&self) -> bool {
+        self.sieve.as_ref().is_some_and(|sieve| sieve.is_tired())
     }
 
     /// What its filter has withheld since this was asked last.
@@ -304,6 +313,9 @@ impl Cursor {
     /// The control event that tells the log's position, where records that made no event have moved it on, and
     /// this reader has read all there is; or its own, where it went past events that it was not given.
     pub fn moved_on(&mut self, view: &View<'_>) -> Option<Bytes> {
+        if self.sieve.as_ref().is_some_and(|sieve| sieve.has_rest()) {
+            return None;
+        }
         if let (State::Viewing(viewing), Some(lens)) = (&mut self.state, &self.lens) {
             return viewing.moved_on(lens, view);
         }
@@ -311,8 +323,12 @@ impl Cursor {
         let mut bytes = Vec::new();
         match &mut self.state {
             State::Joined(joined) => write_position(view, None, joined.moved_on(view, untold)?, &mut bytes),
-            State::Replaying(replaying) if untold => {
+            // Where the source was created anew, the place is one of the source before, which the codec does not know.
+            State::Replaying(replaying) if untold && !view.ring.restarted_since(replaying.began_at()) => {
                 write_position(view, self.lens.as_deref(), replaying.position(), &mut bytes);
+            }
+            State::CatchingUp(catching) if untold && !view.ring.restarted_since(catching.next()) => {
+                write_position(view, self.lens.as_deref(), catching.position(), &mut bytes);
             }
             _ => return None,
         }

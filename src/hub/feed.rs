@@ -322,6 +322,11 @@ impl Subscription {
         self.cursor.take_withheld()
     }
 
+    /// Whether the last read was so much work for the client's filter that others are to have their turn.
+    pub fn is_tired(&self) -> bool {
+        self.cursor.is_tired()
+    }
+
     /// The control event that tells a position which moved on without an event, if that is news.
     pub fn moved_on(&mut self) -> Option<bytes::Bytes> {
         self.feed.log.moved_on(&mut self.cursor)

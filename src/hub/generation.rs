@@ -9,7 +9,7 @@ use super::memory::{Memory, Reserved};
 use super::position::Position;
 use super::ring::Ring;
 use super::run::Forms;
-use super::sieve::Places;
+use super::sieve::Contents;
 use crate::shape::Facts;
 
 /// A table as it was at one position.
@@ -41,7 +41,7 @@ pub struct Made {
     /// Their packed forms.
     pub forms: Arc<Forms>,
     /// What they hold, where clients have filters.
-    pub places: Option<Arc<Places>>,
+    pub contents: Option<Arc<Contents>>,
 }
 
 /// Where a generation lies, seen from what its log holds.
@@ -116,19 +116,19 @@ impl Generation {
             bytes: self.memory.charge(self.entries[from..page.to].concat(), OVERHEAD),
             events: page.to - from,
             forms: Forms::new(&self.memory),
-            places: self.facts.get(from..page.to).map(|facts| self.places(from, facts)),
+            contents: self.facts.get(from..page.to).map(|facts| self.contents(from, facts)),
         };
         Some(page.made.get_or_init(make).clone())
     }
 
     /// Where those of its entries that begin there end on a page, and what is known of them.
-    fn places(&self, from: usize, facts: &[Facts]) -> Arc<Places> {
+    fn contents(&self, from: usize, facts: &[Facts]) -> Arc<Contents> {
         let mut end = 0;
         let place = |(entry, facts): (&Bytes, &Facts)| {
             end += entry.len() as u32;
             (end, facts.clone())
         };
-        Places::new(self.entries[from..].iter().zip(facts).map(place).collect(), &self.memory)
+        Contents::new(self.entries[from..].iter().zip(facts).map(place).collect(), &self.memory)
     }
 }
 

@@ -55,10 +55,11 @@ impl Joined {
         }
         view.ring.passed(run.taken);
         (self.next, self.at) = (run.to, run.end);
-        match run.places.filter(|_| filters) {
-            Some(places) => Step::Sift(Sift {
+        match run.contents.filter(|_| filters) {
+            Some(contents) => Step::Sift(Sift {
                 bytes: run.bytes,
-                places,
+                contents,
+                from: 0,
                 times: Some(run.times),
                 forms: run.forms,
                 paced: Some(view.now),

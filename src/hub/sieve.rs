@@ -24,6 +24,10 @@ pub struct Sieve {
     pub untold: bool,
     /// Work of the filter since the last read began.
     spent: usize,
+    /// What is still to be put through, of what its state is behind already.
+    rest: Option<Sift>,
+    /// Whether the read goes on with what else there is.
+    goes_on: bool,
     withheld: Withheld,
     /// Whether the filter has failed for this reader, which is told once.
     has_failed: bool,
@@ -46,7 +50,9 @@ pub struct Sift {
     /// The bytes.
     pub bytes: Bytes,
     /// What they hold.
-    pub places: Arc<Places>,
+    pub contents: Arc<Contents>,
+    /// How many of them have been put through.
+    pub from: usize,
     /// When it came about, where that is to be told.
     pub times: Option<Times>,
     /// What is sent in their place where all of it passes.
@@ -58,7 +64,7 @@ pub struct Sift {
 }
 
 /// Where each event of some shared bytes ends, and what is known of it.
-pub struct Places {
+pub struct Contents {
     list: Vec<(u32, Facts)>,
     counted: Reserved,
 }
@@ -68,7 +74,16 @@ impl Sieve {
     pub fn new(filter: Option<Arc<ClientFilter>>, rate: Option<EventRate>) -> Option<Box<Self>> {
         (filter.is_some() || rate.is_some()).then(|| {
             let (pace, withheld) = (rate.map(Pace::new), Withheld::default());
-            Box::new(Self { filter, pace, untold: false, spent: 0, withheld, has_failed: false })
+            Box::new(Self {
+                filter,
+                pace,
+                untold: false,
+                spent: 0,
+                rest: None,
+                goes_on: false,
+                withheld,
+                has_failed: false,
+            })
         })
     }
 
@@ -82,9 +97,21 @@ impl Sieve {
         self.pace.as_mut()
     }
 
-    /// A read begins.
+    /// A look at the log begins, of a read that may have several.
     pub fn begins(&mut self) {
-        self.spent = 0;
+        if !std::mem::take(&mut self.goes_on) {
+            self.spent = 0;
+        }
+    }
+
+    /// Whether something is still to be put through, before it can be said where the reader stands.
+    pub fn has_rest(&self) -> bool {
+        self.rest.is_some()
+    }
+
+    /// That.
+    pub fn take_rest(&mut self) -> Option<Sift> {
+        self.rest.take()
     }
 
     /// Whether the filter has been asked so much in this read that it is to end.
@@ -114,17 +141,22 @@ impl Sieve {
         (self.withheld.events > 0).then(|| std::mem::take(&mut self.withheld))
     }
 
-    /// What of these bytes the reader is given; nothing where that is for the log to say.
+    /// What of these bytes the reader is given; nothing where that is for the log to say. Where asking for all of them at once is
+    /// too much, a part: empty pieces, perhaps, and the rest is for the next read.
     pub fn sift(&mut self, sift: &Sift) -> Option<Read> {
-        let Sift { bytes, places, times, forms, paced, is_all } = sift;
+        let Sift { bytes, contents, from: begun, times, forms, paced, is_all } = sift;
         let mut room = match (&mut self.pace, paced) {
             (Some(pace), Some(now)) => pace.room(*now),
             _ => u64::MAX,
         };
         let (mut pieces, mut events, mut given, mut left_out) = (Vec::new(), 0, 0, 0);
         // Where what passes began, and where the event does that is looked at.
-        let (mut from, mut at) = (0, 0);
-        for (end, facts) in &places.list {
+        let begin = contents.list[..*begun].last().map_or(0, |(end, _)| *end as usize);
+        let (mut from, mut at, mut looked) = (begin, begin, *begun);
+        while let Some((end, facts)) = contents.list.get(looked)
+            && (looked == *begun || !self.is_tired())
+        {
+            looked += 1;
             let end = *end as usize;
             let mut goes = self.passes(facts, end - at);
             if goes && !facts.are_for_all() {
@@ -147,14 +179,26 @@ impl Sieve {
         if let (Some(pace), Some(_)) = (&mut self.pace, paced) {
             pace.gave(given);
         }
-        if events == places.list.len() {
+        let is_through = looked == contents.list.len();
+        if !is_through {
+            let (bytes, contents) = (bytes.clone(), Arc::clone(contents));
+            let (times, forms, paced) = (*times, forms.clone(), *paced);
+            // More may have come meanwhile.
+            self.rest = Some(Sift { bytes, contents, from: looked, times, forms, paced, is_all: false });
+        }
+        if events == contents.list.len() {
             return Some(Read::Slice { bytes: bytes.clone(), events, times: *times, forms: forms.clone() });
         }
         if from < at {
             pieces.push(bytes.slice(from..at));
         }
         match (events, left_out) {
-            (0, 0) => is_all.then_some(Read::Pending),
+            (0, 0) if is_through && *is_all => Some(Read::Pending),
+            (0, 0) if is_through && !self.is_tired() => {
+                self.goes_on = true;
+                None
+            }
+            (0, 0) => Some(Read::Pieces { bytes: Vec::new(), events: 0, times: None }),
             (0, left_out) => Some(Read::LeftOut(left_out)),
             (events, left_out) => {
                 self.pace.iter_mut().for_each(|pace| pace.leave_out(left_out));
@@ -164,13 +208,13 @@ impl Sieve {
     }
 }
 
-impl Places {
+impl Contents {
     /// Of events that end there.
     pub fn new(list: Vec<(u32, Facts)>, memory: &Arc<Memory>) -> Arc<Self> {
-        let mut places = Self { list, counted: memory.count() };
-        let size = places.size();
-        places.counted.set(size);
-        Arc::new(places)
+        let mut contents = Self { list, counted: memory.count() };
+        let size = contents.size();
+        contents.counted.set(size);
+        Arc::new(contents)
     }
 
     /// Bytes that they take. What is known of the events is theirs.
@@ -179,7 +223,7 @@ impl Places {
     }
 }
 
-impl fmt::Debug for Places {
+impl fmt::Debug for Contents {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.list.iter().map(|(end, _)| end)).finish()
     }

@@ -92,12 +92,12 @@ impl Walk {
                 None => return Step::Gone,
             },
         };
-        let Some(Made { bytes, events, forms, places }) = page else { return Step::End };
+        let Some(Made { bytes, events, forms, contents }) = page else { return Step::End };
         self.page += 1;
-        match places.filter(|_| sieve.is_some_and(|sieve| sieve.filters())) {
-            Some(places) => {
+        match contents.filter(|_| sieve.is_some_and(|sieve| sieve.filters())) {
+            Some(contents) => {
                 let forms = Some(forms);
-                Step::Sift(Sift { bytes, places, times: None, forms, paced: None, is_all: false })
+                Step::Sift(Sift { bytes, contents, from: 0, times: None, forms, paced: None, is_all: false })
             }
             None => Step::Page(Read::Slice { bytes, events, times: None, forms: Some(forms) }),
         }

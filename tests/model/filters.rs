@@ -473,3 +473,27 @@ fn what_was_left_out_for_a_reader_is_not_replayed_to_it() {
     let names: Vec<_> = told.lines().filter_map(|line| line.strip_prefix("data: ")).collect();
     assert_eq!(names, ["n4 xxx", "n5 xxx"]);
 }
+
+/// One that is ahead of its log in a partition is told how far it came in the others, with what is not for it.
+#[test]
+fn what_is_withheld_from_a_reader_that_catches_up_moves_it_on() {
+    let wake = Wake::new(Duration::ZERO, Linger::new());
+    let log = Log::new(SHAPE.clone(), false, ROOM, &Memory::new(usize::MAX), wake);
+    log.open(Arc::new(VectorCodec), Position::default());
+    let (red, blue) = (Kind::Of(1, 3), Kind::Of(3, 3));
+    let of_one = [red, blue, red].into_iter().enumerate().map(|(offset, kind)| (1, offset, kind));
+    let of_zero = (0..3).map(|offset| (0, offset, red));
+    let record = |(partition, offset, kind): (usize, usize, Kind)| {
+        (Some(Mark::new(partition as u32, offset as u64 + 1)), Message::new(kind, partition, offset))
+    };
+    log.append(of_one.chain(of_zero).map(record));
+    let filter = ClientFilter::bind(SHAPE.filter.as_ref().unwrap(), |_| Some(Fact::text("red"))).unwrap();
+    let wish = Wish { id: Some(VectorCodec::id(&[3, 0])), since: None, filter };
+    let mut cursor = Cursor::new(wish, TERMS);
+    assert!(matches!(log.read(&mut cursor, 1), Read::Control { .. }));
+    assert!(matches!(log.read(&mut cursor, 1), Read::Pieces { events: 1, .. }));
+    let told = log.moved_on(&mut cursor).unwrap();
+    assert!(str::from_utf8(&told).unwrap().contains("\nid: v3.2\n"), "{told:?}");
+    assert_eq!(log.moved_on(&mut cursor), None);
+    assert!(matches!(log.read(&mut cursor, 1), Read::Pieces { events: 1, .. }));
+}

@@ -1,15 +1,21 @@
 use std::ops::Range;
 use std::time::{Duration, SystemTime};
 
+use tokio::sync::Notify;
+
 use super::super::cursor::{Cursor, Terms, Wish};
 use super::super::gap::Reason;
-use super::super::id::{Epoch, EpochCodec};
-use super::super::log::Log;
-use super::super::position::Position;
+use super::super::history::{Answer, Found, History, Question, Sought};
+use super::super::id::{Epoch, EpochCodec, IdCodec};
+use super::super::log::{Log, Opening};
+use super::super::position::{Offset, Position};
 use super::super::ring::Bounds;
+use super::super::segment::{Segment, SegmentDraft};
+use super::super::table::Table;
 use super::super::testing::{ROOM, TERMS, Text, filtering};
 use super::super::wake::{Linger, Wake};
 use super::*;
+use crate::config::Start;
 use crate::shape::{Fact, Record, Shape};
 
 /// A log of which each client wants one colour, or all.
@@ -24,9 +30,16 @@ impl Colours {
         Self::of(false, bounds)
     }
 
+    fn shape() -> Shape {
+        filtering(r#"query.c == "" || event.c == query.c"#, false)
+    }
+
     /// One of which each reader sees a single key, perhaps.
     fn of(keyed: bool, bounds: Bounds) -> Self {
-        let shape = filtering(r#"query.c == "" || event.c == query.c"#);
+        Self::shaped(Self::shape(), keyed, bounds)
+    }
+
+    fn shaped(shape: Shape, keyed: bool, bounds: Bounds) -> Self {
         let memory = Memory::new(usize::MAX);
         let wake = Wake::new(Duration::ZERO, Linger::new());
         let log = Log::new(shape.clone(), keyed, bounds, &memory, wake);
@@ -253,6 +266,104 @@ async fn what_is_known_of_events_counts_as_memory() {
     let Colours { log, memory, .. } = colours;
     drop((log, red));
     assert_eq!(memory.used(), 0);
+}
+
+/// Events of which much is known and little is sent.
+#[tokio::test]
+async fn what_is_known_of_events_closes_chunks_and_segments_too() {
+    let shape = filtering("event.c == query.c", true);
+    let wide: &'static str = format!(r#"{{"c":"{}","n":1}}"#, "x".repeat(30_000)).leak();
+    let colours = Colours::shaped(shape.clone(), false, Bounds { events: 1, ..ROOM });
+    colours.append(&[wide; 100]);
+    assert_eq!(colours.log.held().events, 1, "each is a chunk, and they are let go one by one");
+    let codec: Arc<dyn IdCodec> = Arc::new(EpochCodec::new(Epoch::random(), None));
+    let (mut draft, before) =
+        (SegmentDraft::new(&shape, &codec, false, &colours.memory, 0, 0.into()), colours.memory.used());
+    for n in 1..100 {
+        if draft.is_full() {
+            break;
+        }
+        draft.push(n.into(), &Text(wide));
+        let counted = colours.memory.used() - before;
+        assert!(counted + 60_000 > 30_000 * n as usize, "{counted} bytes of {n} are counted");
+    }
+    assert!(draft.is_full() && draft.at().major < 20, "half a MiB: {}", draft.at().major);
+}
+
+#[tokio::test]
+async fn a_filter_that_is_much_work_is_asked_for_a_part_at_a_time() {
+    let shape = filtering("event.l.exists(x, x == double(query.c))", false);
+    let colours = Colours::shaped(shape, false, ROOM);
+    let of = |last: u8| -> &'static str { format!(r#"{{"l":[{}{last}]}}"#, "1,".repeat(1_000)).leak() };
+    let (mut twos, others) = (colours.wants("2", TERMS), of(3));
+    let payloads: Vec<_> = [others; 10].into_iter().chain([of(2)]).collect();
+    colours.append(&payloads);
+    let (mut reads, mut given) = (0, 0);
+    while given == 0 {
+        assert_eq!(colours.log.moved_on(&mut twos), None, "it does not stand there yet");
+        (_, given) = pieces(colours.read(&mut twos));
+        assert!(twos.take_withheld().is_none_or(|withheld| withheld.events < 8));
+        assert!(twos.is_tired() || given == 1);
+        reads += 1;
+    }
+    assert!(reads > 1, "the others have their turn");
+    assert!(matches!(colours.read(&mut twos), Read::Pending) && !twos.is_tired());
+    assert_eq!(colours.log.moved_on(&mut twos), None, "the id of its event says where it is");
+}
+
+/// What the upstream holds of the only partition: a segment, of which nobody knows how it goes on.
+struct Past(Arc<Segment>, Arc<Notify>);
+
+impl History for Past {
+    fn segment(&self, _: u32, from: Offset, _: Offset) -> Found<Sought> {
+        match from < self.0.to {
+            true => Found::Here(Sought::Segment(Arc::clone(&self.0))),
+            false => Found::Wait(Arc::clone(&self.1).notified_owned()),
+        }
+    }
+
+    fn ask(&self, _: &Question, _: Instant) -> Found<Answer> {
+        let (from, end) = (Position::default(), Position::new(vec![9]));
+        Found::Here(Answer { oldest: from.clone(), from, end, born: None })
+    }
+
+    fn answers_since(&self) -> Option<Instant> {
+        Some(Instant::now())
+    }
+
+    fn counts(&self) -> bool {
+        true
+    }
+
+    fn scan(&self, _: &Position, _: Arc<Table>) {}
+
+    fn reset(&self) {}
+}
+
+#[tokio::test]
+async fn who_replays_is_told_how_far_it_came_unless_that_was_in_another_source() {
+    let (shape, memory) = (Colours::shape(), Memory::new(usize::MAX));
+    let wake = Wake::new(Duration::ZERO, Linger::new());
+    let log = Log::new(shape.clone(), false, ROOM, &memory, wake);
+    let codec: Arc<dyn IdCodec> = Arc::new(EpochCodec::new(Epoch::random(), None));
+    let mut draft = SegmentDraft::new(&shape, &codec, false, &memory, 0, 0.into());
+    (1..4_u64).for_each(|next| draft.push(next.into(), &Text(BLUE)));
+    let history = Arc::new(Past(Arc::new(draft.finish(3.into())), Arc::default()));
+    let start = Position::new(vec![9]);
+    log.open_filled(Opening { codec, history, segments: &[], start: start.clone(), end: start });
+    let colours = Colours { log, shape, memory };
+    let terms = Terms { start: Start::Earliest, ..TERMS };
+    let mut readers = [0, 1].map(|_| colours.wants("red", terms));
+    for red in &mut readers {
+        assert!(matches!(colours.read(red), Read::Wait(_)));
+        assert!(red.replays());
+    }
+    let [one, other] = &mut readers;
+    assert_eq!(number(&colours.log.moved_on(one).unwrap()), "3");
+    assert_eq!(colours.log.moved_on(one), None);
+    colours.log.restart(Arc::new(EpochCodec::new(Epoch::random(), None)), Position::default());
+    assert_eq!(colours.log.moved_on(other), None, "the new source has no such place");
+    assert!(matches!(colours.read(other), Read::Control { gaps, .. } if gaps == [Reason::Recreated]));
 }
 
 #[tokio::test]
