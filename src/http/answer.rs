@@ -253,7 +253,7 @@ impl Visit {
             Verdict::Undecided(admitted) => (admitted, false),
         };
         if is_decided {
-            wish.filter = match filters::bind(&feed, query(request), admitted.grant.as_deref()) {
+            wish.filter = match filters::bind(route, &feed, query(request), admitted.grant.as_deref()) {
                 Ok(filter) => filter,
                 Err(problem) => return with_cookie(problem.response(), admitted),
             };

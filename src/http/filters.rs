@@ -9,14 +9,16 @@ use super::problem::Problem;
 use super::router::Route;
 use crate::auth::{Grant, in_query};
 use crate::config::Brought;
-use crate::hub::Opens;
-use crate::shape::{ClientFilter, Fact, Member};
+use crate::hub::{Opens, Withheld};
+use crate::shape::{ClientFilter, Fact, Member, NeverHolds};
 
-/// The filter of a feed for a client with this query and this grant; nothing where all events of it are for that client.
+/// The filter of a feed of `route` for a client with this query and this grant; nothing where all events of it are for that
+/// client.
 ///
 /// # Errors
-/// No event would ever pass, since what the client brings is not what the filter takes.
+/// No event would ever pass, since what the client brings is not what the filter takes. The log says why.
 pub(super) fn bind(
+    route: &Route,
     feed: &Opens,
     query: &str,
     grant: Option<&Grant>,
@@ -38,7 +40,12 @@ pub(super) fn bind(
     };
     let names_query = filter.client().iter().any(|member| is_in(member, Brought::Query));
     let problem = if names_query { Problem::BadQuery } else { Problem::Forbidden };
-    ClientFilter::bind(filter, brought).map_err(|_| problem)
+    ClientFilter::bind(filter, brought).map_err(|NeverHolds(why)| {
+        if let Some(unsaid) = route.kept.said.again() {
+            tracing::warn!(route = route.name, why = %why, unsaid, "a client brings what no event can pass the filter with");
+        }
+        problem
+    })
 }
 
 fn is_in(member: &Member, brought: Brought) -> bool {
@@ -46,6 +53,17 @@ fn is_in(member: &Member, brought: Brought) -> bool {
 }
 
 impl Route {
+    /// Counts events that a client's filter has withheld. That it cannot tell is told once for each stream or page, however often
+    /// that is: it depends on what the client brings.
+    pub(super) fn withheld(&self, withheld: &Withheld) {
+        self.metrics.withheld.inc_by(withheld.events);
+        let Some(why) = withheld.why else { return };
+        self.metrics.undecided.inc();
+        if let Some(unsaid) = self.kept.said.again() {
+            tracing::warn!(route = self.name, why = %why, unsaid, "a filter cannot tell of an event for a client");
+        }
+    }
+
     /// Whether its filter is another one for a client with these claims than with those.
     pub(super) fn filters_otherwise(&self, before: &Value, now: &Value) -> bool {
         let named = self.config.filter.iter().flat_map(|filter| filter.client());
@@ -82,9 +100,11 @@ routes: [{{ path: '/r/{{room}}', from: {{ upstream: t, channel: c }}, auth: user
     /// What the filter comes to: whether there is one, or why there is no stream.
     fn bound(filter: &str, query: &str, claims: Value) -> Result<bool, Problem> {
         let router = router(filter);
-        let Some(Found::Route(_, Ok(feed))) = router.find("h", "/r/a") else { panic!("there is a route") };
+        let Some(Found::Route(route, Ok(feed))) = router.find("h", "/r/a") else {
+            panic!("there is a route")
+        };
         let grant = Grant::new(&"users".into(), "alice", claims);
-        bind(&feed, query, Some(&grant)).map(|filter| filter.is_some())
+        bind(&route, &feed, query, Some(&grant)).map(|filter| filter.is_some())
     }
 
     #[test]
@@ -101,6 +121,8 @@ routes: [{{ path: '/r/{{room}}', from: {{ upstream: t, channel: c }}, auth: user
             (by_price, "", json!({}), Ok(false)),
             (by_price, "min=%31%2E5", json!({}), Ok(true)),
             (by_price, "min=a+lot", json!({}), Err(Problem::BadQuery)),
+            (by_price, "min=NaN", json!({}), Err(Problem::BadQuery)),
+            (by_price, "min=1e999", json!({}), Err(Problem::BadQuery)),
             (by_region, "", json!({ "regions": ["eu"] }), Ok(true)),
             (by_region, "", json!({}), Err(Problem::Forbidden)),
             ("'x' == params.room || claims.all == true", "", json!({ "all": true }), Ok(false)),

@@ -272,7 +272,7 @@ pub(super) fn settle(edge: &Arc<Edge>, control: &Arc<Control>, held: Held) -> De
                     if let Some(grant) = &admitted.grant {
                         lease(&edge, &control, &asked.path, grant);
                     }
-                    let bound = filters::bind(&feed, &asked.query, admitted.grant.as_deref());
+                    let bound = filters::bind(route, &feed, &asked.query, admitted.grant.as_deref());
                     wish.filter = bound.map_err(|_| End::Refused)?;
                     let (policy, terms) = (route.policy(), Arc::clone(&route.terms));
                     let subscribed = edge.hub.subscribe_within(&route.kept.quota, feed, &policy, wish, terms);

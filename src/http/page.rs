@@ -60,7 +60,7 @@ impl Visit {
             Ok(let_in) => let_in,
             Err(answer) => return *answer,
         };
-        wish.filter = match filters::bind(&feed, query(request), admitted.grant.as_deref()) {
+        wish.filter = match filters::bind(route, &feed, query(request), admitted.grant.as_deref()) {
             Ok(filter) => filter,
             Err(problem) => return with_cookie(problem.response(), admitted),
         };
@@ -69,7 +69,7 @@ impl Visit {
             return with_cookie(self.shed(route, Form::Page, request, Why::Feeds), admitted);
         };
         let reader = Reader::new(most, route.control_prefix());
-        let response = match reader.read(subscription, &self.edge.streams, PATIENCE).await {
+        let response = match reader.read(subscription, &self.edge.streams, route, PATIENCE).await {
             None => later(Problem::Unanswered, route.config.retry),
             Some(content) => {
                 content.lost.iter().for_each(|&reason| route.metrics.gap(reason));
@@ -115,6 +115,8 @@ pub struct Content {
     lost: Vec<Reason>,
     /// What to go on with: where the last event stands, or the place at which it began.
     next: Option<String>,
+    /// Whether that is another place than the first.
+    has_moved_on: bool,
     /// Whether there was an event that is left to the next page.
     is_cut: bool,
 }
@@ -130,31 +132,44 @@ impl Reader {
             gaps: Vec::new(),
             lost: Vec::new(),
             next: None,
+            has_moved_on: false,
             is_cut: false,
         };
         Self { decoder: lines::decoder(), content }
     }
 
-    /// What there is. Where the upstream has not given all of that after `patience`, what it has given; `None` where that
-    /// is nothing.
+    /// What there is, for a client of `route`. Where the upstream has not given all of that after `patience`, what it has given;
+    /// `None` where that leads nowhere.
     pub async fn read(
         mut self,
         mut subscription: Subscription,
         streams: &Streams,
+        route: &Route,
         patience: Duration,
     ) -> Option<Content> {
-        let whole = timeout(patience, self.read_all(&mut subscription, streams)).await.is_ok();
-        let content = self.content;
-        (content.next.is_some() && (whole || content.count > 0)).then_some(content)
+        let read = self.read_all(&mut subscription, streams, route);
+        let is_whole = timeout(patience, read).await.is_ok();
+        if !is_whole {
+            self.end(&mut subscription);
+        }
+        Some(self.content).filter(|content| content.leads_on(is_whole))
     }
 
-    async fn read_all(&mut self, subscription: &mut Subscription, streams: &Streams) {
+    async fn read_all(&mut self, subscription: &mut Subscription, streams: &Streams, route: &Route) {
         let (mut turn, mut wake) = (Turn::default(), subscription.feed().log.wake().next());
         while !self.content.is_full() {
             let replays = subscription.replays();
             let turns = if replays { &streams.replay_turns } else { &streams.turns };
             poll_fn(|cx| turn.poll(turns, replays, cx)).await;
-            match subscription.read(READ) {
+            let read = subscription.read(READ);
+            if let Some(withheld) = subscription.take_withheld() {
+                route.withheld(&withheld);
+                turn.count(withheld.bytes);
+            }
+            if subscription.is_tired() {
+                turn.end();
+            }
+            match read {
                 Read::Pending if self.content.next.is_some() => return self.end(subscription),
                 Read::Wait(_) if self.content.next.is_some() && !subscription.replays() => {
                     return self.end(subscription);
@@ -183,7 +198,7 @@ impl Reader {
         }
     }
 
-    /// That is all there is: what the reader was not given is behind it, too.
+    /// That is all there is, or that there is time for: what the reader was not given is behind it, too.
     fn end(&mut self, subscription: &mut Subscription) {
         if let Some(bytes) = subscription.moved_on() {
             self.take(&bytes);
@@ -210,6 +225,12 @@ impl Content {
     /// What to go on with.
     pub fn into_next(self) -> Option<String> {
         self.next
+    }
+
+    /// Whether a client that goes on after it comes further: it is the whole, or has an event, or stands elsewhere than where it
+    /// began.
+    fn leads_on(&self, is_whole: bool) -> bool {
+        self.next.is_some() && (is_whole || self.count > 0 || self.has_moved_on)
     }
 
     fn is_full(&self) -> bool {
@@ -247,7 +268,8 @@ impl Content {
             }
         }
         if !event.id.is_empty() {
-            self.next = Some(event.id);
+            let before = self.next.replace(event.id);
+            self.has_moved_on |= before.is_some() && before != self.next;
         }
     }
 
@@ -307,6 +329,21 @@ mod tests {
         let page = content(2, &stream);
         assert_eq!((page["events"].as_array().unwrap().len(), &page["gaps"]), (2, &json!([at(0), at(2)])));
         assert_eq!(page["next"], "0", "past the second gap, which has been told");
+    }
+
+    #[test]
+    fn a_page_whose_time_is_up_is_one_if_its_client_comes_further_with_it() {
+        let mut reader = Reader::new(3, "stream.");
+        assert!(!reader.content.leads_on(true), "it does not know where it is");
+        reader.take(POSITION.as_bytes());
+        assert_eq!([true, false].map(|is_whole| reader.content.leads_on(is_whole)), [true, false]);
+        reader.take(POSITION.as_bytes());
+        assert!(!reader.content.leads_on(false), "the same place");
+        reader.take(POSITION.replace("id: 0", "id: 7").as_bytes());
+        assert!(reader.content.leads_on(false), "all up to there was not for its client");
+        let mut reader = Reader::new(3, "stream.");
+        reader.take(events(0..1, 1).as_bytes());
+        assert!(reader.content.leads_on(false));
     }
 
     #[test]

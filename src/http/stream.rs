@@ -17,7 +17,7 @@ use super::streams::{End, Registered};
 use super::turns::Turn;
 use crate::compress::Encoding;
 use crate::config::OnLag;
-use crate::hub::{Read, Reason, Subscription, Times, Withheld};
+use crate::hub::{Read, Reason, Subscription, Times};
 use crate::sse;
 
 /// Bytes read from the log at a time.
@@ -147,8 +147,11 @@ impl EventStream {
             let read = subscription.read(READ);
             this.registered.control.reading.stands(subscription.stands());
             if let Some(withheld) = subscription.take_withheld() {
-                this.registered.withheld(&withheld);
+                this.registered.control.route.withheld(&withheld);
                 this.turn.count(withheld.bytes);
+            }
+            if subscription.is_tired() {
+                this.turn.end();
             }
             match read {
                 // What there is goes out first; after that it is asked again what to wait for.
@@ -183,7 +186,10 @@ impl EventStream {
                         None => this.outgoing.put(bytes),
                     }
                 }
-                Read::LeftOut(events) => _ = this.registered.control.route.metrics.left_out.inc_by(events),
+                Read::LeftOut(events) => {
+                    this.registered.control.route.metrics.left_out.inc_by(events);
+                    this.turn.end();
+                }
                 Read::Pieces { bytes, .. } if bytes.is_empty() => {
                     // It went past entries that the client has; the others have their turn before the next ones.
                     this.turn.end();
@@ -274,18 +280,6 @@ impl Registered {
         let measured = self.control.route.metrics.delivered(events as u64);
         if let Some(times) = times.filter(|times| measured && times.arrived >= self.control.opened) {
             published.get_or_insert(times.published);
-        }
-    }
-
-    /// Counts events that the client's filter has withheld. That it cannot tell is told once for each stream, however often that
-    /// is: it depends on what the client brings.
-    fn withheld(&self, withheld: &Withheld) {
-        let route = &self.control.route;
-        route.metrics.withheld.inc_by(withheld.events);
-        let Some(why) = withheld.why else { return };
-        route.metrics.undecided.inc();
-        if let Some(unsaid) = route.kept.said.again() {
-            tracing::warn!(route = route.name, why = %why, unsaid, "a filter cannot tell of an event for a client");
         }
     }
 }

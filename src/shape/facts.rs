@@ -42,9 +42,9 @@ pub struct ClientFilter {
     terms: Box<[Known]>,
 }
 
-/// Why no event can pass a client's filter.
+/// No event can pass a client's filter, since it fails with what the client brings: why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NeverHolds;
+pub struct NeverHolds(pub Fault);
 
 impl ClientFilter {
     /// Of a client that brings these values; nothing where all events pass.
@@ -57,7 +57,8 @@ impl ClientFilter {
     ) -> Result<Option<Arc<Self>>, NeverHolds> {
         let (terms, outcomes) = filter.terms(brought);
         if outcomes.always_fails() {
-            return Err(NeverHolds);
+            let why = terms.iter().find_map(|term| term.as_ref().err().copied());
+            return Err(NeverHolds(why.unwrap_or(Fault::Type)));
         }
         let filter = Self { filter: filter.clone(), terms: terms.into() };
         Ok((!outcomes.always_holds()).then(|| Arc::new(filter)))
@@ -129,7 +130,7 @@ mod tests {
         assert!(!of_route("filter: event.n > 1").sifts());
         let strict = of_route("filter: event.s == query.s");
         let never = ClientFilter::bind(strict.filter.as_ref().unwrap(), |_| None);
-        assert_eq!(never.err(), Some(NeverHolds));
+        assert_eq!(never.err(), Some(NeverHolds(Fault::Absent)));
         let bound = ClientFilter::bind(strict.filter.as_ref().unwrap(), |_| Some(Fact::text("secret")));
         assert!(!format!("{bound:?}").contains("secret"));
     }

@@ -233,7 +233,23 @@ async fn lines_and_pages_are_filtered_and_a_page_goes_on_behind_what_is_not_for_
         let reply = page(&ssegate, path).await;
         assert_eq!(reply.status, 400, "{path}");
         assert_eq!(reply.json()["type"], "urn:ssegate:problem:bad-parameter");
+        for (method, path) in [(Method::HEAD, path.to_owned()), (Method::GET, probe(path))] {
+            let reply = request(method, &ssegate.url(&path), &[], "", &Connect::http1()).await;
+            assert_eq!(reply.status, 400, "{path}: as a stream would be answered");
+        }
     }
+    assert!(said_why(&ssegate), "and the operator is told");
+    // What was withheld of four pages and two streams.
+    assert!(ssegate.metrics().await.sum("ssegate_events_withheld_total", &[]) > 5.0);
+}
+
+fn probe(path: &str) -> String {
+    format!("{path}{}probe", if path.contains('?') { '&' } else { '?' })
+}
+
+fn said_why(ssegate: &Ssegate) -> bool {
+    let told = "a client brings what no event can pass the filter with";
+    ssegate.log().iter().any(|line| line["message"] == told && line["why"].is_string())
 }
 
 #[tokio::test]
@@ -248,11 +264,12 @@ async fn whatever_a_query_holds_it_harms_nobody() {
         ("Symbol=a".into(), 400),
         (format!("symbol={}", long(4_096)), 200),
         (format!("symbol={}", long(4_097)), 400),
-        (format!("symbol=a&min={}", "1".repeat(4_000)), 200),
+        (format!("symbol=a&min={}", "1".repeat(300)), 200),
+        (format!("symbol=a&min={}", "1".repeat(4_000)), 400),
         (format!("symbol=a&unnamed={}", long(9_000)), 200),
         (format!("{many}symbol=a"), 200),
         ("symbol=%00%0a%ff%&min=%31e2".into(), 200),
-        ("symbol=a&min=NaN".into(), 200),
+        ("symbol=a&min=NaN".into(), 400),
         ("symbol=a&min=1;drop".into(), 400),
         ("symbol=a&min=".into(), 400),
         ("symbol=a&min=1&min=much".into(), 200),
