@@ -314,7 +314,9 @@ fn shape(route: &Route) -> Vec<Vec<String>> {
         // Nanoseconds for one are microseconds for a thousand.
         let cost = plan.cost;
         let each = plan.each.map_or_else(|| "the rest of it".to_owned(), |each| one_line(&each));
-        let costs = format!("about {cost} ns, {cost} µs of CPU for an event and 1,000 clients");
+        let costs = format!(
+            "about {cost} ns with lists of 4 and short texts, {cost} µs of CPU for an event and 1,000 clients"
+        );
         vec![path, "once per event and client".to_owned(), format!("filter {each}; {costs}")]
     }));
     rows
@@ -487,7 +489,11 @@ routes:
 ";
         let shown = summary(&sound(text));
         let shapes = shown.split_once("shapes\n").unwrap().1;
-        let costs = |cost: usize| format!("about {cost} ns, {cost} µs of CPU for an event and 1,000 clients");
+        let costs = |cost: usize| {
+            format!(
+                "about {cost} ns with lists of 4 and short texts, {cost} µs of CPU for an event and 1,000 clients"
+            )
+        };
         let expected = [
             "  /quotes  once per event             filter event.price > 0; for filters event.symbol".to_owned(),
             format!("  /quotes  once per event and client  filter event.symbol == query.symbol; {}", costs(32)),
