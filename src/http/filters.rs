@@ -104,7 +104,7 @@ routes: [{{ path: '/r/{{room}}', from: {{ upstream: t, channel: c }}, auth: user
             panic!("there is a route")
         };
         let grant = Grant::new(&"users".into(), "alice", claims);
-        bind(&route, &feed, query, Some(&grant)).map(|filter| filter.is_some())
+        bind(route, &feed, query, Some(&grant)).map(|filter| filter.is_some())
     }
 
     #[test]
