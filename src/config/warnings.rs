@@ -207,7 +207,7 @@ mod tests {
         let told = warned(&format!("filter: event.a == query.a, {conflate}"));
         assert!(told.len() == 1 && told[0].starts_with("/x keeps of each key the newest event"), "{told:?}");
         assert_eq!(warned(&format!("filter: event.a == 1, {conflate}")), [""; 0], "the same for all");
-        let deletes = "snapshot: true, tombstone: gone";
+        let deletes = "snapshot: true, tombstone: { event: gone }";
         let told = warned(&format!("filter: event.a == query.a, {deletes}"));
         assert!(told.len() == 1 && told[0].contains("nobody is told that a key is gone"), "{told:?}");
         assert_eq!(warned(&format!("filter: event == null || event.a == query.a, {deletes}")), [""; 0]);
