@@ -301,7 +301,7 @@ async fn a_filter_that_is_much_work_is_asked_for_a_part_at_a_time() {
     let (mut reads, mut given, mut was_tired) = (0, 0, false);
     while given == 0 {
         assert_eq!(colours.log.moved_on(&mut twos), None, "it does not stand there yet");
-        (_, given) = pieces(colours.read(&mut twos));
+        (_, given) = pieces(colours.log.read(&mut twos, 32 * 1024));
         assert!(twos.take_withheld().is_none_or(|withheld| withheld.events < 8));
         was_tired |= twos.is_tired();
         reads += 1;
