@@ -292,7 +292,7 @@ async fn what_is_known_of_events_closes_chunks_and_segments_too() {
 
 #[tokio::test]
 async fn a_filter_that_is_much_work_is_asked_for_a_part_at_a_time() {
-    let shape = filtering("event.l.exists(x, x == double(query.c))", false);
+    let shape = filtering("event.l.exists(x, x * 1 == double(query.c))", false);
     let colours = Colours::shaped(shape, false, ROOM);
     let of = |last: u8| -> &'static str { format!(r#"{{"l":[{}{last}]}}"#, "1,".repeat(1_000)).leak() };
     let (mut twos, others) = (colours.wants("2", TERMS), of(3));
