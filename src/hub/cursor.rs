@@ -267,6 +267,11 @@ impl Cursor {
         }
     }
 
+    /// Whether it is to be sent away once it has been told that it lagged.
+    pub fn leaves(&self) -> bool {
+        self.terms.on_lag == OnLag::Disconnect
+    }
+
     /// The key whose readers are woken for it.
     pub fn watched(&self) -> Option<KeyHash> {
         self.lens.as_ref().filter(|lens| lens.wake.is_some()).map(|lens| lens.hash)
