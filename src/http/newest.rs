@@ -71,9 +71,9 @@ impl Visit {
     async fn newest(&self, route: &Route, feed: Opens, patience: Duration) -> Result<Option<String>, Why> {
         let terms = Arc::new(Terms { start: Start::Latest, ..route.page_terms() });
         let (hub, policy) = (&self.edge.hub, route.policy());
-        let subscription = hub.subscribe_within(&route.kept.quota, feed, &policy, Wish::default(), terms);
+        let feed = hub.subscribe_within(&route.kept.quota, feed.by_terms(), &policy, Wish::default(), terms);
         let reader = Reader::new(0, route.control_prefix());
-        let content = reader.read(subscription.ok_or(Why::Feeds)?, &self.edge.streams, patience).await;
+        let content = reader.read(feed.ok_or(Why::Feeds)?, &self.edge.streams, patience).await;
         Ok(content.and_then(|content| content.into_next()))
     }
 }

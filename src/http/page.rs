@@ -24,7 +24,7 @@ use super::stall::Stall;
 use super::stream::READ;
 use super::streams::Streams;
 use super::turns::Turn;
-use crate::hub::{Opens, Read, Reason, Reserved, Subscription};
+use crate::hub::{self, Opens, Read, Reason, Reserved};
 use crate::sse::{Decoder, Event, Item};
 
 /// The document on its way to the client.
@@ -60,11 +60,11 @@ impl Visit {
             Err(answer) => return *answer,
         };
         let (hub, policy, terms) = (&self.edge.hub, route.policy(), Arc::new(route.page_terms()));
-        let Some(subscription) = hub.subscribe_within(&route.kept.quota, feed, &policy, wish, terms) else {
+        let Some(feed) = hub.subscribe_within(&route.kept.quota, feed, &policy, wish, terms) else {
             return with_cookie(self.shed(route, Form::Page, request, Why::Feeds), admitted);
         };
         let reader = Reader::new(most, route.control_prefix());
-        let response = match reader.read(subscription, &self.edge.streams, PATIENCE).await {
+        let response = match reader.read(feed, &self.edge.streams, PATIENCE).await {
             None => later(Problem::Unanswered, route.config.retry),
             Some(content) => {
                 content.lost.iter().for_each(|&reason| route.metrics.gap(reason));
@@ -91,7 +91,7 @@ fn limit(request: &Request<()>) -> Result<usize, Problem> {
     limit.ok_or(Problem::BadRequest("`limit` is a number from 1 to 1000."))
 }
 
-/// Reads a subscription up to what there is.
+/// Reads up to what there is.
 pub struct Reader {
     decoder: Decoder,
     content: Content,
@@ -99,7 +99,7 @@ pub struct Reader {
 
 /// What was read.
 pub struct Content {
-    /// How many events there may be.
+    /// How many events there may be; with none it is read for the place alone.
     most: usize,
     prefix: Arc<str>,
     /// Objects of JSON, with commas between them.
@@ -134,28 +134,30 @@ impl Reader {
     /// is nothing.
     pub async fn read(
         mut self,
-        mut subscription: Subscription,
+        mut feed: hub::Reader,
         streams: &Streams,
         patience: Duration,
     ) -> Option<Content> {
-        let whole = timeout(patience, self.read_all(&mut subscription, streams)).await.is_ok();
+        let whole = timeout(patience, self.read_all(&mut feed, streams)).await.is_ok();
         let content = self.content;
         (content.next.is_some() && (whole || content.count > 0)).then_some(content)
     }
 
-    async fn read_all(&mut self, subscription: &mut Subscription, streams: &Streams) {
-        let (mut turn, mut wake) = (Turn::default(), subscription.feed().log.wake().next());
-        while !self.content.is_full() {
-            let replays = subscription.replays();
+    async fn read_all(&mut self, feed: &mut hub::Reader, streams: &Streams) {
+        let (mut turn, mut wake) = (Turn::default(), feed.wake());
+        while !self.is_done(feed) {
+            let replays = feed.replays();
             let turns = if replays { &streams.replay_turns } else { &streams.turns };
             poll_fn(|cx| turn.poll(turns, replays, cx)).await;
-            match subscription.read(READ) {
-                Read::Pending if self.content.next.is_some() => return,
-                Read::Wait(_) if self.content.next.is_some() && !subscription.replays() => return,
+            match feed.read(READ) {
+                Read::Pending | Read::Wait(_) if self.has_all_of(feed) => return,
                 Read::Pending => {
                     turn.over();
-                    wake.await;
-                    wake = subscription.feed().log.wake().next();
+                    match wake {
+                        Some(woken) => woken.await,
+                        None => poll_fn(|cx| feed.poll_wake(cx)).await,
+                    }
+                    wake = feed.wake();
                 }
                 Read::Wait(answered) => {
                     turn.over();
@@ -174,6 +176,16 @@ impl Reader {
                 }
             }
         }
+    }
+
+    /// Whether nothing is to be read any more. For the place alone that is to be known of all feeds.
+    fn is_done(&self, feed: &hub::Reader) -> bool {
+        self.content.is_full() && (self.content.most > 0 || !feed.is_deciding())
+    }
+
+    /// Whether what it has to wait for is yet to come: all that was there before has been read.
+    fn has_all_of(&self, feed: &hub::Reader) -> bool {
+        self.content.next.is_some() && !feed.replays() && !feed.is_deciding()
     }
 
     fn take(&mut self, bytes: &[u8]) {
@@ -218,6 +230,7 @@ impl Content {
                 let at = [("at".to_owned(), json!(self.count))];
                 return self.gaps.push(at.into_iter().chain(told).collect());
             }
+            _ if self.most == 0 => {}
             _ => {
                 let begun = self.events.len();
                 if begun > 0 {
@@ -282,6 +295,12 @@ mod tests {
         assert_eq!(page["next"], "3");
         assert_eq!(page["events"][2], json!({ "id": "3", "event": "message", "data": "x" }));
         assert_eq!(content(100, &stream)["next"], "8");
+    }
+
+    #[test]
+    fn for_the_place_alone_no_event_is_kept() {
+        let stream = format!("{POSITION}{}", events(1..9, 1));
+        assert_eq!(content(0, &stream), json!({ "events": [], "next": "8", "gaps": [] }));
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod conflated;
 mod entries;
 mod keyed;
 mod memory;
+mod merged;
 mod past;
 mod record;
 mod replicas;
