@@ -227,7 +227,8 @@ mod tests {
             let any = ids.iter().any(|id| !id.is_empty());
             for (label, id) in parts {
                 let expected = if any { Some(id).filter(|id| !id.is_empty()) } else { Some(NOWHERE) };
-                prop_assert_eq!(wishes.of(label).id.as_deref(), expected);
+                let wished = wishes.of(label).id;
+                prop_assert_eq!(wished.as_deref(), expected);
             }
         }
 

@@ -220,8 +220,8 @@ impl World {
 
     fn connect(&mut self, client: usize, replica: usize, feeds: u8) {
         // Whoever is further on than it would wait for what it is still to read.
-        for source in 0..SOURCES.len() {
-            let all = (0..SOURCES[source].1).rev().map(|partition| (partition, usize::MAX));
+        for (source, &(_, partitions)) in SOURCES.iter().enumerate() {
+            let all = (0..partitions).rev().map(|partition| (partition, usize::MAX));
             self.replicas[replica].fetch(&self.published, source, all);
         }
         let id = self.clients[client].id();

@@ -389,7 +389,8 @@ async fn one_of_several_feeds_may_be_several_itself() {
     let (begin, _) = told(&mut first);
     assert_eq!(begin, [POSITION]);
     assert_eq!((first.feeds().len(), first.stands(), first.is_deciding()), (3, Some(0), false));
-    feeds[1].log.append([(None, Named("n", "b1")), (None, Text("b2"))]);
+    feeds[1].log.append([(None, Named("n", "b1"))]);
+    feeds[1].log.append([(None, Text("b2"))]);
     let (events, id) = told_when_woken(&mut first).await;
     assert_eq!(events, ["event: /list n\ndata: b1\n", "event: /list\ndata: b2\n"]);
     feeds.iter().for_each(|feed| drop(feed.log.append([(None, Text("meanwhile"))])));
