@@ -1,8 +1,8 @@
 //! Expressions as values: `filter` and `data.map` of a route. What is wrong with one is told where it stands, and what it
 //! speaks of is held against what the records of the source have.
 
-use super::event::Records;
 use super::model::Variable;
+use super::records::{AllRecords, Records};
 use super::suggest;
 use super::template::Field;
 use super::tree::Node;
@@ -14,7 +14,7 @@ pub(super) fn read(
     walk: &Walk<'_>,
     node: &Node,
     expected: &str,
-    records: Option<Records>,
+    records: &AllRecords,
     params: Option<&[String]>,
 ) -> Option<Expression> {
     // A lone `true` or `false` is an expression, too.
@@ -37,26 +37,27 @@ pub(super) fn read(
 
 /// What an expression of a route may speak of.
 struct Spoken<'s> {
-    records: Option<Records>,
+    records: &'s AllRecords,
     params: Option<&'s [String]>,
 }
 
 impl Spoken<'_> {
-    fn refuses(&self, name: &str) -> bool {
+    /// The records that have nothing of this name.
+    fn lacking(&self, name: &str) -> Option<Records> {
         let field = match name {
             "topic" => Field::Topic,
             "stream" => Field::Stream,
             "key" => Field::Key,
             "headers" => Field::Header("".into()),
             "fields" => Field::Entry("".into()),
-            _ => return false,
+            _ => return None,
         };
-        self.records.is_some_and(|records| records.refusal(&field).is_some())
+        self.records.lacking(&field)
     }
 
     fn known(&self) -> Vec<&'static str> {
         let names = Variable::NAMES.into_iter().map(|(name, _)| name);
-        names.filter(|name| !self.refuses(name)).chain(["params"]).collect()
+        names.filter(|name| self.lacking(name).is_none()).chain(["params"]).collect()
     }
 }
 
@@ -64,7 +65,7 @@ impl Names for Spoken<'_> {
     fn variable(&self, name: &str) -> Result<usize, String> {
         let known = self.known();
         if let Some((_, variable)) = Variable::NAMES.iter().find(|(known, _)| *known == name) {
-            return match self.records.filter(|_| self.refuses(name)) {
+            return match self.lacking(name) {
                 Some(records) => {
                     Err(format!("`{name}` is not in {records}; these have {}", suggest::list(&known, "and")))
                 }

@@ -9,9 +9,9 @@ use super::auth::Rule;
 use super::decode::Decode;
 use super::endpoint::Endpoint;
 use super::model::{
-    Certificate, ClientTls, Config, Deployment, Digest, HttpServer, Mqtt, MqttVersion, Nats, NatsAuth,
-    Origins, Projection, Proxies, Proxy, ProxyProtocol, Qos, RealIpHeader, Redis, Route, ServerTls, Source,
-    Sse, Tls, UpstreamKind, Wrap,
+    Certificate, ClientTls, Config, Deployment, Digest, HttpServer, Mqtt, MqttVersion, Multi, Nats, NatsAuth,
+    OneSource, Origins, Projection, Proxies, Proxy, ProxyProtocol, Qos, RealIpHeader, Redis, Route,
+    ServerTls, Source, Sse, Tell, Tls, UpstreamKind, Wrap,
 };
 use super::registries::{RegistryAuth, SchemaRegistry};
 use super::units::show_duration;
@@ -47,7 +47,10 @@ pub fn summary(config: &Config) -> String {
     if !config.schema_registries.is_empty() {
         section(&mut text, "schema registries", config.schema_registries.iter().map(registry));
     }
-    let routes = config.routes.iter().map(|route| row(config, route));
+    let routes = config.routes.iter().map(|route| match &route.multi {
+        Some(multi) => gathering(route, multi),
+        None => row(config, route),
+    });
     section(&mut text, "routes", routes.chain(config.proxies.iter().map(proxy)));
     let shapes: Vec<_> = config.routes.iter().filter_map(shape).collect();
     if !shapes.is_empty() {
@@ -209,10 +212,11 @@ fn decode(decode: &Decode) -> String {
     }
 }
 
-fn row(config: &Config, route: &Route) -> Vec<String> {
-    let upstream = config.upstreams.iter().find(|upstream| upstream.name == route.upstream);
+/// What is read of an upstream, and of which.
+fn read(config: &Config, own: OneSource<'_>) -> String {
+    let upstream = config.upstreams.iter().find(|upstream| upstream.name == *own.upstream);
     let kind = upstream.map_or("", |upstream| endpoint(&upstream.kind).0);
-    let source = match &route.source {
+    let source = match own.source {
         Source::Channel(name) => format!("channel {}", quiet(name)),
         Source::Pattern(name) => format!("pattern {}", quiet(name)),
         Source::ShardChannel(name) => format!("shard channel {}", quiet(name)),
@@ -239,7 +243,11 @@ fn row(config: &Config, route: &Route) -> Vec<String> {
         Source::Filter { topic, qos: Qos::AtMostOnce } => format!("topic {}", quiet(topic)),
         Source::Filter { topic, qos: Qos::AtLeastOnce } => format!("topic {} qos 1", quiet(topic)),
     };
-    let from = format!("{kind} {} {source}", route.upstream);
+    format!("{kind} {} {source}", own.upstream).trim_end().to_owned()
+}
+
+fn row(config: &Config, route: &Route) -> Vec<String> {
+    let from: Vec<_> = route.sources().map(|own| read(config, own)).collect();
     let event = route
         .event
         .as_ref()
@@ -250,7 +258,7 @@ fn row(config: &Config, route: &Route) -> Vec<String> {
     vec![
         format!("{}{}", route.host.as_deref().unwrap_or_default(), route.path),
         "<-".to_owned(),
-        from.trim_end().to_owned(),
+        from.join(" + "),
         event + &data + &decode(&route.decode),
         cors(route),
         compress(route),
@@ -262,14 +270,35 @@ fn row(config: &Config, route: &Route) -> Vec<String> {
     ]
 }
 
+/// A route that gives the feeds of others.
+fn gathering(route: &Route, multi: &Multi) -> Vec<String> {
+    let told = match multi.tell {
+        Tell::Event => "told by event",
+        Tell::Envelope => "told by envelope",
+    };
+    vec![
+        route.name(),
+        "<-".to_owned(),
+        format!("feeds of {}", multi.of.join(", ")),
+        format!("{} at most, {told}", multi.max),
+        cors(route),
+        String::new(),
+        if route.ended { "ended" } else { "auth of each feed" }.to_owned(),
+    ]
+}
+
 /// Which records are kept.
 fn digest(route: &Route) -> String {
     let Digest { conflate, snapshot, sample } = &*route.digest;
+    // What a source calls a key may not be what another does.
+    let by = || {
+        let by: BTreeSet<_> =
+            route.sources().filter_map(|own| Some(quiet(&own.digest.conflate.as_ref()?.by))).collect();
+        Vec::from_iter(by).join(" or ")
+    };
     let told = [
         sample.map(|sample| format!("sample {sample}")),
-        conflate
-            .as_ref()
-            .map(|own| format!("conflate by {} every {}", quiet(&own.by), show_duration(own.every))),
+        conflate.as_ref().map(|own| format!("conflate by {} every {}", by(), show_duration(own.every))),
         snapshot.as_ref().map(|own| format!("snapshot by {}", quiet(&own.by))),
         route.rate.map(|rate| format!("rate {} every {}", rate.events, show_duration(rate.every))),
     ];
@@ -413,6 +442,36 @@ routes
   /{*rest}        ->  http://127.0.0.1:3000
 "
         );
+    }
+
+    #[test]
+    fn a_route_tells_of_each_source() {
+        let text = "\
+server: { tls: none }
+upstreams: { bus: { kafka: { brokers: 'a:1' } }, cache: { redis: { url: 'redis://h' } } }
+routes: [ { path: /a, from: [ { upstream: bus, topic: o }, { upstream: cache, pattern: 'o.*' } ], conflate: { by: key, every: 1s } } ]
+";
+        let shown = summary(&sound(text));
+        assert!(
+            shown.contains("  /a  <-  kafka bus topic o + redis cache pattern o.*  no event name"),
+            "{shown}"
+        );
+        assert!(shown.ends_with("  conflate by {channel} or {key} every 1s\n"), "{shown}");
+    }
+
+    #[test]
+    fn a_route_tells_whose_feeds_it_gives() {
+        let text = "\
+server: { tls: none }
+upstreams: { p: { push: } }
+routes:
+  - { path: '/r/{x}', host: h.example, from: { upstream: p, channel: '{x}' }, wrap: envelope }
+  - { path: /all, host: h.example, multi: { of: '/r/{x}', max: 9, tell: envelope } }
+";
+        let shown = summary(&sound(text));
+        let row = "  h.example/all    <-  feeds of h.example/r/{x}  9 at most, told by envelope  no cors    auth of each feed\n";
+        assert!(shown.contains(row), "{shown}");
+        assert!(shown.ends_with("shapes\n  h.example/r/{x}  once per event  wrap envelope\n"), "{shown}");
     }
 
     #[test]

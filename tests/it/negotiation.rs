@@ -30,7 +30,7 @@ const NDJSON: &str = "application/x-ndjson";
 const JSON: &str = "application/json";
 
 /// Lines of a response as they come.
-struct Lines {
+pub struct Lines {
     response: Response<Incoming>,
     bytes: Vec<u8>,
     pending: VecDeque<String>,
@@ -38,7 +38,7 @@ struct Lines {
 }
 
 impl Lines {
-    async fn open(url: &str, headers: &[(&str, &str)], connect: &Connect) -> Self {
+    pub async fn open(url: &str, headers: &[(&str, &str)], connect: &Connect) -> Self {
         let link = Arc::new(Link::open(url, connect).await.unwrap());
         let response = within(url, link.send(build(Method::GET, url, headers, ""))).await.unwrap();
         assert_eq!(response.status(), 200);
@@ -63,7 +63,7 @@ impl Lines {
     }
 
     /// The next line that is no keepalive.
-    async fn next(&mut self) -> Value {
+    pub async fn next(&mut self) -> Value {
         loop {
             let line = self.line().await.expect("the stream goes on");
             if !line.is_empty() {
@@ -73,7 +73,7 @@ impl Lines {
     }
 
     /// The next line of this name.
-    async fn next_named(&mut self, name: &str) -> Value {
+    pub async fn next_named(&mut self, name: &str) -> Value {
         loop {
             let line = self.next().await;
             if line["event"] == name {
