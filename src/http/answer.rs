@@ -146,6 +146,7 @@ impl Visit {
                 let answer = self.answer_of(route, feed, &request, form).now_or_never();
                 answer.expect("an open route asks nobody")
             }
+            Ok((_, Found::Multi(route))) => Box::pin(self.answer_multi(route, &request.map(drop))).await,
             Ok((asked, Found::App(app))) => match self.surplus {
                 // It could keep the connection for as long as it takes.
                 Some(why) => self.no_room(why, &request),
@@ -167,15 +168,7 @@ impl Visit {
             Err(Miss::Unmatched) => Problem::NoRoute.response(),
             Err(Miss::BadParameter) => Problem::BadParameter.response(),
         };
-        cors::apply(
-            route.config.cors.as_ref(),
-            route.is_guarded().then_some(&route.reads),
-            request.headers(),
-            response.headers_mut(),
-        );
-        if matches!(*request.method(), Method::GET | Method::HEAD) {
-            response.headers_mut().append(header::VARY, HeaderValue::from_static("accept"));
-        }
+        dress(&mut response, route, request);
         response
     }
 
@@ -283,7 +276,7 @@ impl Visit {
         let mut registered = self.edge.streams.open(route, client, Some(place), Slot::current());
         traced.into_iter().for_each(|traced| registered.trace(traced));
         if let Some(grant) = &admitted.grant {
-            guard::lease(&self.edge, &registered.control, request.uri().path(), grant);
+            guard::lease(&self.edge, &registered.control, request.uri().path(), std::slice::from_ref(grant));
         }
         let stream = EventStream::new(subscription, registered, written);
         with_cookie(head(route, form, encoding, stream.into()), admitted)
@@ -321,7 +314,7 @@ impl Visit {
     }
 
     /// The answer where they are not.
-    fn sends_away(&self, route: &Route, form: Form, request: &Request<()>) -> Option<Response<Body>> {
+    pub(super) fn sends_away(&self, route: &Route, form: Form, request: &Request<()>) -> Option<Response<Body>> {
         if self.edge.streams.draining() {
             return Some(match form {
                 // An error status would end an EventSource for good; this one comes back, to another process.
@@ -366,6 +359,15 @@ impl hyper::service::Service<Request<Incoming>> for Service {
     }
 }
 
+/// Adds what is told with every answer of a route.
+pub(super) fn dress(response: &mut Response<Body>, route: &Route, request: &Request<()>) {
+    let reads = route.is_guarded().then_some(&route.reads);
+    cors::apply(route.config.cors.as_ref(), reads, request.headers(), response.headers_mut());
+    if matches!(*request.method(), Method::GET | Method::HEAD) {
+        response.headers_mut().append(header::VARY, HeaderValue::from_static("accept"));
+    }
+}
+
 /// The answer to HEAD. hyper leaves the body away by itself on HTTP/1.1, but not on HTTP/2.
 fn head_only(response: Response<Body>) -> Response<Body> {
     let (mut head, body) = response.into_parts();
@@ -395,7 +397,7 @@ pub(super) fn with_cookie(mut response: Response<Body>, admitted: Admitted) -> R
     response
 }
 
-fn options(route: &Route) -> Response<Body> {
+pub(super) fn options(route: &Route) -> Response<Body> {
     let mut response = Response::new(Bytes::new().into());
     *response.status_mut() = StatusCode::NO_CONTENT;
     response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(methods(route)));
@@ -403,7 +405,7 @@ fn options(route: &Route) -> Response<Body> {
 }
 
 /// What a route answers; streams that not everybody may read are renewed with POST.
-fn methods(route: &Route) -> &'static str {
+pub(super) fn methods(route: &Route) -> &'static str {
     if route.is_guarded() { "GET, HEAD, POST, OPTIONS" } else { "GET, HEAD, OPTIONS" }
 }
 
@@ -455,7 +457,7 @@ fn waits(request: &Request<()>, form: Option<Form>) -> bool {
 }
 
 /// Whether a request wants to know where the feed stands, whatever form it would have the events in.
-fn asks_to_probe(request: &Request<()>) -> bool {
+pub(super) fn asks_to_probe(request: &Request<()>) -> bool {
     in_query(request, "probe").is_some()
 }
 

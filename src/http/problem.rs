@@ -65,6 +65,10 @@ pub enum Problem {
     BadRequest(&'static str),
     /// What a route reads has not answered in time.
     Unanswered,
+    /// It is asked for several feeds in a form that only one can be had in.
+    OfOne,
+    /// A feed is over.
+    Over,
 }
 
 impl Problem {
@@ -190,19 +194,33 @@ impl Problem {
                 "unanswered",
                 "Where these events come from does not answer at the moment; come back after `retry-after`.",
             ),
+            Self::OfOne => (
+                StatusCode::NOT_ACCEPTABLE,
+                "of-one",
+                "Several feeds at a time are had as text/event-stream or application/x-ndjson; ask for anything else of each feed at its own path.",
+            ),
+            Self::Over => {
+                (StatusCode::NO_CONTENT, "over", "There will be no more of this feed; do not come back for it.")
+            }
         }
     }
 
     /// The status, and the JSON text.
     pub fn text(self) -> (StatusCode, String) {
-        let (status, name, detail) = self.parts();
+        let (status, kind, detail) = self.told();
         let problem = json!({
-            "type": format!("urn:ssegate:problem:{name}"),
+            "type": kind,
             "title": status.canonical_reason(),
             "status": status.as_u16(),
             "detail": detail,
         });
         (status, problem.to_string())
+    }
+
+    /// The status, `type` and `detail`.
+    pub fn told(self) -> (StatusCode, String, &'static str) {
+        let (status, name, detail) = self.parts();
+        (status, format!("urn:ssegate:problem:{name}"), detail)
     }
 
     /// The response that tells it.

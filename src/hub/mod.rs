@@ -314,6 +314,7 @@ impl Hub {
 
 #[cfg(test)]
 mod tests {
+    use std::task::{Context, Waker};
     use std::time::Duration;
 
     use super::testing::{ROOM, TERMS, Text, shape};
@@ -502,6 +503,7 @@ mod tests {
         let mut reader = several(None);
         let told = |reader: &mut Reader| {
             let mut told = Vec::new();
+            let _ = reader.poll_wake(&mut Context::from_waker(Waker::noop()));
             loop {
                 match reader.read(1_000) {
                     Read::Pending => return String::from_utf8(told).unwrap(),

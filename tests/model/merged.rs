@@ -247,8 +247,7 @@ impl World {
     /// Reads once; false if there is nothing to read.
     fn receive(&mut self, client: usize, max: usize, cut: Option<Index>) -> bool {
         let Some(connection) = &mut self.clients[client].connection else { return false };
-        let _ = connection.reader.poll_wake(&mut Context::from_waker(Waker::noop()));
-        let bytes = match connection.reader.read(max) {
+        let bytes = match connection.read(max) {
             Read::Pending => None,
             Read::Control { bytes, .. } => Some(bytes.to_vec()),
             Read::Pieces { bytes, events, .. } => {
@@ -362,6 +361,19 @@ impl World {
 }
 
 impl Connection {
+    /// As a stream does it: it waits where there is nothing, and reads again when it is woken.
+    fn read(&mut self, max: usize) -> Read {
+        loop {
+            match self.reader.read(max) {
+                Read::Pending => {}
+                read => return read,
+            }
+            if self.reader.poll_wake(&mut Context::from_waker(Waker::noop())).is_pending() {
+                return Read::Pending;
+            }
+        }
+    }
+
     fn has(&self, feed: usize) -> bool {
         self.feeds >> feed & 1 == 1
     }

@@ -1,6 +1,7 @@
 //! Several feeds as one stream, block by block. That nothing is lost or repeated, whatever comes in between, is tested in
 //! `tests/model`.
 
+use std::task::Waker;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -100,8 +101,12 @@ fn told(merged: &mut Merged) -> (Vec<String>, Option<String>) {
     (blocks, id)
 }
 
+/// One read, as a stream does it: it waits where there is nothing, and reads again when it is woken.
 fn read(merged: &mut Merged, max: usize) -> Option<Vec<Bytes>> {
     match merged.read(max) {
+        Read::Pending if merged.poll_wake(&mut Context::from_waker(Waker::noop())).is_ready() => {
+            read(merged, max)
+        }
         Read::Pending => None,
         Read::Control { bytes, .. } => Some(vec![bytes]),
         Read::Pieces { bytes, .. } => Some(bytes),
