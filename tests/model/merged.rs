@@ -65,7 +65,7 @@ fn op() -> impl Strategy<Value = Op> {
 }
 
 proptest! {
-    #![proptest_config(cases(1_000))]
+    #![proptest_config(cases(500))]
 
     #[test]
     fn of_each_feed_of_several_all_is_seen_once_and_in_order(ops in prop::collection::vec(op(), 1..150)) {
