@@ -10,8 +10,8 @@ use Shape::{Count, Duration, Either, Empty, Flag, List, Named, OneOrMore, Ratio,
 use shape::key;
 
 use super::{
-    acme, admin, auth, compress, digest, from, http_server, limits, mqtt, multi, policies, proxy, redis, registries,
-    server, table, traces, upstreams,
+    acme, admin, auth, compress, digest, from, http_server, limits, mqtt, multi, policies, proxy, redis,
+    registries, server, table, traces, upstreams,
 };
 
 /// Declares the sections; `one of` are keys of which there must be one and no second.

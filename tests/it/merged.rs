@@ -51,7 +51,7 @@ impl Rig {
             r#"
 upstreams:
   bus: {{ kafka: {{ brokers: ["{}"] }} }}
-  cache: {{ redis: {{ url: "{redis}", ping_interval: 200ms, timeout: 2s }} }}
+  cache: {{ redis: {{ url: "{redis}" }} }}
 defaults: {{ history: {{ events: 20000, bytes: 64MiB }}, retry: 100ms }}
 routes:
   - path: /all
