@@ -177,8 +177,10 @@ impl Merged {
 
     /// Writes a block that a part gave, and notes where that stands now. Returns how many events it counts for.
     fn pass_on(&mut self, part: usize, block: &Block, out: &mut Pieces) -> Result<usize, Ended> {
-        if let Some(id) = &block.id {
-            self.moves(part, id, out)?;
+        match &block.id {
+            Some(id) => self.moves(part, id, out)?,
+            // Who is cut after it comes back to where all began.
+            None => self.write_news(out.own()),
         }
         let slot = &mut self.parts[part];
         let control = block.name().and_then(|name| name.strip_prefix(self.prefix.as_bytes()));
