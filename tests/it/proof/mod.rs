@@ -8,6 +8,7 @@
 mod beyond_memory;
 mod client;
 mod faults;
+mod harm;
 mod replicas;
 mod run;
 mod source;

@@ -11,8 +11,8 @@ use futures_util::StreamExt as _;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::nats_subject::suffer_at_nats;
 use crate::proof::faults::{Fault, Kind};
+use crate::proof::harm::harm;
 use crate::proof::replicas::Replicas;
 use crate::proof::source::{Pen, Published, Source, View};
 use crate::proof::verdict::placed::{Place, Placed};
@@ -100,7 +100,7 @@ routes:
                 self.link.resume();
             }
             Fault::Recreated => self.recreate(pen).await,
-            other => suffer_at_nats(&mut self.nats, &self.link, other).await,
+            other => harm(&mut self.nats, &self.link, other).await,
         }
     }
 
@@ -129,6 +129,7 @@ impl JetstreamStream {
         let keep = first + ((self.read + 1 - first) as f64 * part) as u64;
         let stream = self.stream().await;
         eventually("a purge", async || stream.purge().sequence(keep).await).await;
+        self.begins(keep);
     }
 
     /// Deletes the stream and makes it anew, while nobody publishes.
@@ -145,6 +146,11 @@ impl JetstreamStream {
     /// Reads what the stream holds up to now, and where it begins.
     async fn close_era(&mut self) {
         let first = self.read_on().await;
+        self.begins(first);
+    }
+
+    /// The stream begins here, or did: a server that is killed soon after a purge may have some of that again.
+    fn begins(&mut self, first: u64) {
         let low = self.published.lows.entry((self.published.eras - 1, 0)).or_default();
         *low = (first, 0).max(*low);
     }
