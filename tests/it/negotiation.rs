@@ -321,7 +321,7 @@ async fn whoever_finds_no_room_is_told_by_the_status() {
         assert!(reply.header("retry-after").parse::<u32>().unwrap() > 0);
     }
     let labels = [("route", "/one"), ("reason", "streams")];
-    assert_eq!(ssegate.metrics().await.sum("ssegate_streams_shed_total", &labels), 2.0);
+    ssegate.until_counted("ssegate_streams_shed_total", &labels, 2.0).await;
     only.close();
     // A page has its place only while it lasts.
     for _ in 0..2 {
@@ -337,7 +337,7 @@ async fn whoever_finds_no_room_is_told_by_the_status() {
 async fn a_client_that_does_not_take_its_page_is_ended() {
     let config = PUSH.replacen(
         "upstreams",
-        "limits: { write_stall: 1s, max_event: 16MiB }\ndefaults: { history: { bytes: 32MiB } }\nupstreams",
+        "limits: { write_stall: 5s, max_event: 16MiB }\ndefaults: { history: { bytes: 32MiB } }\nupstreams",
         1,
     );
     let ssegate = Ssegate::start(config).await;
@@ -352,7 +352,7 @@ async fn a_client_that_does_not_take_its_page_is_ended() {
         let link = Link::open(&ssegate.url(&path), &connect).await.unwrap();
         let head = link.send(build(Method::GET, &ssegate.url(&path), &[("accept", JSON)], "")).await.unwrap();
         assert_eq!(head.status(), 200);
-        // The route has one place, which it holds until it is ended.
+        // The route has one place, which it holds until it is ended, seconds later.
         page_of_next(&ssegate, &path).await;
     }
 }

@@ -13,9 +13,10 @@ use crate::support::tls::TestCa;
 
 /// The inner tier over a Redis stream and a channel.
 async fn core(redis: &Redis) -> Ssegate {
+    // Nobody is to find a link lost that is only slow: gaps are counted.
     Ssegate::start(format!(
         r#"
-upstreams: {{ cache: {{ redis: {{ url: "{}", ping_interval: 200ms, timeout: 1s }} }} }}
+upstreams: {{ cache: {{ redis: {{ url: "{}", ping_interval: 200ms, timeout: 10s }} }} }}
 defaults: {{ retry: 100ms, keepalive: 1s }}
 routes:
   - {{ path: /audit, from: {{ upstream: cache, stream: audit }}, data: "{{field.n}}" }}
