@@ -155,11 +155,11 @@ mod tests {
     from: { upstream: r, channel: x }
     filter: |
       event.a > 0 &&
-      evnt.b == 1u
+      evnt.b == b'1'
 ";
         expect(
             &format!("{HEAD}{route}"),
-            &[(12, 7, "nothing called `evnt`"), (12, 17, "unsigned numbers are not supported")],
+            &[(12, 7, "nothing called `evnt`"), (12, 17, "bytes are not supported")],
         );
     }
 

@@ -29,6 +29,7 @@ pub(super) enum Node {
     Null,
     Bool(bool),
     Int(i64),
+    UInt(u64),
     Double(f64),
     Text(Box<str>),
     Variable(usize),
@@ -182,8 +183,8 @@ impl<'c, N: Names> Compiler<'c, N> {
             LiteralValue::Int(value) => Node::Int(*value.inner()),
             LiteralValue::Double(value) => Node::Double(*value.inner()),
             LiteralValue::String(value) => Node::Text(value.inner().into()),
-            LiteralValue::UInt(_) => {
-                self.flaw(expression, "unsigned numbers are not supported; leave out the `u`")
+            LiteralValue::UInt(value) => {
+                i64::try_from(*value.inner()).map_or(Node::UInt(*value.inner()), Node::Int)
             }
             LiteralValue::Bytes(_) => self.flaw(expression, "bytes are not supported; write a text"),
         }

@@ -35,11 +35,12 @@ impl<'v> Evaluation<'v, '_> {
             Node::Null => Value::Null,
             Node::Bool(truth) => Value::Bool(*truth),
             Node::Int(whole) => Value::Int(*whole),
+            Node::UInt(whole) => Value::UInt(*whole),
             Node::Double(double) => Value::Double(*double),
             Node::Text(text) => Value::Text(Cow::Borrowed(text)),
-            Node::Variable(at) => self.variables.get(*at).cloned().ok_or(Fault::Absent)?,
+            Node::Variable(at) => self.variables.get(*at).ok_or(Fault::Absent)?.copied(self.work)?,
             Node::Param(at) => Value::Text(Cow::Borrowed(self.params.get(*at).ok_or(Fault::Absent)?)),
-            Node::Local(at) => self.locals.get(*at).cloned().ok_or(Fault::Absent)?,
+            Node::Local(at) => self.locals.get(*at).ok_or(Fault::Absent)?.copied(self.work)?,
             Node::Select(of, name) => self.member(of, name)?.ok_or(Fault::Absent)?,
             Node::Has(of, name) => Value::Bool(self.member(of, name)?.is_some()),
             Node::Index(pair) => {
@@ -47,7 +48,7 @@ impl<'v> Evaluation<'v, '_> {
                 of.at(index, self.work)?
             }
             Node::Not(of) => Value::Bool(!self.value(of)?.truth()?),
-            Node::Negate(of) => match self.value(of)?.settled() {
+            Node::Negate(of) => match self.settled(of)? {
                 Value::Int(whole) => Value::Int(whole.checked_neg().ok_or(Fault::Overflow)?),
                 Value::Double(double) => Value::Double(-double),
                 _ => return Err(Fault::Type),
@@ -63,10 +64,10 @@ impl<'v> Evaluation<'v, '_> {
                 operate(*operator, one, other, self.work)?
             }
             Node::Call(function, args) => {
-                let mut args = args.iter().map(|arg| self.value(arg)).collect::<Result<Vec<_>, _>>()?;
-                function.call(&mut args, self.work)?
+                let args = args.iter().map(|arg| self.settled(arg)).collect::<Result<Vec<_>, _>>()?;
+                function.call(args, self.work)?
             }
-            Node::Matches(text, pattern) => match self.value(text)?.settled() {
+            Node::Matches(text, pattern) => match self.settled(text)? {
                 Value::Text(text) => {
                     self.work.does(text.len().saturating_mul(4))?;
                     Value::Bool(pattern.is_match(&text))
@@ -74,12 +75,17 @@ impl<'v> Evaluation<'v, '_> {
                 _ => return Err(Fault::Type),
             },
             Node::List(items) => {
+                self.work.makes(items.len())?;
                 let items = items.iter().map(|item| self.value(item)).collect::<Result<Vec<_>, _>>()?;
                 Value::List(Rc::new(items))
             }
             Node::Map(entries) => self.map(entries)?,
             Node::Fold(fold) => self.fold(fold)?,
         })
+    }
+
+    fn settled(&mut self, node: &'v Node) -> Result<Value<'v>, Fault> {
+        self.value(node)?.settled(self.work)
     }
 
     /// A member of a value, which need not be copied for that where it has a name.
@@ -106,10 +112,12 @@ impl<'v> Evaluation<'v, '_> {
     }
 
     fn map(&mut self, entries: &'v [(Node, Node)]) -> Result<Value<'v>, Fault> {
+        self.work.makes(2 * entries.len())?;
         let mut map: Vec<(Cow<'v, str>, Value<'v>)> = Vec::with_capacity(entries.len());
         for (name, value) in entries {
-            let Value::Text(name) = self.value(name)?.settled() else { return Err(Fault::Type) };
+            let Value::Text(name) = self.settled(name)? else { return Err(Fault::Type) };
             let value = self.value(value)?;
+            self.work.does(map.len() * (1 + name.len() / 16))?;
             if map.iter().any(|(other, _)| *other == name) {
                 return Err(Fault::Twice);
             }
@@ -145,6 +153,7 @@ impl<'v> Evaluation<'v, '_> {
                         None => true,
                     };
                     if taken {
+                        self.work.makes(1)?;
                         made.push(self.with(item, depth, each)?);
                     }
                 }
@@ -177,7 +186,7 @@ impl<'v> Evaluation<'v, '_> {
     /// The value of a macro's expression on one item.
     fn with(&mut self, item: &Value<'v>, depth: usize, node: &'v Node) -> Result<Value<'v>, Fault> {
         self.locals.truncate(depth);
-        self.locals.push(item.clone());
+        self.locals.push(item.copied(self.work)?);
         self.value(node)
     }
 }
@@ -196,7 +205,7 @@ fn operate<'v>(
         Operator::Greater => one.compared(other, work)? == Ordering::Greater,
         Operator::AtLeast => one.compared(other, work)? != Ordering::Less,
         Operator::In => other.holds(one, work)?,
-        _ => return arithmetic(operator, one.settled(), other.settled(), work),
+        _ => return arithmetic(operator, one.settled(work)?, other.settled(work)?, work),
     }))
 }
 
@@ -207,24 +216,37 @@ fn arithmetic<'v>(
     work: &mut Work,
 ) -> Result<Value<'v>, Fault> {
     match (one, other) {
-        (Value::Int(one), Value::Int(other)) => whole(operator, one, other).map(Value::Int),
-        (Value::Int(one), Value::Double(other)) => double(operator, one as f64, other),
-        (Value::Double(one), Value::Int(other)) => double(operator, one, other as f64),
-        (Value::Double(one), Value::Double(other)) => double(operator, one, other),
+        (Value::Int(one), Value::Int(other)) => {
+            let made = whole(operator, one.into(), other.into())?;
+            i64::try_from(made).map(Value::Int).map_err(|_| Fault::Overflow)
+        }
+        (Value::UInt(one), Value::UInt(other)) => {
+            let made = whole(operator, one.into(), other.into())?;
+            u64::try_from(made).map(Value::UInt).map_err(|_| Fault::Overflow)
+        }
         (Value::Text(one), Value::Text(other)) if matches!(operator, Operator::Add) => {
             work.does(one.len() + other.len())?;
             Ok(Value::Text(Cow::Owned([&*one, &*other].concat())))
         }
-        (one, other) if matches!(operator, Operator::Add) && one.is_list() => {
+        (one, other) if matches!(operator, Operator::Add) && one.is_list() && other.is_list() => {
             let (some, others) = (one.items(work)?, other.items(work)?);
-            work.does((some.len() + others.len()) * size_of::<Value<'_>>())?;
-            Ok(Value::List(Rc::new(some.iter().chain(others.iter()).cloned().collect())))
+            work.makes(some.len() + others.len())?;
+            let both = some.iter().chain(others.iter()).map(|item| item.copied(work));
+            Ok(Value::List(Rc::new(both.collect::<Result<_, _>>()?)))
         }
-        _ => Err(Fault::Type),
+        (one, other) => match (one.whole(), other.whole()) {
+            (Some(one), Some(other)) => {
+                let made = whole(operator, one, other)?;
+                let int = i64::try_from(made).map(Value::Int);
+                int.or_else(|_| u64::try_from(made).map(Value::UInt)).map_err(|_| Fault::Overflow)
+            }
+            _ => double(operator, one.double()?, other.double()?),
+        },
     }
 }
 
-fn whole(operator: Operator, one: i64, other: i64) -> Result<i64, Fault> {
+/// Whole numbers of 64 bits; the caller knows which of them the result may be.
+fn whole(operator: Operator, one: i128, other: i128) -> Result<i128, Fault> {
     let made = match operator {
         Operator::Add => one.checked_add(other),
         Operator::Subtract => one.checked_sub(other),

@@ -3,7 +3,8 @@
 //! forgets the order of their names, which costs several times what an event may.
 //!
 //! Its results are that crate's, which tests hold true, but for numbers: JSON does not tell whole ones from others, so that
-//! `+ - * /` take both together. Left out, and refused when the configuration is read, are bytes, unsigned numbers, types,
+//! `+ - * /` take all together, and they are compared by all of their digits, as CEL's text has it and that crate does not.
+//! Whole ones have 64 bits, with a sign or without. Left out, and refused when the configuration is read, are bytes, types,
 //! times, and patterns that are not written out.
 
 mod call;

@@ -2,6 +2,7 @@
 //! of a whole upstream busy.
 
 use super::fault::Fault;
+use super::value::Value;
 
 /// What is left of the work that one evaluation may be. A unit is about a nanosecond, and a byte that is made.
 #[derive(Debug)]
@@ -18,6 +19,11 @@ impl Work {
         let left = self.0.checked_sub(units);
         self.0 = left.unwrap_or(0);
         left.map(drop).ok_or(Fault::Work)
+    }
+
+    /// So many values are made.
+    pub(super) fn makes(&mut self, values: usize) -> Result<(), Fault> {
+        self.does(values.saturating_mul(size_of::<Value<'_>>()))
     }
 
     /// An operator, or a step of a macro.
