@@ -40,7 +40,7 @@
  * @property {Record<string, string>} [headers] Sent along.
  * @property {RequestCredentials} [credentials] Whether cookies are sent along, as for `fetch`.
  * @property {string} [prefix] What the names of control events begin with, by default `stream.`.
- * @property {number} [silence] Milliseconds without a byte after which a connection is given up, by default 60,000.
+ * @property {number} [silence] Milliseconds without a byte, or a token, after which a connection is given up, by default 60,000.
  * @property {typeof globalThis.fetch} [fetch] Used in place of the global one.
  */
 /**
@@ -144,7 +144,7 @@ export type Options = {
      */
     prefix?: string | undefined;
     /**
-     * Milliseconds without a byte after which a connection is given up, by default 60,000.
+     * Milliseconds without a byte, or a token, after which a connection is given up, by default 60,000.
      */
     silence?: number | undefined;
     /**

@@ -44,7 +44,7 @@
  * @property {Record<string, string>} [headers] Sent along.
  * @property {RequestCredentials} [credentials] Whether cookies are sent along, as for `fetch`.
  * @property {string} [prefix] What the names of control events begin with, by default `stream.`.
- * @property {number} [silence] Milliseconds without a byte after which a connection is given up, by default 60,000.
+ * @property {number} [silence] Milliseconds without a byte, or a token, after which a connection is given up, by default 60,000.
  * @property {typeof globalThis.fetch} [fetch] Used in place of the global one.
  */
 
@@ -84,7 +84,9 @@ export function subscribe(url, options = {}) {
   /** @type {(url: URL, renewal: boolean, init: RequestInit) => Promise<Response>} */
   const ask = async (url, renewal, init) => {
     const { signal } = connection;
-    const bearer = token && { authorization: `Bearer ${await token(renewal)}` };
+    // A token may never come.
+    const givenUp = () => new Promise((_, fail) => signal.addEventListener('abort', () => fail(signal.reason)));
+    const bearer = token && { authorization: `Bearer ${await Promise.race([token(renewal), givenUp()])}` };
     return fetch(url, { ...init, credentials, signal, headers: { ...headers, ...bearer, accept: 'text/event-stream' } });
   };
 

@@ -194,6 +194,24 @@ routes: [ {{ path: /m, from: {{ upstream: lobby, channel: m }}, auth: users, exp
 }
 
 #[tokio::test]
+async fn a_token_that_never_comes_is_given_up_and_asked_for_again() {
+    let ssegate = Ssegate::start(PUSH).await;
+    let options = json!({ "tokens": [null, null, "any"], "silence": 2000 });
+    let mut node = Node::start(&ssegate.url("/m"), &options);
+    for _ in 0..2 {
+        assert_eq!(node.next().await, json!(["state", "connecting", null]));
+        assert_eq!(node.next().await, json!(["token", false]));
+        assert_eq!(node.next().await, json!(["state", "waiting", null]));
+    }
+    node.until_open().await;
+
+    let mut closed = Node::start(&ssegate.url("/m"), &json!({ "tokens": [null] }));
+    assert_eq!(closed.next_of("token").await, json!(["token", false]));
+    closed.process.type_in(b"\n");
+    assert_eq!(closed.next().await, json!(["state", "closed", null]), "who waits for one can close");
+}
+
+#[tokio::test]
 async fn a_connection_that_says_nothing_is_given_up() {
     let ssegate = Ssegate::start(PUSH).await;
     let proxy = Proxy::start(ssegate.addr()).await;
