@@ -9,13 +9,14 @@
 //! `accept` says in which form a client is given events: `lines` writes a stream as JSON for scripts, and `page` has what there
 //! is at the moment, and `newest` where that ends; `stall` ends those who do not take theirs.
 //! `limits` says who may come in and how much each may take, `shed` answers those for whom there is no room, and
-//! `proxy_protocol`, `forwarded` and `client` find out who somebody is.
+//! `proxy_protocol`, `forwarded` and `client` find out who somebody is. `built_in` is what pages of ssegate's own share.
 
 mod accept;
 mod access;
 mod answer;
 mod app;
 mod body;
+pub mod built_in;
 mod client;
 mod coding;
 mod connection;
