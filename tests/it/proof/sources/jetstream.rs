@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use async_nats::jetstream::{self, stream};
-use futures_util::StreamExt as _;
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -141,6 +141,17 @@ impl JetstreamStream {
         self.nats.create_stream(STREAM, &["numbers.*"]).await;
         self.published.eras += 1;
         (self.read, pen.era) = (0, pen.era + 1);
+        // Who finds it when some of it is trimmed already is told that it is another one, and nothing of what was before that.
+        let stream = self.stream().await;
+        eventually("both replicas to read the new stream", async || {
+            let consumers =
+                stream.consumers().try_collect::<Vec<_>>().await.map_err(|error| error.to_string())?;
+            match consumers.iter().filter(|consumer| consumer.num_waiting > 0).count() {
+                READERS.. => Ok(()),
+                waiting => Err(format!("{waiting} wait for what comes")),
+            }
+        })
+        .await;
     }
 
     /// Reads what the stream holds up to now, and where it begins.
@@ -204,5 +215,7 @@ impl Pen for StreamPen {
 const STREAM: &str = "NUMBERS";
 /// So many subjects.
 const PARTS: u64 = 3;
+/// Each of two replicas reads the whole stream, and a part of it.
+const READERS: usize = 4;
 /// How long acknowledgements are waited for that may never come.
 const PATIENCE: Duration = Duration::from_secs(4);
