@@ -151,6 +151,7 @@ impl Running {
                 Kind::Ticker(ticker)
             }
             UpstreamKind::Push => {
+                push.goes_to(link);
                 tasks.spawn(runner::run(Arc::clone(push), own, told));
                 Kind::Push
             }
