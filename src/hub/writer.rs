@@ -78,6 +78,15 @@ pub struct LeftOut {
 }
 
 impl LeftOut {
+    /// What was left out of the rest of the append.
+    pub(super) fn follow(&mut self, rest: Self) {
+        self.sampled += rest.sampled;
+        self.filtered += rest.filtered;
+        self.undecided += rest.undecided;
+        self.why = rest.why.or(self.why);
+        self.unmade = rest.unmade.or(self.unmade);
+    }
+
     /// Counts a record that made this.
     fn count(&mut self, body: &Body) {
         match *body {
@@ -114,7 +123,7 @@ impl Writer {
 
     /// Encodes `records`. Each comes with its mark, or with none where this log numbers them itself.
     /// Records that the position covers already are left out. Where the log conflates, what it makes of them waits, up to
-    /// `room` bytes of it.
+    /// `room` bytes of it: then that is what it returns, and there may be more records, to be given again.
     pub fn records<R: Record>(
         &mut self,
         records: impl IntoIterator<Item = (Option<Mark>, R)>,
@@ -162,7 +171,9 @@ impl Writer {
                 self.wait(mark, &record, &mut batch);
             }
             if self.window.as_ref().is_some_and(|window| window.bytes() >= room) {
+                // The log is to have it before the next record is looked at: one that panics takes none of it along.
                 batch.follow(self.flush(now));
+                return batch;
             }
         }
         self.look(now, &mut batch);
