@@ -131,7 +131,7 @@ impl Reader {
     }
 
     /// What there is. Where the upstream has not given all of that after `patience`, what it has given; `None` where that
-    /// is nothing.
+    /// is nothing. However little of what there is makes an event, the next page goes on where this one has got to.
     pub async fn read(
         mut self,
         mut subscription: Subscription,
@@ -139,13 +139,18 @@ impl Reader {
         patience: Duration,
     ) -> Option<Content> {
         let whole = timeout(patience, self.read_all(&mut subscription, streams)).await.is_ok();
+        // What was cut off stands before that.
+        let moved_on = if self.content.is_cut { None } else { subscription.moved_on() };
+        moved_on.iter().for_each(|told| self.take(told));
         let content = self.content;
-        (content.next.is_some() && (whole || content.count > 0)).then_some(content)
+        let is_some = whole || content.count > 0 || moved_on.is_some();
+        (content.next.is_some() && is_some).then_some(content)
     }
 
     async fn read_all(&mut self, subscription: &mut Subscription, streams: &Streams) {
         let (mut turn, mut wake) = (Turn::default(), subscription.feed().log.wake().next());
-        while !self.content.is_full() {
+        let mut barren = 0;
+        while !self.content.is_full() && barren < BARREN {
             let replays = subscription.replays();
             let turns = if replays { &streams.replay_turns } else { &streams.turns };
             poll_fn(|cx| turn.poll(turns, replays, cx)).await;
@@ -168,7 +173,10 @@ impl Reader {
                 Read::LeftOut(_) => {}
                 Read::Slice { bytes, .. } => self.take(&turn_counted(&mut turn, bytes)),
                 // It went past entries that the client has; the others have their turn before the next ones.
-                Read::Pieces { bytes, .. } if bytes.is_empty() => turn.end(),
+                Read::Pieces { bytes, .. } if bytes.is_empty() => {
+                    turn.end();
+                    barren += usize::from(replays);
+                }
                 Read::Pieces { bytes, .. } => {
                     bytes.into_iter().for_each(|bytes| self.take(&turn_counted(&mut turn, bytes)));
                 }
@@ -254,12 +262,24 @@ const LIMIT: usize = 100;
 const MOST: usize = 1_000;
 /// Bytes of events in a page, unless a single one is larger.
 const SIZE: usize = 128 * 1024;
+/// Reads of history, one after the other's, that may come to nothing: filters and keys can leave nothing of very much, and
+/// then there is a page without an event.
+const BARREN: usize = 64;
 /// How long the upstream has to answer.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
+    use tokio::sync::Notify;
+    use tokio::time::Instant;
+
     use super::*;
+    use crate::config::{OnLag, Replay, Start};
+    use crate::hub::{
+        Answer, Bounds, FeedKey, Found, History, Hub, IdCodec, Memory, Offset, Opening, Policy, Position,
+        Question, SegmentDraft, Sought, Source, Table, Terms, Wish,
+    };
+    use crate::shape::Shape;
 
     fn content(most: usize, stream: &str) -> Value {
         let mut reader = Reader::new(most, "stream.");
@@ -301,5 +321,93 @@ mod tests {
         assert_eq!((page["events"].as_array().unwrap().len(), &page["next"]), (2, &json!("2")));
         let page = content(1_000, &format!("{POSITION}{}", events(1..9, 2 * SIZE)));
         assert_eq!((page["events"].as_array().unwrap().len(), &page["next"]), (1, &json!("1")));
+    }
+
+    /// A source of which nothing makes an event. Its upstream gives so much of what lies before the log, and then no more.
+    struct Barren {
+        codec: Arc<dyn IdCodec>,
+        gives: u64,
+        wake: Arc<Notify>,
+    }
+
+    /// Where the log begins.
+    const BEGIN: u64 = 3_500_000;
+
+    impl History for Barren {
+        fn segment(&self, partition: u32, from: Offset, until: Offset) -> Found<Sought> {
+            if from.major >= self.gives {
+                return Found::Wait(Arc::clone(&self.wake).notified_owned());
+            }
+            let memory = Memory::new(usize::MAX);
+            let draft = SegmentDraft::new(&Shape::default(), &self.codec, false, &memory, partition, from);
+            let to = until.min(Offset::from(from.major + 1_000));
+            Found::Here(Sought::Segment(Arc::new(draft.finish(to))))
+        }
+
+        fn ask(&self, _: &Question, _: Instant) -> Found<Answer> {
+            let (none, end) = (Position::default(), Position::new(vec![BEGIN]));
+            Found::Here(Answer { from: none.clone(), oldest: none, end, born: None })
+        }
+
+        fn answers_since(&self) -> Option<Instant> {
+            Some(Instant::now())
+        }
+
+        fn counts(&self) -> bool {
+            true
+        }
+
+        fn scan(&self, _: &Position, _: Arc<Table>) {}
+
+        fn reset(&self) {}
+    }
+
+    /// Reads page after page from the beginning, and returns where each goes on, up to one that comes to nothing or goes on
+    /// where it began.
+    async fn pages(gives: u64) -> Vec<u64> {
+        let streams = Streams::new(Duration::from_secs(30));
+        let turns = Arc::clone(&streams);
+        tokio::spawn(async move { turns.replay_turns.run().await });
+        let hub = Hub::new([Arc::from("u")], Memory::new(usize::MAX));
+        let source = Source::Topic("t".into());
+        let feed = FeedKey { upstream: "u".into(), source, shape: Shape::default() };
+        let bounds = Bounds { events: 10, bytes: 1 << 20, age: Duration::from_secs(60), buffer: 0 };
+        let policy = Policy { bounds, linger: Duration::ZERO, idle_timeout: Duration::from_secs(600) };
+        let (max_age, timeout) = (Duration::MAX, Duration::from_secs(30));
+        let replay = Replay { max_events: usize::MAX, max_age, max_bytes: usize::MAX, timeout };
+        let (start, on_lag) = (Start::Latest, OnLag::Gap);
+        let terms = Arc::new(Terms { start, replay, on_lag, rate: None, snapshots: false });
+        let subscribe = |id: Option<String>| {
+            let opens = Opens { feed: feed.clone(), key: None };
+            hub.subscribe(opens, &policy, Wish { id, since: None }, Arc::clone(&terms))
+        };
+        let first = subscribe(None);
+        let (log, codec) = (&first.feed().log, Arc::new(first.feed().own_ids()));
+        let history = Arc::new(Barren { codec: codec.clone(), gives, wake: Arc::default() });
+        let start = Position::new(vec![BEGIN]);
+        let mut id = String::new();
+        codec.encode(&Position::default(), &mut id);
+        log.open_filled(Opening { codec, history, segments: &[], end: start.clone(), start });
+
+        let (mut at, mut all) = (0, Vec::new());
+        while let Some(page) =
+            Reader::new(LIMIT, "stream.").read(subscribe(Some(id.clone())), &streams, PATIENCE).await
+        {
+            assert_eq!((page.count, page.gaps.len()), (0, 0));
+            id = page.into_next().unwrap();
+            let next = id.rsplit('-').next().unwrap().parse().unwrap();
+            if next == at {
+                break;
+            }
+            at = next;
+            all.push(next);
+        }
+        all
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pages_come_to_the_end_of_what_makes_no_event() {
+        assert_eq!(pages(u64::MAX).await, [1_024_000, 2_048_000, 3_072_000, BEGIN]);
+        assert_eq!(pages(10_000).await, [10_000], "as far as the upstream answers in time");
     }
 }

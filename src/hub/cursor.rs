@@ -238,11 +238,16 @@ impl Cursor {
                 }
                 let (from, floor) = (replaying.position().clone(), floor(view, self.lens.as_deref()));
                 if from.covers_all(&floor) {
+                    let untold = replaying.take_untold();
                     // What a key's home does not say is looked at once more.
                     let homed = self.lens.as_ref().is_some_and(|lens| lens.home.is_some());
                     let seq = if homed { view.ring.floor() } else { view.ring.first_uncovered(&from) };
                     self.join(view, seq, from);
-                    return self.read_log(view, max);
+                    // From here on only what moves the log on is told: this would never be.
+                    return match untold {
+                        Some(id) => Read::Control { bytes: told(&id, view.prefix), gaps: Vec::new() },
+                        None => self.read_log(view, max),
+                    };
                 }
                 let mut position = from.clone();
                 position.merge(&floor);
@@ -273,8 +278,11 @@ impl Cursor {
     }
 
     /// The control event that tells the log's position, where records that made no event have moved it on, and
-    /// this reader has read all there is.
+    /// this reader has read all there is; or how far it has got before that.
     pub fn moved_on(&mut self, view: &View<'_>) -> Option<Bytes> {
+        if let State::Replaying(replaying) = &mut self.state {
+            return Some(told(&replaying.take_untold()?, view.prefix));
+        }
         if let (State::Viewing(viewing), Some(lens)) = (&mut self.state, &self.lens) {
             return viewing.moved_on(lens, view);
         }
@@ -448,6 +456,13 @@ impl Cursor {
             None => State::Joined { next: seq, at: position.into(), pace },
         };
     }
+}
+
+/// The control event that tells a position by its id.
+fn told(id: &str, prefix: &str) -> Bytes {
+    let mut bytes = Vec::new();
+    note::write_position(id, prefix, &mut bytes);
+    bytes.into()
 }
 
 /// Appends the control event that tells where the reader stands.

@@ -31,6 +31,8 @@ pub struct Replaying {
     room: usize,
     /// For each partition when the newest event was published that it was given, in milliseconds since the epoch.
     times: Vec<u64>,
+    /// The id of where it stands, if it has gone past records that made no event since it was told one.
+    untold: Option<String>,
 }
 
 /// What the log tells a reader of history.
@@ -50,12 +52,18 @@ impl Replaying {
     pub fn new(at: Position, replay: &Replay, view: &View<'_>) -> Self {
         let counts = view.history.is_none_or(|history| history.counts());
         let left = (!counts).then_some(replay.max_events as u64);
-        Self { at, began: view.now, head: view.ring.head(), left, room: replay.max_bytes, times: Vec::new() }
+        let (head, times) = (view.ring.head(), Vec::new());
+        Self { at, began: view.now, head, left, room: replay.max_bytes, times, untold: None }
     }
 
     /// Stands elsewhere from now on.
     pub fn put(&mut self, at: Position) {
-        self.at = at;
+        (self.at, self.untold) = (at, None);
+    }
+
+    /// The id of where it stands, if that is news: it goes on there if it comes back, however long nothing makes an event.
+    pub fn take_untold(&mut self) -> Option<String> {
+        self.untold.take()
     }
 
     /// Where it stands.
@@ -105,8 +113,13 @@ impl Replaying {
                         }
                         self.left = self.left.map(|left| left - 1);
                         self.note_time(partition, entry.time);
+                        self.untold = None;
                     }
-                    self.at.advance(Mark { partition, next: segment.to });
+                    let end = Mark { partition, next: segment.to };
+                    if !self.at.covers(end) {
+                        self.at.advance(end);
+                        self.untold = Some(ids.of(&self.at));
+                    }
                 }
                 Found::Here(Sought::Trimmed(low)) if walk.events == 0 => {
                     return self.misses(Reason::Trimmed, Mark { partition, next: low }, &ids, prefix);
@@ -149,9 +162,8 @@ impl Replaying {
         Gap::up_to(reason, &self.at, to, None).encode(prefix, ids.codec, &mut bytes);
         bytes.push(b'\n');
         self.at.advance(to);
-        let mut id = String::new();
-        ids.encode(&self.at, &mut id);
-        note::write_position(&id, prefix, &mut bytes);
+        self.untold = None;
+        note::write_position(&ids.of(&self.at), prefix, &mut bytes);
         Read::Control { bytes: bytes.into(), gaps: vec![reason] }
     }
 }
@@ -163,6 +175,12 @@ struct Ids<'r> {
 }
 
 impl Ids<'_> {
+    fn of(&self, position: &Position) -> String {
+        let mut id = String::new();
+        self.encode(position, &mut id);
+        id
+    }
+
     fn encode(&self, position: &Position, out: &mut String) {
         key::encode_id(self.codec, self.lens, position, out);
     }
