@@ -11,7 +11,13 @@
  * @property {string} data Its data as it was published.
  * @property {string} id What to resume from after it.
  * @property {boolean} snapshot Whether it is part of a snapshot: of the state before what changes.
+ * @property {string} feed Of several feeds, the one that it is of; else empty.
  */
+/**
+ * Feeds of a stream of several, by their paths: those to read, or for each what is given its events in place of `onEvent`.
+ * @typedef {string[] | Record<string, Handler>} Feeds
+ */
+/** @typedef {((event: StreamEvent) => void) | undefined} Handler */
 /**
  * Events that are missing. The reasons are those of ssegate's README.
  * @typedef {object} Gap
@@ -21,6 +27,7 @@
  * @property {unknown} to
  * @property {string | null} since
  * @property {string | null} until
+ * @property {string} [feed] Of several feeds, the one that lacks them.
  */
 /**
  * Why a stream could not be had. Of an answer it has the status; `final` says that it is not tried again, and `after` for
@@ -31,23 +38,25 @@
  * @typedef {object} Options
  * @property {(event: StreamEvent) => void} [onEvent]
  * @property {(gap: Gap) => void} [onGap] Here events are missing: the time to load the state anew.
- * @property {(part: 'start' | 'end') => void} [onSnapshot] At the start clear the state; what comes up to the end is it.
+ * @property {(part: 'start' | 'end', feed: string) => void} [onSnapshot] At the start clear the state; what comes up to the end is it.
  * @property {(name: string, data: any) => void} [onControl] What else the stream says of itself, such as `refused` of a feed.
  * @property {(state: 'connecting' | 'open' | 'waiting' | 'closed', failure?: Failure) => void} [onState] `closed` is for good.
  * @property {(renewal: boolean) => string | Promise<string>} [token] Gives a bearer token, whenever one is needed.
- * @property {string[]} [feeds] Of a stream of several feeds, those to read.
+ * @property {Feeds} [feeds] Of a stream of several feeds, those to read. Without any it waits for the first.
  * @property {string} [lastEventId] What to resume from at first.
  * @property {Record<string, string>} [headers] Sent along.
  * @property {RequestCredentials} [credentials] Whether cookies are sent along, as for `fetch`.
  * @property {string} [prefix] What the names of control events begin with, by default `stream.`.
- * @property {number} [silence] Milliseconds without a byte after which a connection is given up, by default 60,000.
+ * @property {number} [silence] Milliseconds without a byte, or a token, after which a connection is given up, by default 60,000.
  * @property {typeof globalThis.fetch} [fetch] Used in place of the global one.
  */
 /**
  * A stream that is read until it is closed.
  * @typedef {object} Subscription
  * @property {() => void} close Reads no more.
- * @property {(feeds: string[]) => void} setFeeds Reads these feeds from now on; those that stay go on where they are.
+ * @property {(feeds: Feeds) => void} setFeeds Reads these feeds from now on; those that stay go on where they are.
+ * @property {(feed: string, handler?: Handler) => void} addFeed Reads this one, too.
+ * @property {(feed: string) => void} removeFeed Reads this one no more.
  * @property {string} lastEventId What it would resume from.
  */
 /**
@@ -77,7 +86,16 @@ export type StreamEvent = {
      * Whether it is part of a snapshot: of the state before what changes.
      */
     snapshot: boolean;
+    /**
+     * Of several feeds, the one that it is of; else empty.
+     */
+    feed: string;
 };
+/**
+ * Feeds of a stream of several, by their paths: those to read, or for each what is given its events in place of `onEvent`.
+ */
+export type Feeds = string[] | Record<string, Handler>;
+export type Handler = ((event: StreamEvent) => void) | undefined;
 /**
  * Events that are missing. The reasons are those of ssegate's README.
  */
@@ -91,6 +109,10 @@ export type Gap = {
     to: unknown;
     since: string | null;
     until: string | null;
+    /**
+     * Of several feeds, the one that lacks them.
+     */
+    feed?: string | undefined;
 };
 /**
  * Why a stream could not be had. Of an answer it has the status; `final` says that it is not tried again, and `after` for
@@ -110,7 +132,7 @@ export type Options = {
     /**
      * At the start clear the state; what comes up to the end is it.
      */
-    onSnapshot?: ((part: "start" | "end") => void) | undefined;
+    onSnapshot?: ((part: "start" | "end", feed: string) => void) | undefined;
     /**
      * What else the stream says of itself, such as `refused` of a feed.
      */
@@ -124,9 +146,9 @@ export type Options = {
      */
     token?: ((renewal: boolean) => string | Promise<string>) | undefined;
     /**
-     * Of a stream of several feeds, those to read.
+     * Of a stream of several feeds, those to read. Without any it waits for the first.
      */
-    feeds?: string[] | undefined;
+    feeds?: Feeds | undefined;
     /**
      * What to resume from at first.
      */
@@ -144,7 +166,7 @@ export type Options = {
      */
     prefix?: string | undefined;
     /**
-     * Milliseconds without a byte after which a connection is given up, by default 60,000.
+     * Milliseconds without a byte, or a token, after which a connection is given up, by default 60,000.
      */
     silence?: number | undefined;
     /**
@@ -163,7 +185,15 @@ export type Subscription = {
     /**
      * Reads these feeds from now on; those that stay go on where they are.
      */
-    setFeeds: (feeds: string[]) => void;
+    setFeeds: (feeds: Feeds) => void;
+    /**
+     * Reads this one, too.
+     */
+    addFeed: (feed: string, handler?: Handler) => void;
+    /**
+     * Reads this one no more.
+     */
+    removeFeed: (feed: string) => void;
     /**
      * What it would resume from.
      */

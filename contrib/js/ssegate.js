@@ -12,7 +12,15 @@
  * @property {string} data Its data as it was published.
  * @property {string} id What to resume from after it.
  * @property {boolean} snapshot Whether it is part of a snapshot: of the state before what changes.
+ * @property {string} feed Of several feeds, the one that it is of; else empty.
  */
+
+/**
+ * Feeds of a stream of several, by their paths: those to read, or for each what is given its events in place of `onEvent`.
+ * @typedef {string[] | Record<string, Handler>} Feeds
+ */
+
+/** @typedef {((event: StreamEvent) => void) | undefined} Handler */
 
 /**
  * Events that are missing. The reasons are those of ssegate's README.
@@ -23,6 +31,7 @@
  * @property {unknown} to
  * @property {string | null} since
  * @property {string | null} until
+ * @property {string} [feed] Of several feeds, the one that lacks them.
  */
 
 /**
@@ -35,16 +44,16 @@
  * @typedef {object} Options
  * @property {(event: StreamEvent) => void} [onEvent]
  * @property {(gap: Gap) => void} [onGap] Here events are missing: the time to load the state anew.
- * @property {(part: 'start' | 'end') => void} [onSnapshot] At the start clear the state; what comes up to the end is it.
+ * @property {(part: 'start' | 'end', feed: string) => void} [onSnapshot] At the start clear the state; what comes up to the end is it.
  * @property {(name: string, data: any) => void} [onControl] What else the stream says of itself, such as `refused` of a feed.
  * @property {(state: 'connecting' | 'open' | 'waiting' | 'closed', failure?: Failure) => void} [onState] `closed` is for good.
  * @property {(renewal: boolean) => string | Promise<string>} [token] Gives a bearer token, whenever one is needed.
- * @property {string[]} [feeds] Of a stream of several feeds, those to read.
+ * @property {Feeds} [feeds] Of a stream of several feeds, those to read. Without any it waits for the first.
  * @property {string} [lastEventId] What to resume from at first.
  * @property {Record<string, string>} [headers] Sent along.
  * @property {RequestCredentials} [credentials] Whether cookies are sent along, as for `fetch`.
  * @property {string} [prefix] What the names of control events begin with, by default `stream.`.
- * @property {number} [silence] Milliseconds without a byte after which a connection is given up, by default 60,000.
+ * @property {number} [silence] Milliseconds without a byte, or a token, after which a connection is given up, by default 60,000.
  * @property {typeof globalThis.fetch} [fetch] Used in place of the global one.
  */
 
@@ -52,7 +61,9 @@
  * A stream that is read until it is closed.
  * @typedef {object} Subscription
  * @property {() => void} close Reads no more.
- * @property {(feeds: string[]) => void} setFeeds Reads these feeds from now on; those that stay go on where they are.
+ * @property {(feeds: Feeds) => void} setFeeds Reads these feeds from now on; those that stay go on where they are.
+ * @property {(feed: string, handler?: Handler) => void} addFeed Reads this one, too.
+ * @property {(feed: string) => void} removeFeed Reads this one no more.
  * @property {string} lastEventId What it would resume from.
  */
 
@@ -66,8 +77,12 @@ export function subscribe(url, options = {}) {
   const { onEvent, onGap, onSnapshot, onControl, onState, token, headers, credentials } = options;
   const { prefix = 'stream.', silence = 60000, fetch = globalThis.fetch } = options;
   const base = new URL(url, globalThis.location?.href);
-  let { feeds, lastEventId = '' } = options;
-  let [retry, failures, snapshot, closed, hurried, refused] = [3000, 0, false, false, false, false];
+  let { lastEventId = '' } = options;
+  let [retry, failures, closed, hurried, refused] = [3000, 0, false, false, false];
+  /** @type {Set<string>} Feeds of which a snapshot comes. */
+  const snapshots = new Set();
+  /** @type {Map<string, Handler> | undefined} */
+  let handlers;
   let connection = new AbortController();
   let wake = () => {};
 
@@ -84,29 +99,34 @@ export function subscribe(url, options = {}) {
   /** @type {(url: URL, renewal: boolean, init: RequestInit) => Promise<Response>} */
   const ask = async (url, renewal, init) => {
     const { signal } = connection;
-    const bearer = token && { authorization: `Bearer ${await token(renewal)}` };
+    // A token may never come.
+    const givenUp = () => new Promise((_, fail) => signal.addEventListener('abort', () => fail(signal.reason)));
+    const bearer = token && { authorization: `Bearer ${await Promise.race([token(renewal), givenUp()])}` };
     return fetch(url, { ...init, credentials, signal, headers: { ...headers, ...bearer, accept: 'text/event-stream' } });
   };
 
   /** @type {(name: string, data: string) => void} */
   const control = (name, data) => {
     const said = JSON.parse(data);
+    const { feed = '' } = said;
     if (name === 'gap') onGap?.(said);
     else if (name === 'snapshot-start' || name === 'snapshot-end') {
-      snapshot = name === 'snapshot-start';
-      onSnapshot?.(snapshot ? 'start' : 'end');
+      const starts = name === 'snapshot-start';
+      snapshots[starts ? 'add' : 'delete'](feed);
+      onSnapshot?.(starts ? 'start' : 'end', feed);
     } else if (name === 'expiring' && token && said.renew) {
       // Where this fails the stream ends, and is opened anew with a token of then.
       ask(new URL(said.renew, base), true, { method: 'POST' }).then(answer => answer.text()).catch(() => {});
     } else if (name !== 'position') onControl?.(name, said);
   };
 
-  /** @type {(event: string, data: string, id: string) => void} */
-  const take = (event, data, id) => {
+  /** @type {(name: string, data: string, id: string) => void} */
+  const take = (name, data, id) => {
     lastEventId = id;
     try {
-      if (event.startsWith(prefix)) control(event.slice(prefix.length), data);
-      else onEvent?.({ event, data, id, snapshot });
+      if (name.startsWith(prefix)) return control(name.slice(prefix.length), data);
+      const [, feed = '', event = name] = (handlers && /^(\/\S*) ?(.*)$/s.exec(name)) ?? [];
+      (handlers?.get(feed) ?? onEvent)?.({ event: event || 'message', data, id, snapshot: snapshots.has(feed), feed });
     } catch (error) {
       // What is thrown there is no failure of the stream.
       queueMicrotask(() => { throw error; });
@@ -114,8 +134,10 @@ export function subscribe(url, options = {}) {
   };
 
   const read = async () => {
+    // Whoever is asked for none would refuse for good.
+    if (handlers?.size === 0) return;
     const here = new URL(base);
-    feeds?.forEach(feed => here.searchParams.append('feed', feed));
+    handlers?.forEach((_, feed) => here.searchParams.append('feed', feed));
     if (lastEventId) here.searchParams.set('lastEventId', lastEventId);
     const answer = await within(ask(here, false, { cache: 'no-store' }));
     const { status, body } = answer;
@@ -125,7 +147,8 @@ export function subscribe(url, options = {}) {
       const after = Number(answer.headers.get('retry-after')) * 1000 || 0;
       throw Object.assign(new Error(`no stream: status ${status}`), { status, final: !passes, after });
     }
-    [failures, snapshot, refused] = [0, false, false];
+    [failures, refused] = [0, false];
+    snapshots.clear();
     onState?.('open');
     const [reader, text, feed] = [body.getReader(), new TextDecoder(), parser(lastEventId, take, ms => { retry = ms; })];
     for (;;) {
@@ -163,11 +186,21 @@ export function subscribe(url, options = {}) {
     connection.abort();
     wake();
   };
+
+  /** @param {Feeds} feeds */
+  const setFeeds = feeds => {
+    /** @type {[string, Handler][]} */
+    const named = Array.isArray(feeds) ? feeds.map(feed => [feed, handlers?.get(feed)]) : Object.entries(feeds);
+    handlers = new Map(named);
+  };
+  if (options.feeds) setFeeds(options.feeds);
   // Not before the caller has what this returns.
   queueMicrotask(run);
   return {
     close: () => { closed = true; interrupt(); },
-    setFeeds: next => { feeds = next; interrupt(); },
+    setFeeds: feeds => { setFeeds(feeds); interrupt(); },
+    addFeed: (feed, handler) => { (handlers ??= new Map()).set(feed, handler); interrupt(); },
+    removeFeed: feed => { handlers?.delete(feed); interrupt(); },
     get lastEventId() { return lastEventId; },
   };
 }

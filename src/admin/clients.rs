@@ -11,7 +11,7 @@ use super::Admin;
 use super::query::{Query, Takes, cursor, cut};
 use super::status::{pretty, time};
 use crate::config::Network;
-use crate::http::{Control, Problem};
+use crate::http::{Control, Problem, Seen, Streams};
 
 static TAKES: Takes = Takes {
     names: &["route", "client", "limit", "after"],
@@ -31,12 +31,13 @@ pub(super) async fn text(admin: &Admin, query: Option<&str>) -> Result<String, P
     let mut found = admin.edge.streams.page(after, limit + 1, chosen).await;
     let more = cut(&mut found, limit);
     let next = found.last().filter(|_| more).map(|last| cursor(last.id));
-    let clients: Vec<_> = found.iter().map(client).collect();
+    let clients: Vec<_> = found.iter().map(|control| client(&admin.edge.streams, control)).collect();
     Ok(pretty(&json!({ "open": admin.edge.streams.count(), "clients": clients, "next": next })))
 }
 
-fn client(control: &Arc<Control>) -> Value {
+fn client(streams: &Streams, control: &Arc<Control>) -> Value {
     let (addr, open) = (control.client.addr, control.opened.elapsed());
+    let Seen { feeds, behind } = streams.seen(control);
     let address: IpAddr = addr.ip().to_canonical();
     json!({
         "id": control.id,
@@ -45,12 +46,14 @@ fn client(control: &Arc<Control>) -> Value {
         "port": Some(addr.port()).filter(|port| *port != 0),
         "certificate": control.client.certificate.as_ref().map(|certificate| &*certificate.subject),
         "route": control.route.name,
-        "source": control.reading.feed().map(|feed| feed.key.source.name()),
+        // Of several the first.
+        "source": feeds.first().map(|feed| feed.key.source.name()),
+        "feeds": feeds.len(),
         "since": time(SystemTime::now() - open),
         "seconds": open.as_millis() as f64 / 1000.0,
         "events": control.events.load(Ordering::Relaxed),
         "bytes": control.bytes.load(Ordering::Relaxed),
-        "behind": control.reading.behind(),
+        "behind": behind,
         "ending": control.ending().map(|why| why.as_str()),
     })
 }

@@ -72,7 +72,7 @@ pub(super) fn routes(admin: &Admin, query: Option<&str>) -> Result<String, Probl
         .routes()
         .iter()
         .enumerate()
-        .filter(|(_, route)| upstream.is_none_or(|upstream| &*route.config.upstream == upstream))
+        .filter(|(_, route)| upstream.is_none_or(|upstream| reads_of(route, upstream)))
         .skip_while(|(at, _)| after.is_some_and(|after| *at <= after));
     let mut page: Vec<_> = chosen.take(limit + 1).collect();
     let more = cut(&mut page, limit);
@@ -89,10 +89,14 @@ pub(super) fn busiest_routes(routes: &[Arc<Route>], most: usize) -> Vec<&Arc<Rou
     busiest.into_iter().map(|(at, _)| &routes[*at]).collect()
 }
 
-/// Which feeds count for a route: that of a route without parameters, or those in its limit. One that two routes share
-/// counts for that by which it was opened.
+fn reads_of(route: &Route, upstream: &str) -> bool {
+    route.config.sources().any(|source| &**source.upstream == upstream)
+}
+
+/// Which feeds count for a route: those without parameters, and those in its limit. One that two routes share counts for
+/// that by which it was opened.
 struct OfRoute {
-    held: Option<FeedKey>,
+    held: Vec<FeedKey>,
     quota: Arc<Quota>,
 }
 
@@ -102,12 +106,12 @@ impl OfRoute {
         let route = site.router.routes().iter().find(|route| route.name == name);
         let unknown = Problem::BadRequest("There is no route of this name; /status/routes has them all.");
         route
-            .map(|route| Self { held: route.held_feed(), quota: Arc::clone(&route.kept.quota) })
+            .map(|route| Self { held: route.held_feeds(), quota: Arc::clone(&route.kept.quota) })
             .ok_or(unknown)
     }
 
     fn has(&self, feed: &Feed) -> bool {
-        feed.counts_in(&self.quota) || self.held.as_ref() == Some(&feed.key)
+        feed.counts_in(&self.quota) || self.held.contains(&feed.key)
     }
 }
 

@@ -61,8 +61,9 @@ pub(super) fn pretty(document: &Value) -> String {
 pub(super) fn route(route: &Arc<Route>) -> Value {
     json!({
         "route": route.name,
-        "upstream": route.config.upstream,
+        "upstream": route.upstreams,
         "auth": route.config.auth,
+        "multi": route.config.multi.as_ref().map(|multi| json!({ "of": multi.of, "max": multi.max })),
         "subscribers": route.metrics.subscribers.get(),
         "events_out": route.metrics.events_out.get(),
         "bytes_out": route.metrics.bytes_out.get(),

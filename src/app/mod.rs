@@ -135,7 +135,8 @@ impl App {
             registries,
         });
         let push = Arc::new(Push::default());
-        let mut upstreams = Upstreams::new(Arc::clone(&push), config.replay_concurrency);
+        let most = config.limits.max_event;
+        let mut upstreams = Upstreams::new(Arc::clone(&push), config.replay_concurrency, most);
         // First, so that no session begins with nothing to read, and counts as tried.
         reload::hold_feeds(&site.router, None, &hub);
         upstreams.follow(config, &edge, config.server.drain);

@@ -127,8 +127,8 @@ pub(super) fn hold_feeds(router: &Router, before: Option<&Router>, hub: &Hub) {
 fn held(router: &Router) -> HashMap<FeedKey, Policy> {
     let mut held = HashMap::<FeedKey, Policy>::new();
     for route in router.routes() {
-        if let Some(feed) = route.held_feed() {
-            let policy = route.policy();
+        let policy = route.policy();
+        for feed in route.held_feeds() {
             held.entry(feed).and_modify(|shared| *shared = shared.max(policy)).or_insert(policy);
         }
     }

@@ -14,6 +14,7 @@ use crate::upstream::{Histories, Link, Push, Running};
 pub(super) struct Upstreams {
     push: Arc<Push>,
     concurrency: usize,
+    max_event: usize,
     served: Vec<Served>,
     /// Those that are served no more, until nobody reads of them.
     retired: JoinSet<()>,
@@ -26,8 +27,8 @@ struct Served {
 
 impl Upstreams {
     /// None yet.
-    pub fn new(push: Arc<Push>, concurrency: usize) -> Self {
-        Self { push, concurrency, served: Vec::new(), retired: JoinSet::new() }
+    pub fn new(push: Arc<Push>, concurrency: usize, max_event: usize) -> Self {
+        Self { push, concurrency, max_event, served: Vec::new(), retired: JoinSet::new() }
     }
 
     /// Serves those of `config`, for feeds of the edge's hub. Whoever reads of one that goes has `window` to be sent away.
@@ -59,7 +60,7 @@ impl Upstreams {
         let wanted = edge.hub.add_upstream(&upstream.name);
         let link = Link::new(Arc::clone(&upstream.name), wanted, edge.metrics.upstream(&upstream.name));
         let histories = Histories { memory: Arc::clone(&edge.read), concurrency: self.concurrency };
-        let running = Running::start(upstream, &link, &self.push, &histories);
+        let running = Running::start(upstream, &link, &self.push, &histories, self.max_event);
         Served { config: upstream.clone(), running }
     }
 

@@ -7,7 +7,7 @@ use http::HeaderValue;
 use serde_json::Value;
 
 /// What a client has proven, and for how long it holds.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct Grant {
     /// The provider that believes it; of a ticket the one that believed who asked for it.
     pub provider: Arc<str>,
@@ -86,7 +86,7 @@ pub struct Admitted {
 }
 
 /// What one provider finds.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum Check {
     /// No credential of its kind is there.
     Absent,

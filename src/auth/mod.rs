@@ -2,8 +2,8 @@
 //! opened or renewed, and again about those that are open when something was withdrawn.
 //!
 //! Reading order: `grant` has the words, `asked` is what a request brings, with the client's `certificate`, then a file for
-//! each kind of provider (`jwt` with `keys` and `jwks`, `ticket` with `path`, `api_key`, `forward`), `rule` and `deny`. What
-//! is `kept` outlives a reload.
+//! each kind of provider (`jwt` with `keys` and `jwks`, `ticket` with `path`, `api_key`, `forward`), `rule` and `deny`, and
+//! what one request has `shown` on which several routes decide. What is `kept` outlives a reload.
 
 mod api_key;
 mod asked;
@@ -17,6 +17,7 @@ mod kept;
 mod keys;
 mod path;
 mod rule;
+mod shown;
 mod sign;
 mod ticket;
 
@@ -34,6 +35,7 @@ pub use asked::{Asked, in_query};
 pub use certificate::Certificate;
 pub use grant::{Admitted, Grant, Refusal, Verdict};
 pub use path::as_sent;
+pub use shown::Shown;
 pub use sign::{Signer, digest, same};
 pub use ticket::{Tickets, Unticketed};
 
@@ -195,13 +197,39 @@ impl Auth {
         rule: Option<&Rule>,
         asked: &Asked,
     ) -> Verdict {
+        self.decide_on(route, providers, rule, (asked, None)).await
+    }
+
+    /// The same for one of several routes that decide on what a request has shown: each credential is looked at once, so that
+    /// one that is good once is good for all of them.
+    pub async fn decide_too(
+        &self,
+        route: &str,
+        providers: &[Arc<str>],
+        rule: Option<&Rule>,
+        (asked, shown): (&Asked, &mut Shown),
+    ) -> Verdict {
+        self.decide_on(route, providers, rule, (asked, Some(shown))).await
+    }
+
+    async fn decide_on(
+        &self,
+        route: &str,
+        providers: &[Arc<str>],
+        rule: Option<&Rule>,
+        (asked, mut shown): (&Asked, Option<&mut Shown>),
+    ) -> Verdict {
         if let Some(grant) = &asked.proven {
             return self.admit(route, &grant.provider, rule, asked, (Arc::clone(grant), None)).await;
         }
         let (mut refusal, mut undecided) = (None, false);
         for name in providers {
             let Some(provider) = self.provider(name) else { continue };
-            let outcome = match provider.check(name, asked).await {
+            let check = match &mut shown {
+                Some(shown) => shown.check(provider, name, asked).await,
+                None => provider.check(name, asked).await,
+            };
+            let outcome = match check {
                 Check::Absent => continue,
                 Check::Undecided => {
                     undecided = true;

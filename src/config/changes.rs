@@ -4,7 +4,7 @@
 use std::fmt;
 
 use super::model::{Config, Proxy, Route, Upstream};
-use super::same::{Follows, continued};
+use super::same::{Follows, begin_the_same, continued};
 
 /// One thing that differs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -208,7 +208,8 @@ const OF_FEEDS: [&str; 4] = ["linger", "buffer", "history", "idle_timeout"];
 /// The keys in which two routes that read the same differ.
 fn changed_policies(before: &Route, now: &Route) -> Vec<&'static str> {
     let keys = [
-        ("from.start", before.start != now.start),
+        ("from.start", now.multi.is_none() && !begin_the_same(before, now)),
+        ("multi", before.multi != now.multi),
         ("params", before.params != now.params && !before.params.values().eq(now.params.values())),
         ("cors", before.cors != now.cors),
         ("compress", before.compress != now.compress),
@@ -273,6 +274,7 @@ routes:
   - { path: /a, from: { upstream: c, channel: a } }
   - { path: /b, host: h.example, from: { upstream: c, channel: b }, auth: users }
   - { path: /t, from: { upstream: t } }
+  - { path: /all, multi: { of: /a, max: 3 } }
   - { path: '/{*rest}', proxy: 'http://127.0.0.1:3000' }
 ";
 
@@ -300,9 +302,13 @@ routes:
                     "upstream c: is another system; its streams end, and come back",
                     "route /a: reads something else; its streams end",
                     "route h.example/b: reads something else; its streams end",
+                    "route /all: reads something else; its streams end",
                 ],
             ),
-            (&[("path: /a", "path: /x")], &["route /x: was /a; its streams stay"]),
+            (
+                &[("path: /a,", "path: /x,"), ("of: /a", "of: /x")],
+                &["route /x: was /a; its streams stay", "route /all: multi changed, for new requests"],
+            ),
             (
                 &[("channel: b }", "channel: b }, keepalive: 1s, cors: { origins: '*' }")],
                 &["route h.example/b: cors, keepalive changed, for new requests"],
@@ -311,6 +317,14 @@ routes:
                 &[("channel: b }", "channel: b }, retry: 1s, history: { events: 7 }")],
                 &["route h.example/b: retry changed, for new requests; history changed"],
             ),
+            (
+                &[("channel: a }", "channel: x }")],
+                &[
+                    "route /a: reads something else; its streams end",
+                    "route /all: reads something else; its streams end",
+                ],
+            ),
+            (&[("of: /a,", "of: [/a, /t],")], &["route /all: multi changed, for new requests"]),
             (
                 &[("  - { path: /t, from: { upstream: t } }\n", ""), ("  t: { ticker: {} }\n", "")],
                 &["upstream t: removed", "route /t: removed; its streams end"],

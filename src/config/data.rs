@@ -3,12 +3,12 @@
 
 use std::sync::Arc;
 
-use super::event::Records;
 use super::expression;
 use super::fields::Fields;
 use super::keys;
 use super::model::{Binary, Branch, Paths, Projection};
 use super::place::Span;
+use super::records::{AllRecords, Records};
 use super::template::{Field, Part};
 use super::templates;
 use super::tree::{Entry, Node, Value};
@@ -28,7 +28,7 @@ pub(super) fn read(
     walk: &Walk<'_>,
     entry: &Entry,
     node: &Node,
-    records: Option<Records>,
+    records: &AllRecords,
     params: Option<&[String]>,
 ) -> Data {
     if !matches!(node.value, Value::Map(_)) {
@@ -55,7 +55,8 @@ pub(super) fn read(
     let keep = fields.node("keep").and_then(|node| read_paths(walk, node)).map(Projection::Keep);
     let dropped = fields.node("drop").and_then(|node| read_paths(walk, node)).map(Projection::Drop);
     let expected = "an expression such as `{'id': event.id}`, in quotes";
-    let map = fields.node("map").and_then(|node| expression::read(walk, node, expected, records, params));
+    let read = |node| expression::read(walk, node, expected, records, params, None);
+    let map = fields.node("map").and_then(read);
     Data { field, projection: keep.or(dropped).or(map.map(Projection::Map)) }
 }
 
@@ -67,8 +68,8 @@ pub(super) fn check_binary(walk: &Walk<'_>, at: Option<Span>, data: &Data, binar
     }
 }
 
-fn check_field(walk: &Walk<'_>, key: Span, records: Option<Records>, called: &str) {
-    if let Some(records) = records.filter(|records| *records != Records::Stream) {
+fn check_field(walk: &Walk<'_>, key: Span, records: &AllRecords, called: &str) {
+    if let Some(records) = records.instead_of(Records::Stream) {
         let text = format!("only entries of a stream have fields to send, not {records}; remove {called}");
         walk.problem(key, text);
     }

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use apache_avro::Schema;
 use prost_reflect::{DescriptorPool, MessageDescriptor};
 
-use super::event::Records;
 use super::fields::Fields;
 use super::keys;
+use super::records::{AllRecords, Records};
 use super::registries::Registries;
 use super::tree::{Entry, Node, Value};
 use super::upstreams::Kind;
@@ -52,25 +52,25 @@ pub struct ProtobufMessage {
     pub message: MessageDescriptor,
 }
 
-/// Reads `decode`, an entry of a route with such records.
+/// Reads `decode`, an entry of a route that reads these records.
 pub(super) fn read(
     walk: &Walk<'_>,
     route: &Fields<'_>,
     entry: &Entry,
-    records: Option<Records>,
+    records: &AllRecords,
     registries: &Registries,
 ) -> Option<Decode> {
     let decode = read_format(walk, route.node("decode")?, registries)?;
-    if records == Some(Records::Stream) && decode != Decode::Text && route.entry("data").is_none() {
+    let has_fields = records.known().any(|records| records == Records::Stream);
+    if has_fields && decode != Decode::Text && route.entry("data").is_none() {
         let text =
             "an entry of a stream has many fields; name the one to decode by `data`, as `{field.NAME}`";
         walk.problem(entry.key.span, text);
     }
-    if let (
-        Decode::Registry(_),
-        Some(Records::Row | Records::Message | Records::Of(Kind::Nats | Kind::Sse)),
-    ) = (&decode, records)
-    {
+    let cannot_wait = |records: Records| {
+        matches!(records, Records::Row | Records::Message | Records::Of(Kind::Nats | Kind::Sse))
+    };
+    if matches!(decode, Decode::Registry(_)) && records.known().any(cannot_wait) {
         let text =
             "what this upstream keeps is not held back for schemas of a registry; name the schema of a file";
         walk.problem(entry.key.span, text);

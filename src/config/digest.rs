@@ -4,11 +4,11 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::event::Records;
 use super::fields::{Bounds, Fields};
 use super::from::From;
 use super::keys;
 use super::model::{Source, Start};
+use super::records::{AllRecords, Records};
 use super::template::{Field, Part, Template};
 use super::templates;
 use super::tree::{Entry, Node, Value};
@@ -69,9 +69,9 @@ pub struct EventRate {
 }
 
 /// Reads `rate`, an entry of the route.
-pub(super) fn read_rate(walk: &Walk<'_>, route: &Fields<'_>, from: Option<&From>) -> Option<EventRate> {
+pub(super) fn read_rate(walk: &Walk<'_>, route: &Fields<'_>, from: &[From]) -> Option<EventRate> {
     let (entry, fields) = (route.entry("rate")?, Fields::open(walk, route.node("rate")?, keys::EVENT_RATE)?);
-    if from.is_some_and(|from| matches!(from.source, Some(Source::Keyed { .. }))) {
+    if from.iter().any(From::is_keyed) {
         let text =
             "`rate` is of routes whose clients see the same events; for the clients of keys write `conflate`";
         walk.problem(entry.key.span, text);
@@ -83,13 +83,8 @@ pub(super) fn read_rate(walk: &Walk<'_>, route: &Fields<'_>, from: Option<&From>
     Some(EventRate { events: events? as u64, every: every? })
 }
 
-/// Reads what of a feed's records is kept.
-pub(super) fn read(
-    walk: &Walk<'_>,
-    fields: &Fields<'_>,
-    from: Option<&From>,
-    records: Option<Records>,
-) -> Digest {
+/// Reads what of the records of each source is kept.
+pub(super) fn read(walk: &Walk<'_>, fields: &Fields<'_>, from: &[From], records: &AllRecords) -> Vec<Digest> {
     let given = Given { walk, from, records };
     let snapshot = fields.entry("snapshot").and_then(|entry| read_snapshot(&given, fields, entry));
     let sample = fields.node("sample").and_then(|node| read_sample(walk, node));
@@ -98,32 +93,35 @@ pub(super) fn read(
             "a snapshot is of what is newest, and `sample` leaves some of that out; remove one of them";
         walk.problem(entry.key.span, text);
     }
-    Digest {
-        conflate: fields.node("conflate").and_then(|node| read_conflate(&given, node)),
-        snapshot,
+    let conflate = fields.node("conflate").and_then(|node| read_conflate(&given, node));
+    let of = |at: usize| Digest {
+        conflate: conflate.as_ref().and_then(|each| each.get(at)).cloned(),
+        snapshot: snapshot.as_ref().and_then(|each| each.get(at)).cloned(),
         sample,
-    }
+    };
+    (0..from.len()).map(of).collect()
 }
 
 /// What the keys are read against.
 struct Given<'g> {
     walk: &'g Walk<'g>,
-    from: Option<&'g From>,
-    records: Option<Records>,
+    from: &'g [From],
+    records: &'g AllRecords,
 }
 
-fn read_conflate(given: &Given<'_>, node: &Node) -> Option<Conflate> {
+/// What is said of each source.
+fn read_conflate(given: &Given<'_>, node: &Node) -> Option<Vec<Conflate>> {
     let fields = Fields::open(given.walk, node, keys::CONFLATE)?;
     let by = fields.required("by", "it says what the key of a record is, such as `key`");
     let by = by.and_then(|node| read_by(given, node));
     fields.required("every", "it says how long a window is, such as `250ms`");
-    let every = fields.duration("every", &EVERY);
-    Some(Conflate { by: by?, every: every? })
+    let every = fields.duration("every", &EVERY)?;
+    Some(by?.into_iter().map(|by| Conflate { by, every }).collect())
 }
 
 /// Reads `snapshot`, an entry of the route that `route` is: `true`, which stands for the keys that the source has as such,
 /// or a mapping.
-fn read_snapshot(given: &Given<'_>, route: &Fields<'_>, entry: &Entry) -> Option<Snapshot> {
+fn read_snapshot(given: &Given<'_>, route: &Fields<'_>, entry: &Entry) -> Option<Vec<Snapshot>> {
     let walk = given.walk;
     let node = route.node("snapshot")?;
     let (mut max_keys, mut max_bytes) = (MAX_KEYS.default, MAX_BYTES.default);
@@ -140,19 +138,21 @@ fn read_snapshot(given: &Given<'_>, route: &Fields<'_>, entry: &Entry) -> Option
     } else {
         return None;
     };
-    let (keyed, own) = given
-        .from
-        .map_or((false, None), |from| (matches!(from.source, Some(Source::Keyed { .. })), own_key(from)));
-    if keyed && own.as_ref() != Some(&by) {
+    let is_other = |(from, by): (&From, &Template)| from.is_keyed() && own_key(from).as_ref() != Some(by);
+    if given.from.iter().zip(&by).any(is_other) {
         let text =
             "clients of this route see one key of the topic, and a snapshot is of that; leave `by` out";
         walk.problem(entry.value.span, text);
     }
-    if given.from.is_some_and(|from| from.start != Start::Latest) {
+    if given.from.iter().any(|from| from.start != Start::Latest) {
         let text = "a client begins with the snapshot, and so not where `start` says; remove one of them";
         walk.problem(entry.key.span, text);
     }
-    Some(Snapshot { by, max_keys, max_bytes })
+    if given.from.len() > 1 {
+        let text = "`stream.snapshot-start` tells a client to forget what it has, and each of these sources would send its own; give each a route of its own";
+        walk.problem(entry.key.span, text);
+    }
+    Some(by.into_iter().map(|by| Snapshot { by, max_keys, max_bytes }).collect())
 }
 
 /// Reads `sample`: a percentage, or a mapping.
@@ -179,35 +179,28 @@ fn read_sample(walk: &Walk<'_>, node: &Node) -> Option<Sample> {
     }
 }
 
-/// The key that the source has as such, or a problem at `node`.
-fn read_own(given: &Given<'_>, node: &Node) -> Option<Template> {
-    let own = given.from.and_then(own_key);
-    if own.is_none() && given.records.is_some() {
-        let text =
-            format!("a snapshot is of keys, and these records have none of their own; {}", given.advice());
-        given.walk.problem(node.span, text);
-    }
-    own
+/// The key that each source has as such, or a problem at `node`.
+fn read_own(given: &Given<'_>, node: &Node) -> Option<Vec<Template>> {
+    given.own_keys(node, |given, records| {
+        format!("a snapshot is of keys, and these records have none of their own; {}", given.advice(records))
+    })
 }
 
-/// What the key of a record is: `key`, which stands for what the source calls so, or a template.
-fn read_by(given: &Given<'_>, node: &Node) -> Option<Template> {
+/// What the key of a record of each source is: `key`, which stands for what the source calls so, or a template.
+fn read_by(given: &Given<'_>, node: &Node) -> Option<Vec<Template>> {
     let walk = given.walk;
     if let Value::Scalar { text, .. } = &node.value
         && text == "key"
     {
-        let own = given.from.and_then(own_key);
-        if own.is_none() && given.records.is_some() {
-            walk.problem(node.span, format!("these records have no key of their own; {}", given.example()));
-        }
-        return own;
+        return given.own_keys(node, |given, records| {
+            format!("these records have no key of their own; {}", given.example(records))
+        });
     }
     let scalar = walk.text(node, "`key`, or a field in braces")?;
-    let refusal = |field: &Field| given.records?.refusal(field);
-    let template = templates::read(walk, &scalar, None, refusal)?;
+    let template = templates::read(walk, &scalar, None, |field| given.records.refusal(field))?;
     if !template.fields().any(|field| !matches!(field, Field::Param(_))) {
-        let text = format!("{} is the same for all records; {}", scalar.shown(), given.example());
-        walk.problem(scalar.span(), text);
+        let example = given.example(given.records.at(0));
+        walk.problem(scalar.span(), format!("{} is the same for all records; {example}", scalar.shown()));
         return None;
     }
     if template.has_params() {
@@ -215,7 +208,7 @@ fn read_by(given: &Given<'_>, node: &Node) -> Option<Template> {
         walk.problem(scalar.span(), text);
         return None;
     }
-    Some(template)
+    Some(vec![template; given.from.len()])
 }
 
 /// The key that records of a source have as such.
@@ -244,16 +237,32 @@ fn has_wildcard(name: &Template, wildcards: [&str; 2]) -> bool {
 }
 
 impl Given<'_> {
-    fn advice(&self) -> &'static str {
-        match self.records {
+    /// The keys that the sources have as such; where one has none, `lacks` says so of its records, unless they are not known.
+    fn own_keys(
+        &self,
+        node: &Node,
+        lacks: impl Fn(&Self, Option<Records>) -> String,
+    ) -> Option<Vec<Template>> {
+        let own: Vec<_> = self.from.iter().map(own_key).collect();
+        let lacking = own.iter().enumerate().filter(|(_, key)| key.is_none());
+        let records = lacking.map(|(at, _)| self.records.at(at)).find(Option::is_some);
+        if let Some(records) = records {
+            self.walk.problem(node.span, lacks(self, records));
+        }
+        own.into_iter().collect()
+    }
+
+    fn advice(&self, records: Option<Records>) -> &'static str {
+        match records {
             Some(Records::Stream) => "name a field of them, such as `snapshot: { by: \"{field.id}\" }`",
-            Some(Records::Channel) => self.example(),
+            Some(Records::Channel) => self.example(records),
             _ => "name something in them, such as `snapshot: { by: \"{event.id}\" }`",
         }
     }
 
-    fn example(&self) -> &'static str {
-        match self.records {
+    fn example(&self, records: Option<Records>) -> &'static str {
+        match records {
+            _ if self.from.len() > 1 => "name something that all of them have, such as `{event.id}`",
             Some(Records::Stream) => "name a field of them, such as `{field.id}`",
             Some(Records::Of(Kind::Kafka)) => "write `key`",
             Some(Records::Channel) => {

@@ -1,93 +1,18 @@
 //! `event:` of a route: what its events are called. Checks that the name can stand on an `event:` line, is not one of
 //! ssegate's own, and names only what the records of the source have.
 
-use std::fmt;
-
-use super::from::From;
-use super::model::Source;
-use super::template::{Field, Part, Template};
+use super::records::AllRecords;
+use super::template::{Part, Template};
 use super::templates;
 use super::tree::Node;
-use super::upstreams::Kind;
 use super::walk::Walk;
-
-/// What records a route reads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Records {
-    /// Messages of Redis channels.
-    Channel,
-    /// Entries of a Redis stream.
-    Stream,
-    /// Rows of a table.
-    Row,
-    /// Messages of RabbitMQ, whether of an exchange or of a stream.
-    Message,
-    /// Those of a kind of upstream that has one sort alone.
-    Of(Kind),
-}
-
-impl Records {
-    /// Those of a source, as far as it is known.
-    pub(super) fn of(from: &From) -> Option<Self> {
-        match (from.kind?, &from.source) {
-            (Kind::Redis, Some(Source::Stream(_))) => Some(Self::Stream),
-            (Kind::Redis, Some(_)) => Some(Self::Channel),
-            (Kind::Redis, None) => None,
-            (Kind::Postgres, Some(Source::Table { .. })) => Some(Self::Row),
-            (Kind::Postgres, None) => None,
-            (Kind::Amqp, _) => Some(Self::Message),
-            (kind, _) => Some(Self::Of(kind)),
-        }
-    }
-
-    /// Why they cannot fill a field, to follow its name.
-    pub(super) fn refusal(self, field: &Field) -> Option<String> {
-        let fits = match field {
-            Field::Channel => matches!(self, Self::Channel | Self::Of(Kind::Push | Kind::Postgres)),
-            Field::Topic => matches!(self, Self::Of(Kind::Kafka | Kind::Mqtt)),
-            Field::Header(_) => {
-                matches!(self, Self::Message | Self::Of(Kind::Kafka | Kind::Nats | Kind::Mqtt))
-            }
-            Field::RoutingKey => self == Self::Message,
-            Field::Key => matches!(self, Self::Row | Self::Of(Kind::Kafka)),
-            Field::Subject => self == Self::Of(Kind::Nats),
-            Field::Stream | Field::Entry(_) => self == Self::Stream,
-            Field::Param(_) | Field::Event(_) => true,
-        };
-        let has = match self {
-            Self::Channel | Self::Of(Kind::Push | Kind::Postgres) => "these have `{channel}`",
-            Self::Message | Self::Of(Kind::Amqp) => "these have `{routing_key}` and `{header.NAME}`",
-            Self::Row => "these have `{key}`, and names of their own by `columns.event`",
-            Self::Stream => "these have `{stream}` and `{field.NAME}`",
-            Self::Of(Kind::Kafka) => "these have `{topic}`, `{key}` and `{header.NAME}`",
-            Self::Of(Kind::Nats) => "these have `{subject}` and `{header.NAME}`",
-            Self::Of(Kind::Mqtt) => "these have `{topic}` and `{header.NAME}`",
-            Self::Of(Kind::Ticker | Kind::Redis | Kind::File | Kind::Stdin | Kind::Sse | Kind::Http) => {
-                "use parameters of the path alone"
-            }
-        };
-        (!fits).then(|| format!("is not in {self}; {has}"))
-    }
-}
-
-impl fmt::Display for Records {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Channel => f.write_str("the messages of a Redis channel"),
-            Self::Stream => f.write_str("the entries of a stream"),
-            Self::Row => f.write_str("the rows of a table"),
-            Self::Message => f.write_str("the messages of RabbitMQ"),
-            Self::Of(kind) => write!(f, "the records of a `{}` upstream", kind.name()),
-        }
-    }
-}
 
 /// Reads `event`; `params` are those of the path, missing where the path itself is in doubt, and
 /// `prefix` belongs to the control events.
 pub(super) fn read(
     walk: &Walk<'_>,
     node: &Node,
-    records: Option<Records>,
+    records: &AllRecords,
     params: Option<&[String]>,
     prefix: &str,
 ) -> Option<Template> {
@@ -98,13 +23,13 @@ pub(super) fn read(
 pub(super) fn name(
     walk: &Walk<'_>,
     node: &Node,
-    records: Option<Records>,
+    records: &AllRecords,
     params: Option<&[String]>,
     prefix: &str,
     empty: &str,
 ) -> Option<Template> {
     let scalar = walk.text(node, "the name of an event, as text")?;
-    let template = templates::read(walk, &scalar, params, |field| records?.refusal(field))?;
+    let template = templates::read(walk, &scalar, params, |field| records.refusal(field))?;
     let span = scalar.span();
     if scalar.text.is_empty() {
         walk.problem(span, format!("an event name cannot be empty; {empty}"));

@@ -1,25 +1,50 @@
 //! Expressions as values: `filter` and `data.map` of a route. What is wrong with one is told where it stands, and what it
-//! speaks of is held against what the records of the source have.
+//! speaks of is held against what the records of the source have, and what the clients of the route bring.
 
-use super::event::Records;
-use super::model::Variable;
+use std::sync::Arc;
+
+use super::auth::{AuthKind, Providers};
+use super::model::{Brought, Variable};
+use super::records::{AllRecords, Records};
 use super::suggest;
 use super::template::Field;
 use super::tree::Node;
 use super::walk::Walk;
 use crate::expression::{Expression, Names};
 
-/// Reads an expression; `params` are those of the path, missing where the path itself is in doubt.
+/// What the clients of a route bring, for an expression that may be another one for each of them.
+pub(super) struct Clients<'c> {
+    /// The providers of which one must know a client.
+    auth: &'c [Arc<str>],
+    /// Parameters of the query that carry credentials.
+    credentials: Vec<&'c str>,
+}
+
+impl<'c> Clients<'c> {
+    /// Those that prove who they are by some of these providers.
+    pub fn of(auth: &'c [Arc<str>], providers: &'c Providers) -> Self {
+        let named = providers.usable.iter().filter(|provider| auth.contains(&provider.name));
+        let in_query = named.filter_map(|provider| match &provider.kind {
+            AuthKind::Jwt(jwt) => jwt.query.as_deref(),
+            _ => None,
+        });
+        Self { auth, credentials: in_query.collect() }
+    }
+}
+
+/// Reads an expression; `params` are those of the path, missing where the path itself is in doubt, and `clients` those that it
+/// is asked for, if it is asked for each.
 pub(super) fn read(
     walk: &Walk<'_>,
     node: &Node,
     expected: &str,
-    records: Option<Records>,
+    records: &AllRecords,
     params: Option<&[String]>,
+    clients: Option<&Clients<'_>>,
 ) -> Option<Expression> {
     // A lone `true` or `false` is an expression, too.
     let scalar = walk.scalar(node, expected)?;
-    match Expression::compile(&scalar.text, &Spoken { records, params }) {
+    match Expression::compile(&scalar.text, &Spoken { records, params, clients }) {
         Ok(expression) => Some(expression.shown_as(scalar.raw())),
         // What is wrong may quote the text, and the text may be what a variable holds.
         Err(_) if scalar.is_indirect() || walk.is_masked(node) => {
@@ -37,26 +62,28 @@ pub(super) fn read(
 
 /// What an expression of a route may speak of.
 struct Spoken<'s> {
-    records: Option<Records>,
+    records: &'s AllRecords,
     params: Option<&'s [String]>,
+    clients: Option<&'s Clients<'s>>,
 }
 
 impl Spoken<'_> {
-    fn refuses(&self, name: &str) -> bool {
+    /// The records that have nothing of this name.
+    fn lacking(&self, name: &str) -> Option<Records> {
         let field = match name {
             "topic" => Field::Topic,
             "stream" => Field::Stream,
             "key" => Field::Key,
             "headers" => Field::Header("".into()),
             "fields" => Field::Entry("".into()),
-            _ => return false,
+            _ => return None,
         };
-        self.records.is_some_and(|records| records.refusal(&field).is_some())
+        self.records.lacking(&field)
     }
 
     fn known(&self) -> Vec<&'static str> {
         let names = Variable::NAMES.into_iter().map(|(name, _)| name);
-        names.filter(|name| !self.refuses(name)).chain(["params"]).collect()
+        names.filter(|name| self.lacking(name).is_none()).chain(["params"]).collect()
     }
 }
 
@@ -64,7 +91,7 @@ impl Names for Spoken<'_> {
     fn variable(&self, name: &str) -> Result<usize, String> {
         let known = self.known();
         if let Some((_, variable)) = Variable::NAMES.iter().find(|(known, _)| *known == name) {
-            return match self.records.filter(|_| self.refuses(name)) {
+            return match self.lacking(name) {
                 Some(records) => {
                     Err(format!("`{name}` is not in {records}; these have {}", suggest::list(&known, "and")))
                 }
@@ -72,10 +99,18 @@ impl Names for Spoken<'_> {
             };
         }
         Err(match name {
-            "claims" | "query" => format!(
-                "`{name}` is another one for each client, and this is done once for all of them, which is not supported yet; name `params` of the path, or decide who may listen in `allow`"
+            "query" if self.clients.is_some() => {
+                "name one parameter of the query, such as `query.symbol`".to_owned()
+            }
+            "claims" if self.clients.is_some() => {
+                "name one of the claims, such as `claims.tenant`".to_owned()
+            }
+            "query" | "claims" => format!(
+                "`{name}` is another one for each client, and data is made once for all of them; name it in `filter`, or name `params` of the path"
             ),
             _ => {
+                let brought = self.clients.map(|_| Brought::NAMES.map(|(name, _)| name));
+                let known = known.into_iter().chain(brought.into_iter().flatten());
                 let hint = suggest::hint(name, known, "it knows");
                 format!("an expression knows nothing called `{name}`{hint}")
             }
@@ -92,7 +127,29 @@ impl Names for Spoken<'_> {
         };
         Err(format!("the path has no parameter `{name}`{hint}"))
     }
+
+    fn mapping(&self, name: &str) -> Option<usize> {
+        let known = Brought::NAMES.iter().find(|(known, _)| *known == name);
+        known.filter(|_| self.clients.is_some()).map(|(_, brought)| *brought as usize)
+    }
+
+    fn member(&self, mapping: usize, name: &str) -> Result<(), String> {
+        let Some(clients) = self.clients else { return Ok(()) };
+        if mapping == Brought::Claims as usize {
+            return match clients.auth {
+                [] => Err("`claims` are of clients that prove who they are, and this route asks nobody to; add `auth`".to_owned()),
+                _ => Ok(()),
+            };
+        }
+        match OWN.contains(&name) || clients.credentials.contains(&name) {
+            true => Err(format!("`{name}` in the query is not for filters to see; choose another name")),
+            false => Ok(()),
+        }
+    }
 }
+
+/// Parameters of the query that have a meaning, or carry a credential.
+const OWN: [&str; 7] = ["access_token", "lastEventId", "limit", "probe", "renew", "since", "ticket"];
 
 #[cfg(test)]
 mod tests {
@@ -109,6 +166,7 @@ mod tests {
             ("k, topic: x", "headers.a == key && topic == channel && timestamp > '2026'"),
             ("r, stream: x", "fields.a == stream"),
             ("t", "true"),
+            ("r, channel: x", "event.a == query.b && 'b c' in query"),
         ] {
             let config = sound(&format!("{HEAD}  - {}\n", filter(from, &format!("\"{text}\""))));
             assert_eq!(config.routes[0].filter.as_ref().unwrap().shown(), text);
@@ -134,8 +192,21 @@ mod tests {
             ),
             ("k, topic: xyz", "fields.a == ''", 64, "`fields` is not in the records of a `kafka` upstream"),
             ("k, topic: xyz", "params.q == ''", 71, "the path has no parameter `q`; it has `p`"),
-            ("k, topic: xyz", "event.a == query.b", 75, "which is not supported yet; name `params`"),
-            ("k, topic: xyz", "'claims.sub == key'", 65, "`claims` is another one for each client"),
+            (
+                "k, topic: xyz",
+                "event.a in query",
+                75,
+                "name one parameter of the query, such as `query.symbol`",
+            ),
+            ("k, topic: xyz", "claims == 1", 64, "name one of the claims, such as `claims.tenant`"),
+            ("k, topic: xyz", "'claims.sub == key'", 72, "this route asks nobody to; add `auth`"),
+            ("k, topic: xyz", "event.a == query.since", 81, "`since` in the query is not for filters to see"),
+            (
+                "k, topic: xyz",
+                "\"event.a == query['ticket']\"",
+                82,
+                "`ticket` in the query is not for filters",
+            ),
             ("k, topic: xyz", "event.b.now() == 1", 72, "there is no function `now` here; there are size(x)"),
             (
                 "k, topic: xyz",
@@ -155,12 +226,27 @@ mod tests {
     from: { upstream: r, channel: x }
     filter: |
       event.a > 0 &&
-      evnt.b == 1u
+      evnt.b == b'1'
 ";
         expect(
             &format!("{HEAD}{route}"),
-            &[(12, 7, "nothing called `evnt`"), (12, 17, "unsigned numbers are not supported")],
+            &[(12, 7, "nothing called `evnt`"), (12, 17, "bytes are not supported")],
         );
+    }
+
+    #[test]
+    fn claims_are_of_routes_that_ask_who_it_is() {
+        let route = |filter: &str| {
+            format!(
+                "{HEAD}  - {{ path: /x, from: {{ upstream: t }}, filter: \"{filter}\", auth: users }}\nauth: {{ users: {{ jwt: {{ secret: 'a secret of 32 bytes or more than that', query: sso }} }} }}\n"
+            )
+        };
+        let config = sound(&route("event.a in claims.regions && claims['b c'] == query.b"));
+        let named = config.routes[0].filter.as_ref().unwrap().client();
+        assert_eq!(named.iter().map(|member| member.mapping).collect::<Vec<_>>(), [1, 1, 0]);
+        expect(&route("query.sso == 'a'"), &[(8, 55, "`sso` in the query is not for filters to see")]);
+        let data = "{ path: '/{p}', from: { upstream: r, channel: x }, data: { map: query.a } }";
+        expect_route(data, 69, "`query` is another one for each client, and data is made once for all");
     }
 
     #[test]

@@ -10,8 +10,8 @@ use Shape::{Count, Duration, Either, Empty, Flag, List, Named, OneOrMore, Ratio,
 use shape::key;
 
 use super::{
-    acme, admin, auth, compress, digest, from, http_server, limits, mqtt, policies, proxy, redis, registries,
-    server, table, traces, upstreams,
+    acme, admin, auth, compress, digest, from, http_server, limits, mqtt, multi, policies, proxy, redis,
+    registries, server, table, traces, upstreams,
 };
 
 /// Declares the sections; `one of` are keys of which there must be one and no second.
@@ -243,7 +243,8 @@ sections! {
         key("path", Text("a path such as /events/{room}")).required()
             .doc("What clients ask for. `{NAME}` is a parameter: one segment, or a part of one; `{*NAME}`, of a route with `proxy`, any rest."),
         key("host", Text("a host name")).unset(),
-        key("from", Shape::Section(FROM)).unset(),
+        key("from", Shape::Sections(FROM)).unset(),
+        key("multi", Shape::Section(MULTI)).unset(),
         key("params", Named("parameters of the path", &Text("a regular expression"))).unset(),
         key("event", Text("a name, with fields in braces")).unset(),
         key("data", Either(&[Text("a field such as \"{field.payload}\""), Shape::Section(DATA)])).unset(),
@@ -258,12 +259,17 @@ sections! {
         key("snapshot", Either(&[Flag(false), Shape::Section(SNAPSHOT)])),
         key("sample", Either(&[Text("a percentage such as 10%"), Shape::Section(SAMPLE)])).unset(),
         key("rate", Shape::Section(EVENT_RATE)).unset(),
-    ], POLICIES, &[key("replay", Shape::Section(REPLAY))]] one of ["from", "proxy"];
+    ], POLICIES, &[key("replay", Shape::Section(REPLAY))]] one of ["from", "multi", "proxy"];
     DATA = "`data`": [&[
         key("field", Text("the name of a field")).unset().doc("The field of an entry that is meant; without it all are, as one JSON object of strings. For streams alone."),
         key("keep", OneOrMore(&FIELD_PATH)).unset().doc("The fields of a payload in JSON that are sent, in this order; of lists, of each of their values."),
         key("drop", OneOrMore(&FIELD_PATH)).unset().doc("The fields that are not sent."),
         key("map", Text("an expression in CEL")).unset().doc("An expression in CEL, of which the value is sent as JSON."),
+    ]];
+    MULTI = "`multi`": [&[
+        key("of", OneOrMore(&Text("the path of a route of this file"))).required(),
+        key("max", Count(&multi::MAX)),
+        key("tell", Words(&["event", "envelope"])),
     ]];
     PROXY = "`proxy`": [&[
         key("to", URL).required(),

@@ -1,8 +1,10 @@
 //! The validated configuration: types that cannot be wrong. Built by [`super::load`] alone; every
 //! other module reads them and none of them ever sees YAML.
 
+mod multi;
 mod process;
 mod shape;
+mod source;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,11 +14,13 @@ use std::time::Duration;
 
 use rustls::sign::CertifiedKey;
 
+pub use self::multi::{Multi, Tell};
 pub use self::process::{
     Admin, AdminListen, Certificate, Hsts, Limits, LogFormat, LogLevel, Logging, Proxies, ProxyProtocol,
     Rate, RealIpHeader, RouteLimits, Server, ServerTls, Shed, Tls,
 };
-pub use self::shape::{Branch, Paths, Projection, Variable, Wrap};
+pub use self::shape::{Branch, Brought, Paths, Projection, Variable, Wrap};
+pub use self::source::{Also, OneSource, Partitioner, Qos, Source, Start};
 pub use super::acme::Acme;
 pub use super::amqp::Amqp;
 use super::auth::{AuthProvider, Deny, Rule};
@@ -336,13 +340,16 @@ pub struct Route {
     pub source: Source,
     /// `from.start`: where a client without an id begins. Default `latest`.
     pub start: Start,
+    /// The others of a `from` that is a list, of which the first is told by `upstream`, `source`, `start` and `digest`.
+    pub also: Vec<Also>,
     /// `params`: what a path parameter must match in whole; only parameters that the path has.
     pub params: BTreeMap<Arc<str>, Pattern>,
     /// `event`: the event name; without it there is no `event:` line and `onmessage` fires.
     pub event: Option<Template>,
     /// `tombstone`: what the events of records without a payload are called; `None`, or `skip`, makes none of them.
     pub tombstone: Option<Template>,
-    /// `filter`: what must hold for a record to make an event; without it all do.
+    /// `filter`: what must hold for a record to make an event; without it all do. Where it names `query` or `claims`, whether it
+    /// is an event for a client.
     pub filter: Option<Expression>,
     /// `data: "{field.NAME}"` or `data.field`, of a `stream` alone: the field that is sent; without it all are, as JSON.
     pub data: Option<Arc<str>>,
@@ -356,7 +363,8 @@ pub struct Route {
     pub binary: Binary,
     /// `cors`: which pages of other origins may read it; without it, or with `none`, none.
     pub cors: Option<Cors>,
-    /// `compress`: which codings clients may choose; without it, or with `none`, none. Never of a [`Source::Keyed`].
+    /// `compress`: which codings clients may choose; without it, or with `none`, none. Never of a [`Source::Keyed`], nor of
+    /// several sources.
     pub compress: Option<Compress>,
     /// `auth`: the providers of which one must know the client, tried in order; empty where anybody may come.
     pub auth: Vec<Arc<str>>,
@@ -392,6 +400,9 @@ pub struct Route {
     pub digest: Arc<Digest>,
     /// `rate`: how many events one client is sent at a time; without it as many as there are.
     pub rate: Option<EventRate>,
+    /// `multi`: whose feeds it gives, where it reads nothing of its own. What it reads is all that these do then, and nothing is
+    /// said of what becomes of records.
+    pub multi: Option<Multi>,
 }
 
 /// One entry of `routes:` whose requests an application answers.
@@ -422,101 +433,6 @@ pub struct ProxyTo {
     pub timeout: Duration,
     /// `tunnel_timeout`: how long a connection that has switched protocols may be silent. Default 1 h, 1 s to 1 d.
     pub tunnel_timeout: Duration,
-}
-
-/// What a route reads: `from:` without the upstream.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
-    /// `channel`: of a `redis`, `push` or `postgres` upstream; may hold path parameters.
-    Channel(Template),
-    /// `pattern`: of a `redis` upstream, as for PSUBSCRIBE; parameters have their glob characters escaped.
-    Pattern(Template),
-    /// `topic`: of a `kafka` upstream; may hold path parameters.
-    Topic(Template),
-    /// `shard_channel`: of a `redis` upstream, as for SSUBSCRIBE; may hold path parameters.
-    ShardChannel(Template),
-    /// `topic` and `key`: of a `kafka` upstream; both may hold path parameters. Each client sees the records of one
-    /// key.
-    Keyed {
-        /// The topic.
-        topic: Template,
-        /// The key.
-        key: Template,
-        /// `partitioner`: which partition holds it.
-        partitioner: Partitioner,
-    },
-    /// `stream`: of a `redis` or `amqp` upstream; may hold path parameters.
-    Stream(Template),
-    /// Nothing to name: a `ticker` upstream.
-    Ticker,
-    /// Nothing to name: a `file` or `stdin` upstream.
-    Lines,
-    /// `table`: of a `postgres` upstream.
-    Table {
-        /// The table.
-        table: Arc<Table>,
-        /// What the columns that `where` names are to be; may hold path parameters.
-        values: Vec<Template>,
-    },
-    /// `exchange`: of an `amqp` upstream; all of it may hold path parameters, without wildcards.
-    Exchange {
-        /// The exchange.
-        exchange: Template,
-        /// `routing_key`: empty where it is left out.
-        routing_key: Template,
-        /// `arguments`: names and values.
-        arguments: Vec<(Arc<str>, Template)>,
-    },
-    /// `path`: of an `sse` or `http` upstream, below its URL, with a query perhaps; may hold path parameters, which are
-    /// percent-encoded.
-    Path(Template),
-    /// `subject`: of a `nats` upstream, wildcards included; each parameter is one token.
-    Subject(Template),
-    /// `jetstream`: of a `nats` upstream, which keeps it; with `subject` that part of it alone.
-    Jetstream {
-        /// The stream's name.
-        stream: Arc<str>,
-        /// Of which subjects; all without it.
-        subject: Option<Template>,
-    },
-    /// `topic`: of an `mqtt` upstream, wildcards included; each parameter is one level.
-    Filter {
-        /// The topic filter.
-        topic: Template,
-        /// `qos`: how surely the broker hands messages over. Default 0.
-        qos: Qos,
-    },
-}
-
-/// `from.qos:`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Qos {
-    /// `0`: at most once.
-    AtMostOnce,
-    /// `1`: at least once.
-    AtLeastOnce,
-}
-
-/// `from.partitioner:`, what the topic's producers use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Partitioner {
-    /// `murmur2`: what Kafka's own clients do by default, librdkafka's `murmur2` and `murmur2_random` too.
-    Murmur2,
-    /// `crc32`: librdkafka's `consistent` and `consistent_random`, its default.
-    Crc32,
-    /// `any`: a key may be in any partition.
-    Any,
-}
-
-/// `from.start:`, of sources whose upstream keeps history, and of lines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Start {
-    /// `latest`: with what comes next.
-    Latest,
-    /// `earliest`: with the oldest that the upstream still holds; of lines, with the oldest that memory does.
-    Earliest,
-    /// `{ since: 1h }`: with what is not older than this when the client comes. At most 365 days.
-    Since(Duration),
 }
 
 /// `binary:`

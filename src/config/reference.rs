@@ -67,7 +67,7 @@ fn default(key: &Key, shared: bool) -> String {
     let own = match (key.unset, key.default(), key.shape) {
         (Unset::Required, ..) => return "none: it must be there".to_owned(),
         (_, Some(default), _) => default,
-        (_, None, Shape::Section(_)) => "those of its keys".to_owned(),
+        (_, None, Shape::Section(_) | Shape::Sections(_)) => "those of its keys".to_owned(),
         (_, None, _) => "none".to_owned(),
     };
     if shared { format!("what `defaults` says, or else {own}") } else { own }

@@ -1,4 +1,4 @@
-//! `routes:`: each entry into a complete [`Route`], with `defaults` applied.
+//! `routes:`: each entry into a complete [`Route`], with `defaults` applied. Those that name others come last.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,17 +9,19 @@ use super::auth::{self, Providers};
 use super::data;
 use super::decode::{self, Decode};
 use super::digest;
-use super::event::{self, Records};
-use super::expression;
+use super::event;
+use super::expression::{self, Clients};
 use super::fields::Fields;
-use super::from;
+use super::from::{self, From};
 use super::hosts;
 use super::keys;
 use super::mask;
-use super::model::{Pattern, Projection, Proxy, Route, Source, Wrap};
+use super::model::{Also, Pattern, Projection, Proxy, Route, Wrap};
+use super::multi::{self, Known, Others, What};
 use super::paths::{self, RoutePath, Table};
 use super::policies::{self, Policies};
 use super::proxy;
+use super::records::AllRecords;
 use super::registries::Registries;
 use super::suggest;
 use super::tombstone;
@@ -50,19 +52,45 @@ pub(super) fn read(walk: &Walk<'_>, node: &Node, given: &Given<'_>) -> (Vec<Rout
         walk.problem(node.span, "`routes` is empty; it needs at least one route");
     }
     let mut table = Table::new(&given.auth.ticket_paths);
+    let (mut known, mut gathering) = (Vec::new(), Vec::new());
     for node in nodes {
         let Some(fields) = Fields::open(walk, node, keys::ROUTE) else { continue };
-        if fields.entry("proxy").is_some() {
-            proxies.extend(read_proxy(walk, &fields, given, &mut table));
+        let is_proxy = fields.entry("proxy").is_some();
+        let rest = if is_proxy { paths::Rest::Allowed } else { paths::Rest::Refused };
+        let place = read_place(walk, &fields, rest, &mut table);
+        let named = place.0.as_ref().map(|path| (place.1.clone(), Arc::clone(&path.text)));
+        let written = fields.entry("path").map(|entry| &entry.value.value);
+        let what = if is_proxy {
+            proxies.extend(read_proxy(walk, &fields, given, place));
+            What::Proxy
+        } else if fields.entry("multi").is_some() {
+            gathering.push((routes.len(), fields, place));
+            What::Multi
         } else {
-            routes.extend(read_route(walk, &fields, given, &mut table));
-        }
+            let route = read_route(walk, &fields, given, place);
+            let at = route.as_ref().map(|_| routes.len());
+            routes.extend(route);
+            What::Stream(at)
+        };
+        known.extend(named.map(|(host, path)| {
+            let is_shown = matches!(written, Some(Value::Scalar { text, .. }) if **text == *path);
+            Known { host, path, is_shown, what }
+        }));
     }
+    let others = Others { known: &known, routes: &routes };
+    let gathering: Vec<(usize, Route)> = gathering
+        .into_iter()
+        .filter_map(|(at, fields, place)| Some((at, multi::read(walk, &fields, place, given, &others)?)))
+        .collect();
+    // From the end, so that those before stay where they are.
+    gathering.into_iter().rev().for_each(|(at, route)| routes.insert(at, route));
     (routes, proxies)
 }
 
-fn read_proxy(walk: &Walk<'_>, fields: &Fields<'_>, given: &Given<'_>, table: &mut Table) -> Option<Proxy> {
-    let (path, host) = read_place(walk, fields, paths::Rest::Allowed, table);
+/// Path and host of a route, as far as they are sound.
+type Place = (Option<RoutePath>, Option<Arc<str>>);
+
+fn read_proxy(walk: &Walk<'_>, fields: &Fields<'_>, given: &Given<'_>, (path, host): Place) -> Option<Proxy> {
     let to = proxy::read(walk, fields);
     let auth = policies::read_auth(walk, fields, (given.defaults, given.auth));
     let allow = fields.node("allow").map(|node| auth::read_rule(walk, node));
@@ -70,12 +98,7 @@ fn read_proxy(walk: &Walk<'_>, fields: &Fields<'_>, given: &Given<'_>, table: &m
 }
 
 /// Host and path, by which requests choose.
-fn read_place(
-    walk: &Walk<'_>,
-    fields: &Fields<'_>,
-    rest: paths::Rest,
-    table: &mut Table,
-) -> (Option<RoutePath>, Option<Arc<str>>) {
+fn read_place(walk: &Walk<'_>, fields: &Fields<'_>, rest: paths::Rest, table: &mut Table) -> Place {
     let path = fields.required("path", "it is what clients ask for, such as `/events/news`");
     let path =
         path.and_then(|node| paths::read(walk, &walk.text(node, "a path such as `/events/news`")?, rest));
@@ -88,17 +111,17 @@ fn read_place(
     (path, host.flatten())
 }
 
-fn read_route(walk: &Walk<'_>, fields: &Fields<'_>, given: &Given<'_>, table: &mut Table) -> Option<Route> {
-    let (path, host) = read_place(walk, fields, paths::Rest::Refused, table);
+fn read_route(walk: &Walk<'_>, fields: &Fields<'_>, given: &Given<'_>, (path, host): Place) -> Option<Route> {
     let names = path.as_ref().map(|path| path.params.as_slice());
     let from = fields.required("from", "it says what to read, such as `{ upstream: cache, channel: news }`");
-    let from = from.and_then(|node| from::read(walk, node, names, given.upstreams));
-    let kind = from.as_ref().and_then(|from| from.kind);
-    let records = from.as_ref().and_then(Records::of);
+    let from = from.map(|node| from::read(walk, node, names, given.upstreams)).unwrap_or_default();
+    let records = &AllRecords::of(&from);
     let event = fields.node("event").and_then(|node| event::read(walk, node, records, names, given.prefix));
+    let policies = policies::read(walk, fields, (given.defaults, given.auth), keys::REPLAY);
+    let clients = Clients::of(&policies.auth, given.auth);
     let expected = "an expression such as `event.total > 100`";
-    let filter =
-        fields.node("filter").and_then(|node| expression::read(walk, node, expected, records, names));
+    let read = |node| expression::read(walk, node, expected, records, names, Some(&clients));
+    let filter = fields.node("filter").and_then(read);
     let data = fields.entry("data").zip(fields.node("data"));
     let data = data.map(|(entry, node)| data::read(walk, entry, node, records, names)).unwrap_or_default();
     let decode =
@@ -108,19 +131,22 @@ fn read_route(walk: &Walk<'_>, fields: &Fields<'_>, given: &Given<'_>, table: &m
     let wrap = fields.choice("wrap", &wraps).flatten();
     let tombstone = fields
         .entry("tombstone")
-        .and_then(|entry| tombstone::read(walk, fields, entry, kind, names, given.prefix));
-    let digest = digest::read(walk, fields, from.as_ref(), records);
-    let rate = digest::read_rate(walk, fields, from.as_ref());
-    let keyed = matches!(from.as_ref().and_then(|from| from.source.as_ref()), Some(Source::Keyed { .. }));
-    let policies = policies::read(walk, fields, (given.defaults, given.auth), keys::REPLAY);
+        .and_then(|entry| tombstone::read(walk, fields, entry, &from, names, given.prefix));
+    let digests = digest::read(walk, fields, &from, records);
+    let rate = digest::read_rate(walk, fields, &from);
+    let keyed = from.iter().any(From::is_keyed);
     policies::check_max_event(walk, fields, &policies, given.max_event);
     data::check_binary(walk, fields.entry("data").map(|entry| entry.key.span), &data, policies.binary);
     auth::check_cors(walk, fields, (&policies.auth, policies.cors.as_ref()), given.auth);
+    let is_list = from.len() > 1;
+    if let (Some(entry), Some(_), true) = (fields.entry("compress"), &policies.compress, keyed || is_list) {
+        let what = if keyed { "those of a topic's keys" } else { "those of several sources" };
+        let text = format!(
+            "`compress` packs what many clients are sent at once, and {what} are each sent their own; leave it out"
+        );
+        walk.problem(entry.key.span, text);
+    }
     if keyed {
-        if let (Some(entry), Some(_)) = (fields.entry("compress"), &policies.compress) {
-            let text = "`compress` packs what many clients are sent at once, and those of a topic's keys are each sent their own; leave it out";
-            walk.problem(entry.key.span, text);
-        }
         for (key, name) in [("event", &event), ("tombstone", &tombstone)] {
             if let (Some(entry), Some(name)) = (fields.entry(key), name)
                 && name.has_params()
@@ -142,13 +168,16 @@ fn read_route(walk: &Walk<'_>, fields: &Fields<'_>, given: &Given<'_>, table: &m
     let params = fields.node("params").map(|node| read_params(walk, node, path.as_ref())).unwrap_or_default();
     let allow = fields.node("allow").map(|node| auth::read_rule(walk, node));
     let ended = fields.flag("ended").unwrap_or(false);
-    let from = from?;
+    let mut sources = from.into_iter().zip(digests).map(|(from, digest)| from.sound(digest));
+    let Also { upstream, source, start, digest } = sources.next()??;
+    let also = sources.collect::<Option<_>>()?;
     Some(Route {
         host,
         path: path?.text,
-        upstream: from.upstream?,
-        source: from.source?,
-        start: from.start,
+        upstream,
+        source,
+        start,
+        also,
         params,
         event,
         tombstone,
@@ -159,7 +188,7 @@ fn read_route(walk: &Walk<'_>, fields: &Fields<'_>, given: &Given<'_>, table: &m
         max_event: policies.max_event,
         binary: policies.binary,
         cors: policies.cors,
-        compress: policies.compress.filter(|_| !keyed),
+        compress: policies.compress.filter(|_| !keyed && !is_list),
         auth: policies.auth,
         allow: allow.flatten(),
         expiring: policies.expiring,
@@ -175,8 +204,9 @@ fn read_route(walk: &Walk<'_>, fields: &Fields<'_>, given: &Given<'_>, table: &m
         on_lag: policies.on_lag,
         limits: policies.limits,
         decode: decode.unwrap_or(Some(Decode::Text))?,
-        digest: digest.into(),
+        digest,
         rate,
+        multi: None,
     })
 }
 

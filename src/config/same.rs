@@ -6,7 +6,9 @@ use std::sync::Arc;
 use super::auth::Deny;
 use super::client_auth::ClientAuth;
 use super::endpoint::Endpoint;
-use super::model::{Certificate, Config, Deployment, NatsServer, Route, Source, Upstream, UpstreamKind};
+use super::model::{
+    Certificate, Config, Deployment, NatsServer, OneSource, Route, Source, Upstream, UpstreamKind,
+};
 use super::template::{Field, Part, Template};
 use super::tickets::Tickets;
 
@@ -82,24 +84,52 @@ fn is_same_place(before: &Deployment, now: &Deployment) -> bool {
 }
 
 /// For each route of `now`, in the order of the file, the place of that in `before` which goes on as it: it reads the same,
-/// and has the same path if there is one that has.
+/// and has the same path if there is one that has. One that gives the feeds of others does where all of these go on.
 pub fn continued(before: &Config, now: &Config) -> Vec<Option<usize>> {
     let mut left: Vec<Option<&Route>> = before.routes.iter().map(Some).collect();
     for route in &mut left {
-        *route = route.filter(|route| goes_on(before, now, &route.upstream));
+        *route = route.filter(|route| route.sources().all(|own| goes_on(before, now, own.upstream)));
     }
     let mut found = vec![None; now.routes.len()];
+    match_up(&mut found, &mut left, now, reads_the_same);
+    let of = found.clone();
+    match_up(&mut found, &mut left, now, |other, route| gives_the_same((before, now, &of), other, route));
+    found
+}
+
+/// Finds for each route of `now` that has none yet one of those that are left which it goes on as.
+fn match_up(
+    found: &mut [Option<usize>],
+    left: &mut [Option<&Route>],
+    now: &Config,
+    goes_on: impl Fn(&Route, &Route) -> bool,
+) {
     for same_path in [true, false] {
-        for (route, found) in now.routes.iter().zip(&mut found).filter(|(_, found)| found.is_none()) {
+        for (route, found) in now.routes.iter().zip(&mut *found).filter(|(_, found)| found.is_none()) {
             let is_it = |other: &Route| {
                 let named = (&other.host, &other.path) == (&route.host, &route.path);
-                (named || !same_path) && reads_the_same(other, route)
+                (named || !same_path) && goes_on(other, route)
             };
             *found = left.iter().position(|other| other.is_some_and(is_it));
             found.iter().for_each(|at| left[*at] = None);
         }
     }
-    found
+}
+
+/// Whether `route` gives the feeds of all routes that go on as those whose feeds `other` gave before, and tells them in the same
+/// way. `of` says which route goes on as which.
+fn gives_the_same(
+    (before, now, of): (&Config, &Config, &[Option<usize>]),
+    other: &Route,
+    route: &Route,
+) -> bool {
+    let (Some(was), Some(is)) = (&other.multi, &route.multi) else { return false };
+    let goes_on = |name: &Arc<str>| {
+        let mut from =
+            now.routes.iter().zip(of).filter_map(|(one, from)| Some((one, &before.routes[(*from)?])));
+        from.any(|(one, from)| from.name() == **name && is.of.contains(&one.name().into()))
+    };
+    was.tell == is.tell && was.of.iter().all(goes_on)
 }
 
 /// Whether the upstream of this name is what it was.
@@ -108,8 +138,11 @@ fn goes_on(before: &Config, now: &Config, name: &str) -> bool {
     of(before).zip(of(now)).is_some_and(|(before, now)| now.follows(&before) != Follows::Other)
 }
 
-/// Whether both open the same feeds, whatever they call the parameters of their paths.
+/// Whether both open the same feeds, whatever they call the parameters of their paths. What gives the feeds of others opens none.
 pub(super) fn reads_the_same(one: &Route, other: &Route) -> bool {
+    if one.multi.is_some() || other.multi.is_some() {
+        return false;
+    }
     let renamed = Renamed(params(&one.path), params(&other.path));
     let names = |route: &Route| [route.event.clone(), route.tombstone.clone()];
     let shaped = names(one).iter().zip(&names(other)).all(|(one, other)| match (one, other) {
@@ -117,65 +150,83 @@ pub(super) fn reads_the_same(one: &Route, other: &Route) -> bool {
         (Some(one), Some(other)) => renamed.are_same(one, other),
         _ => false,
     });
-    let source = match (&one.source, &other.source) {
-        (Source::Channel(one), Source::Channel(other))
-        | (Source::Pattern(one), Source::Pattern(other))
-        | (Source::Topic(one), Source::Topic(other))
-        | (Source::ShardChannel(one), Source::ShardChannel(other))
-        | (Source::Path(one), Source::Path(other))
-        | (Source::Stream(one), Source::Stream(other)) => renamed.are_same(one, other),
-        (
-            Source::Keyed { topic: one, key: one_key, partitioner: one_partitioner },
-            Source::Keyed { topic: other, key: other_key, partitioner: other_partitioner },
-        ) => {
-            one_partitioner == other_partitioner
-                && renamed.are_same(one, other)
-                && renamed.are_same(one_key, other_key)
-        }
-        (Source::Ticker, Source::Ticker) | (Source::Lines, Source::Lines) => true,
-        (Source::Table { table: one, values: some }, Source::Table { table: other, values: others }) => {
-            one == other && some.iter().zip(others).all(|(one, other)| renamed.are_same(one, other))
-        }
-        (
-            Source::Exchange { exchange: one, routing_key: one_key, arguments: some },
-            Source::Exchange { exchange: other, routing_key: other_key, arguments: others },
-        ) => {
-            let is_same = |((one, value), (other, other_value)): (&(_, _), &(_, _))| {
-                one == other && renamed.are_same(value, other_value)
-            };
-            renamed.are_same(one, other)
-                && renamed.are_same(one_key, other_key)
-                && some.len() == others.len()
-                && some.iter().zip(others).all(is_same)
-        }
-        (Source::Subject(one), Source::Subject(other)) => renamed.are_same(one, other),
-        (
-            Source::Jetstream { stream: one, subject: one_subject },
-            Source::Jetstream { stream: other, subject: other_subject },
-        ) => {
-            one == other
-                && match (one_subject, other_subject) {
-                    (None, None) => true,
-                    (Some(one), Some(other)) => renamed.are_same(one, other),
-                    _ => false,
-                }
-        }
-        (Source::Filter { topic: one, qos }, Source::Filter { topic: other, qos: other_qos }) => {
-            qos == other_qos && renamed.are_same(one, other)
-        }
-        _ => false,
-    };
     // Parameters within expressions are the same by name alone.
     let data = one.data == other.data && one.projection == other.projection && one.filter == other.filter;
     let sent = one.wrap == other.wrap && one.binary == other.binary && one.max_event == other.max_event;
-    let kept = one.decode == other.decode && one.digest == other.digest;
-    source && shaped && data && sent && kept && one.upstream == other.upstream
+    // A list may name its sources in any order.
+    let sources = one.sources().count() == other.sources().count()
+        && one.sources().all(|own| other.sources().any(|its| renamed.are_one(own, its)));
+    sources && shaped && data && sent && one.decode == other.decode
+}
+
+/// Of two routes that read the same: whether clients without an id begin at the same place in each source.
+pub(super) fn begin_the_same(one: &Route, other: &Route) -> bool {
+    let renamed = Renamed(params(&one.path), params(&other.path));
+    one.sources().all(|own| other.sources().any(|its| own.start == its.start && renamed.are_one(own, its)))
 }
 
 /// The parameters of two paths, each in order.
 struct Renamed(Vec<String>, Vec<String>);
 
 impl Renamed {
+    /// Whether two routes have the same feeds of these.
+    fn are_one(&self, one: OneSource<'_>, other: OneSource<'_>) -> bool {
+        one.upstream == other.upstream
+            && one.digest == other.digest
+            && self.read_the_same(one.source, other.source)
+    }
+
+    fn read_the_same(&self, one: &Source, other: &Source) -> bool {
+        match (one, other) {
+            (Source::Channel(one), Source::Channel(other))
+            | (Source::Pattern(one), Source::Pattern(other))
+            | (Source::Topic(one), Source::Topic(other))
+            | (Source::ShardChannel(one), Source::ShardChannel(other))
+            | (Source::Path(one), Source::Path(other))
+            | (Source::Stream(one), Source::Stream(other)) => self.are_same(one, other),
+            (
+                Source::Keyed { topic: one, key: one_key, partitioner: one_partitioner },
+                Source::Keyed { topic: other, key: other_key, partitioner: other_partitioner },
+            ) => {
+                one_partitioner == other_partitioner
+                    && self.are_same(one, other)
+                    && self.are_same(one_key, other_key)
+            }
+            (Source::Ticker, Source::Ticker) | (Source::Lines, Source::Lines) => true,
+            (Source::Table { table: one, values: some }, Source::Table { table: other, values: others }) => {
+                one == other && some.iter().zip(others).all(|(one, other)| self.are_same(one, other))
+            }
+            (
+                Source::Exchange { exchange: one, routing_key: one_key, arguments: some },
+                Source::Exchange { exchange: other, routing_key: other_key, arguments: others },
+            ) => {
+                let is_same = |((one, value), (other, other_value)): (&(_, _), &(_, _))| {
+                    one == other && self.are_same(value, other_value)
+                };
+                self.are_same(one, other)
+                    && self.are_same(one_key, other_key)
+                    && some.len() == others.len()
+                    && some.iter().zip(others).all(is_same)
+            }
+            (Source::Subject(one), Source::Subject(other)) => self.are_same(one, other),
+            (
+                Source::Jetstream { stream: one, subject: one_subject },
+                Source::Jetstream { stream: other, subject: other_subject },
+            ) => {
+                one == other
+                    && match (one_subject, other_subject) {
+                        (None, None) => true,
+                        (Some(one), Some(other)) => self.are_same(one, other),
+                        _ => false,
+                    }
+            }
+            (Source::Filter { topic: one, qos }, Source::Filter { topic: other, qos: other_qos }) => {
+                qos == other_qos && self.are_same(one, other)
+            }
+            _ => false,
+        }
+    }
+
     /// Whether two templates are the same by the names of their parameters, or by the places that these have in the paths.
     fn are_same(&self, one: &Template, other: &Template) -> bool {
         let (some, others) = (one.parts(), other.parts());
@@ -337,6 +388,73 @@ mod tests {
         assert_eq!(of(rooms, &ids.replace("'{y}:{id}'", "'{id}:{y}'")), [None]);
         let keyed = "  - { path: '/o/{id}', from: { upstream: k, topic: o, key: '{id}' } }\n";
         assert_eq!(of(keyed, &keyed.replace("'{id}' }", "'x{id}' }")), [None]);
+    }
+
+    #[test]
+    fn what_gives_the_feeds_of_others_goes_on_where_all_of_them_do() {
+        let routes = "  - { path: /all, multi: { of: ['/a/{x}', /b], max: 5 } }
+  - { path: '/a/{x}', from: { upstream: c, channel: 'a:{x}' } }
+  - { path: /b, from: { upstream: c, channel: b } }
+  - { path: /c, from: { upstream: c, channel: c } }
+";
+        let of = |edits: &[(&str, &str)]| {
+            let now = edits.iter().fold(routes.to_owned(), |now, (from, to)| {
+                assert!(now.contains(from), "{from}");
+                now.replace(from, to)
+            });
+            continued(&config(TWO, routes), &config(TWO, &now))[0]
+        };
+        for edits in [
+            &[][..],
+            &[("/all", "/every")],
+            &[("max: 5", "max: 6"), ("of: [", "of: [/c, ")],
+            &[("/a/{x}", "/a/{y}"), ("a:{x}", "a:{y}")],
+            &[("/b", "/renamed")],
+            &[("channel: c", "channel: d")],
+        ] {
+            assert_eq!(of(edits), Some(0), "{edits:?}");
+        }
+        for edits in [
+            &[("channel: b", "channel: d")][..],
+            &[("'/a/{x}', /b", "/b")],
+            &[("'/a/{x}', /b", "'/a/{x}', /c")],
+            &[("  - { path: /b, from: { upstream: c, channel: b } }\n", ""), (", /b]", "]")],
+        ] {
+            assert_eq!(of(edits), None, "{edits:?}");
+        }
+        let wrapped = routes.replace("from:", "wrap: envelope, from:");
+        let told = config(TWO, &wrapped.replace("max: 5", "tell: envelope"));
+        assert_eq!(continued(&config(TWO, &wrapped), &told)[..2], [None, Some(1)], "events look else");
+        let multi =
+            "  - { path: /all, multi: { of: /b } }\n  - { path: /b, from: { upstream: c, channel: b } }\n";
+        let plain = "  - { path: /all, from: { upstream: c, channel: b } }\n";
+        assert_eq!(
+            continued(&config(TWO, multi), &config(TWO, plain)),
+            [Some(1)],
+            "the one that reads itself"
+        );
+    }
+
+    #[test]
+    fn a_list_is_what_it_has_in_any_order() {
+        let list = |sources: &[&str]| format!("  - {{ path: '/a/{{p}}', from: [{}] }}\n", sources.join(", "));
+        let of = |before: &str, now: &str| continued(&config(TWO, before), &config(TWO, now));
+        let (channel, topic) = ("{ upstream: c, channel: 'a:{p}' }", "{ upstream: k, topic: o }");
+        let both = list(&[channel, topic]);
+        assert_eq!(of(&both, &list(&[topic, channel])), [Some(0)]);
+        assert_eq!(of(&both, &list(&[topic, &channel.replace("a:", "b:")])), [None]);
+        assert_eq!((of(&both, &list(&[topic])), of(&list(&[topic]), &both)), (vec![None], vec![None]));
+        let before = config(TWO, &both);
+        let now = config(&TWO.replace("['a:1', 'b:1']", "['c:1']"), &both);
+        assert_eq!(continued(&before, &now), [None], "one of its upstreams is another system");
+
+        let begins = |one: &str, other: &str| {
+            let route = |text: &str| config(TWO, text).routes.remove(0);
+            begin_the_same(&route(one), &route(other))
+        };
+        let earliest = topic.replace(" }", ", start: earliest }");
+        assert!(begins(&both, &list(&[topic, channel])));
+        assert!(!begins(&both, &list(&[&earliest, channel])));
     }
 
     #[test]

@@ -98,6 +98,10 @@ fn shape(shown: &Shown, value: &'static Shape, path: &str) -> Value {
             any(vec![json!({ "enum": words }), reference("elsewhere")])
         }
         Shape::Section(of) => section(shown, of, path),
+        Shape::Sections(of) => {
+            let one = section(shown, of, path);
+            any(vec![one.clone(), json!({ "type": "array", "minItems": 1, "items": one })])
+        }
         Shape::Named(_, of) => {
             json!({ "type": "object", "additionalProperties": shape(shown, of, &join(path, "*")) })
         }

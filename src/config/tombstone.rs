@@ -1,9 +1,11 @@
 //! `tombstone:` of a route: what becomes of Kafka's records without a payload, by which a compacted topic says that
 //! a key is gone. They are skipped, or become events with a name of their own.
 
-use super::event::{self, Records};
+use super::event;
 use super::fields::Fields;
+use super::from::From;
 use super::keys;
+use super::records::{AllRecords, Records};
 use super::template::{Field, Template};
 use super::tree::{Entry, Value};
 use super::upstreams::Kind;
@@ -14,11 +16,12 @@ pub(super) fn read(
     walk: &Walk<'_>,
     fields: &Fields<'_>,
     entry: &Entry,
-    kind: Option<Kind>,
+    from: &[From],
     params: Option<&[String]>,
     prefix: &str,
 ) -> Option<Template> {
-    if let Some(kind) = kind.filter(|kind| *kind != Kind::Kafka) {
+    let is_other = |from: &From| from.kind.is_some_and(|kind| kind != Kind::Kafka);
+    if let Some(kind) = from.first().and_then(|first| first.kind).filter(|_| from.iter().all(is_other)) {
         let text = format!("a `{}` upstream has no tombstones, only topics have; remove it", kind.name());
         walk.problem(entry.key.span, text);
     }
@@ -27,8 +30,8 @@ pub(super) fn read(
         let tombstone = Fields::open(walk, node, keys::TOMBSTONE)?;
         let name =
             tombstone.required("event", "it names the events that tombstones become, such as `delete`")?;
-        let records = Some(Records::Of(Kind::Kafka));
-        let template = event::name(walk, name, records, params, prefix, "write one, such as `delete`")?;
+        let records = AllRecords::only(Records::Of(Kind::Kafka));
+        let template = event::name(walk, name, &records, params, prefix, "write one, such as `delete`")?;
         if template.fields().any(|field| matches!(field, Field::Event(_))) {
             walk.problem(
                 name.span,

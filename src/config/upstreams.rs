@@ -12,23 +12,51 @@ use super::model::{Ticker, Upstream, UpstreamKind};
 use super::place::Span;
 use super::tree::{Entry, Node, Value};
 use super::walk::Walk;
-use super::{amqp, http_server, kafka, mqtt, nats, postgres, redis};
+use super::{amqp, http_server, kafka, mqtt, nats, postgres, redis, suggest};
 
-/// The kinds, without their settings.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    Redis,
-    Kafka,
-    Ticker,
-    Push,
-    File,
-    Stdin,
-    Postgres,
-    Amqp,
-    Sse,
-    Http,
-    Nats,
-    Mqtt,
+/// Declares the kinds: each with what the file and messages call it, and with the setting that it cannot do without.
+macro_rules! kinds {
+    ($($kind:ident = $name:literal $(needs $needed:literal)?;)*) => {
+        /// The kinds, without their settings.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(super) enum Kind {
+            $($kind,)*
+        }
+
+        impl Kind {
+            const ALL: &[Self] = &[$(Self::$kind),*];
+            /// What they are called, in the order in which they are told.
+            const NAMES: &[&str] = &[$($name),*];
+
+            /// What the file and messages call it.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$kind => $name,)*
+                }
+            }
+
+            fn needs(self) -> Option<&'static str> {
+                match self {
+                    $(Self::$kind => [$($needed)?].first().copied(),)*
+                }
+            }
+        }
+    };
+}
+
+kinds! {
+    Redis = "redis" needs "url";
+    Kafka = "kafka" needs "brokers";
+    Ticker = "ticker";
+    Push = "push";
+    File = "file" needs "path";
+    Stdin = "stdin";
+    Postgres = "postgres" needs "url";
+    Amqp = "amqp" needs "url";
+    Sse = "sse" needs "url";
+    Http = "http" needs "url";
+    Nats = "nats" needs "servers";
+    Mqtt = "mqtt" needs "url";
 }
 
 /// What `upstreams` holds: names even where the settings had problems, so that routes to them are
@@ -39,32 +67,6 @@ pub(super) struct Upstreams {
     pub usable: Vec<Upstream>,
     /// Every name, with its kind where that is known.
     pub known: Vec<(Arc<str>, Option<Kind>)>,
-}
-
-impl Kind {
-    /// What the file and messages call it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Redis => "redis",
-            Self::Kafka => "kafka",
-            Self::Ticker => "ticker",
-            Self::Push => "push",
-            Self::File => "file",
-            Self::Stdin => "stdin",
-            Self::Postgres => "postgres",
-            Self::Amqp => "amqp",
-            Self::Sse => "sse",
-            Self::Http => "http",
-            Self::Nats => "nats",
-            Self::Mqtt => "mqtt",
-        }
-    }
-
-    fn of(name: &str) -> Option<Self> {
-        let kinds = [Self::Redis, Self::Kafka, Self::Ticker, Self::Push, Self::File, Self::Stdin];
-        let others = [Self::Postgres, Self::Amqp, Self::Sse, Self::Http, Self::Nats, Self::Mqtt];
-        kinds.into_iter().chain(others).find(|kind| kind.name() == name)
-    }
 }
 
 /// Reads `upstreams`; `admin` says whether there is a listener to push through.
@@ -128,15 +130,13 @@ fn read_kind(walk: &Walk<'_>, node: &Node, name: &str, at: Span) -> Option<(Kind
         );
         walk.conflict(second.key.span, text, first.key.span, "its first kind");
     }
-    Some((Kind::of(&first.key.text)?, first.key.span))
+    let kind = Kind::ALL.iter().find(|kind| kind.name() == first.key.text)?;
+    Some((*kind, first.key.span))
 }
 
 fn no_kind(walk: &Walk<'_>, at: Span, name: &str) {
-    let text = format!(
-        "the upstream {} has no kind; give it one of `redis`, `kafka`, `ticker`, `push`, `file`, `stdin`, `postgres`, `amqp`, `sse`, `http`, `nats` or `mqtt`",
-        mask::quotable(name)
-    );
-    walk.problem(at, text);
+    let (name, kinds) = (mask::quotable(name), suggest::list(Kind::NAMES, "or"));
+    walk.problem(at, format!("the upstream {name} has no kind; give it one of {kinds}"));
 }
 
 fn check_push(walk: &Walk<'_>, span: Span, earlier: Option<Span>, admin: bool) {
@@ -166,30 +166,12 @@ fn read_settings(walk: &Walk<'_>, upstream: &Node, kind: Kind) -> Option<Upstrea
     let Value::Map(entries) = &upstream.value else { return None };
     let entry = entries.iter().find(|entry| entry.key.text == kind.name())?;
     let node = &entry.value;
+    if let (Value::Null, Some(needed)) = (&node.value, kind.needs()) {
+        let text = format!("`{}` has no settings; it needs at least `{needed}`", kind.name());
+        walk.problem(entry.key.span, text);
+        return None;
+    }
     match kind {
-        Kind::Redis
-        | Kind::Kafka
-        | Kind::File
-        | Kind::Postgres
-        | Kind::Amqp
-        | Kind::Sse
-        | Kind::Http
-        | Kind::Nats
-        | Kind::Mqtt
-            if node.value == Value::Null =>
-        {
-            let needed = match kind {
-                Kind::Kafka => "brokers",
-                Kind::File => "path",
-                Kind::Nats => "servers",
-                _ => "url",
-            };
-            walk.problem(
-                entry.key.span,
-                format!("`{}` has no settings; it needs at least `{needed}`", kind.name()),
-            );
-            None
-        }
         Kind::Redis => redis::read(walk, node).map(UpstreamKind::Redis),
         Kind::Kafka => kafka::read(walk, node).map(UpstreamKind::Kafka),
         Kind::Ticker => read_ticker(walk, node).map(UpstreamKind::Ticker),
@@ -260,6 +242,11 @@ mod tests {
             matches!(&config.upstreams[2].kind, UpstreamKind::Ticker(t) if t.every.as_secs() == 1 && &*t.data == "tick")
         );
         assert!(matches!(config.upstreams[3].kind, UpstreamKind::Push));
+    }
+
+    #[test]
+    fn every_kind_has_its_key() {
+        assert_eq!(keys::KINDS.one_of, Kind::NAMES);
     }
 
     #[test]

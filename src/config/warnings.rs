@@ -4,10 +4,11 @@ use http::Uri;
 
 use super::auth::{AuthKind, AuthProvider, Jwt, JwtKeys};
 use super::hosts;
-use super::model::{Config, Origins, Route, Traces};
+use super::model::{Config, Origins, Route, Traces, Variable};
 use super::registries::SchemaRegistry;
 use super::same::reads_the_same;
 use super::units::show_size;
+use crate::expression::Expression;
 
 /// A sentence for each, with what to do about it.
 pub fn warnings(config: &Config) -> Vec<String> {
@@ -16,8 +17,11 @@ pub fn warnings(config: &Config) -> Vec<String> {
     let secrets = config.auth.iter().filter_map(no_secret);
     let cookies = config.routes.iter().flat_map(|route| unsent_cookies(config, route));
     let looks = config.routes.iter().filter_map(looks_at_each_record);
+    let asks = config.routes.iter().filter_map(asks_much_for_each_client);
+    let missed = config.routes.iter().flat_map(hides_what_is_newest);
     let registries = config.schema_registries.iter().filter_map(entered_in_the_open);
-    let all = plain.chain(traces).chain(secrets).chain(cookies).chain(looks).chain(registries);
+    let all = plain.chain(traces).chain(secrets).chain(cookies).chain(looks).chain(asks);
+    let all = all.chain(missed).chain(registries);
     all.chain(snapshots(config)).collect()
 }
 
@@ -121,6 +125,46 @@ fn looks_at_each_record(route: &Route) -> Option<String> {
 /// A millisecond for each record.
 const MANY_FEEDS: usize = 1_000;
 
+/// A filter that is dear where many clients ask it.
+fn asks_much_for_each_client(route: &Route) -> Option<String> {
+    let cost = route.filter.as_ref()?.plan()?.cost;
+    (cost > DEAR).then(|| {
+        format!(
+            "the filter of {}{} is asked for each client, which takes about {cost} ns with lists of 4 and short texts: {cost} µs of CPU for an event and 1,000 clients; put what names neither `query` nor `claims` together, so that it is done once",
+            route.host.as_deref().unwrap_or_default(),
+            route.path,
+        )
+    })
+}
+
+/// Nanoseconds.
+const DEAR: usize = 1_000;
+
+/// What is kept of a key is the same for all clients, whichever of them may see it.
+fn hides_what_is_newest(route: &Route) -> Vec<String> {
+    let Some(filter) = route.filter.as_ref().filter(|filter| !filter.client().is_empty()) else {
+        return Vec::new();
+    };
+    let path = format!("{}{}", route.host.as_deref().unwrap_or_default(), route.path);
+    let mut told = Vec::new();
+    if route.digest.conflate.is_some() {
+        told.push(format!(
+            "{path} keeps of each key the newest event in `conflate.every`, before its filter asks for a client: where the events of a key are not all for the same clients, one may never be given its own; conflate by what the filter names as well"
+        ));
+    }
+    let deletes = route.digest.snapshot.is_some() && route.tombstone.is_some();
+    if deletes && filter.reads(Variable::Event as usize) && !speaks_of_null(filter) {
+        told.push(format!(
+            "{path} has a filter that reads `event`, which is null of a tombstone: nobody is told that a key is gone; let it begin with `event == null ||`"
+        ));
+    }
+    told
+}
+
+fn speaks_of_null(filter: &Expression) -> bool {
+    filter.shown().contains("null")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -137,6 +181,37 @@ mod tests {
         assert_eq!(warned("data: { map: params.p }").len(), 1);
         assert_eq!(warned("filter: event.a == params.p, limits: { feeds: 1000 }"), [""; 0]);
         assert_eq!(warned("filter: event.a == 1"), [""; 0]);
+    }
+
+    #[test]
+    fn filters_that_are_dear_for_many_clients_are_told_of() {
+        let warned = |filter: &str| {
+            let route = format!("{{ path: /x, from: {{ upstream: t }}, filter: '{filter}' }}");
+            warnings(&sound(&format!("{HEAD}  - {route}\n")))
+        };
+        assert_eq!(warned("event.a == query.a"), [""; 0]);
+        let told = warned("event.a.exists(a, event.b.exists(b, event.c.exists(c, a + b + c == query.a)))");
+        assert!(
+            told.len() == 1 && told[0].starts_with("the filter of /x is asked for each client"),
+            "{told:?}"
+        );
+    }
+
+    #[test]
+    fn filters_of_clients_on_what_is_kept_of_keys_are_told_of() {
+        let warned = |keys: &str| {
+            let route = format!("{{ path: /x, from: {{ upstream: k, topic: t }}, {keys} }}");
+            warnings(&sound(&format!("{HEAD}  - {route}\n")))
+        };
+        let conflate = "conflate: { by: key, every: 1s }";
+        let told = warned(&format!("filter: event.a == query.a, {conflate}"));
+        assert!(told.len() == 1 && told[0].starts_with("/x keeps of each key the newest event"), "{told:?}");
+        assert_eq!(warned(&format!("filter: event.a == 1, {conflate}")), [""; 0], "the same for all");
+        let deletes = "snapshot: true, tombstone: { event: gone }";
+        let told = warned(&format!("filter: event.a == query.a, {deletes}"));
+        assert!(told.len() == 1 && told[0].contains("nobody is told that a key is gone"), "{told:?}");
+        assert_eq!(warned(&format!("filter: event == null || event.a == query.a, {deletes}")), [""; 0]);
+        assert_eq!(warned(&format!("filter: key == query.a, {deletes}")), [""; 0]);
     }
 
     fn warned(tickets: &str, cors: &str) -> Vec<String> {

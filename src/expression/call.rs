@@ -37,10 +37,32 @@ impl Function {
         if fits { Ok(function) } else { Err(format!("`{name}` is not called so; {KNOWN}")) }
     }
 
-    /// Its value for these arguments, which are as many as it takes.
-    pub fn call<'v>(self, args: &mut [Value<'v>], work: &mut Work) -> Result<Value<'v>, Fault> {
-        let mut args = args.iter_mut().map(|arg| std::mem::replace(arg, Value::Null).settled());
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Size => "size",
+            Self::Contains => "contains",
+            Self::StartsWith => "startsWith",
+            Self::EndsWith => "endsWith",
+            Self::Bool => "bool",
+            Self::Int => "int",
+            Self::Double => "double",
+            Self::Text => "string",
+        }
+    }
+
+    /// Whether it is called on its first argument.
+    pub fn is_method(self) -> bool {
+        matches!(self, Self::Contains | Self::StartsWith | Self::EndsWith)
+    }
+
+    /// Its value for these arguments, which are settled, and as many as it takes.
+    pub fn call<'v>(self, args: Vec<Value<'v>>, work: &mut Work) -> Result<Value<'v>, Fault> {
+        let mut args = args.into_iter();
         let one = args.next().ok_or(Fault::Type)?;
+        if let (Self::Int | Self::Double, Value::Text(digits)) = (self, &one) {
+            work.does(digits.len())?;
+        }
         match self {
             Self::Size => Ok(Value::Int(one.size(work)?)),
             Self::Bool => to_bool(one),
@@ -80,6 +102,7 @@ fn to_bool(value: Value<'_>) -> Result<Value<'_>, Fault> {
 fn to_int(value: Value<'_>) -> Result<Value<'_>, Fault> {
     match value {
         Value::Int(_) => Ok(value),
+        Value::UInt(whole) => whole.try_into().map(Value::Int).map_err(|_| Fault::Overflow),
         Value::Double(double) if double > i64::MIN as f64 && double < i64::MAX as f64 => {
             Ok(Value::Int(double as i64))
         }
@@ -91,10 +114,12 @@ fn to_int(value: Value<'_>) -> Result<Value<'_>, Fault> {
 
 fn to_double(value: Value<'_>) -> Result<Value<'_>, Fault> {
     match value {
-        Value::Double(_) => Ok(value),
-        Value::Int(whole) => Ok(Value::Double(whole as f64)),
-        Value::Text(text) => text.parse().map(Value::Double).map_err(|_| Fault::Conversion),
-        _ => Err(Fault::Type),
+        Value::Text(text) => {
+            // `NaN` compares with nothing, and no payload in JSON has what is infinite.
+            let number = text.parse().ok().filter(|number: &f64| number.is_finite());
+            number.map(Value::Double).ok_or(Fault::Conversion)
+        }
+        number => number.double().map(Value::Double),
     }
 }
 
@@ -103,6 +128,7 @@ fn to_text(value: Value<'_>) -> Result<Value<'_>, Fault> {
         Value::Text(_) => return Ok(value),
         Value::Bool(truth) => truth.to_string(),
         Value::Int(whole) => whole.to_string(),
+        Value::UInt(whole) => whole.to_string(),
         Value::Double(double) => double.to_string(),
         _ => return Err(Fault::Type),
     };

@@ -1,4 +1,5 @@
 //! From the text of an expression to what is evaluated. Names become places, macros what they mean, patterns are compiled.
+//! What names its clients' values is split by [`super::split`].
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use cel::common::ast::{
 };
 
 use super::call::Function;
+use super::split::{self, Split};
 use super::{Flaw, LONGEST, Names};
 
 /// How deep an expression may be nested, each operator counted: evaluating it recurses so deep.
@@ -17,11 +19,27 @@ const DEEPEST: usize = 100;
 /// An expression, compiled.
 pub(super) struct Program {
     pub text: Box<str>,
+    /// What is evaluated for each record; where clients' values are named, what does without them.
     pub root: Node,
-    /// The places of the variables that it names.
-    pub reads: Vec<usize>,
+    /// The rest of it.
+    pub split: Option<Box<Split>>,
+    /// The places of the variables that it names, and what it calls them.
+    pub reads: Vec<(usize, Box<str>)>,
     /// The parameters that it names.
     pub params: Vec<Arc<str>>,
+    /// What it names of what a client brings.
+    pub client: Vec<Member>,
+}
+
+/// A value that a client brings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// The place of the mapping that it is in; see [`Names::mapping`].
+    pub mapping: usize,
+    /// What the mapping is called.
+    pub of: Arc<str>,
+    /// Its name there.
+    pub name: Arc<str>,
 }
 
 /// What is evaluated.
@@ -29,12 +47,19 @@ pub(super) enum Node {
     Null,
     Bool(bool),
     Int(i64),
+    UInt(u64),
     Double(f64),
     Text(Box<str>),
     Variable(usize),
     Param(usize),
     /// What a macro goes over, by how many others it is within.
     Local(usize),
+    /// A value that the client brings, and whether it does.
+    Client(usize),
+    Brings(usize),
+    /// What is known of the record, and what of the client.
+    Fact(usize),
+    Term(usize),
     Select(Box<Node>, Box<str>),
     Has(Box<Node>, Box<str>),
     Index(Box<[Node; 2]>),
@@ -71,6 +96,8 @@ pub(super) enum Operator {
 /// A macro that goes over a list, or over the names of a mapping.
 pub(super) struct Fold {
     pub over: Node,
+    /// What it calls each of them.
+    pub item: Box<str>,
     pub what: What,
 }
 
@@ -92,7 +119,7 @@ impl Program {
         }
         std::thread::scope(|scope| {
             let builder = std::thread::Builder::new().name("expression".to_owned()).stack_size(STACK);
-            let compiling = builder.spawn_scoped(scope, || Self::compile_here(text, names));
+            let compiling = builder.spawn_scoped(scope, || Self::whole(text, names).map(Self::split));
             match compiling.map(std::thread::ScopedJoinHandle::join) {
                 Ok(Ok(compiled)) => compiled,
                 _ => flaw(
@@ -102,7 +129,8 @@ impl Program {
         })
     }
 
-    fn compile_here(text: &str, names: &impl Names) -> Result<Self, Vec<Flaw>> {
+    /// The same in one piece, on this thread's stack.
+    pub fn whole(text: &str, names: &impl Names) -> Result<Self, Vec<Flaw>> {
         let parsed = cel::Program::compile(text).map_err(|errors| {
             let flaw = |error: &cel::ParseError| {
                 let what = error.msg.lines().next().unwrap_or_default();
@@ -118,15 +146,24 @@ impl Program {
             depth: 0,
             reads: Vec::new(),
             params: Vec::new(),
+            client: Vec::new(),
             flaws: Vec::new(),
         };
         let root = compiler.node(parsed.expression());
-        let Compiler { reads, params, mut flaws, .. } = compiler;
+        let Compiler { reads, params, client, mut flaws, .. } = compiler;
         if !flaws.is_empty() {
             flaws.sort_by_key(|flaw| flaw.at.start);
             return Err(flaws);
         }
-        Ok(Self { text: text.into(), root, reads, params })
+        Ok(Self { text: text.into(), root, split: None, reads, params, client })
+    }
+
+    fn split(mut self) -> Self {
+        if !self.client.is_empty() {
+            let (root, split) = split::split(std::mem::replace(&mut self.root, Node::Null), &self);
+            (self.root, self.split) = (root, Some(Box::new(split)));
+        }
+        self
     }
 }
 
@@ -138,8 +175,9 @@ struct Compiler<'c, N> {
     /// The names that macros bind, the innermost last.
     scope: Vec<&'c str>,
     depth: usize,
-    reads: Vec<usize>,
+    reads: Vec<(usize, Box<str>)>,
     params: Vec<Arc<str>>,
+    client: Vec<Member>,
     flaws: Vec<Flaw>,
 }
 
@@ -182,8 +220,8 @@ impl<'c, N: Names> Compiler<'c, N> {
             LiteralValue::Int(value) => Node::Int(*value.inner()),
             LiteralValue::Double(value) => Node::Double(*value.inner()),
             LiteralValue::String(value) => Node::Text(value.inner().into()),
-            LiteralValue::UInt(_) => {
-                self.flaw(expression, "unsigned numbers are not supported; leave out the `u`")
+            LiteralValue::UInt(value) => {
+                i64::try_from(*value.inner()).map_or(Node::UInt(*value.inner()), Node::Int)
             }
             LiteralValue::Bytes(_) => self.flaw(expression, "bytes are not supported; write a text"),
         }
@@ -198,8 +236,8 @@ impl<'c, N: Names> Compiler<'c, N> {
         }
         match self.names.variable(name) {
             Ok(at) => {
-                if !self.reads.contains(&at) {
-                    self.reads.push(at);
+                if !self.reads.iter().any(|(known, _)| *known == at) {
+                    self.reads.push((at, name.into()));
                 }
                 Node::Variable(at)
             }
@@ -208,6 +246,10 @@ impl<'c, N: Names> Compiler<'c, N> {
     }
 
     fn select(&mut self, select: &'c SelectExpr) -> Node {
+        if let Some(of) = self.mapping(&select.operand) {
+            let at = self.word(&select.operand, &select.field);
+            return self.member(of, &select.field, select.test, at);
+        }
         match &select.operand.expr {
             Expr::Ident(name) if name == PARAMS && !self.scope.contains(&PARAMS) => {
                 if let Err(what) = self.names.param(&select.field) {
@@ -230,8 +272,47 @@ impl<'c, N: Names> Compiler<'c, N> {
         }
     }
 
+    /// The mapping that a client brings, and its name, if this is that.
+    fn mapping(&self, expression: &'c IdedExpr) -> Option<(usize, &'c str)> {
+        let Expr::Ident(name) = &expression.expr else { return None };
+        let is_bound = self.scope.contains(&name.as_str());
+        self.names.mapping(name).filter(|_| !is_bound).map(|mapping| (mapping, name.as_str()))
+    }
+
+    /// A member of that, or whether there is one, named at this place of the text.
+    fn member(&mut self, (mapping, of): (usize, &str), name: &str, test: bool, at: Range<usize>) -> Node {
+        if let Err(what) = self.names.member(mapping, name) {
+            return self.flaw_at(at, what);
+        }
+        let is_it = |known: &Member| known.mapping == mapping && *known.name == *name;
+        let place = self.client.iter().position(is_it).unwrap_or_else(|| {
+            self.client.push(Member { mapping, of: of.into(), name: name.into() });
+            self.client.len() - 1
+        });
+        if test { Node::Brings(place) } else { Node::Client(place) }
+    }
+
+    /// The same where the name stands in quotes.
+    fn quoted(&mut self, operator: &str, one: &'c IdedExpr, other: &'c IdedExpr) -> Option<Node> {
+        let (of, name, test) = match operator {
+            operators::INDEX => (one, other, false),
+            operators::IN => (other, one, true),
+            _ => return None,
+        };
+        let (of, Expr::Literal(LiteralValue::String(text))) = (self.mapping(of)?, &name.expr) else {
+            return None;
+        };
+        let at = self.span(name);
+        Some(self.member(of, text.inner(), test, at))
+    }
+
     fn call(&mut self, expression: &'c IdedExpr, call: &'c CallExpr) -> Node {
         let name = call.func_name.as_str();
+        if let (None, [one, other]) = (&call.target, call.args.as_slice())
+            && let Some(member) = self.quoted(name, one, other)
+        {
+            return member;
+        }
         match (&call.target, call.args.as_slice()) {
             (None, [one]) if name == operators::LOGICAL_NOT => Node::Not(self.boxed(one)),
             (None, [one]) if name == operators::NEGATE => Node::Negate(self.boxed(one)),
@@ -317,7 +398,7 @@ impl<'c, N: Names> Compiler<'c, N> {
         };
         self.scope.pop();
         match what {
-            Some(what) => Node::Fold(Box::new(Fold { over, what })),
+            Some(what) => Node::Fold(Box::new(Fold { over, item: fold.iter_var.as_str().into(), what })),
             None => self.flaw(expression, "this macro is not supported"),
         }
     }

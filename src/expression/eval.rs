@@ -1,28 +1,43 @@
-//! Evaluating a compiled expression on the variables of one record.
+//! Evaluating a compiled expression, or a part of one, on the variables of a record and what a client brings, or on what is
+//! known of them already.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::compile::{Fold, Node, Operator, Program, What};
+use super::compile::{Fold, Node, Operator, What};
+use super::fact::{Fact, Known};
 use super::fault::Fault;
 use super::value::Value;
 use super::work::Work;
 
-/// The value of `program`.
+/// What an expression is evaluated on: as much of it as what is evaluated names.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Given<'v, 'e> {
+    /// The parameters of the path.
+    pub params: &'v [Arc<str>],
+    /// Those of the record.
+    pub variables: &'e [Value<'v>],
+    /// What the client brings.
+    pub client: &'v [Option<Fact>],
+    /// What is known of the record,
+    pub facts: &'v [Known],
+    /// and of the client.
+    pub terms: &'v [Known],
+}
+
+/// The value of `node`.
 pub(super) fn evaluate<'v>(
-    program: &'v Program,
-    params: &'v [Arc<str>],
-    variables: &[Value<'v>],
+    node: &'v Node,
+    given: Given<'v, '_>,
     work: &mut Work,
 ) -> Result<Value<'v>, Fault> {
-    Evaluation { params, variables, locals: Vec::new(), work }.value(&program.root)
+    Evaluation { given, locals: Vec::new(), work }.value(node)
 }
 
 struct Evaluation<'v, 'e> {
-    params: &'v [Arc<str>],
-    variables: &'e [Value<'v>],
+    given: Given<'v, 'e>,
     /// What macros go over at present, the innermost last.
     locals: Vec<Value<'v>>,
     work: &'e mut Work,
@@ -35,11 +50,16 @@ impl<'v> Evaluation<'v, '_> {
             Node::Null => Value::Null,
             Node::Bool(truth) => Value::Bool(*truth),
             Node::Int(whole) => Value::Int(*whole),
+            Node::UInt(whole) => Value::UInt(*whole),
             Node::Double(double) => Value::Double(*double),
             Node::Text(text) => Value::Text(Cow::Borrowed(text)),
-            Node::Variable(at) => self.variables.get(*at).cloned().ok_or(Fault::Absent)?,
-            Node::Param(at) => Value::Text(Cow::Borrowed(self.params.get(*at).ok_or(Fault::Absent)?)),
-            Node::Local(at) => self.locals.get(*at).cloned().ok_or(Fault::Absent)?,
+            Node::Fact(at) => known(self.given.facts, *at)?,
+            Node::Term(at) => known(self.given.terms, *at)?,
+            Node::Variable(at) => self.given.variables.get(*at).ok_or(Fault::Absent)?.copied(self.work)?,
+            Node::Param(at) => Value::Text(Cow::Borrowed(self.given.params.get(*at).ok_or(Fault::Absent)?)),
+            Node::Client(at) => self.brought(*at).map(Fact::value).ok_or(Fault::Absent)?,
+            Node::Brings(at) => Value::Bool(self.brought(*at).is_some()),
+            Node::Local(at) => self.locals.get(*at).ok_or(Fault::Absent)?.copied(self.work)?,
             Node::Select(of, name) => self.member(of, name)?.ok_or(Fault::Absent)?,
             Node::Has(of, name) => Value::Bool(self.member(of, name)?.is_some()),
             Node::Index(pair) => {
@@ -47,7 +67,7 @@ impl<'v> Evaluation<'v, '_> {
                 of.at(index, self.work)?
             }
             Node::Not(of) => Value::Bool(!self.value(of)?.truth()?),
-            Node::Negate(of) => match self.value(of)?.settled() {
+            Node::Negate(of) => match self.settled(of)? {
                 Value::Int(whole) => Value::Int(whole.checked_neg().ok_or(Fault::Overflow)?),
                 Value::Double(double) => Value::Double(-double),
                 _ => return Err(Fault::Type),
@@ -63,10 +83,10 @@ impl<'v> Evaluation<'v, '_> {
                 operate(*operator, one, other, self.work)?
             }
             Node::Call(function, args) => {
-                let mut args = args.iter().map(|arg| self.value(arg)).collect::<Result<Vec<_>, _>>()?;
-                function.call(&mut args, self.work)?
+                let args = args.iter().map(|arg| self.settled(arg)).collect::<Result<Vec<_>, _>>()?;
+                function.call(args, self.work)?
             }
-            Node::Matches(text, pattern) => match self.value(text)?.settled() {
+            Node::Matches(text, pattern) => match self.settled(text)? {
                 Value::Text(text) => {
                     self.work.does(text.len().saturating_mul(4))?;
                     Value::Bool(pattern.is_match(&text))
@@ -74,6 +94,7 @@ impl<'v> Evaluation<'v, '_> {
                 _ => return Err(Fault::Type),
             },
             Node::List(items) => {
+                self.work.makes(items.len())?;
                 let items = items.iter().map(|item| self.value(item)).collect::<Result<Vec<_>, _>>()?;
                 Value::List(Rc::new(items))
             }
@@ -82,13 +103,22 @@ impl<'v> Evaluation<'v, '_> {
         })
     }
 
+    fn settled(&mut self, node: &'v Node) -> Result<Value<'v>, Fault> {
+        self.value(node)?.settled(self.work)
+    }
+
     /// A member of a value, which need not be copied for that where it has a name.
     fn member(&mut self, of: &'v Node, name: &str) -> Result<Option<Value<'v>>, Fault> {
         match of {
-            Node::Variable(at) => self.variables.get(*at).ok_or(Fault::Absent)?.member(name, self.work),
+            Node::Variable(at) => self.given.variables.get(*at).ok_or(Fault::Absent)?.member(name, self.work),
             Node::Local(at) => self.locals.get(*at).ok_or(Fault::Absent)?.member(name, self.work),
             of => self.value(of)?.member(name, self.work),
         }
+    }
+
+    /// What the client brings here, if it does.
+    fn brought(&self, at: usize) -> Option<&'v Fact> {
+        self.given.client.get(at)?.as_ref()
     }
 
     fn pair(&mut self, pair: &'v [Node; 2]) -> Result<[Value<'v>; 2], Fault> {
@@ -106,10 +136,12 @@ impl<'v> Evaluation<'v, '_> {
     }
 
     fn map(&mut self, entries: &'v [(Node, Node)]) -> Result<Value<'v>, Fault> {
+        self.work.makes(2 * entries.len())?;
         let mut map: Vec<(Cow<'v, str>, Value<'v>)> = Vec::with_capacity(entries.len());
         for (name, value) in entries {
-            let Value::Text(name) = self.value(name)?.settled() else { return Err(Fault::Type) };
+            let Value::Text(name) = self.settled(name)? else { return Err(Fault::Type) };
             let value = self.value(value)?;
+            self.work.does(map.len() * (1 + name.len() / 16))?;
             if map.iter().any(|(other, _)| *other == name) {
                 return Err(Fault::Twice);
             }
@@ -145,6 +177,7 @@ impl<'v> Evaluation<'v, '_> {
                         None => true,
                     };
                     if taken {
+                        self.work.makes(1)?;
                         made.push(self.with(item, depth, each)?);
                     }
                 }
@@ -177,8 +210,15 @@ impl<'v> Evaluation<'v, '_> {
     /// The value of a macro's expression on one item.
     fn with(&mut self, item: &Value<'v>, depth: usize, node: &'v Node) -> Result<Value<'v>, Fault> {
         self.locals.truncate(depth);
-        self.locals.push(item.clone());
+        self.locals.push(item.copied(self.work)?);
         self.value(node)
+    }
+}
+
+fn known(known: &[Known], at: usize) -> Result<Value<'_>, Fault> {
+    match known.get(at).ok_or(Fault::Absent)? {
+        Ok(fact) => Ok(fact.value()),
+        Err(fault) => Err(*fault),
     }
 }
 
@@ -196,7 +236,7 @@ fn operate<'v>(
         Operator::Greater => one.compared(other, work)? == Ordering::Greater,
         Operator::AtLeast => one.compared(other, work)? != Ordering::Less,
         Operator::In => other.holds(one, work)?,
-        _ => return arithmetic(operator, one.settled(), other.settled(), work),
+        _ => return arithmetic(operator, one.settled(work)?, other.settled(work)?, work),
     }))
 }
 
@@ -207,24 +247,37 @@ fn arithmetic<'v>(
     work: &mut Work,
 ) -> Result<Value<'v>, Fault> {
     match (one, other) {
-        (Value::Int(one), Value::Int(other)) => whole(operator, one, other).map(Value::Int),
-        (Value::Int(one), Value::Double(other)) => double(operator, one as f64, other),
-        (Value::Double(one), Value::Int(other)) => double(operator, one, other as f64),
-        (Value::Double(one), Value::Double(other)) => double(operator, one, other),
+        (Value::Int(one), Value::Int(other)) => {
+            let made = whole(operator, one.into(), other.into())?;
+            i64::try_from(made).map(Value::Int).map_err(|_| Fault::Overflow)
+        }
+        (Value::UInt(one), Value::UInt(other)) => {
+            let made = whole(operator, one.into(), other.into())?;
+            u64::try_from(made).map(Value::UInt).map_err(|_| Fault::Overflow)
+        }
         (Value::Text(one), Value::Text(other)) if matches!(operator, Operator::Add) => {
             work.does(one.len() + other.len())?;
             Ok(Value::Text(Cow::Owned([&*one, &*other].concat())))
         }
-        (one, other) if matches!(operator, Operator::Add) && one.is_list() => {
+        (one, other) if matches!(operator, Operator::Add) && one.is_list() && other.is_list() => {
             let (some, others) = (one.items(work)?, other.items(work)?);
-            work.does((some.len() + others.len()) * size_of::<Value<'_>>())?;
-            Ok(Value::List(Rc::new(some.iter().chain(others.iter()).cloned().collect())))
+            work.makes(some.len() + others.len())?;
+            let both = some.iter().chain(others.iter()).map(|item| item.copied(work));
+            Ok(Value::List(Rc::new(both.collect::<Result<_, _>>()?)))
         }
-        _ => Err(Fault::Type),
+        (one, other) => match (one.whole(), other.whole()) {
+            (Some(one), Some(other)) => {
+                let made = whole(operator, one, other)?;
+                let int = i64::try_from(made).map(Value::Int);
+                int.or_else(|_| u64::try_from(made).map(Value::UInt)).map_err(|_| Fault::Overflow)
+            }
+            _ => double(operator, one.double()?, other.double()?),
+        },
     }
 }
 
-fn whole(operator: Operator, one: i64, other: i64) -> Result<i64, Fault> {
+/// Whole numbers of 64 bits; the caller knows which of them the result may be.
+fn whole(operator: Operator, one: i128, other: i128) -> Result<i128, Fault> {
     let made = match operator {
         Operator::Add => one.checked_add(other),
         Operator::Subtract => one.checked_sub(other),

@@ -120,21 +120,33 @@ impl<'d> Json<'d> {
 
     /// The member of this name, where it is a mapping that has one.
     pub fn member(self, name: &str) -> Option<Self> {
+        self.find(name).0
+    }
+
+    /// The same, and about how many nanoseconds it takes to find that.
+    pub(super) fn find(self, name: &str) -> (Option<Self>, usize) {
         if self.kind() != Kind::Map {
-            return None;
+            return (None, 0);
         }
         let nodes = &self.document.nodes;
-        let (mut at, end, mut found) = (self.at + 1, self.node().next, None);
+        let (mut at, end, mut found, mut took) = (self.at + 1, self.node().next, None, 0);
         while at < end {
             let key = &nodes[at as usize];
+            let size = (key.end - key.start) as usize;
             // Most names differ in length.
-            let may_be = (key.end - key.start) as usize == name.len() + 2 || key.escaped;
+            let may_be = size == name.len() + 2 || key.escaped;
+            took += match (may_be, key.escaped) {
+                (false, _) => 2,
+                (true, false) => 2 + size / 16,
+                // Such a name is written out to be compared.
+                (true, true) => 30 + size,
+            };
             if may_be && self.with(at).says(name) {
                 found = Some(self.with(at + 1));
             }
             at = nodes[at as usize + 1].next;
         }
-        found
+        (found, took)
     }
 
     /// Whether it is this text.

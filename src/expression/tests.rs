@@ -1,7 +1,9 @@
 //! Expressions held against the crate that has all of CEL, and what is refused.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 
+use num_bigint::BigInt;
 use proptest::prelude::*;
 use serde_json::{Value as Plain, json};
 
@@ -62,9 +64,37 @@ fn whole_numbers_and_others_are_taken_together() {
         assert_eq!(says(text, payload).as_deref(), Ok(expected), "{text}");
     }
     assert_eq!(says("event.big + 1", payload), Err(Fault::Overflow));
+    assert_eq!(says("[1] + {'a': 1}", payload), Err(Fault::Type));
     assert_eq!(says("event.count / 0", payload), Err(Fault::Zero));
     assert_eq!(says("event.price / 0", payload), Err(Fault::NoNumber));
     assert_eq!(says("event.price % 2", payload), Err(Fault::Type));
+}
+
+#[test]
+fn whole_numbers_have_64_bits_and_keep_all_of_their_digits() {
+    let payload = r#"{"id": 18446744073709551615, "other": 18446744073709551614, "signed": 9223372036854775807,
+        "odd": 9007199254740993, "most": 1e400, "ids": [18446744073709551614]}"#;
+    for (text, expected) in [
+        ("event.id == event.other", "false"),
+        ("event.id == 18446744073709551615u && event.other != 18446744073709551615u", "true"),
+        ("event.id in event.ids || event.other in event.ids", "true"),
+        ("event.id in event.ids", "false"),
+        ("event.signed < event.other && event.other < event.id && event.id > -1", "true"),
+        ("event.odd == 9007199254740992.0 || event.signed == 9223372036854775808.0", "false"),
+        ("event.id < 18446744073709551616.0 && event.odd > 9007199254740992.5", "true"),
+        ("event.id < event.most && event.id > -event.most", "true"),
+        ("string(event.id)", "\"18446744073709551615\""),
+        ("event.id - 1", "18446744073709551614"),
+        ("event.id - event.other", "1"),
+        ("event.signed - event.id", "-9223372036854775808"),
+        ("[event.id, 1u + 1]", "[18446744073709551615,2]"),
+    ] {
+        assert_eq!(says(text, payload).as_deref(), Ok(expected), "{text}");
+    }
+    assert_eq!(says("int(event.id)", payload), Err(Fault::Overflow));
+    assert_eq!(says("event.id + 1", payload), Err(Fault::Overflow));
+    assert_eq!(says("event.other - event.id", payload), Err(Fault::Overflow));
+    assert_eq!(says("event.ids[event.id]", payload), Err(Fault::Absent));
 }
 
 #[test]
@@ -100,7 +130,6 @@ fn flaws_have_a_place_and_a_way_out() {
         ("contains(event.a, 'b')", 0..8, "`contains` is not called so"),
         ("event.a.matches(event.b)", 21..22, "a pattern must be written out"),
         ("event.a.matches('[')", 16..19, "this is not a regular expression"),
-        ("event.a == 1u", 11..13, "unsigned numbers are not supported; leave out the `u`"),
         ("event.a == b'x'", 11..15, "bytes are not supported"),
         ("{1: 2}", 1..2, "the names of a mapping are texts"),
         ("A{b: 1}", 1..2, "messages of a type cannot be made here"),
@@ -112,7 +141,7 @@ fn flaws_have_a_place_and_a_way_out() {
         assert!(flaws[0].what.starts_with(what), "{text}: {flaws:?}");
         assert_eq!(flaws[0].at, at, "{text}: {flaws:?}");
     }
-    let all = Expression::compile("a && foo(b) && 1u == 2", &Known).unwrap_err();
+    let all = Expression::compile("a && foo(b) && b'' == 2", &Known).unwrap_err();
     assert_eq!(all.iter().map(|flaw| flaw.at.start).collect::<Vec<_>>(), [0, 5, 9, 15], "{all:?}");
     assert!(Expression::compile(&format!("'{}'", "a".repeat(LONGEST)), &Known).is_err());
 }
@@ -161,14 +190,41 @@ fn macros_on_hostile_lists_end() {
     assert_eq!(says("event.l.exists(a, a > 0 || a < 0)", &list(1_000_000)).as_deref(), Ok("false"));
 }
 
-/// JSON as the other crate has it, whole numbers of one type.
+/// All of these were once evaluated to their end, whatever they took.
+#[test]
+fn whatever_is_made_or_looked_at_is_charged() {
+    let payload = |length: usize, rest: &str| format!(r#"{{"l":[{}0],{rest}}}"#, "0,".repeat(length - 1));
+    let lists = payload(400, r#""t":0"#);
+    let text = payload(2_000, &format!(r#""t":"{}""#, "x".repeat(2_000)));
+    let escapes = payload(2_000, &format!(r#""t":"{}""#, "\\u0041".repeat(2_000)));
+    let names = payload(500, &format!(r#""m":{{{}"z":0}}"#, "\"\\u0061\":0,".repeat(20_000)));
+    let digits = payload(2_000, &format!(r#""n":1{0},"t":"{0}1""#, "0".repeat(40_000)));
+    for (expression, payload) in [
+        ("event.l.map(a, event.l.map(b, b)).size()", &lists),
+        ("event.l.map(a, [a, a, a, a].map(b, [b, b, b, b, b, b, b, b, b, b])).size()", &text),
+        ("[event.t + event.t].map(t, event.l.map(a, t)).size()", &text),
+        ("event.l.all(a, string(event.t) != '')", &escapes),
+        ("event.l.exists(a, has(event.m.zz))", &names),
+        ("event.l.exists(a, 'zz' in event.m)", &names),
+        ("event.l.exists(a, event.n == 1)", &digits),
+        ("event.l.all(a, int(event.t) == 1)", &digits),
+    ] {
+        assert_eq!(says(expression, payload), Err(Fault::Work), "{expression}");
+    }
+    let few = payload(100, r#""o":{"n":7},"t":"\u00e9""#);
+    let join = "event.l.map(a, event.l.filter(b, event.o.n == 7 && event.t != '')[0]).size()";
+    assert_eq!(says(join, &few).as_deref(), Ok("100"));
+}
+
+/// JSON as the other crate has it, whole numbers of one type as far as they have room.
 fn theirs(json: &Plain) -> cel::Value {
     match json {
         Plain::Null => cel::Value::Null,
         Plain::Bool(truth) => cel::Value::Bool(*truth),
-        Plain::Number(number) => match number.as_i64() {
-            Some(whole) => cel::Value::Int(whole),
-            None => cel::Value::Float(number.as_f64().unwrap()),
+        Plain::Number(number) => match (number.as_i64(), number.as_u64()) {
+            (Some(whole), _) => cel::Value::Int(whole),
+            (None, Some(whole)) => cel::Value::UInt(whole),
+            _ => cel::Value::Float(number.as_f64().unwrap()),
         },
         Plain::String(text) => text.clone().into(),
         Plain::Array(items) => items.iter().map(theirs).collect::<Vec<_>>().into(),
@@ -186,6 +242,7 @@ fn plain(value: &cel::Value) -> Option<Plain> {
         cel::Value::Null => Plain::Null,
         cel::Value::Bool(truth) => json!(truth),
         cel::Value::Int(whole) => json!(whole),
+        cel::Value::UInt(whole) => json!(whole),
         cel::Value::Float(double) => Plain::Number(serde_json::Number::from_f64(*double)?),
         cel::Value::String(text) => json!(**text),
         cel::Value::List(items) => Plain::Array(items.iter().map(plain).collect::<Option<_>>()?),
@@ -198,6 +255,10 @@ fn plain(value: &cel::Value) -> Option<Plain> {
         }
         _ => return None,
     })
+}
+
+fn is_number(value: &cel::Value) -> bool {
+    matches!(value, cel::Value::Int(_) | cel::Value::UInt(_) | cel::Value::Float(_))
 }
 
 /// A mapping of more than one name has no order there, so that none is made a list of.
@@ -229,6 +290,8 @@ fn leaf() -> impl Strategy<Value = String> {
         "event.l",
         "event.m",
         "event.z",
+        "event.u",
+        "18446744073709551615u",
         "event.m.n",
         "event.missing",
         "event.l[0]",
@@ -302,7 +365,8 @@ fn text() -> impl Strategy<Value = String> {
     })
 }
 
-fn payload() -> impl Strategy<Value = Plain> {
+/// Payloads that expressions of these tests say something of.
+pub(super) fn payload() -> impl Strategy<Value = Plain> {
     let scalar = || {
         prop_oneof![
             Just(Plain::Null),
@@ -313,10 +377,37 @@ fn payload() -> impl Strategy<Value = Plain> {
         ]
     };
     let list = || prop::collection::vec(scalar(), 0..4);
-    (scalar(), scalar(), scalar(), list(), scalar()).prop_map(|(n, d, t, l, inner)| {
-        json!({ "n": n, "d": d, "t": t, "b": true, "l": l, "m": { "n": inner }, "z": null })
+    let large = prop::sample::select(&[u64::MAX, u64::MAX - 1, 1 << 63, (1 << 63) + 1][..]);
+    (scalar(), scalar(), scalar(), list(), scalar(), large).prop_map(|(n, d, t, l, inner, u)| {
+        json!({ "n": n, "d": d, "t": t, "b": true, "l": l, "m": { "n": inner }, "z": null, "u": u })
     })
 }
+
+/// Leaves that no double is.
+const LARGE: [&str; 3] = ["9223372036854775807", "18446744073709551615u", "event.u"];
+
+/// A whole number of 64 bits, and a double that is near or not.
+fn near() -> impl Strategy<Value = (i128, f64)> {
+    let whole = prop_oneof![
+        any::<i64>().prop_map(i128::from),
+        any::<u64>().prop_map(i128::from),
+        (-4_i128..=4).prop_map(|off| (1 << 53) + off),
+        (-4_i128..=4).prop_map(|off| (1 << 63) + off),
+        (-4_i128..=0).prop_map(|off| i128::from(u64::MAX) + off),
+        (0_i128..=4).prop_map(|off| i128::from(i64::MIN) + off),
+    ];
+    let any = any::<f64>().prop_filter("a number of JSON", |any| any.is_finite());
+    let off = prop_oneof![Just(0.0), -2.0..2.0, any];
+    (whole, off).prop_map(|(whole, off)| (whole, whole as f64 + off))
+}
+
+/// A double with every digit that it has, as so many of the smallest parts.
+fn exact(double: f64) -> BigInt {
+    format!("{double:.PARTS$}").replace('.', "").parse().unwrap()
+}
+
+/// Digits behind the point of the double that has the most.
+const PARTS: usize = 1_074;
 
 #[test]
 fn mappings_are_the_same_by_the_last_of_each_name() {
@@ -331,6 +422,8 @@ proptest! {
 
     #[test]
     fn values_are_those_of_the_crate_that_has_all_of_cel(text in text(), payload in payload()) {
+        // It takes whole numbers for doubles where it compares them with one.
+        prop_assume!(!text.contains("double(") || !LARGE.iter().any(|large| text.contains(large)));
         let ours = made(&compile(&text), &payload.to_string());
         let mut context = cel::Context::default();
         context.add_variable_from_value("event", theirs(&payload));
@@ -345,9 +438,21 @@ proptest! {
             (Err(Fault::NoNumber), Ok(theirs)) => prop_assert_eq!(plain(&theirs), None, "{}", text),
             // Numbers of both sorts, which we take together.
             (_, Err(cel::ExecutionError::UnsupportedBinaryOperator(_, one, other)))
-                if matches!(one, cel::Value::Int(_) | cel::Value::Float(_))
-                    && matches!(other, cel::Value::Int(_) | cel::Value::Float(_)) => {}
+                if is_number(&one) && is_number(&other) => {}
             (ours, theirs) => prop_assert!(false, "{text} on {payload}: {ours:?}, not {theirs:?}"),
         }
+    }
+
+    #[test]
+    fn numbers_compare_by_every_digit((whole, double) in near()) {
+        let whole_parts = BigInt::from(whole) * BigInt::from(10).pow(PARTS as u32);
+        let expected = match whole_parts.cmp(&exact(double)) {
+            Ordering::Less => "[true,false,false]",
+            Ordering::Equal => "[false,true,false]",
+            Ordering::Greater => "[false,false,true]",
+        };
+        let payload = format!(r#"{{"whole": {whole}, "double": {double:?}}}"#);
+        let compared = "[event.whole < event.double, event.whole == event.double, event.double < event.whole]";
+        prop_assert_eq!(says(compared, &payload), Ok(expected.to_owned()), "{}", payload);
     }
 }

@@ -12,6 +12,7 @@ pub fn write(value: &Value<'_>, out: &mut Vec<u8>, most: usize) -> Result<(), Fa
         Value::Null => out.extend_from_slice(b"null"),
         Value::Bool(truth) => out.extend_from_slice(if *truth { b"true" } else { b"false" }),
         Value::Int(whole) => plain(out, whole),
+        Value::UInt(whole) => plain(out, whole),
         Value::Double(double) if double.is_finite() => plain(out, double),
         Value::Double(_) => return Err(Fault::NoNumber),
         Value::Text(text) => write_text(text, out),
@@ -38,6 +39,8 @@ pub fn write(value: &Value<'_>, out: &mut Vec<u8>, most: usize) -> Result<(), Fa
             }
             out.push(b'}');
         }
+        // What is known already is for filters alone, whose values nobody writes.
+        Value::Kept(_) => return Err(Fault::Type),
     }
     if out.len() > most { Err(Fault::TooLarge) } else { Ok(()) }
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::response::Parts;
 use http::{HeaderMap, Method, Request, Uri};
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -58,10 +58,24 @@ impl Http {
     /// # Errors
     /// Why there is no whole answer, whatever its status.
     pub async fn get(&self, url: Uri, headers: HeaderMap, limit: Duration) -> Result<(Parts, Bytes), String> {
-        self.exchange(Method::GET, url, headers, Bytes::new(), limit).await
+        whole(self.exchange(Method::GET, url, headers, Bytes::new(), limit, BODY).await)
     }
 
-    /// The same with `POST` and this body.
+    /// The same, where the body has `most` bytes at most; `None` is one that has more.
+    ///
+    /// # Errors
+    /// Why there is no answer, whatever its status.
+    pub async fn get_up_to(
+        &self,
+        most: usize,
+        url: Uri,
+        headers: HeaderMap,
+        limit: Duration,
+    ) -> Result<(Parts, Option<Bytes>), String> {
+        self.exchange(Method::GET, url, headers, Bytes::new(), limit, most).await
+    }
+
+    /// As [`Self::get`], with `POST` and this body.
     ///
     /// # Errors
     /// Why there is no whole answer, whatever its status.
@@ -72,7 +86,7 @@ impl Http {
         body: Bytes,
         limit: Duration,
     ) -> Result<(Parts, Bytes), String> {
-        self.exchange(Method::POST, url, headers, body, limit).await
+        whole(self.exchange(Method::POST, url, headers, body, limit, BODY).await)
     }
 
     async fn exchange(
@@ -82,7 +96,8 @@ impl Http {
         headers: HeaderMap,
         body: Bytes,
         limit: Duration,
-    ) -> Result<(Parts, Bytes), String> {
+        most: usize,
+    ) -> Result<(Parts, Option<Bytes>), String> {
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = method;
         *request.uri_mut() = url;
@@ -90,11 +105,19 @@ impl Http {
         let exchange = async {
             let response = self.0.request(request).await.map_err(|error| cause(&error))?;
             let (head, body) = response.into_parts();
-            let body = Limited::new(body, BODY).collect().await.map_err(|error| error.to_string())?;
-            Ok((head, body.to_bytes()))
+            match Limited::new(body, most).collect().await {
+                Ok(body) => Ok((head, Some(body.to_bytes()))),
+                Err(error) if error.is::<LengthLimitError>() => Ok((head, None)),
+                Err(error) => Err(error.to_string()),
+            }
         };
         timeout(limit, exchange).await.unwrap_or_else(|_| Err("no answer in time".to_owned()))
     }
+}
+
+fn whole(answer: Result<(Parts, Option<Bytes>), String>) -> Result<(Parts, Bytes), String> {
+    let (head, body) = answer?;
+    Ok((head, body.ok_or_else(|| format!("the answer has more than {} MiB", BODY >> 20))?))
 }
 
 /// What handshakes go by. Who is asked over plain HTTP needs no authorities.
@@ -111,7 +134,7 @@ fn cause(error: &(dyn std::error::Error + 'static)) -> String {
     last.unwrap_or(error).to_string()
 }
 
-/// Bytes of an answer.
+/// Bytes of an answer, where nothing else is said.
 const BODY: usize = 1 << 20;
 const CONNECT: Duration = Duration::from_secs(5);
 const IDLE: Duration = Duration::from_secs(30);

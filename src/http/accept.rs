@@ -27,13 +27,23 @@ impl Form {
 /// The form that the client likes best: of those that it likes as much the one that it names more closely, and of these
 /// the first of [`FORMS`]. `None` if it wants none of them.
 pub fn agree(request: &HeaderMap) -> Option<Form> {
+    agree_on(&FORMS, request)
+}
+
+/// The same where it can only be a stream.
+pub fn agree_on_stream(request: &HeaderMap) -> Option<Form> {
+    let forms: Vec<_> = FORMS.into_iter().filter(|form| *form != Form::Page).collect();
+    agree_on(&forms, request)
+}
+
+fn agree_on(forms: &[Form], request: &HeaderMap) -> Option<Form> {
     let values = request.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let ranges: Vec<_> = values.flat_map(|value| value.split(',')).filter_map(Range::parse).collect();
     if ranges.is_empty() {
         return Some(Form::Events);
     }
     // Of equals `max_by_key` takes the last.
-    let weighed = FORMS.iter().rev().map(|form| (weigh(form.media_type(), &ranges), *form));
+    let weighed = forms.iter().rev().map(|form| (weigh(form.media_type(), &ranges), *form));
     weighed.filter(|((weight, _), _)| *weight > 0).max_by_key(|(weight, _)| *weight).map(|(_, form)| form)
 }
 
@@ -124,6 +134,19 @@ mod tests {
         ] {
             assert_eq!(agreed(accept), Some(expected), "{accept}");
         }
+    }
+
+    #[test]
+    fn a_stream_is_what_is_liked_best_but_for_pages() {
+        for (accept, expected) in [
+            ("application/json, text/plain, */*", Some("text/event-stream")),
+            ("application/json, application/jsonl;q=0.1", Some("application/jsonl")),
+            ("application/json", None),
+        ] {
+            let request = [(ACCEPT, HeaderValue::from_static(accept))].into_iter().collect();
+            assert_eq!(agree_on_stream(&request).map(Form::media_type), expected, "{accept}");
+        }
+        assert_eq!(agree_on_stream(&HeaderMap::new()), Some(Form::Events));
     }
 
     #[test]

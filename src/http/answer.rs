@@ -21,6 +21,7 @@ use super::client::Client;
 use super::coding;
 use super::connection::Begun;
 use super::cors;
+use super::filters;
 use super::forwarded;
 use super::guard::{self, Held};
 use super::handover::Handover;
@@ -146,6 +147,7 @@ impl Visit {
                 let answer = self.answer_of(route, feed, &request, form).now_or_never();
                 answer.expect("an open route asks nobody")
             }
+            Ok((_, Found::Multi(route))) => Box::pin(self.answer_multi(route, &request.map(drop))).await,
             Ok((asked, Found::App(app))) => match self.surplus {
                 // It could keep the connection for as long as it takes.
                 Some(why) => self.no_room(why, &request),
@@ -167,15 +169,7 @@ impl Visit {
             Err(Miss::Unmatched) => Problem::NoRoute.response(),
             Err(Miss::BadParameter) => Problem::BadParameter.response(),
         };
-        cors::apply(
-            route.config.cors.as_ref(),
-            route.is_guarded().then_some(&route.reads),
-            request.headers(),
-            response.headers_mut(),
-        );
-        if matches!(*request.method(), Method::GET | Method::HEAD) {
-            response.headers_mut().append(header::VARY, HeaderValue::from_static("accept"));
-        }
+        dress(&mut response, route, request);
         response
     }
 
@@ -236,7 +230,7 @@ impl Visit {
         if let Some(answer) = self.sends_away(route, form, request) {
             return answer;
         }
-        let wish = match wish(request) {
+        let mut wish = match wish(request) {
             Ok(wish) => wish,
             Err(problem) => return problem.response(),
         };
@@ -251,6 +245,12 @@ impl Visit {
             }
             Verdict::Undecided(admitted) => (admitted, false),
         };
+        if is_decided {
+            wish.filter = match filters::bind(route, &feed, query(request), admitted.grant.as_deref()) {
+                Ok(filter) => filter,
+                Err(problem) => return with_cookie(problem.response(), admitted),
+            };
+        }
         let place = match route.kept.places.take(client.addr.ip().into()) {
             Ok(place) => place,
             // From here on a ticket is used, and its client has nothing but the cookie to come back with.
@@ -283,7 +283,7 @@ impl Visit {
         let mut registered = self.edge.streams.open(route, client, Some(place), Slot::current());
         traced.into_iter().for_each(|traced| registered.trace(traced));
         if let Some(grant) = &admitted.grant {
-            guard::lease(&self.edge, &registered.control, request.uri().path(), grant);
+            guard::lease(&self.edge, &registered.control, request.uri().path(), std::slice::from_ref(grant));
         }
         let stream = EventStream::new(subscription, registered, written);
         with_cookie(head(route, form, encoding, stream.into()), admitted)
@@ -321,7 +321,12 @@ impl Visit {
     }
 
     /// The answer where they are not.
-    fn sends_away(&self, route: &Route, form: Form, request: &Request<()>) -> Option<Response<Body>> {
+    pub(super) fn sends_away(
+        &self,
+        route: &Route,
+        form: Form,
+        request: &Request<()>,
+    ) -> Option<Response<Body>> {
         if self.edge.streams.draining() {
             return Some(match form {
                 // An error status would end an EventSource for good; this one comes back, to another process.
@@ -366,6 +371,15 @@ impl hyper::service::Service<Request<Incoming>> for Service {
     }
 }
 
+/// Adds what is told with every answer of a route.
+pub(super) fn dress(response: &mut Response<Body>, route: &Route, request: &Request<()>) {
+    let reads = route.is_guarded().then_some(&route.reads);
+    cors::apply(route.config.cors.as_ref(), reads, request.headers(), response.headers_mut());
+    if matches!(*request.method(), Method::GET | Method::HEAD) {
+        response.headers_mut().append(header::VARY, HeaderValue::from_static("accept"));
+    }
+}
+
 /// The answer to HEAD. hyper leaves the body away by itself on HTTP/1.1, but not on HTTP/2.
 fn head_only(response: Response<Body>) -> Response<Body> {
     let (mut head, body) = response.into_parts();
@@ -395,7 +409,7 @@ pub(super) fn with_cookie(mut response: Response<Body>, admitted: Admitted) -> R
     response
 }
 
-fn options(route: &Route) -> Response<Body> {
+pub(super) fn options(route: &Route) -> Response<Body> {
     let mut response = Response::new(Bytes::new().into());
     *response.status_mut() = StatusCode::NO_CONTENT;
     response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(methods(route)));
@@ -403,7 +417,7 @@ fn options(route: &Route) -> Response<Body> {
 }
 
 /// What a route answers; streams that not everybody may read are renewed with POST.
-fn methods(route: &Route) -> &'static str {
+pub(super) fn methods(route: &Route) -> &'static str {
     if route.is_guarded() { "GET, HEAD, POST, OPTIONS" } else { "GET, HEAD, OPTIONS" }
 }
 
@@ -440,12 +454,17 @@ pub(super) fn wish(request: &Request<()>) -> Result<Wish, Problem> {
     let id = header.or_else(|| in_query("lastEventId")).filter(|id| !id.is_empty());
     let since = in_query("since").filter(|since| !since.is_empty());
     let since = since.map(|since| parse_since(&since).ok_or(Problem::BadSince)).transpose()?;
-    Ok(Wish { id, since })
+    Ok(Wish { id, since, filter: None })
 }
 
 /// The first value of a parameter of the query.
 pub(super) fn in_query<'r>(request: &'r Request<()>, name: &str) -> Option<Cow<'r, str>> {
-    auth::in_query(request.uri().query().unwrap_or_default(), name)
+    auth::in_query(query(request), name)
+}
+
+/// The query as it came; empty where there is none.
+pub(super) fn query(request: &Request<()>) -> &str {
+    request.uri().query().unwrap_or_default()
 }
 
 /// Whether the answer may have to be waited for, though everybody is let in.
@@ -455,7 +474,7 @@ fn waits(request: &Request<()>, form: Option<Form>) -> bool {
 }
 
 /// Whether a request wants to know where the feed stands, whatever form it would have the events in.
-fn asks_to_probe(request: &Request<()>) -> bool {
+pub(super) fn asks_to_probe(request: &Request<()>) -> bool {
     in_query(request, "probe").is_some()
 }
 

@@ -12,25 +12,54 @@ use super::answer::LAST_EVENT_ID;
 use crate::config::{Cors, Origins, Reads};
 
 /// Whether the page that sends a request to `authority`, over TLS or not, may have the browser's cookies used for it: it is
-/// of this origin, or of one that is listed. Browsers send cookies with requests of any page; `origin` says whose it is, and
-/// is missing where it is our own (WHATWG Fetch) or where it is no browser. `sec-fetch-site`, which no page can write, holds
-/// also where a proxy before us has changed the host.
-pub fn may_use_cookies(
-    cors: Option<&Cors>,
-    request: &HeaderMap,
-    (authority, secure): (Option<&str>, bool),
-) -> bool {
-    let site = request.get("sec-fetch-site").map(HeaderValue::as_bytes);
-    if site == Some(b"same-origin") {
-        return true;
+/// of this origin, or of one that is listed. Browsers send cookies with requests of any page.
+pub fn may_use_cookies(cors: Option<&Cors>, request: &HeaderMap, to: (Option<&str>, bool)) -> bool {
+    match Page::of(request, to) {
+        Page::Own => true,
+        Page::Other(origin) => {
+            cors.is_some_and(|cors| !matches!(cors.origins, Origins::Any) && cors.origins.allow(origin))
+        }
+        Page::Untold => false,
     }
-    let Some(origin) = request.get(ORIGIN) else { return matches!(site, None | Some(b"none")) };
-    let Ok(origin) = origin.to_str() else { return false };
-    // The page of the same host that came in the clear is another origin, and anybody on the way may have written it.
-    let clear = || origin.strip_prefix("http://").filter(|_| !secure);
-    let host = origin.strip_prefix("https://").or_else(clear);
-    let own = host.zip(authority).is_some_and(|(host, authority)| host.eq_ignore_ascii_case(authority));
-    own || cors.is_some_and(|cors| !matches!(cors.origins, Origins::Any) && cors.origins.allow(origin))
+}
+
+/// Whether the browser would give the answer to the page that sends a request to `authority`, over TLS or not.
+pub fn may_read(cors: Option<&Cors>, request: &HeaderMap, to: (Option<&str>, bool)) -> bool {
+    match Page::of(request, to) {
+        // What does not say its origin is shown the answer to as it is, or not at all.
+        Page::Own | Page::Untold => true,
+        Page::Other(origin) => cors.is_some_and(|cors| cors.origins.allow(origin)),
+    }
+}
+
+/// Whose page sends a request.
+enum Page<'r> {
+    /// One of our own origin, or no page at all.
+    Own,
+    /// One of this origin.
+    Other(&'r str),
+    /// One of another site, which does not say.
+    Untold,
+}
+
+impl<'r> Page<'r> {
+    /// `origin` says whose it is, and is missing where it is our own (WHATWG Fetch) or where it is no browser.
+    /// `sec-fetch-site`, which no page can write, holds also where a proxy before us has changed the host.
+    fn of(request: &'r HeaderMap, (authority, secure): (Option<&str>, bool)) -> Self {
+        let site = request.get("sec-fetch-site").map(HeaderValue::as_bytes);
+        if site == Some(b"same-origin") {
+            return Self::Own;
+        }
+        let Some(origin) = request.get(ORIGIN) else {
+            return if matches!(site, None | Some(b"none")) { Self::Own } else { Self::Untold };
+        };
+        let origin = origin.to_str().unwrap_or_default();
+        // The page of the same host that came in the clear is another origin, and anybody on the way may have written it.
+        let clear = || origin.strip_prefix("http://").filter(|_| !secure);
+        let host = origin.strip_prefix("https://").or_else(clear);
+        let own = host.zip(authority).is_some_and(|(host, authority)| host.eq_ignore_ascii_case(authority));
+        if own { Self::Own } else { Self::Other(origin) }
+    }
 }
 
 /// Whether somebody goes to a page, from wherever a link to it is: it is shown by itself, and whoever has sent them there
@@ -161,6 +190,39 @@ mod tests {
         let rewritten = [("origin", "https://outside.example"), ("sec-fetch-site", "same-origin")];
         assert!(with(&rewritten, true), "the browser knows");
         assert!(!with(&[("origin", "https://outside.example"), ("sec-fetch-site", "same-site")], true));
+    }
+
+    #[test]
+    fn pages_read_what_they_would_be_given() {
+        let listed = Cors {
+            origins: Origins::List(vec![Origin::Exact("https://a.example".into())]),
+            credentials: false,
+        };
+        let any = Cors { origins: Origins::Any, credentials: false };
+        let may = |cors, request: &[(&'static str, &'static str)]| {
+            let request = request
+                .iter()
+                .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+            may_read(cors, &request.collect(), (Some("b.example"), true))
+        };
+        for request in [
+            &[][..],
+            &[("origin", "https://b.example")],
+            &[("sec-fetch-site", "same-origin"), ("origin", "https://outside.example")],
+            &[("sec-fetch-site", "cross-site")],
+        ] {
+            assert!(
+                [None, Some(&listed), Some(&any)].into_iter().all(|cors| may(cors, request)),
+                "{request:?}"
+            );
+        }
+        for (origin, of_listed) in
+            [("https://a.example", true), ("https://c.example", false), ("null", false)]
+        {
+            let request = [("origin", origin), ("sec-fetch-site", "cross-site")];
+            assert_eq!((may(None, &request), may(Some(&any), &request)), (false, true), "{origin}");
+            assert_eq!(may(Some(&listed), &request), of_listed, "{origin}");
+        }
     }
 
     #[test]

@@ -8,12 +8,14 @@ use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::{Method, Request, Response};
 use serde_json::json;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::Edge;
 use super::answer::{Visit, authority, in_query, with_cookie};
 use super::body::Body;
 use super::cors;
+use super::filters;
 use super::problem::Problem;
 use super::router::{Found, Route};
 use super::shed::Why;
@@ -69,7 +71,7 @@ impl Visit {
         door.is_guarded().then(|| self.asked_of(door, request))
     }
 
-    fn asked_of<B>(&self, door: Door<'_>, request: &Request<B>) -> Asked {
+    pub(super) fn asked_of<B>(&self, door: Door<'_>, request: &Request<B>) -> Asked {
         let (uri, headers) = (request.uri(), request.headers());
         let authority = uri.authority().map(http::uri::Authority::as_str);
         let authority = authority.or_else(|| headers.get(header::HOST)?.to_str().ok());
@@ -108,11 +110,15 @@ impl Visit {
             Verdict::Undecided(_) => return Problem::Undecided.response(),
         };
         let before = control.lease.lock().as_ref().and_then(|lease| lease.grant.clone());
-        if !before.is_some_and(|before| before.is_of_the_same(&grant)) {
+        if !before.as_ref().is_some_and(|before| before.is_of_the_same(&grant)) {
             // A stream stays whose it is: what it has read of may not be for others.
             return Problem::Forbidden.response();
         }
-        lease(&self.edge, &control, &asked.path, &grant);
+        lease(&self.edge, &control, &asked.path, std::slice::from_ref(&grant));
+        if before.is_some_and(|before| control.route.filters_otherwise(&before.claims, &grant.claims)) {
+            // It was given what the former said. Its client comes back, and is given what the latter does.
+            self.edge.streams.deadlines.end(&control, End::Claims);
+        }
         let expires = grant.expires.map(|at| humantime::format_rfc3339_seconds(at).to_string());
         // The one that the browser would come back with ends when the stream would have.
         let cookie = auth.cookie(&config.auth, &grant, &asked);
@@ -174,7 +180,7 @@ impl Visit {
 }
 
 /// The host that the request is for, without a port.
-fn host<B>(request: &Request<B>) -> String {
+pub(super) fn host<B>(request: &Request<B>) -> String {
     authority(request).map(|authority| authority.host().to_owned()).unwrap_or_default()
 }
 
@@ -184,13 +190,17 @@ async fn decide(site: &Site, door: Door<'_>, asked: &Asked) -> Verdict {
 
 /// The answer to who is not let in.
 pub(super) fn refused(why: Refusal) -> Response<Body> {
-    let problem = match why {
+    problem(why).response()
+}
+
+/// What it says.
+pub(super) fn problem(why: Refusal) -> Problem {
+    match why {
         Refusal::Missing => Problem::NoCredential,
         Refusal::Full => Problem::Overloaded,
         why if why.is_forbidden() => Problem::Forbidden,
         _ => Problem::BadCredential,
-    };
-    problem.response()
+    }
 }
 
 /// Nothing to say. It tells a native `EventSource` to stop for good.
@@ -209,11 +219,11 @@ pub(super) fn answer(json: &serde_json::Value) -> Response<Body> {
     response
 }
 
-/// The stream lasts as long as what its client was let in with. What was withdrawn since the decision ends it: whoever
+/// The stream lasts as long as all that its client was let in with. What was withdrawn since the decision ends it: whoever
 /// looked for such streams in between has not found this one.
-pub(super) fn lease(edge: &Edge, control: &Arc<Control>, path: &str, grant: &Arc<Grant>) {
-    edge.streams.deadlines.grant(control, path, grant);
-    if !edge.site().auth.stands(grant) {
+pub(super) fn lease(edge: &Edge, control: &Arc<Control>, path: &str, grants: &[Arc<Grant>]) {
+    edge.streams.deadlines.grant(control, path, grants);
+    if !grants.iter().all(|grant| edge.site().auth.stands(grant)) {
         edge.streams.deadlines.end(control, End::Revoked);
     }
 }
@@ -236,8 +246,43 @@ impl Held {
         (feed, wish): (Opens, Wish),
     ) -> Option<Self> {
         let asked = asked.kept(&route.reads);
-        let room = STREAM + asked.size() + wish.id.as_ref().map_or(0, String::len);
+        let room = room(&asked, &wish) + feed.also.len() * SOURCE;
         Some(Self { site: Arc::clone(site), asked, feed, wish, _room: edge.held.reserve(room)? })
+    }
+}
+
+/// Bytes that a held stream takes of which this is kept.
+pub(super) fn room(asked: &Asked, wish: &Wish) -> usize {
+    STREAM + asked.size() + wish.id.as_ref().map_or(0, String::len)
+}
+
+/// When to try again to decide on a stream that is held.
+pub(super) struct Tries {
+    changed: watch::Receiver<u64>,
+    wait: Duration,
+    latest: Instant,
+}
+
+impl Tries {
+    /// On this one.
+    pub fn new(site: &Site, control: &Control) -> Self {
+        let (changed, latest) = (site.auth.changed(), control.opened + jittered(LONGEST));
+        Self { changed, wait: PATIENCE.start, latest }
+    }
+
+    /// Waits until it is time for the next one; false where it has been held for long enough.
+    pub async fn next(&mut self) -> bool {
+        if Instant::now() >= self.latest {
+            return false;
+        }
+        // The keys may be there at once, or the endpoint answer again, which nobody tells.
+        let told = tokio::time::timeout(jittered(self.wait), self.changed.changed()).await.is_ok();
+        self.wait = if told { PATIENCE.start } else { (self.wait * 2).min(PATIENCE.end) };
+        if told {
+            // All that are held are told at once.
+            tokio::time::sleep(Duration::from_millis(rand::random_range(0..CROWD))).await;
+        }
+        true
     }
 }
 
@@ -246,18 +291,9 @@ pub(super) fn settle(edge: &Arc<Edge>, control: &Arc<Control>, held: Held) -> De
     let (edge, control) = (Arc::clone(edge), Arc::clone(control));
     Box::pin(async move {
         // As a whole: of what is only named in parts, the room would stay behind.
-        let Held { site, asked, feed, wish, _room } = held;
-        let mut changed = site.auth.changed();
-        let mut wait = PATIENCE.start;
-        let latest = control.opened + jittered(LONGEST);
-        while Instant::now() < latest {
-            // The keys may be there at once, or the endpoint answer again, which nobody tells.
-            let told = tokio::time::timeout(jittered(wait), changed.changed()).await;
-            wait = if told.is_ok() { PATIENCE.start } else { (wait * 2).min(PATIENCE.end) };
-            if told.is_ok() {
-                // All that are held are told at once.
-                tokio::time::sleep(Duration::from_millis(rand::random_range(0..CROWD))).await;
-            }
+        let Held { site, asked, feed, mut wish, _room } = held;
+        let mut tries = Tries::new(&site, &control);
+        while tries.next().await {
             let route = &control.route;
             // Boxed, so that it takes room only while it is asked.
             match Box::pin(decide(&site, route.door(), &asked)).await {
@@ -265,11 +301,13 @@ pub(super) fn settle(edge: &Arc<Edge>, control: &Arc<Control>, held: Held) -> De
                 Verdict::Refused(_) => return Err(End::Refused),
                 Verdict::Allowed(admitted) => {
                     if let Some(grant) = &admitted.grant {
-                        lease(&edge, &control, &asked.path, grant);
+                        lease(&edge, &control, &asked.path, std::slice::from_ref(grant));
                     }
+                    let bound = filters::bind(route, &feed, &asked.query, admitted.grant.as_deref());
+                    wish.filter = bound.map_err(|_| End::Refused)?;
                     let (policy, terms) = (route.policy(), Arc::clone(&route.terms));
                     let subscribed = edge.hub.subscribe_within(&route.kept.quota, feed, &policy, wish, terms);
-                    return subscribed.ok_or_else(|| {
+                    return subscribed.map(|reader| (reader, Vec::new())).ok_or_else(|| {
                         route.metrics.shed(Why::Feeds.as_str());
                         End::NoRoom
                     });
@@ -312,6 +350,8 @@ pub async fn withdraw(edge: Arc<Edge>) {
 const LONGEST: Duration = Duration::from_secs(5 * 60);
 /// Bytes that a held stream takes beside what is kept of its request.
 const STREAM: usize = 2 << 10;
+/// And for each source that it is to read beside the first.
+const SOURCE: usize = 1 << 10;
 /// Between two attempts to decide.
 const PATIENCE: std::ops::Range<Duration> = Duration::from_secs(1)..Duration::from_secs(10);
 /// Milliseconds within which those who were held are decided on.

@@ -18,14 +18,25 @@ use crate::auth::Grant;
 use crate::sse;
 
 /// How long one stream lasts.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Lease {
-    /// With what its client was let in.
+    /// With what its client was let in: of several, what ends first.
     pub grant: Option<Arc<Grant>>,
+    /// With what else it was let in to some of its feeds.
+    pub besides: Vec<Arc<Grant>>,
+    /// The paths of these.
+    pub feeds: Vec<Arc<str>>,
     /// The path of its request, to which its renewal is sent.
     path: Box<str>,
     /// Its entries in the queue.
     due: Vec<(Instant, Due)>,
+}
+
+impl Lease {
+    /// All with which its client was let in.
+    pub fn grants(&self) -> impl Iterator<Item = &Arc<Grant>> {
+        self.grant.iter().chain(&self.besides)
+    }
 }
 
 /// What is due.
@@ -58,14 +69,20 @@ impl Deadlines {
         }
     }
 
-    /// The client of a stream was let in, for the first time or anew.
-    pub(super) fn grant(&self, control: &Arc<Control>, path: &str, grant: &Arc<Grant>) {
-        let expires = grant.expires.map(|at| at.duration_since(SystemTime::now()).unwrap_or_default());
+    /// The client of a stream was let in, for the first time or anew; with several where these are for different feeds of it.
+    /// The stream lasts until the first of them ends.
+    pub(super) fn grant(&self, control: &Arc<Control>, path: &str, grants: &[Arc<Grant>]) {
+        let mut grants = grants.to_vec();
+        grants.sort_by_key(|grant| (grant.expires.is_none(), grant.expires));
+        let Some(first) = grants.first() else { return };
+        let expires = first.expires.map(|at| at.duration_since(SystemTime::now()).unwrap_or_default());
+        let shown_until = grants.iter().filter_map(|grant| grant.shown_until).min();
         {
             let mut lease = control.lease.lock();
             let lease = lease.get_or_insert_default();
             lease.path = path.into();
-            lease.grant = Some(Arc::clone(grant));
+            lease.besides = grants.split_off(1);
+            lease.grant = grants.pop();
             let mut queue = self.queue.lock();
             lease.due.retain(|&(at, due)| {
                 let stays = matches!(due, Due::Age | Due::Reload | Due::Cut);
@@ -77,7 +94,7 @@ impl Deadlines {
         }
         control.expiring.store(false, Ordering::Release);
         // A browser is lost with a cookie that is over, and left another when it comes back before.
-        if let Some(until) = grant.shown_until {
+        if let Some(until) = shown_until {
             let left = until.duration_since(SystemTime::now()).unwrap_or_default().mul_f64(0.6);
             self.put(control, [(Instant::now() + jittered(left), Due::Age)]);
         }
@@ -178,7 +195,8 @@ impl Registered {
         let expires = humantime::format_rfc3339_seconds(grant.expires?).to_string();
         let renew = self.streams().renewals.sign(&control.id.to_be_bytes());
         // Nobody can show to be the same as one who has no name.
-        let renew = grant.is_of_the_same(grant).then(|| format!("{}?renew={renew}", lease.path));
+        let has_name = lease.grants().all(|grant| grant.is_of_the_same(grant));
+        let renew = has_name.then(|| format!("{}?renew={renew}", lease.path));
         let data = json!({ "expires": expires, "renew": renew });
         let mut bytes = Vec::new();
         sse::control_body(&mut bytes, control.route.control_prefix(), "expiring", &data.to_string());

@@ -1,26 +1,29 @@
 //! The public side: from an accepted socket to a stream of events.
 //!
 //! Reading order: `listen` accepts (on sockets of its own or `inherited` ones), `tls_stream`, `socket` and `connection` make HTTP of it (of a `client`), `answer` finds
-//! the `router`'s route of the `site` and makes a response (`guard`, `coding`, `cors`, `security`, `problem`), or passes the request on to
+//! the `router`'s route of the `site`, with the feed of each `source`, and makes a response (`guard`, `coding`, `cors`, `security`, `problem`), or passes the request on to
 //! an application (`app`); `stream` is its body while it is open and `outgoing` what that has still to send. On HTTP/1.1
 //! `handover` takes it out of hyper and `direct` serves it. `turns` lets those that catch up do so a few at a time, and
 //! `streams` and `supervise` end one from outside, since nobody polls a stream whose client stops reading; `lease` tells
 //! when, `access` logs each request, `traced` tells of those that are traced, and `listing` shows operators what is open.
-//! `accept` says in which form a client is given events: `lines` writes a stream as JSON for scripts, and `page` has what there
-//! is at the moment, and `newest` where that ends; `stall` ends those who do not take theirs.
+//! `multi` answers who wants several feeds at once. `accept` says in which form a client is given events: `lines` writes a
+//! stream as JSON for scripts, and `page` has what there is at the moment, and `newest` where that ends; `stall` ends those who
+//! do not take theirs. `filters` binds a route's filter to what a client brings.
 //! `limits` says who may come in and how much each may take, `shed` answers those for whom there is no room, and
-//! `proxy_protocol`, `forwarded` and `client` find out who somebody is.
+//! `proxy_protocol`, `forwarded` and `client` find out who somebody is. `built_in` is what pages of ssegate's own share.
 
 mod accept;
 mod access;
 mod answer;
 mod app;
 mod body;
+pub mod built_in;
 mod client;
 mod coding;
 mod connection;
 mod cors;
 mod direct;
+mod filters;
 mod forwarded;
 mod guard;
 mod handover;
@@ -30,6 +33,7 @@ mod limits;
 mod lines;
 mod listen;
 mod listing;
+mod multi;
 mod newest;
 mod outgoing;
 mod page;
@@ -40,6 +44,7 @@ mod security;
 mod shed;
 mod site;
 mod socket;
+mod source;
 mod stall;
 mod stream;
 mod streams;
@@ -56,6 +61,7 @@ pub use guard::withdraw;
 pub use inherited::Inherited;
 pub use limits::{Admission, Patience, Said};
 pub use listen::{Bound, bind, serve};
+pub use listing::Seen;
 pub use problem::Problem;
 pub use router::{Found, Kept, Miss, Route, Router};
 pub use security::SecurityHeaders;

@@ -10,9 +10,10 @@ use http::{Request, Response};
 use serde_json::json;
 
 use super::accept::Form;
-use super::answer::{LAST_EVENT_ID, Visit, head, with_cookie};
+use super::answer::{LAST_EVENT_ID, Visit, head, query, with_cookie};
 use super::body::Body;
 use super::coding;
+use super::filters;
 use super::guard;
 use super::page::{PATIENCE, Reader};
 use super::problem::Problem;
@@ -37,6 +38,11 @@ impl Visit {
             Verdict::Allowed(admitted) => (admitted, true),
             Verdict::Undecided(admitted) => (admitted, false),
         };
+        if is_decided
+            && let Err(problem) = filters::bind(route, &feed, query(request), admitted.grant.as_deref())
+        {
+            return with_cookie(problem.response(), admitted);
+        }
         let encoding = coding::agree(route.config.compress.as_ref(), request.headers());
         let mut response = head(route, form, encoding.filter(|_| form == Form::Events), Bytes::new().into());
         // It says what a stream would say, which is open while its upstream is down.
@@ -59,6 +65,9 @@ impl Visit {
             Ok(let_in) => let_in,
             Err(answer) => return *answer,
         };
+        if let Err(problem) = filters::bind(route, &feed, query(request), admitted.grant.as_deref()) {
+            return with_cookie(problem.response(), admitted);
+        }
         let response = match self.newest(route, feed, PATIENCE).await {
             Ok(Some(id)) => guard::answer(&json!({ "id": id })),
             Ok(None) => later(Problem::Unanswered, route.config.retry),
@@ -71,9 +80,9 @@ impl Visit {
     async fn newest(&self, route: &Route, feed: Opens, patience: Duration) -> Result<Option<String>, Why> {
         let terms = Arc::new(Terms { start: Start::Latest, ..route.page_terms() });
         let (hub, policy) = (&self.edge.hub, route.policy());
-        let subscription = hub.subscribe_within(&route.kept.quota, feed, &policy, Wish::default(), terms);
+        let feed = hub.subscribe_within(&route.kept.quota, feed.by_terms(), &policy, Wish::default(), terms);
         let reader = Reader::new(0, route.control_prefix());
-        let content = reader.read(subscription.ok_or(Why::Feeds)?, &self.edge.streams, patience).await;
+        let content = reader.read(feed.ok_or(Why::Feeds)?, &self.edge.streams, patience, |_| ()).await;
         Ok(content.and_then(|content| content.into_next()))
     }
 }

@@ -12,8 +12,9 @@ use serde_json::{Map, Value, json};
 use tokio::time::timeout;
 
 use super::accept::Form;
-use super::answer::{Visit, head, in_query, wish, with_cookie};
+use super::answer::{Visit, head, in_query, query, wish, with_cookie};
 use super::body::Body;
+use super::filters;
 use super::limits::Place;
 use super::lines;
 use super::outgoing::FRAME;
@@ -24,7 +25,7 @@ use super::stall::Stall;
 use super::stream::READ;
 use super::streams::Streams;
 use super::turns::Turn;
-use crate::hub::{Opens, Read, Reason, Reserved, Subscription};
+use crate::hub::{self, Opens, Read, Reason, Reserved, Withheld};
 use crate::sse::{Decoder, Event, Item};
 
 /// The document on its way to the client.
@@ -51,7 +52,7 @@ impl Page {
 impl Visit {
     /// `GET` of a page.
     pub(super) async fn page(&self, route: &Route, feed: Opens, request: &Request<()>) -> Response<Body> {
-        let (wish, most) = match (wish(request), limit(request)) {
+        let (mut wish, most) = match (wish(request), limit(request)) {
             (Ok(wish), Ok(most)) => (wish, most),
             (Err(problem), _) | (_, Err(problem)) => return problem.response(),
         };
@@ -59,12 +60,17 @@ impl Visit {
             Ok(let_in) => let_in,
             Err(answer) => return *answer,
         };
+        wish.filter = match filters::bind(route, &feed, query(request), admitted.grant.as_deref()) {
+            Ok(filter) => filter,
+            Err(problem) => return with_cookie(problem.response(), admitted),
+        };
         let (hub, policy, terms) = (&self.edge.hub, route.policy(), Arc::new(route.page_terms()));
-        let Some(subscription) = hub.subscribe_within(&route.kept.quota, feed, &policy, wish, terms) else {
+        let Some(feed) = hub.subscribe_within(&route.kept.quota, feed, &policy, wish, terms) else {
             return with_cookie(self.shed(route, Form::Page, request, Why::Feeds), admitted);
         };
         let reader = Reader::new(most, route.control_prefix());
-        let response = match reader.read(subscription, &self.edge.streams, PATIENCE).await {
+        let withholds = |withheld: &_| route.withheld(withheld);
+        let response = match reader.read(feed, &self.edge.streams, PATIENCE, withholds).await {
             None => later(Problem::Unanswered, route.config.retry),
             Some(content) => {
                 content.lost.iter().for_each(|&reason| route.metrics.gap(reason));
@@ -91,7 +97,7 @@ fn limit(request: &Request<()>) -> Result<usize, Problem> {
     limit.ok_or(Problem::BadRequest("`limit` is a number from 1 to 1000."))
 }
 
-/// Reads a subscription up to what there is.
+/// Reads up to what there is.
 pub struct Reader {
     decoder: Decoder,
     content: Content,
@@ -99,7 +105,7 @@ pub struct Reader {
 
 /// What was read.
 pub struct Content {
-    /// How many events there may be.
+    /// How many events there may be; with none it is read for the place alone.
     most: usize,
     prefix: Arc<str>,
     /// Objects of JSON, with commas between them.
@@ -110,6 +116,8 @@ pub struct Content {
     lost: Vec<Reason>,
     /// What to go on with: where the last event stands, or the place at which it began.
     next: Option<String>,
+    /// Whether that is another place than the first.
+    has_moved_on: bool,
     /// Whether there was an event that is left to the next page.
     is_cut: bool,
 }
@@ -125,37 +133,56 @@ impl Reader {
             gaps: Vec::new(),
             lost: Vec::new(),
             next: None,
+            has_moved_on: false,
             is_cut: false,
         };
         Self { decoder: lines::decoder(), content }
     }
 
-    /// What there is. Where the upstream has not given all of that after `patience`, what it has given; `None` where that
-    /// is nothing.
+    /// What there is; `withholds` is told what the client's filter keeps back. Where the upstream has not given all of it after
+    /// `patience`, what it has given; `None` where that leads nowhere. However little of what there is makes an event, the next
+    /// page goes on where this one has got to.
     pub async fn read(
         mut self,
-        mut subscription: Subscription,
+        mut feed: hub::Reader,
         streams: &Streams,
         patience: Duration,
+        withholds: impl Fn(&Withheld),
     ) -> Option<Content> {
-        let whole = timeout(patience, self.read_all(&mut subscription, streams)).await.is_ok();
-        let content = self.content;
-        (content.next.is_some() && (whole || content.count > 0)).then_some(content)
+        let is_whole = timeout(patience, self.read_all(&mut feed, streams, withholds)).await.is_ok();
+        // What it was not given is behind it, too; but what was cut off stands before that.
+        if !self.content.is_cut
+            && let Some(told) = feed.moved_on()
+        {
+            self.take(&told);
+        }
+        Some(self.content).filter(|content| content.leads_on(is_whole))
     }
 
-    async fn read_all(&mut self, subscription: &mut Subscription, streams: &Streams) {
-        let (mut turn, mut wake) = (Turn::default(), subscription.feed().log.wake().next());
-        while !self.content.is_full() {
-            let replays = subscription.replays();
+    async fn read_all(&mut self, feed: &mut hub::Reader, streams: &Streams, withholds: impl Fn(&Withheld)) {
+        let (mut turn, mut wake) = (Turn::default(), feed.wake());
+        let mut barren = 0;
+        while !self.is_done(feed) && barren < BARREN {
+            let replays = feed.replays();
             let turns = if replays { &streams.replay_turns } else { &streams.turns };
             poll_fn(|cx| turn.poll(turns, replays, cx)).await;
-            match subscription.read(READ) {
-                Read::Pending if self.content.next.is_some() => return,
-                Read::Wait(_) if self.content.next.is_some() && !subscription.replays() => return,
+            let read = feed.read(READ);
+            if let Some(withheld) = feed.take_withheld() {
+                withholds(&withheld);
+                turn.count(withheld.bytes);
+            }
+            if feed.is_tired() {
+                turn.end();
+            }
+            match read {
+                Read::Pending | Read::Wait(_) if self.has_all_of(feed) => return,
                 Read::Pending => {
                     turn.over();
-                    wake.await;
-                    wake = subscription.feed().log.wake().next();
+                    match wake {
+                        Some(woken) => woken.await,
+                        None => poll_fn(|cx| feed.poll_wake(cx)).await,
+                    }
+                    wake = feed.wake();
                 }
                 Read::Wait(answered) => {
                     turn.over();
@@ -168,12 +195,25 @@ impl Reader {
                 Read::LeftOut(_) => {}
                 Read::Slice { bytes, .. } => self.take(&turn_counted(&mut turn, bytes)),
                 // It went past entries that the client has; the others have their turn before the next ones.
-                Read::Pieces { bytes, .. } if bytes.is_empty() => turn.end(),
+                Read::Pieces { bytes, .. } if bytes.is_empty() => {
+                    turn.end();
+                    barren += usize::from(replays);
+                }
                 Read::Pieces { bytes, .. } => {
                     bytes.into_iter().for_each(|bytes| self.take(&turn_counted(&mut turn, bytes)));
                 }
             }
         }
+    }
+
+    /// Whether nothing is to be read any more. For the place alone that is to be known of all feeds.
+    fn is_done(&self, feed: &hub::Reader) -> bool {
+        self.content.is_full() && (self.content.most > 0 || !feed.is_deciding())
+    }
+
+    /// Whether what it has to wait for is yet to come: all that was there before has been read.
+    fn has_all_of(&self, feed: &hub::Reader) -> bool {
+        self.content.next.is_some() && !feed.replays() && !feed.is_deciding()
     }
 
     fn take(&mut self, bytes: &[u8]) {
@@ -198,6 +238,12 @@ impl Content {
         self.next
     }
 
+    /// Whether a client that goes on after it comes further: it is the whole, or has an event, or stands elsewhere than where it
+    /// began.
+    fn leads_on(&self, is_whole: bool) -> bool {
+        self.next.is_some() && (is_whole || self.count > 0 || self.has_moved_on)
+    }
+
     fn is_full(&self) -> bool {
         self.is_cut || (self.count >= self.most && self.next.is_some())
     }
@@ -218,6 +264,7 @@ impl Content {
                 let at = [("at".to_owned(), json!(self.count))];
                 return self.gaps.push(at.into_iter().chain(told).collect());
             }
+            _ if self.most == 0 => {}
             _ => {
                 let begun = self.events.len();
                 if begun > 0 {
@@ -233,7 +280,8 @@ impl Content {
             }
         }
         if !event.id.is_empty() {
-            self.next = Some(event.id);
+            let before = self.next.replace(event.id);
+            self.has_moved_on |= before.is_some() && before != self.next;
         }
     }
 
@@ -254,12 +302,24 @@ const LIMIT: usize = 100;
 const MOST: usize = 1_000;
 /// Bytes of events in a page, unless a single one is larger.
 const SIZE: usize = 128 * 1024;
+/// Reads of history, one after the other's, that may come to nothing: filters and keys can leave nothing of very much, and
+/// then there is a page without an event.
+const BARREN: usize = 64;
 /// How long the upstream has to answer.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
+    use tokio::sync::Notify;
+    use tokio::time::Instant;
+
     use super::*;
+    use crate::config::{OnLag, Replay, Start};
+    use crate::hub::{
+        Answer, Bounds, FeedKey, Found, History, Hub, IdCodec, Memory, Offset, Opening, Policy, Position,
+        Question, SegmentDraft, Sought, Source, Table, Terms, Wish,
+    };
+    use crate::shape::Shape;
 
     fn content(most: usize, stream: &str) -> Value {
         let mut reader = Reader::new(most, "stream.");
@@ -285,6 +345,12 @@ mod tests {
     }
 
     #[test]
+    fn for_the_place_alone_no_event_is_kept() {
+        let stream = format!("{POSITION}{}", events(1..9, 1));
+        assert_eq!(content(0, &stream), json!({ "events": [], "next": "8", "gaps": [] }));
+    }
+
+    #[test]
     fn gaps_are_told_where_they_are_and_positions_are_none_of_the_events() {
         let stream = format!("{GAP}{POSITION}{}{GAP}{POSITION}{}", events(1..3, 1), events(3..5, 1));
         let page = content(3, &stream);
@@ -296,10 +362,114 @@ mod tests {
     }
 
     #[test]
+    fn a_page_whose_time_is_up_is_one_if_its_client_comes_further_with_it() {
+        let mut reader = Reader::new(3, "stream.");
+        assert!(!reader.content.leads_on(true), "it does not know where it is");
+        reader.take(POSITION.as_bytes());
+        assert_eq!([true, false].map(|is_whole| reader.content.leads_on(is_whole)), [true, false]);
+        reader.take(POSITION.as_bytes());
+        assert!(!reader.content.leads_on(false), "the same place");
+        reader.take(POSITION.replace("id: 0", "id: 7").as_bytes());
+        assert!(reader.content.leads_on(false), "all up to there was not for its client");
+        let mut reader = Reader::new(3, "stream.");
+        reader.take(events(0..1, 1).as_bytes());
+        assert!(reader.content.leads_on(false));
+    }
+
+    #[test]
     fn a_page_is_bounded_in_bytes_but_holds_one_event() {
         let page = content(1_000, &format!("{POSITION}{}", events(1..9, SIZE / 3)));
         assert_eq!((page["events"].as_array().unwrap().len(), &page["next"]), (2, &json!("2")));
         let page = content(1_000, &format!("{POSITION}{}", events(1..9, 2 * SIZE)));
         assert_eq!((page["events"].as_array().unwrap().len(), &page["next"]), (1, &json!("1")));
+    }
+
+    /// A source of which nothing makes an event. Its upstream gives so much of what lies before the log, and then no more.
+    struct Barren {
+        codec: Arc<dyn IdCodec>,
+        gives: u64,
+        wake: Arc<Notify>,
+    }
+
+    /// Where the log begins.
+    const BEGIN: u64 = 3_500_000;
+
+    impl History for Barren {
+        fn segment(&self, partition: u32, from: Offset, until: Offset) -> Found<Sought> {
+            if from.major >= self.gives {
+                return Found::Wait(Arc::clone(&self.wake).notified_owned());
+            }
+            let memory = Memory::new(usize::MAX);
+            let draft = SegmentDraft::new(&Shape::default(), &self.codec, false, &memory, partition, from);
+            let to = until.min(Offset::from(from.major + 1_000));
+            Found::Here(Sought::Segment(Arc::new(draft.finish(to))))
+        }
+
+        fn ask(&self, _: &Question, _: Instant) -> Found<Answer> {
+            let (none, end) = (Position::default(), Position::new(vec![BEGIN]));
+            Found::Here(Answer { from: none.clone(), oldest: none, end, born: None })
+        }
+
+        fn answers_since(&self) -> Option<Instant> {
+            Some(Instant::now())
+        }
+
+        fn counts(&self) -> bool {
+            true
+        }
+
+        fn scan(&self, _: &Position, _: Arc<Table>) {}
+
+        fn reset(&self) {}
+    }
+
+    /// Reads page after page from the beginning, and returns where each goes on, up to one that comes to nothing or goes on
+    /// where it began.
+    async fn pages(gives: u64) -> Vec<u64> {
+        let streams = Streams::new(Duration::from_secs(30));
+        let turns = Arc::clone(&streams);
+        tokio::spawn(async move { turns.replay_turns.run().await });
+        let hub = Hub::new([Arc::from("u")], Memory::new(usize::MAX));
+        let source = Source::Topic("t".into());
+        let feed = FeedKey { upstream: "u".into(), source, shape: Shape::default() };
+        let bounds = Bounds { events: 10, bytes: 1 << 20, age: Duration::from_secs(60), buffer: 0 };
+        let policy = Policy { bounds, linger: Duration::ZERO, idle_timeout: Duration::from_secs(600) };
+        let (max_age, timeout) = (Duration::MAX, Duration::from_secs(30));
+        let replay = Replay { max_events: usize::MAX, max_age, max_bytes: usize::MAX, timeout };
+        let (start, on_lag) = (Start::Latest, OnLag::Gap);
+        let terms = Arc::new(Terms { start, replay, on_lag, rate: None, snapshots: false });
+        let subscribe = |id: Option<String>| {
+            let opens = Opens { feed: feed.clone(), key: None, start: None, also: Vec::new() };
+            hub.subscribe(opens, &policy, Wish { id, ..Wish::default() }, Arc::clone(&terms))
+        };
+        let first = subscribe(None);
+        let first = first.feed().expect("it reads one");
+        let (log, codec) = (&first.log, Arc::new(first.own_ids()));
+        let history = Arc::new(Barren { codec: codec.clone(), gives, wake: Arc::default() });
+        let start = Position::new(vec![BEGIN]);
+        let mut id = String::new();
+        codec.encode(&Position::default(), &mut id);
+        log.open_filled(Opening { codec, history, segments: &[], end: start.clone(), start });
+
+        let (mut at, mut all) = (0, Vec::new());
+        while let Some(page) =
+            Reader::new(LIMIT, "stream.").read(subscribe(Some(id.clone())), &streams, PATIENCE, |_| ()).await
+        {
+            assert_eq!((page.count, page.gaps.len()), (0, 0));
+            id = page.into_next().unwrap();
+            let next = id.rsplit('-').next().unwrap().parse().unwrap();
+            if next == at {
+                break;
+            }
+            at = next;
+            all.push(next);
+        }
+        all
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pages_come_to_the_end_of_what_makes_no_event() {
+        assert_eq!(pages(u64::MAX).await, [1_024_000, 2_048_000, 3_072_000, BEGIN]);
+        assert_eq!(pages(10_000).await, [10_000], "as far as the upstream answers in time");
     }
 }

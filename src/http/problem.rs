@@ -15,6 +15,8 @@ pub enum Problem {
     NoRoute,
     /// A path parameter is malformed.
     BadParameter,
+    /// What the query says is not what the route's filter takes.
+    BadQuery,
     /// `since` in the query is no time.
     BadSince,
     /// The request names no host (RFC 9112 section 3.2).
@@ -65,6 +67,10 @@ pub enum Problem {
     BadRequest(&'static str),
     /// What a route reads has not answered in time.
     Unanswered,
+    /// It is asked for several feeds in a form that only one can be had in.
+    OfOne,
+    /// A feed is over.
+    Over,
 }
 
 impl Problem {
@@ -78,6 +84,12 @@ impl Problem {
                 "bad-parameter",
                 "A parameter in the path is not valid: at most 256 bytes of UTF-8 without control characters, and without \
                  those that part names in what is read, or stand for any.",
+            ),
+            Self::BadQuery => (
+                StatusCode::BAD_REQUEST,
+                "bad-parameter",
+                "A parameter of the query that these events are filtered by is missing, too long (4096 bytes for all), or not \
+                 what it must be, such as a number; or it does not fit the credential.",
             ),
             Self::BadSince => (
                 StatusCode::BAD_REQUEST,
@@ -190,19 +202,35 @@ impl Problem {
                 "unanswered",
                 "Where these events come from does not answer at the moment; come back after `retry-after`.",
             ),
+            Self::OfOne => (
+                StatusCode::NOT_ACCEPTABLE,
+                "of-one",
+                "Several feeds at a time are had as text/event-stream or application/x-ndjson; ask for anything else of each feed at its own path.",
+            ),
+            Self::Over => (
+                StatusCode::NO_CONTENT,
+                "over",
+                "There will be no more of this feed; do not come back for it.",
+            ),
         }
     }
 
     /// The status, and the JSON text.
     pub fn text(self) -> (StatusCode, String) {
-        let (status, name, detail) = self.parts();
+        let (status, kind, detail) = self.told();
         let problem = json!({
-            "type": format!("urn:ssegate:problem:{name}"),
+            "type": kind,
             "title": status.canonical_reason(),
             "status": status.as_u16(),
             "detail": detail,
         });
         (status, problem.to_string())
+    }
+
+    /// The status, `type` and `detail`.
+    pub fn told(self) -> (StatusCode, String, &'static str) {
+        let (status, name, detail) = self.parts();
+        (status, format!("urn:ssegate:problem:{name}"), detail)
     }
 
     /// The response that tells it.

@@ -5,21 +5,22 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
 use tokio::sync::watch;
 
 use super::app::{App, Asked};
 use super::guard::Door;
-use super::limits::Places;
+use super::limits::{Places, Said};
 use super::shed::Why;
+use super::source::{Params, RouteSource};
 use super::streams::End;
-use crate::config::{self, Config, Field, Reads, Template};
-use crate::hub::{Binding, Bounds, FeedKey, Opens, Policy, Quota, Rows, Source, Terms};
+use crate::config::{self, Brought, Config, Reads, Template};
+use crate::hub::{Bounds, FeedKey, Opens, Policy, Quota, Terms};
 use crate::metrics::{Metrics, RouteMetrics};
-use crate::schema::{Decoder, Registries};
-use crate::shape::{Shape, Wrap};
+use crate::schema::Registries;
+use crate::shape::Member;
 
 const SOUND: &str = "the configuration has neither bad nor ambiguous paths";
+const ONE: &str = "a route has a source";
 
 /// The most bytes that a path parameter may have once decoded.
 const PARAM: usize = 256;
@@ -46,6 +47,8 @@ struct Paths {
 #[derive(Clone)]
 enum Target {
     Route(Arc<Route>),
+    /// One that gives the feeds of others.
+    Multi(Arc<Route>),
     App(Arc<App>),
     /// An application, to a path that it has as a rest.
     Rest(Arc<App>),
@@ -56,6 +59,8 @@ enum Target {
 pub enum Found<'r> {
     /// A route, and the feed that it opens.
     Route(&'r Arc<Route>, Result<Opens, Miss>),
+    /// A route that gives the feeds of others, which a request names.
+    Multi(&'r Arc<Route>),
     /// An application.
     App(&'r Arc<App>),
 }
@@ -74,11 +79,16 @@ pub struct Route {
     pub reads: Reads,
     /// What it grants subscribers.
     pub terms: Arc<Terms>,
-    /// The kind of its upstream, as the configuration calls it.
-    pub system: &'static str,
-    /// The most bytes that what it reads may have in its name.
-    longest_name: usize,
-    shape: Shape,
+    /// The names of its upstreams, each once, with commas between.
+    pub upstreams: String,
+    /// The same of their kinds, as the configuration calls them.
+    pub system: String,
+    control_prefix: Arc<str>,
+    source: RouteSource,
+    /// The others that it reads.
+    also: Vec<RouteSource>,
+    /// Whose feeds it gives, where it opens none itself.
+    of: Vec<Arc<Self>>,
 }
 
 /// What a route has for as long as it reads the same, whatever else of it changes. So it also tells one route from another.
@@ -87,6 +97,8 @@ pub struct Kept {
     pub places: Arc<Places>,
     /// Its feeds, where they depend on the path.
     pub quota: Arc<Quota>,
+    /// That filters of its clients cannot tell.
+    pub said: Said,
     over: AtomicBool,
 }
 
@@ -106,7 +118,7 @@ impl Found<'_> {
     /// Who is let in to it.
     pub(super) fn door(&self) -> Door<'_> {
         match self {
-            Self::Route(route, _) => route.door(),
+            Self::Route(route, _) | Self::Multi(route) => route.door(),
             Self::App(app) => app.door(),
         }
     }
@@ -147,14 +159,25 @@ impl Router {
             apps: Vec::new(),
             asked: before.map(|(before, _)| before.asked.clone()).unwrap_or_default(),
         };
-        for (at, route) in config.routes.iter().enumerate() {
+        let mut routes: Vec<Option<Arc<Route>>> = vec![None; config.routes.len()];
+        let (mut order, multis): (Vec<_>, Vec<_>) =
+            config.routes.iter().enumerate().partition(|(_, route)| route.multi.is_none());
+        // Last, as they have others.
+        order.extend(multis);
+        for (at, route) in order {
             let before = before.and_then(|(before, continued)| before.routes.get(continued[at]?));
             let kept = before.map(|before| Arc::clone(&before.kept));
-            let route = Arc::new(Route::new(route, config, metrics, kept, registries));
+            let of = gathered(route, &routes);
+            let route = Arc::new(Route::new(route, config, metrics, kept, registries).gathering(of));
+            let target = match route.of[..] {
+                [] => Target::Route(Arc::clone(&route)),
+                _ => Target::Multi(Arc::clone(&route)),
+            };
             let paths = router.paths(route.config.host.as_ref());
-            paths.all.insert(&*route.config.path, Target::Route(Arc::clone(&route))).expect(SOUND);
-            router.routes.push(route);
+            paths.all.insert(&*route.config.path, target).expect(SOUND);
+            routes[at] = Some(route);
         }
+        router.routes = routes.into_iter().flatten().collect();
         let wanted: usize = config.connections_to_applications();
         for proxy in &config.proxies {
             let connections = proxy.to.connections * to_applications.min(wanted) / wanted;
@@ -213,6 +236,7 @@ impl Router {
         let matchit::Match { value, params } = self.at(host, path)?;
         let route = match value {
             Target::App(app) | Target::Rest(app) => return Some((Found::App(app), params)),
+            Target::Multi(route) => return Some((Found::Multi(route), params)),
             Target::Route(route) => route,
         };
         let feed = route.checked_feed(params.iter());
@@ -234,7 +258,8 @@ impl Router {
     fn at<'r, 'p>(&'r self, host: &str, path: &'p str) -> Option<matchit::Match<'r, 'p, &'r Target>> {
         let mut found = self.on(host).filter_map(|paths| paths.all.at(path).ok());
         let first = found.next()?;
-        let other = found.next().filter(|other| matches!(other.value, Target::Route(_)));
+        let is_stream = |target: &Target| matches!(target, Target::Route(_) | Target::Multi(_));
+        let other = found.next().filter(|other| is_stream(other.value));
         Some(if matches!(first.value, Target::Rest(_)) { other.unwrap_or(first) } else { first })
     }
 
@@ -255,34 +280,20 @@ impl Route {
         registries: &Registries,
     ) -> Self {
         let name = format!("{}{}", route.host.as_deref().unwrap_or_default(), route.path);
-        let shape = Shape {
-            event: route.event.clone(),
-            tombstone: route.tombstone.clone(),
-            filter: route.filter.clone(),
-            data: route.data.clone(),
-            projection: route.projection.clone(),
-            wrap: route.wrap.map(|wrap| match (wrap, &route.source) {
-                (config::Wrap::CloudEvents, _) => Wrap::CloudEvent(Arc::clone(&route.upstream)),
-                (_, config::Source::Topic(_) | config::Source::Keyed { .. }) => Wrap::Envelope("topic"),
-                (_, config::Source::Stream(_)) => Wrap::Envelope("stream"),
-                _ => Wrap::Envelope("channel"),
-            }),
-            binary: route.binary,
-            // The process's own takes a restart, and the route's may not.
-            max_event: route.max_event.unwrap_or(usize::MAX).min(config.limits.max_event),
-            control_prefix: Arc::clone(&config.server.control_prefix),
-            digest: Arc::clone(&route.digest),
-            decode: Decoder::new(&route.decode, registries),
-        };
+        let mut sources = route.sources().map(|own| RouteSource::new(route, own, config, registries));
+        let source = sources.next().expect(ONE);
+        let also = sources.collect();
         let kept = kept.unwrap_or_else(|| {
             let quota = Arc::new(Quota::new(route.limits.feeds));
-            Arc::new(Kept { places: Places::new(route.limits), quota, over: AtomicBool::new(false) })
+            let (places, said, over) = (Places::new(route.limits), Said::default(), AtomicBool::new(false));
+            Arc::new(Kept { places, quota, said, over })
         });
         kept.places.limit(route.limits);
         kept.quota.set_most(route.limits.feeds);
-        let reads = Reads::of(&config.auth, &route.auth, route.allow.as_ref());
+        let mut reads = Reads::of(&config.auth, &route.auth, route.allow.as_ref());
+        let by_query = |member: &Member| member.mapping == Brought::Query as usize;
+        reads.query |= route.filter.iter().flat_map(|filter| filter.client()).any(by_query);
         route.auth.iter().for_each(|provider| metrics.auth_begins(&name, provider));
-        let upstream = config.upstreams.iter().find(|upstream| upstream.name == route.upstream);
         let config::Route { start, replay, on_lag, rate, .. } = *route;
         let terms = Arc::new(Terms { start, replay, on_lag, rate, snapshots: true });
         Self {
@@ -291,44 +302,47 @@ impl Route {
             kept,
             reads,
             terms,
-            system: upstream.map_or("", |upstream| upstream.kind.as_str()),
-            longest_name: upstream.and_then(|upstream| upstream.kind.longest_name()).unwrap_or(usize::MAX),
+            upstreams: joined(route.sources().map(|own| &**own.upstream)),
+            system: joined(route.sources().map(|own| kind(config, own.upstream))),
+            control_prefix: Arc::clone(&config.server.control_prefix),
             name,
-            shape,
+            source,
+            also,
+            of: Vec::new(),
         }
     }
 
-    /// The feed of a route whose source and shape have no parameters: held always. `None` for any other.
-    pub fn held_feed(&self) -> Option<FeedKey> {
-        let in_source = match &self.config.source {
-            config::Source::Channel(name)
-            | config::Source::Pattern(name)
-            | config::Source::ShardChannel(name)
-            | config::Source::Topic(name)
-            | config::Source::Path(name)
-            | config::Source::Stream(name)
-            | config::Source::Subject(name)
-            | config::Source::Jetstream { subject: Some(name), .. }
-            | config::Source::Filter { topic: name, .. } => name.has_params(),
-            config::Source::Keyed { topic, .. } => topic.has_params(),
-            config::Source::Ticker
-            | config::Source::Lines
-            | config::Source::Jetstream { subject: None, .. } => false,
-            config::Source::Table { values, .. } => values.iter().any(Template::has_params),
-            config::Source::Exchange { exchange, routing_key, arguments } => {
-                let names = [exchange, routing_key].into_iter();
-                names.chain(arguments.iter().map(|(_, value)| value)).any(Template::has_params)
-            }
-        };
+    /// The same, where it gives the feeds of these.
+    fn gathering(self, of: Vec<Arc<Self>>) -> Self {
+        let mut reads = self.reads;
+        of.iter().for_each(|route| reads.merge(&route.reads));
+        Self { reads, of, ..self }
+    }
+
+    /// Whether the feeds of this route are given by it.
+    pub(super) fn gives(&self, route: &Arc<Self>) -> bool {
+        self.of.iter().any(|own| Arc::ptr_eq(own, route))
+    }
+
+    /// Its feeds whose source and shape have no parameters: held always.
+    pub fn held_feeds(&self) -> Vec<FeedKey> {
         let names = [&self.config.event, &self.config.tombstone];
         let in_event = names.into_iter().flatten().any(Template::has_params);
         let in_data = self.config.expressions().any(|expression| !expression.params().is_empty());
-        (!in_source && !in_event && !in_data && !self.config.ended).then(|| self.feed(&HashMap::new()).feed)
+        if in_event || in_data || self.config.ended || self.config.multi.is_some() {
+            return Vec::new();
+        }
+        let held = self.sources().filter(|source| !source.has_params());
+        held.map(|source| source.opens(&Params::new()).feed).collect()
+    }
+
+    fn sources(&self) -> impl Iterator<Item = &RouteSource> {
+        std::iter::once(&self.source).chain(&self.also)
     }
 
     /// What the names of control events begin with.
     pub fn control_prefix(&self) -> &str {
-        &self.shape.control_prefix
+        &self.control_prefix
     }
 
     /// Who may read it.
@@ -340,7 +354,7 @@ impl Route {
 
     /// Whether not everybody may read it.
     pub fn is_guarded(&self) -> bool {
-        self.door().is_guarded()
+        self.door().is_guarded() || self.of.iter().any(|route| route.is_guarded())
     }
 
     /// What it grants to who asks for a page: all that came, since what a page leaves out is not told later, and no snapshot,
@@ -358,83 +372,47 @@ impl Route {
 
     /// The feed for these parameters as they stand in the path, unless one of them is not what it must be.
     fn checked_feed<'p>(&self, raw: impl Iterator<Item = (&'p str, &'p str)>) -> Result<Opens, Miss> {
-        let mut params = HashMap::new();
+        let mut params = Params::new();
         for (name, value) in raw {
             let value = decode(value)?;
             if self.config.params.get(name).is_some_and(|pattern| !pattern.matches(&value)) {
                 return Err(Miss::Unmatched);
             }
-            if self.config.source.refuses(name, &value) {
-                return Err(Miss::BadParameter);
-            }
             params.insert(name, value);
         }
-        let opens = self.feed(&params);
-        // Servers take these for the way to another path.
-        if let Source::Path(path) = &opens.feed.source
-            && path.split(['/', '?']).any(|part| matches!(part, "." | ".."))
-        {
-            return Err(Miss::BadParameter);
+        let mut opens = self.source.checked(&params)?;
+        for source in &self.also {
+            let other = source.checked(&params)?;
+            // With these parameters it may be one of those before it.
+            let is_it = |own: &Opens| (&own.feed, &own.key) == (&other.feed, &other.key);
+            if !is_it(&opens) && !opens.also.iter().any(is_it) {
+                opens.also.push(other);
+            }
         }
-        // What the upstream would cut off is something else then.
-        match opens.feed.source.longest_part() > self.longest_name {
-            true => Err(Miss::BadParameter),
-            false => Ok(opens),
-        }
+        Ok(opens)
     }
+}
 
-    fn feed(&self, params: &HashMap<&str, Cow<'_, str>>) -> Opens {
-        let param = |field: &Field| match field {
-            Field::Param(name) => params.get(&**name).cloned(),
-            _ => None,
-        };
-        let source = match &self.config.source {
-            config::Source::Channel(name) => Source::Channel(name.fill(param).into()),
-            config::Source::ShardChannel(name) => Source::ShardChannel(name.fill(param).into()),
-            config::Source::Topic(name) => Source::Topic(name.fill(param).into()),
-            config::Source::Keyed { topic, partitioner, .. } => {
-                Source::Keyed(topic.fill(param).into(), *partitioner)
-            }
-            config::Source::Stream(name) => Source::Stream(name.fill(param).into()),
-            config::Source::Pattern(name) => Source::Pattern(
-                name.fill(|field| param(field).map(|value| Cow::Owned(escape_glob(&value)))).into(),
-            ),
-            config::Source::Ticker => Source::Ticker,
-            config::Source::Lines => Source::Lines,
-            config::Source::Table { table, values } => {
-                let values = values.iter().map(|value| value.fill(param).into());
-                Source::Table(Rows::new(table, values.collect()))
-            }
-            config::Source::Exchange { exchange, routing_key, arguments } => {
-                let arguments =
-                    arguments.iter().map(|(name, value)| (Arc::clone(name), value.fill(param).into()));
-                let (exchange, key) = (exchange.fill(param).into(), routing_key.fill(param).into());
-                Source::Exchange(Binding::new(exchange, key, arguments.collect()))
-            }
-            config::Source::Path(path) => Source::Path(
-                path.fill(|field| param(field).map(|value| Cow::Owned(percent_encoded(&value)))).into(),
-            ),
-            config::Source::Subject(subject) => Source::Subject(subject.fill(param).into()),
-            config::Source::Jetstream { stream, subject } => {
-                let subject = subject.as_ref().map(|subject| subject.fill(param).into());
-                Source::Jetstream(Arc::clone(stream), subject)
-            }
-            config::Source::Filter { topic, qos } => Source::Filter(topic.fill(param).into(), *qos),
-        };
-        let key = match &self.config.source {
-            config::Source::Keyed { key, .. } => Some(key.fill(param).into_bytes().into()),
-            _ => None,
-        };
-        let bound = |name: &Option<Template>| {
-            name.as_ref().map(|name| name.bind(|field| param(field).map(Cow::into_owned)))
-        };
-        let (event, tombstone) = (bound(&self.shape.event), bound(&self.shape.tombstone));
-        let value = |name: &str| params.get(name).map(|value| value.clone().into_owned());
-        let filter = self.shape.filter.as_ref().map(|filter| filter.bind(value));
-        let projection = self.shape.projection.as_ref().map(|projection| projection.bind(value));
-        let shape = Shape { event, tombstone, filter, projection, ..self.shape.clone() };
-        Opens { feed: FeedKey { upstream: Arc::clone(&self.config.upstream), source, shape }, key }
+/// The routes whose feeds `route` gives, of those that have been made.
+fn gathered(route: &config::Route, made: &[Option<Arc<Route>>]) -> Vec<Arc<Route>> {
+    let names = route.multi.iter().flat_map(|multi| &multi.of);
+    names.filter_map(|name| made.iter().flatten().find(|route| route.name == **name).cloned()).collect()
+}
+
+/// Each once, with commas between.
+fn joined<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    let mut each: Vec<&str> = Vec::new();
+    for name in names {
+        if !each.contains(&name) {
+            each.push(name);
+        }
     }
+    each.join(",")
+}
+
+fn kind(config: &Config, upstream: &str) -> &'static str {
+    let upstream = config.upstreams.iter().find(|known| &*known.name == upstream);
+    upstream.map_or("", |upstream| upstream.kind.as_str())
 }
 
 /// What stands before `{*rest}`, in a path that ends with one.
@@ -448,24 +426,6 @@ fn decode(segment: &str) -> Result<Cow<'_, str>, Miss> {
         percent_encoding::percent_decode_str(segment).decode_utf8().map_err(|_| Miss::BadParameter)?;
     let fitting = !value.is_empty() && value.len() <= PARAM && !value.chars().any(char::is_control);
     fitting.then_some(value).ok_or(Miss::BadParameter)
-}
-
-/// The value as a part of a URL's path or query: nothing in it ends that part (RFC 3986 2.3).
-fn percent_encoded(value: &str) -> String {
-    const ALL: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-    percent_encoding::utf8_percent_encode(value, ALL).to_string()
-}
-
-/// The value as a Redis pattern that matches nothing but it.
-fn escape_glob(value: &str) -> String {
-    let mut escaped = String::with_capacity(value.len());
-    for c in value.chars() {
-        if matches!(c, '*' | '?' | '[' | ']' | '\\' | '^' | '-') {
-            escaped.push('\\');
-        }
-        escaped.push(c);
-    }
-    escaped
 }
 
 #[cfg(test)]
@@ -487,17 +447,39 @@ mod tests {
         match router.find(host, path) {
             Some(Found::Route(route, Ok(_))) => route.name.clone(),
             Some(Found::Route(_, Err(miss))) => format!("{miss:?}"),
+            Some(Found::Multi(route)) => format!("several of {}", route.of.len()),
             Some(Found::App(app)) => app.name().to_owned(),
             None => String::new(),
         }
     }
 
     fn router(routes: &str) -> Router {
-        let text =
-            format!("server: {{ tls: none }}\nupstreams: {{ t: {{ ticker: {{}} }} }}\nroutes:\n{routes}");
+        let upstreams = "{ t: { ticker: {} }, p: { push: {} } }";
+        let text = format!("server: {{ tls: none }}\nupstreams: {upstreams}\nroutes:\n{routes}");
         let config =
             config::parse("c.yaml", &text, &|_| None).unwrap_or_else(|problems| panic!("{problems}"));
         Router::new(&config, &Metrics::new(), usize::MAX)
+    }
+
+    #[test]
+    fn several_feeds_are_those_of_other_routes() {
+        let router = router(
+            "  - { path: /all, multi: { of: [/b, '/a/{a}'] } }
+  - { path: '/a/{a}', from: { upstream: t }, allow: \"query.a == '1'\" }
+  - { path: /b, from: { upstream: t } }
+  - { path: /c, from: { upstream: t } }
+  - { host: h, path: '/{*rest}', proxy: 'http://a' }
+",
+        );
+        let order: Vec<_> = router.routes().iter().map(|route| &*route.name).collect();
+        assert_eq!(order, ["/all", "/a/{a}", "/b", "/c"]);
+        let [all, a, b, c] = router.routes() else { panic!("four routes") };
+        assert!(all.gives(a) && all.gives(b) && !all.gives(c) && !all.gives(all));
+        assert!(all.held_feeds().is_empty() && !b.held_feeds().is_empty());
+        assert!(all.is_guarded() && all.reads.query, "as one of them is");
+        for host in ["h", "other"] {
+            assert_eq!(found(&router, host, "/all"), "several of 2");
+        }
     }
 
     #[test]
@@ -529,7 +511,19 @@ mod tests {
     }
 
     #[test]
-    fn glob_characters_stand_for_themselves() {
-        assert_eq!(escape_glob("a*b?[c-d]\\"), r"a\*b\?\[c\-d\]\\");
+    fn a_list_opens_each_of_its_sources() {
+        let each = "{ upstream: t }, { upstream: p, channel: 'x{a}' }, { upstream: p, channel: '{b}' }";
+        let router = router(&format!("  - {{ path: '/{{a}}/{{b}}', from: [{each}] }}\n"));
+        let opened = |path: &str| {
+            let Some(Found::Route(_, Ok(opens))) = router.find("h", path) else { panic!("{path} is a feed") };
+            let all = std::iter::once(&opens).chain(&opens.also);
+            all.map(|opens| opens.feed.source.name().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(opened("/1/2"), ["ticker", "x1", "2"]);
+        assert_eq!(opened("/1/x1"), ["ticker", "x1"], "with these parameters two of them are one");
+        let route = &router.routes()[0];
+        let held = route.held_feeds();
+        assert_eq!(held.iter().map(|feed| feed.source.name()).collect::<Vec<_>>(), ["ticker"]);
+        assert_eq!((&*route.upstreams, &*route.system), ("t,p", "ticker,push"));
     }
 }

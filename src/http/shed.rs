@@ -51,13 +51,17 @@ impl Why {
 
     /// The error that tells it, with the time after which to try again.
     pub fn reject(self, wait: Duration) -> Response<Body> {
-        let problem = match self {
+        later(self.problem(), wait)
+    }
+
+    /// The same without the time.
+    pub fn problem(self) -> Problem {
+        match self {
             Self::ClientConnections | Self::ClientStreams => Problem::TooMany,
             Self::Connections | Self::Streams | Self::Feeds | Self::Held | Self::Tickets => {
                 Problem::Overloaded
             }
-        };
-        later(problem, wait)
+        }
     }
 }
 

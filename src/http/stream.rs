@@ -1,5 +1,5 @@
-//! One open stream: the body that turns what a subscription reads into the bytes of an HTTP response, with
-//! keepalive comments in the silences.
+//! One open stream: the body that turns what a reader of one feed or several is given into the bytes of an HTTP response,
+//! with keepalive comments in the silences.
 
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
@@ -11,22 +11,22 @@ use pin_project_lite::pin_project;
 use tokio::sync::futures::OwnedNotified;
 use tokio::time::{Instant, Sleep};
 
+use super::limits::Place;
 use super::lines::Lines;
 use super::outgoing::Outgoing;
 use super::streams::{End, Registered};
 use super::turns::Turn;
 use crate::compress::Encoding;
-use crate::config::OnLag;
-use crate::hub::{Read, Reason, Subscription, Times};
+use crate::hub::{Read, Reader, Reason, Times};
 use crate::sse;
 
 /// Bytes read from the log at a time.
 pub const READ: usize = 32 * 1024;
 
 pin_project! {
-    /// The events of one subscription, until the client or the process has enough.
+    /// The events of one reader, until the client or the process has enough.
     pub struct EventStream {
-        subscription: Option<Subscription>,
+        reader: Option<Reader>,
         decision: Option<Decision>,
         registered: Registered,
         outgoing: Outgoing,
@@ -38,6 +38,7 @@ pin_project! {
         // When the oldest of what waits was published, if that is to be measured.
         published: Option<Instant>,
         turn: Turn,
+        // What it waits for that reads one feed.
         #[pin]
         wake: Option<OwnedNotified>,
         #[pin]
@@ -54,15 +55,15 @@ pub enum Written {
     Lines,
 }
 
-/// What a stream that is held waits for: what its client may read, or why it ends.
-pub type Decision = Pin<Box<dyn Future<Output = Result<Subscription, End>> + Send>>;
+/// What a stream that is held waits for: what its client may read, with the places of the routes of several feeds, or why it
+/// ends.
+pub type Decision = Pin<Box<dyn Future<Output = Result<(Reader, Vec<Place>), End>> + Send>>;
 
 impl EventStream {
     /// A stream that begins with a comment and a `retry:`, before anything else is known.
-    pub fn new(subscription: Subscription, registered: Registered, written: Written) -> Self {
-        let wake = subscription.feed().log.wake().next();
-        registered.control.reading.begin(subscription.feed());
-        Self { wake: Some(wake), subscription: Some(subscription), ..Self::held(None, registered, written) }
+    pub fn new(reader: Reader, registered: Registered, written: Written) -> Self {
+        registered.reads(&reader);
+        Self { wake: reader.wake(), reader: Some(reader), ..Self::held(None, registered, written) }
     }
 
     /// One that is open, and has nothing to read before `decision` is made.
@@ -84,7 +85,7 @@ impl EventStream {
             turn: Turn::default(),
             wake: None,
             silence: tokio::time::sleep(keepalive),
-            subscription: None,
+            reader: None,
             decision,
             registered,
         }
@@ -124,23 +125,35 @@ impl EventStream {
                 self.as_mut().project().outgoing.put(notice);
             }
             let mut this = self.as_mut().project();
-            let Some(subscription) = this.subscription else {
+            let Some(reader) = this.reader else {
                 if !this.outgoing.is_empty() {
                     return Poll::Ready(self.take());
                 }
                 ready!(self.as_mut().poll_decision(cx));
                 continue;
             };
-            let replays = subscription.replays();
+            let replays = reader.replays();
             this.registered.replays(replays);
             let streams = this.registered.streams();
             let turns = if replays { &streams.replay_turns } else { &streams.turns };
             if this.turn.poll(turns, replays, cx).is_pending() {
                 this.registered.control.waiting();
-                return self.take().map_or(Poll::Pending, |bytes| Poll::Ready(Some(bytes)));
+                if let Some(bytes) = self.as_mut().take() {
+                    return Poll::Ready(Some(bytes));
+                }
+                // It may have many turns, and be given nothing.
+                ready!(self.as_mut().poll_silence(cx));
+                continue;
             }
-            let read = subscription.read(READ);
-            this.registered.control.reading.stands(subscription.stands());
+            let read = reader.read(READ);
+            this.registered.control.reading.stands(reader.stands());
+            if let Some(withheld) = reader.take_withheld() {
+                this.registered.control.route.withheld(&withheld);
+                this.turn.count(withheld.bytes);
+            }
+            if reader.is_tired() {
+                this.turn.end();
+            }
             match read {
                 // What there is goes out first; after that it is asked again what to wait for.
                 Read::Pending | Read::Wait(_) if !this.outgoing.is_empty() => {
@@ -159,7 +172,7 @@ impl EventStream {
                     this.registered.stands(&gaps);
                     let route = &this.registered.control.route;
                     gaps.iter().for_each(|&reason| route.metrics.gap(reason));
-                    if gaps.contains(&Reason::Lagged) && route.config.on_lag == OnLag::Disconnect {
+                    if gaps.contains(&Reason::Lagged) && reader.leaves() {
                         this.registered.control.end(End::Lagged);
                     } else {
                         this.outgoing.put(bytes);
@@ -174,7 +187,10 @@ impl EventStream {
                         None => this.outgoing.put(bytes),
                     }
                 }
-                Read::LeftOut(events) => _ = this.registered.control.route.metrics.left_out.inc_by(events),
+                Read::LeftOut(events) => {
+                    this.registered.control.route.metrics.left_out.inc_by(events);
+                    this.turn.end();
+                }
                 Read::Pieces { bytes, .. } if bytes.is_empty() => {
                     // It went past entries that the client has; the others have their turn before the next ones.
                     this.turn.end();
@@ -196,10 +212,11 @@ impl EventStream {
         let Poll::Ready(decided) = decided else { return self.poll_silence(cx) };
         *this.decision = None;
         match decided {
-            Ok(subscription) => {
-                this.wake.set(Some(subscription.feed().log.wake().next()));
-                this.registered.control.reading.begin(subscription.feed());
-                *this.subscription = Some(subscription);
+            Ok((reader, of_feeds)) => {
+                this.wake.set(reader.wake());
+                this.registered.reads(&reader);
+                this.registered.takes(of_feeds);
+                *this.reader = Some(reader);
             }
             Err(why) => this.registered.control.end(why),
         }
@@ -209,8 +226,12 @@ impl EventStream {
     /// Ready when there may be something to read or to send.
     fn poll_news(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let mut this = self.as_mut().project();
-        if this.wake.as_mut().as_pin_mut().is_some_and(|wake| wake.poll(cx).is_ready()) {
-            this.wake.set(this.subscription.as_ref().map(|read| read.feed().log.wake().next()));
+        let woken = match this.wake.as_mut().as_pin_mut() {
+            Some(wake) => wake.poll(cx),
+            None => this.reader.as_mut().map_or(Poll::Pending, |reader| reader.poll_wake(cx)),
+        };
+        if woken.is_ready() {
+            this.wake.set(this.reader.as_ref().and_then(Reader::wake));
             return Poll::Ready(());
         }
         self.poll_silence(cx)
@@ -224,7 +245,7 @@ impl EventStream {
             // The timer is not set anew for each event; it looks at the last write when it rings.
             let (due, now) = (*this.written + keepalive, Instant::now());
             if due <= now {
-                let moved_on = this.subscription.as_mut().and_then(Subscription::moved_on);
+                let moved_on = this.reader.as_mut().and_then(Reader::moved_on);
                 this.outgoing.put(moved_on.unwrap_or(Bytes::from_static(KEEPALIVE)));
             }
             this.silence.reset(if due <= now { now + keepalive } else { due });

@@ -1,7 +1,7 @@
 //! The registry of open streams, and what ends one from outside: drain, and a client that stopped reading.
 //! A stream is polled only when its socket can take more, so none of this can live in the stream.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
@@ -19,12 +19,14 @@ use super::supervise::Slot;
 use super::traced::Traced;
 use super::turns::Turns;
 use crate::auth::{Grant, Signer};
-use crate::hub::{Memory, Reason};
+use crate::hub::{Feed, Memory, Reason};
 
 /// Every open stream.
 pub struct Streams {
     /// In the order in which they were opened, which is how operators page through them.
     pub(super) open: Mutex<BTreeMap<u64, Arc<Control>>>,
+    /// What those read that read several feeds.
+    pub(super) several: Mutex<HashMap<u64, Box<[Arc<Feed>]>>>,
     count: watch::Sender<usize>,
     /// In milliseconds.
     write_stall: AtomicU64,
@@ -69,6 +71,8 @@ pub enum End {
     NoRoom,
     /// Its route is gone, or reads something else.
     Reload,
+    /// Its client's credential was renewed, and makes the route's filter another one for it.
+    Claims,
 }
 
 impl End {
@@ -87,6 +91,7 @@ impl End {
             Self::Undecided => "undecided",
             Self::NoRoom => "no_room",
             Self::Reload => "reload",
+            Self::Claims => "claims",
         }
     }
 
@@ -94,7 +99,7 @@ impl End {
     pub fn all() -> impl Iterator<Item = Self> {
         let first = [Self::Client, Self::Drain, Self::Lagged, Self::Stalled, Self::Asked];
         let auth = [Self::Expired, Self::Revoked, Self::Refused, Self::Age];
-        let others = [Self::Undecided, Self::NoRoom, Self::Reload];
+        let others = [Self::Undecided, Self::NoRoom, Self::Reload, Self::Claims];
         first.into_iter().chain(auth).chain(others)
     }
 
@@ -169,6 +174,7 @@ impl Streams {
     pub fn new(write_stall: Duration) -> Arc<Self> {
         Arc::new(Self {
             open: Mutex::default(),
+            several: Mutex::default(),
             count: watch::Sender::new(0),
             write_stall: AtomicU64::new(write_stall.as_millis() as u64),
             epoch: Instant::now(),
@@ -224,7 +230,14 @@ impl Streams {
         if route.kept.is_over() {
             self.deadlines.end(&control, End::Reload);
         }
-        Registered { control, streams: Arc::clone(self), replays: false, traced: None, _place: place }
+        Registered {
+            control,
+            streams: Arc::clone(self),
+            replays: false,
+            traced: None,
+            _place: place,
+            _of_feeds: Box::default(),
+        }
     }
 
     /// Ends, for as long as it runs, the streams of clients that take nothing. While logs and what such clients hold
@@ -261,7 +274,7 @@ impl Streams {
     pub fn revoke(&self, withdrawn: impl Fn(&Grant) -> bool) -> usize {
         let is_withdrawn = |control: &&Arc<Control>| {
             let lease = control.lease.lock();
-            lease.as_ref().and_then(|lease| lease.grant.as_ref()).is_some_and(|grant| withdrawn(grant))
+            lease.as_ref().is_some_and(|lease| lease.grants().any(|grant| withdrawn(grant)))
         };
         let open = self.open.lock();
         open.values()
@@ -338,6 +351,8 @@ pub struct Registered {
     /// What is told of it, if it is traced.
     traced: Option<Box<Traced>>,
     _place: Option<Place>,
+    /// Those that it has taken of the routes of its feeds, where it has several.
+    _of_feeds: Box<[Place]>,
 }
 
 impl Registered {
@@ -349,6 +364,11 @@ impl Registered {
     /// It is traced.
     pub fn trace(&mut self, traced: Traced) {
         self.traced = Some(Box::new(traced));
+    }
+
+    /// It has taken these places of the routes of its feeds.
+    pub fn takes(&mut self, of_feeds: Vec<Place>) {
+        self._of_feeds = of_feeds.into();
     }
 
     /// Its client is told where it stands, and what it cannot be given any more.
@@ -380,6 +400,9 @@ impl Drop for Registered {
         self.replays(false);
         let control = &self.control;
         self.streams.deadlines.forget(control);
+        if control.reading.feed().is_none() {
+            self.streams.several.lock().remove(&control.id);
+        }
         let end = control.ending().unwrap_or(End::Client);
         let why = end.as_str();
         let trace_id = self.traced.as_ref().map(|traced| traced.id());

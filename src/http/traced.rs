@@ -13,7 +13,7 @@ use http::{Method, Request, StatusCode, Version};
 
 use super::answer::{Visit, authority};
 use super::streams::{Control, End};
-use crate::hub::{Reason, Source, Wish};
+use crate::hub::{Reason, Wish};
 use crate::traces::{Span, Trace};
 
 impl Visit {
@@ -121,31 +121,11 @@ impl Traced {
 /// What is read, and the number that the log has of the stream.
 fn describe(span: &mut Span, control: &Control) {
     span.number("ssegate.stream.id", control.id);
-    span.text("messaging.system", control.route.system);
-    span.text("ssegate.upstream", &control.route.config.upstream);
+    span.text("messaging.system", &control.route.system);
+    span.text("ssegate.upstream", &control.route.upstreams);
     if let Some(feed) = control.reading.feed() {
         span.text("messaging.destination.name", feed.key.source.name());
-        span.text("ssegate.source", kind(&feed.key.source));
-    }
-}
-
-/// The key that names such a source in the configuration.
-fn kind(source: &Source) -> &'static str {
-    match source {
-        Source::Channel(_) => "channel",
-        Source::Pattern(_) => "pattern",
-        Source::ShardChannel(_) => "shard_channel",
-        Source::Topic(_) => "topic",
-        Source::Keyed(..) => "key",
-        Source::Stream(_) => "stream",
-        Source::Ticker => "ticker",
-        Source::Lines => "lines",
-        Source::Table(_) => "table",
-        Source::Exchange(_) => "exchange",
-        Source::Path(_) => "path",
-        Source::Subject(_) => "subject",
-        Source::Jetstream(..) => "jetstream",
-        Source::Filter(..) => "topic",
+        span.text("ssegate.source", feed.key.source.kind());
     }
 }
 

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::key::{KeyHash, Keyed};
 use super::position::{Mark, Position};
+use crate::shape::{FOR_ALL, Facts};
 
 /// The number of an entry in its log, from 0 on. Unlike a position it means nothing outside this process.
 pub type Seq = u64;
@@ -21,6 +22,8 @@ pub struct Chunk {
     pub entries: Box<[Entry]>,
     /// Their keys, in the log of a keyed source; else empty.
     pub keys: Box<[Keyed]>,
+    /// What is known of them for the filters of clients, where these have such; else empty.
+    pub facts: Box<[Facts]>,
     /// The events as they are sent, each its body and then its id block.
     pub bytes: Bytes,
     /// The log's position before the first entry.
@@ -69,7 +72,7 @@ impl Chunk {
 
     /// Bytes that count against history, buffer and memory: content, index and bookkeeping.
     pub fn size(&self) -> usize {
-        self.bytes.len() + overhead(&self.entries, &self.keys, &self.end)
+        self.bytes.len() + overhead(&self.entries, &self.keys, &self.facts, &self.end)
     }
 
     /// When its events came about.
@@ -85,6 +88,16 @@ impl Chunk {
     /// Where the entry at `place` begins.
     pub fn offset(&self, place: usize) -> usize {
         self.entries.get(place).map_or(self.bytes.len(), |entry| entry.body as usize)
+    }
+
+    /// What is known of the entry at `place`.
+    pub fn facts(&self, place: usize) -> &Facts {
+        self.facts.get(place).unwrap_or(&FOR_ALL)
+    }
+
+    /// Bytes of the entry at `place`.
+    pub fn length(&self, place: usize) -> usize {
+        self.offset(place + 1) - self.offset(place)
     }
 
     /// The last place up to which the events from `start` on, and before `end`, have at most `room` bytes.
@@ -141,10 +154,11 @@ impl Chunk {
 }
 
 /// What a chunk with these entries costs beside its bytes: the structs, their counters, the allocator's share.
-pub fn overhead(entries: &[Entry], keys: &[Keyed], end: &Position) -> usize {
+pub fn overhead(entries: &[Entry], keys: &[Keyed], facts: &[Facts], end: &Position) -> usize {
     // A key has its place in the index as well.
     let keys = size_of_val(keys) + 64 * keys.len();
-    size_of::<Chunk>() + 160 + size_of_val(entries) + keys + size_of_val(end.as_slice())
+    let facts = size_of_val(facts) + facts.iter().map(Facts::size).sum::<usize>();
+    size_of::<Chunk>() + 160 + size_of_val(entries) + keys + facts + size_of_val(end.as_slice())
 }
 
 #[cfg(test)]

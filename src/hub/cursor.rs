@@ -9,23 +9,25 @@ use bytes::Bytes;
 use tokio::sync::futures::OwnedNotified;
 use tokio::time::Instant;
 
+use super::catching::CatchingUp;
 use super::chunk::{Seq, Times};
 use super::decide::{self, Begin, Undecided, floor, project};
 use super::gap::{Gap, Reason};
 use super::history::{Found, History};
 use super::id::IdCodec;
+use super::joined::Joined;
 use super::key::{self, KeyHash, Lens};
 use super::note;
-use super::pace::Pace;
 use super::position::Position;
 use super::replay::{Floor, Replaying};
 use super::ring::Ring;
 use super::run::Forms;
+use super::sieve::{Sieve, Sift, Withheld};
 use super::table::Table;
-use super::viewing::{self, Viewing};
+use super::viewing::Viewing;
 use super::walk::{self, Walk};
 use crate::config::{EventRate, OnLag, Replay, Start};
-use crate::sse;
+use crate::shape::ClientFilter;
 
 /// A reader's place.
 #[derive(Debug)]
@@ -34,6 +36,8 @@ pub struct Cursor {
     terms: Arc<Terms>,
     /// What it sees of a keyed log.
     lens: Option<Box<Lens>>,
+    /// What it is not given of what it sees.
+    sieve: Option<Box<Sieve>>,
 }
 
 /// What a route grants its subscribers.
@@ -58,6 +62,8 @@ pub struct Wish {
     pub id: Option<String>,
     /// Where there is no id: how old events may be at most. Means nothing where the upstream keeps no history.
     pub since: Option<SystemTime>,
+    /// What its client's filter is, where the feed's shape has one that names what clients bring.
+    pub filter: Option<Arc<ClientFilter>>,
 }
 
 #[derive(Debug)]
@@ -67,28 +73,11 @@ enum State {
     /// Stands before what the log holds.
     Replaying(Box<Replaying>),
     CatchingUp(Box<CatchingUp>),
-    /// Stands before entry `next`, at a position that it was told, `at`: the log's own before that entry,
-    /// or short of it by records that made no event.
-    Joined {
-        next: Seq,
-        at: Arc<Position>,
-        /// How fast it is given events, if that is bounded.
-        pace: Option<Box<Pace>>,
-    },
+    Joined(Joined),
     /// The same, of one key.
     Viewing(Viewing),
     /// Is given a snapshot.
     Walking(Box<Walk>),
-}
-
-/// Reads on a log whose partitions are interleaved otherwise than those of the log that gave the id.
-#[derive(Debug)]
-struct CatchingUp {
-    next: Seq,
-    /// The log's position before entry `next`.
-    walked: Position,
-    /// The position that the reader was told, which is ahead of `walked` in some partition.
-    at: Position,
 }
 
 /// What a reader is given.
@@ -116,8 +105,9 @@ pub enum Read {
         /// What to send in their place, if they are for many.
         forms: Option<Arc<Forms>>,
     },
-    /// Events with the reader's own ids: shared bodies and id blocks in turn. May be empty, where it went past what
-    /// the reader has: the others have their turn before it reads on.
+    /// Events with the reader's own ids: shared bodies and id blocks in turn; or those of some shared bytes that pass its
+    /// filter. May be empty, where it went past what the reader has, or is not to have: the others have their turn before
+    /// it reads on.
     Pieces {
         /// The bytes, in order.
         bytes: Vec<Bytes>,
@@ -156,6 +146,14 @@ pub enum Step {
     Read(Read),
     /// The reader stands before what the log holds: [`Cursor::replay`] reads on, without a look at the log.
     Replay(Floor),
+    /// What of this passes the reader's filter: [`Cursor::sift`] tells, without a look at the log.
+    Sift(Sift),
+}
+
+impl From<Read> for Step {
+    fn from(read: Read) -> Self {
+        Self::Read(read)
+    }
 }
 
 impl Cursor {
@@ -165,14 +163,20 @@ impl Cursor {
     }
 
     /// The same, of a keyed log: sees the records of this key.
-    pub fn of_key(key: Option<Arc<[u8]>>, wish: Wish, terms: Arc<Terms>) -> Self {
+    pub fn of_key(key: Option<Arc<[u8]>>, mut wish: Wish, terms: Arc<Terms>) -> Self {
         let lens = key.map(|key| Box::new(Lens::new(key)));
-        Self { state: State::Undecided(Box::new(Undecided::new(wish))), terms, lens }
+        let sieve = Sieve::new(wish.filter.take(), terms.rate);
+        Self { state: State::Undecided(Box::new(Undecided::new(wish))), terms, lens, sieve }
     }
 
     /// Reads on, at most `max` bytes unless a single event is larger.
     pub fn read(&mut self, view: &mut View<'_>, max: usize) -> Step {
         view.table = view.table.filter(|_| self.terms.snapshots);
+        self.sieve.iter_mut().for_each(|sieve| sieve.begins());
+        // The state is behind it already.
+        if let Some(rest) = self.sieve.as_mut().and_then(|sieve| sieve.take_rest()) {
+            return Step::Sift(rest);
+        }
         self.widen(view);
         if let State::Replaying(replaying) = &self.state
             && let Some(history) = view.history
@@ -184,13 +188,16 @@ impl Cursor {
             let (history, has_table) = (Arc::clone(history), view.table.is_some());
             return Step::Replay(Floor { position, codec, history, has_table });
         }
-        Step::Read(self.read_log(view, max))
+        self.read_log(view, max)
     }
 
     /// Reads on before what the log holds; see `Step::Replay`.
     pub fn replay(&mut self, floor: &Floor, prefix: &str, max: usize) -> Read {
         let State::Replaying(replaying) = &mut self.state else { return Read::Pending };
-        let read = replaying.read(floor, self.lens.as_deref(), prefix, max);
+        let read = replaying.read(floor, self.lens.as_deref(), self.sieve.as_deref_mut(), prefix, max);
+        if let Read::Control { .. } = read {
+            self.tells();
+        }
         if floor.has_table && matches!(read, Read::Control { .. }) {
             // What it is to be told of is a gap, in the place of which it is given a snapshot.
             self.state = State::Undecided(Box::new(Undecided::new(Wish::default())));
@@ -199,23 +206,49 @@ impl Cursor {
         read
     }
 
-    fn read_log(&mut self, view: &mut View<'_>, max: usize) -> Read {
-        match &mut self.state {
+    /// What of these bytes, which a look at the log has come to, the reader is given; see `Step::Sift`. Nothing where that is
+    /// for the log to say.
+    pub fn sift(&mut self, sift: &Sift) -> Option<Read> {
+        self.sieve.as_mut()?.sift(sift)
+    }
+
+    /// Whether its filter was so much work in the last read that others are to have their turn before it reads on.
+    pub fn is_tired(&self) -> bool {
+        self.sieve.as_ref().is_some_and(|sieve| sieve.is_tired())
+    }
+
+    /// What its filter has withheld since this was asked last.
+    pub fn take_withheld(&mut self) -> Option<Withheld> {
+        self.sieve.as_mut()?.take_withheld()
+    }
+
+    /// The reader is told where it stands.
+    fn tells(&mut self) {
+        self.sieve.iter_mut().for_each(|sieve| sieve.untold = false);
+    }
+
+    fn filters(&self) -> bool {
+        self.sieve.as_ref().is_some_and(|sieve| sieve.filters())
+    }
+
+    fn read_log(&mut self, view: &mut View<'_>, max: usize) -> Step {
+        let filters = self.filters();
+        let read = match &mut self.state {
             State::Undecided(undecided) => {
-                match undecided.decide(&self.terms, view, self.lens.as_deref_mut()) {
+                match undecided.decide(&self.terms, view, self.lens.as_deref_mut(), filters) {
                     Found::Here((gaps, begin)) => self.begin(view, &gaps, begin),
                     Found::Wait(wake) => Read::Wait(wake),
                 }
             }
-            State::Joined { next, .. } if *next < view.ring.floor() => self.lagged(view),
-            State::Joined { next, at, pace } => read_joined(next, at, pace.as_deref_mut(), view, max),
+            State::Joined(joined) if joined.next() < view.ring.floor() => return self.lagged(view),
+            State::Joined(joined) => return joined.read(view, self.sieve.as_deref_mut(), max),
             State::CatchingUp(catching) => {
                 if catching.lags(view.ring) {
                     return self.lagged(view);
                 }
-                let read = catching.read(view, self.lens.as_deref(), max);
+                let read = catching.read(view, self.lens.as_deref(), self.sieve.as_deref_mut(), max);
                 if catching.has_caught_up() {
-                    let (next, at) = (catching.next, std::mem::take(&mut catching.at));
+                    let (next, at) = (catching.next(), catching.position().clone());
                     self.join(view, next, at);
                 }
                 read
@@ -224,12 +257,16 @@ impl Cursor {
                 if view.ring.restarted_since(viewing.next()) {
                     return self.restarted(view);
                 }
-                let read = self.lens.as_deref().and_then(|lens| viewing.read(lens, view, max));
-                read.unwrap_or_else(|| self.lagged(view))
+                let sieve = self.sieve.as_deref_mut();
+                match self.lens.as_deref().and_then(|lens| viewing.read(lens, view, sieve, max)) {
+                    Some(read) => read,
+                    None => return self.lagged(view),
+                }
             }
-            State::Walking(walk) => match walk.read() {
+            State::Walking(walk) => match walk.read(self.sieve.as_deref_mut()) {
                 walk::Step::Page(read) => read,
-                walk::Step::End => self.walked(view),
+                walk::Step::Sift(sift) => return Step::Sift(sift),
+                walk::Step::End => return self.walked(view),
                 walk::Step::Gone => self.snapshot(view),
             },
             State::Replaying(replaying) => {
@@ -238,18 +275,24 @@ impl Cursor {
                 }
                 let (from, floor) = (replaying.position().clone(), floor(view, self.lens.as_deref()));
                 if from.covers_all(&floor) {
+                    let untold = replaying.take_untold();
                     // What a key's home does not say is looked at once more.
                     let homed = self.lens.as_ref().is_some_and(|lens| lens.home.is_some());
                     let seq = if homed { view.ring.floor() } else { view.ring.first_uncovered(&from) };
                     self.join(view, seq, from);
-                    return self.read_log(view, max);
+                    // From here on only what moves the log on is told: this would never be.
+                    return match untold {
+                        Some(id) => Read::Control { bytes: told(&id, view.prefix), gaps: Vec::new() }.into(),
+                        None => self.read_log(view, max),
+                    };
                 }
                 let mut position = from.clone();
                 position.merge(&floor);
                 let gap = Gap { range: Some((from, position.clone())), ..Gap::of(Reason::ReplayLimit) };
                 self.begin(view, &[gap], Begin::At { seq: view.ring.floor(), position })
             }
-        }
+        };
+        read.into()
     }
 
     /// Whether it stands before what the log holds.
@@ -261,10 +304,15 @@ impl Cursor {
     /// for one that sees a single key, of whose entries that would tell nothing.
     pub fn stands(&self) -> Option<Seq> {
         match &self.state {
-            State::Joined { next, .. } => Some(*next),
-            State::CatchingUp(catching) if self.lens.is_none() => Some(catching.next),
+            State::Joined(joined) => Some(joined.next()),
+            State::CatchingUp(catching) if self.lens.is_none() => Some(catching.next()),
             _ => None,
         }
+    }
+
+    /// Whether it is to be sent away once it has been told that it lagged.
+    pub fn leaves(&self) -> bool {
+        self.terms.on_lag == OnLag::Disconnect
     }
 
     /// The key whose readers are woken for it.
@@ -273,29 +321,40 @@ impl Cursor {
     }
 
     /// The control event that tells the log's position, where records that made no event have moved it on, and
-    /// this reader has read all there is.
+    /// this reader has read all there is; or its own, where it went past events that it was not given.
     pub fn moved_on(&mut self, view: &View<'_>) -> Option<Bytes> {
+        if self.sieve.as_ref().is_some_and(|sieve| sieve.has_rest()) {
+            return None;
+        }
+        if let State::Replaying(replaying) = &mut self.state {
+            // Where the source was created anew, the place is one of the source before.
+            let untold = replaying.take_untold().filter(|_| !view.ring.restarted_since(replaying.began_at()));
+            return untold.map(|id| told(&id, view.prefix));
+        }
         if let (State::Viewing(viewing), Some(lens)) = (&mut self.state, &self.lens) {
             return viewing.moved_on(lens, view);
         }
-        let State::Joined { next, at, .. } = &mut self.state else { return None };
-        let position = view.ring.position();
-        if *next != view.ring.head() || Arc::ptr_eq(at, position) || at == position {
-            return None;
-        }
-        *at = Arc::clone(position);
+        let untold = self.sieve.as_ref().is_some_and(|sieve| sieve.untold);
         let mut bytes = Vec::new();
-        write_position(view, None, position, &mut bytes);
+        match &mut self.state {
+            State::Joined(joined) => write_position(view, None, joined.moved_on(view, untold)?, &mut bytes),
+            // The same.
+            State::CatchingUp(catching) if untold && !view.ring.restarted_since(catching.next()) => {
+                write_position(view, self.lens.as_deref(), catching.position(), &mut bytes);
+            }
+            _ => return None,
+        }
+        self.tells();
         Some(bytes.into())
     }
 
     /// The log went past this reader: tell it what it missed, and go on with the oldest left; or read that from
     /// the upstream.
-    fn lagged(&mut self, view: &mut View<'_>) -> Read {
+    fn lagged(&mut self, view: &mut View<'_>) -> Step {
         let floor = view.ring.floor();
         let (next, from, in_order) = match &self.state {
-            State::Joined { next, at, .. } => (*next, Position::clone(at), true),
-            State::CatchingUp(catching) => (catching.next, catching.at.clone(), false),
+            State::Joined(joined) => (joined.next(), joined.position().clone(), true),
+            State::CatchingUp(catching) => (catching.next(), catching.position().clone(), false),
             State::Viewing(viewing) => {
                 let (from, mut wide) = (viewing.position(), None);
                 if let Some(lens) = &mut self.lens {
@@ -304,33 +363,33 @@ impl Cursor {
                 }
                 (viewing.next(), wide.unwrap_or(from), false)
             }
-            State::Undecided(_) | State::Replaying(_) | State::Walking(_) => return Read::Pending,
+            State::Undecided(_) | State::Replaying(_) | State::Walking(_) => return Read::Pending.into(),
         };
         if view.ring.restarted_since(next) {
             return self.restarted(view);
         }
         if self.terms.on_lag == OnLag::Replay && view.history.is_some() {
             self.state = State::Replaying(Box::new(Replaying::new(from, &self.terms.replay, view)));
-            return Read::Pieces { bytes: Vec::new(), events: 0, times: None };
+            return Read::Pieces { bytes: Vec::new(), events: 0, times: None }.into();
         }
-        let known = in_order && !view.ring.evicted_note_since(next);
+        let known = in_order && !self.filters() && !view.ring.evicted_note_since(next);
         let missed = known.then(|| floor - next);
         let mut position = from.clone();
         position.merge(&decide::floor(view, self.lens.as_deref()));
         let range = Some((from, position.clone()));
         let gap = Gap { missed, range, ..Gap::of(Reason::Lagged) };
-        self.begin(view, &[gap], Begin::At { seq: floor, position })
+        self.begin(view, &[gap], Begin::At { seq: floor, position }).into()
     }
 
     /// The source was created anew while this reader read.
-    fn restarted(&mut self, view: &mut View<'_>) -> Read {
+    fn restarted(&mut self, view: &mut View<'_>) -> Step {
         if let State::CatchingUp(catching) = &self.state
             && !view.codec.tells_incarnations()
         {
             // It came from a replica that was further on, and may have read the new source there.
             let mut id = String::new();
-            view.codec.encode(&catching.at, &mut id);
-            let wish = Wish { id: Some(id), since: None };
+            view.codec.encode(catching.position(), &mut id);
+            let wish = Wish { id: Some(id), ..Wish::default() };
             self.state = State::Undecided(Box::new(Undecided::new(wish)));
             return self.read_log(view, 0);
         }
@@ -339,7 +398,7 @@ impl Cursor {
         }
         let position = Position::clone(view.ring.floor_position());
         let begin = Begin::At { seq: view.ring.floor(), position };
-        self.begin(view, &[Gap::of(Reason::Recreated)], begin)
+        self.begin(view, &[Gap::of(Reason::Recreated)], begin).into()
     }
 
     /// Fixes the place, and tells it. Who would begin at the head, or miss something, is given a snapshot where there is a
@@ -370,6 +429,7 @@ impl Cursor {
                 self.state = State::Replaying(Box::new(Replaying::new(position, &self.terms.replay, view)));
             }
         }
+        self.tells();
         Read::Control { bytes: bytes.into(), gaps: gaps.iter().map(|gap| gap.reason).collect() }
     }
 
@@ -391,8 +451,8 @@ impl Cursor {
     }
 
     /// The snapshot has been given: goes on where it was taken.
-    fn walked(&mut self, view: &mut View<'_>) -> Read {
-        let State::Walking(walk) = &self.state else { return Read::Pending };
+    fn walked(&mut self, view: &mut View<'_>) -> Step {
+        let State::Walking(walk) = &self.state else { return Read::Pending.into() };
         if view.ring.restarted_since(walk.began_at()) {
             return self.restarted(view);
         }
@@ -407,9 +467,11 @@ impl Cursor {
             // As one that comes back from there.
             let mut id = String::new();
             key::encode_id(&**view.codec, lens, &position, &mut id);
-            self.state = State::Undecided(Box::new(Undecided::new(Wish { id: Some(id), since: None })));
+            let wish = Wish { id: Some(id), ..Wish::default() };
+            self.state = State::Undecided(Box::new(Undecided::new(wish)));
         }
-        Read::Control { bytes: bytes.into(), gaps }
+        self.tells();
+        Read::Control { bytes: bytes.into(), gaps }.into()
     }
 
     /// A key that has lost its home while its reader read history: the reader stands in all partitions from then on.
@@ -434,20 +496,26 @@ impl Cursor {
             }
         }
         let walked = view.ring.position_before(seq);
-        let pace = self.terms.rate.map(|rate| Box::new(Pace::new(rate)));
         self.state = match &mut self.lens {
             _ if !walked.covers_all(&position) => {
                 let walked = Arc::unwrap_or_clone(walked);
-                State::CatchingUp(Box::new(CatchingUp { next: seq, walked, at: position }))
+                State::CatchingUp(Box::new(CatchingUp::new(seq, walked, position)))
             }
             // One that stands in all partitions does so for good: what it was given elsewhere than at its key's home
             // could not be told in an id of that alone.
             Some(lens) => State::Viewing(Viewing::new(seq, position, lens)),
             // Where nothing tells the two apart, all share the log's.
-            None if *walked == position => State::Joined { next: seq, at: walked, pace },
-            None => State::Joined { next: seq, at: position.into(), pace },
+            None if *walked == position => State::Joined(Joined::new(seq, walked)),
+            None => State::Joined(Joined::new(seq, position.into())),
         };
     }
+}
+
+/// The control event that tells a position by its id.
+fn told(id: &str, prefix: &str) -> Bytes {
+    let mut bytes = Vec::new();
+    note::write_position(id, prefix, &mut bytes);
+    bytes.into()
 }
 
 /// Appends the control event that tells where the reader stands.
@@ -456,89 +524,3 @@ fn write_position(view: &View<'_>, lens: Option<&Lens>, position: &Position, out
     key::encode_id(&**view.codec, lens, position, &mut id);
     note::write_position(&id, view.prefix, out);
 }
-
-impl CatchingUp {
-    /// Whether the log let go of what was to be read next. What this reader has anyway, it does not miss.
-    fn lags(&mut self, ring: &Ring) -> bool {
-        if self.next >= ring.floor() {
-            return false;
-        }
-        if ring.restarted_since(self.next) || !self.at.covers_all(ring.floor_position()) {
-            return true;
-        }
-        self.next = ring.floor();
-        self.walked.merge(ring.floor_position());
-        false
-    }
-
-    fn has_caught_up(&self) -> bool {
-        self.walked.covers_all(&self.at)
-    }
-
-    fn read(&mut self, view: &mut View<'_>, lens: Option<&Lens>, max: usize) -> Read {
-        let (mut pieces, mut events, mut size) = (Vec::new(), 0, 0);
-        let mut id = String::new();
-        for _ in 0..STEPS {
-            if self.has_caught_up() {
-                break;
-            }
-            let Some((chunk, at)) = view.ring.find(self.next) else {
-                // What made no event has been walked as well.
-                self.walked.merge(view.ring.position());
-                if pieces.is_empty() && !self.has_caught_up() {
-                    return lens.map_or(Read::Pending, viewing::wait);
-                }
-                break;
-            };
-            let mark = chunk.entries[at].mark;
-            let concerned = lens.is_none_or(|lens| chunk.concerns(at, lens.hash));
-            if concerned && !self.at.covers(mark) {
-                let mut told = self.at.clone();
-                chunk.step(&mut told, at);
-                id.clear();
-                view.codec.encode(&told, &mut id);
-                let mut block = Vec::new();
-                sse::id_block(&mut block, &id);
-                let body = chunk.body(at);
-                size += body.len() + block.len();
-                if size > max && events > 0 {
-                    break;
-                }
-                pieces.extend([body, block.into()]);
-                events += 1;
-                self.at = told;
-            }
-            chunk.step(&mut self.walked, at);
-            self.next += 1;
-            let passed = chunk.taken_before(at + 1);
-            view.ring.passed(passed);
-        }
-        Read::Pieces { bytes: pieces, events, times: None }
-    }
-}
-
-fn read_joined(
-    next: &mut Seq,
-    at: &mut Arc<Position>,
-    mut pace: Option<&mut Pace>,
-    view: &mut View<'_>,
-    max: usize,
-) -> Read {
-    if let Some(left_out) = pace.as_mut().and_then(|pace| pace.take_left_out()) {
-        return left_out;
-    }
-    let Some(run) = view.ring.run(*next, view.reached, max, view.now) else { return Read::Pending };
-    let events = run.events();
-    if let Some(part) = pace.and_then(|pace| pace.limit(next, events, view, max)) {
-        if let Read::Slice { .. } = part {
-            *at = view.ring.position_before(*next);
-        }
-        return part;
-    }
-    view.ring.passed(run.taken);
-    (*next, *at) = (run.to, run.end);
-    Read::Slice { bytes: run.bytes, events, times: Some(run.times), forms: run.forms }
-}
-
-/// Entries that a reader who catches up walks at a time: as long as it does, nothing can be appended.
-const STEPS: usize = 1_000;

@@ -58,8 +58,15 @@ impl Undecided {
         Self { wish, came: Instant::now(), came_at: SystemTime::now() }
     }
 
-    /// Where the reader begins, and what it is told before. Says in `lens` in which partitions it stands.
-    pub fn decide(&self, terms: &Terms, view: &View<'_>, mut lens: Option<&mut Lens>) -> Found<Decision> {
+    /// Where the reader begins, and what it is told before. Says in `lens` in which partitions it stands. Of one that
+    /// `filters` it is not known how many events it misses.
+    pub fn decide(
+        &self,
+        terms: &Terms,
+        view: &View<'_>,
+        mut lens: Option<&mut Lens>,
+        filters: bool,
+    ) -> Found<Decision> {
         if let Some(lens) = &mut lens {
             lens.home = view.codec.home(lens.key());
         }
@@ -73,7 +80,7 @@ impl Undecided {
         if let (Some(Decoded::Wide(_)), Some(lens)) = (&decoded, &mut lens) {
             lens.home = None;
         }
-        Asking { reader: self, terms, view, lens: lens.as_deref() }.place(decoded)
+        Asking { reader: self, terms, view, lens: lens.as_deref(), filters }.place(decoded)
     }
 
     /// The oldest that may be replayed.
@@ -99,6 +106,7 @@ struct Asking<'r> {
     terms: &'r Terms,
     view: &'r View<'r>,
     lens: Option<&'r Lens>,
+    filters: bool,
 }
 
 impl Asking<'_> {
@@ -246,7 +254,8 @@ impl Asking<'_> {
         let mut position = wanted.clone();
         position.merge(&project(&ring.position_before(seq), self.lens));
         let noted = || ring.evicted_note_beyond(&wanted) || ring.note_within(first, seq);
-        let missed = (self.view.codec.counts() && !noted()).then(|| position.next(0) - wanted.next(0));
+        let known = self.view.codec.counts() && !self.filters && !noted();
+        let missed = known.then(|| position.next(0) - wanted.next(0));
         let range = Some((wanted, position.clone()));
         (Some(Gap { missed, range, ..Gap::of(reason) }), Begin::At { seq, position })
     }
@@ -326,7 +335,7 @@ mod tests {
 
     /// What a reader with `id` misses, and how many events it is given.
     fn resume(log: &Log, id: &str, replay: Replay) -> (Option<Reason>, Option<u64>, usize) {
-        let wish = Wish { id: Some(id.to_owned()), since: None };
+        let wish = Wish { id: Some(id.to_owned()), ..Wish::default() };
         let mut cursor = Cursor::new(wish, Terms { replay, ..TERMS });
         let Read::Control { bytes, gaps } = log.read(&mut cursor, 1_000) else { panic!("its start is told") };
         let text = str::from_utf8(&bytes).unwrap();
@@ -357,7 +366,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_waited_for_a_log_to_open_is_given_what_came_since() {
         let log = log(ROOM);
-        let live = || Cursor::new(Wish { id: None, since: None }, TERMS);
+        let live = || Cursor::new(Wish::default(), TERMS);
         let mut early = live();
         tokio::time::advance(Duration::from_secs(1)).await;
         log.open(Arc::new(EpochCodec::new(Epoch::random(), None)), Position::default());

@@ -14,7 +14,8 @@ use super::position::Position;
 use super::quota::Quota;
 use super::ring::Bounds;
 use super::rows::Rows;
-use crate::config::{Partitioner, Qos};
+use super::sieve::Withheld;
+use crate::config::{Partitioner, Qos, Start};
 use crate::shape::{Record, Shape};
 
 /// What a feed reads, path parameters filled in.
@@ -82,6 +83,25 @@ impl Source {
         }
     }
 
+    /// The key that names such a source in the configuration.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Channel(_) => "channel",
+            Self::Pattern(_) => "pattern",
+            Self::ShardChannel(_) => "shard_channel",
+            Self::Topic(_) | Self::Filter(..) => "topic",
+            Self::Keyed(..) => "key",
+            Self::Stream(_) => "stream",
+            Self::Ticker => "ticker",
+            Self::Lines => "lines",
+            Self::Table(_) => "table",
+            Self::Exchange(_) => "exchange",
+            Self::Path(_) => "path",
+            Self::Subject(_) => "subject",
+            Self::Jetstream(..) => "jetstream",
+        }
+    }
+
     /// Whether each reader sees one key of it.
     pub fn is_keyed(&self) -> bool {
         matches!(self, Self::Keyed(..))
@@ -119,6 +139,33 @@ pub struct Opens {
     pub feed: FeedKey,
     /// The key of which it sees the records, where the source is keyed.
     pub key: Option<Arc<[u8]>>,
+    /// Where one begins that brings no id, if that is not what the terms say.
+    pub start: Option<Start>,
+    /// What else it reads: the other sources of a list, each of one source alone.
+    pub also: Vec<Self>,
+}
+
+impl Opens {
+    /// The same, begun where the terms say.
+    pub fn by_terms(self) -> Self {
+        let also = self.also.into_iter().map(Self::by_terms).collect();
+        Self { start: None, also, ..self }
+    }
+
+    /// What ids of several feeds know it by: what is read, whatever is made of it. It stays what it is, as ids do.
+    pub(super) fn label(&self) -> String {
+        let FeedKey { upstream, source, .. } = &self.feed;
+        let mut label = format!("{upstream}\n{}\n{}", source.kind(), source.name());
+        if let Source::Jetstream(stream, Some(_)) = source {
+            label.push('\n');
+            label.push_str(stream);
+        }
+        if let Some(key) = &self.key {
+            label.push('\n');
+            label.push_str(&String::from_utf8_lossy(key));
+        }
+        label
+    }
 }
 
 /// How a feed is kept. Where routes share a feed and differ, the more generous holds.
@@ -314,6 +361,21 @@ impl Subscription {
     /// The number of the log's entry before which it stands, where it does; see [`Cursor::stands`].
     pub fn stands(&self) -> Option<u64> {
         self.cursor.stands()
+    }
+
+    /// What the client's filter has withheld since this was asked last.
+    pub fn take_withheld(&mut self) -> Option<Withheld> {
+        self.cursor.take_withheld()
+    }
+
+    /// Whether the last read was so much work for the client's filter that others are to have their turn.
+    pub fn is_tired(&self) -> bool {
+        self.cursor.is_tired()
+    }
+
+    /// Whether it is to be sent away once it has been told that it lagged.
+    pub fn leaves(&self) -> bool {
+        self.cursor.leaves()
     }
 
     /// The control event that tells a position which moved on without an event, if that is news.

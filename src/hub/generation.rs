@@ -9,6 +9,8 @@ use super::memory::{Memory, Reserved};
 use super::position::Position;
 use super::ring::Ring;
 use super::run::Forms;
+use super::sieve::Contents;
+use crate::shape::Facts;
 
 /// A table as it was at one position.
 pub struct Generation {
@@ -16,15 +18,30 @@ pub struct Generation {
     lacks: bool,
     made: Instant,
     entries: Box<[Bytes]>,
+    /// What is known of them, where clients have filters; else empty.
+    facts: Box<[Facts]>,
     pages: Box<[Page]>,
     memory: Arc<Memory>,
     _counted: Reserved,
 }
 
-/// Some of its entries in a row, as they are sent: made by the first reader that gets there.
+/// Some of its entries in a row: made by the first reader that gets there.
 struct Page {
     to: usize,
-    made: OnceLock<(Bytes, Arc<Forms>)>,
+    made: OnceLock<Made>,
+}
+
+/// A page as it is sent.
+#[derive(Debug, Clone)]
+pub struct Made {
+    /// Its bytes.
+    pub bytes: Bytes,
+    /// How many events they hold.
+    pub events: usize,
+    /// Their packed forms.
+    pub forms: Arc<Forms>,
+    /// What they hold, where clients have filters.
+    pub contents: Option<Arc<Contents>>,
 }
 
 /// Where a generation lies, seen from what its log holds.
@@ -51,9 +68,9 @@ impl Lies {
 }
 
 impl Generation {
-    /// Of these events, in order.
+    /// Of these events, in order, and what is known of them, if that matters.
     pub fn new(
-        entries: Box<[Bytes]>,
+        (entries, facts): (Box<[Bytes]>, Box<[Facts]>),
         as_of: Arc<Position>,
         lacks: bool,
         memory: &Arc<Memory>,
@@ -71,9 +88,9 @@ impl Generation {
             pages.push(Page { to: entries.len(), made: OnceLock::new() });
         }
         let mut counted = memory.count();
-        counted.set(size_of_val(&*entries) + size_of::<Page>() * pages.len());
+        counted.set(size_of_val(&*entries) + size_of_val(&*facts) + size_of::<Page>() * pages.len());
         let (memory, pages) = (Arc::clone(memory), pages.into());
-        Self { as_of, lacks, made, entries, pages, memory, _counted: counted }
+        Self { as_of, lacks, made, entries, facts, pages, memory, _counted: counted }
     }
 
     /// Where the log stood: what it has of later is what is missing here.
@@ -91,16 +108,27 @@ impl Generation {
         self.lacks
     }
 
-    /// One of its pages: its bytes, how many events they hold, and their packed forms.
-    pub fn page(&self, at: usize) -> Option<(Bytes, usize, Arc<Forms>)> {
+    /// One of its pages.
+    pub fn page(&self, at: usize) -> Option<Made> {
         let page = self.pages.get(at)?;
         let from = at.checked_sub(1).map_or(0, |before| self.pages[before].to);
-        let make = || {
-            let bytes = self.memory.charge(self.entries[from..page.to].concat(), OVERHEAD);
-            (bytes, Forms::new(&self.memory))
+        let make = || Made {
+            bytes: self.memory.charge(self.entries[from..page.to].concat(), OVERHEAD),
+            events: page.to - from,
+            forms: Forms::new(&self.memory),
+            contents: self.facts.get(from..page.to).map(|facts| self.contents(from, facts)),
         };
-        let (bytes, forms) = page.made.get_or_init(make);
-        Some((bytes.clone(), page.to - from, Arc::clone(forms)))
+        Some(page.made.get_or_init(make).clone())
+    }
+
+    /// Where those of its entries that begin there end on a page, and what is known of them.
+    fn contents(&self, from: usize, facts: &[Facts]) -> Arc<Contents> {
+        let mut end = 0;
+        let place = |(entry, facts): (&Bytes, &Facts)| {
+            end += entry.len() as u32;
+            (end, facts.clone())
+        };
+        Contents::new(self.entries[from..].iter().zip(facts).map(place).collect(), &self.memory)
     }
 }
 

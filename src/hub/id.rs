@@ -134,6 +134,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_longest_is_as_long_as_the_configuration_has_it() {
+        let mut id = String::new();
+        EpochCodec::new(Epoch(u64::MAX), None).encode(&Position::new(vec![u64::MAX]), &mut id);
+        assert_eq!(id.len(), crate::config::longest::EPOCH);
+    }
+
+    #[test]
     fn an_epoch_knows_its_own_ids() {
         let (old, new) = (Epoch(0xab), Epoch(0xcd));
         let codec = EpochCodec::new(new, Some(old));

@@ -95,6 +95,14 @@ impl Appended {
         let gaps = std::mem::take(&mut batch.notes);
         Self { events: batch.events, gaps, replaced: batch.replaced, left_out: batch.left_out }
     }
+
+    /// What the rest of the append came to.
+    fn follow(&mut self, rest: Self) {
+        self.events += rest.events;
+        self.gaps.extend(rest.gaps);
+        self.replaced += rest.replaced;
+        self.left_out.follow(rest.left_out);
+    }
 }
 
 /// What readers are to be told of: there are entries up to `head`.
@@ -223,7 +231,17 @@ impl Log {
     /// they take up half of the lag room.
     pub fn append<R: Record>(&self, records: impl IntoIterator<Item = (Option<Mark>, R)>) -> Appended {
         let room = self.bounds.lock().buffer / 2;
-        let mut appended = self.take_in(|writer| writer.records(records, room));
+        let (mut records, mut appended) = (records.into_iter().peekable(), Appended::default());
+        loop {
+            let mut is_open = false;
+            appended.follow(self.take_in(|writer| {
+                is_open = true;
+                writer.records(&mut records, room)
+            }));
+            if !is_open || records.peek().is_none() {
+                break;
+            }
+        }
         // Told here alone, where somebody counts it; what a window's end does to the table is told with the next records.
         appended.gaps.extend(self.table.as_ref().and_then(|table| table.news()));
         appended
@@ -334,12 +352,23 @@ impl Log {
 
     /// Reads on at `cursor`, at most `max` bytes unless a single event is larger.
     pub fn read(&self, cursor: &mut Cursor, max: usize) -> Read {
-        let Some(step) = self.with_view(|view| cursor.read(view, max)) else { return Read::Pending };
-        // Reading makes runs.
-        self.memory.settle();
-        match step {
-            Step::Read(read) => read,
-            Step::Replay(floor) => cursor.replay(&floor, &self.shape.control_prefix, max),
+        let mut looked = 0;
+        loop {
+            let Some(step) = self.with_view(|view| cursor.read(view, max)) else { return Read::Pending };
+            // Reading makes runs.
+            self.memory.settle();
+            let sift = match step {
+                Step::Read(read) => return read,
+                Step::Replay(floor) => return cursor.replay(&floor, &self.shape.control_prefix, max),
+                Step::Sift(sift) => sift,
+            };
+            if let Some(read) = cursor.sift(&sift) {
+                return read;
+            }
+            looked += sift.bytes.len();
+            if looked >= max {
+                return Read::Pieces { bytes: Vec::new(), events: 0, times: None };
+            }
         }
     }
 

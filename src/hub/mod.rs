@@ -2,10 +2,13 @@
 //! own but the one ticker in `wake`, and never waits for a subscriber.
 //!
 //! Reading order: `position`, `id`, `gap`; then `chunk`, `window`, `writer`, `ring`, `run`, `table`, `generation`, `log`; then
-//! `cursor`, `feed`, and the [`Hub`] that holds all feeds.
+//! `cursor`, a file for each state that it can be in, `sieve`, `feed`, `merged`, `reader`, and the [`Hub`] that holds all
+//! feeds.
 
 mod binding;
+mod catching;
 mod chunk;
+mod composite;
 mod cursor;
 mod decide;
 mod feed;
@@ -13,20 +16,25 @@ mod gap;
 mod generation;
 mod history;
 mod id;
+mod joined;
 mod key;
 mod log;
 mod memory;
+mod merged;
 mod note;
 mod pace;
 mod position;
 mod quota;
+mod reader;
 mod replay;
 mod ring;
 mod rows;
 mod run;
 mod sample;
 mod segment;
+mod sieve;
 mod table;
+mod tell;
 #[cfg(test)]
 mod testing;
 mod viewing;
@@ -36,7 +44,7 @@ mod wanted;
 mod window;
 mod writer;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
@@ -44,6 +52,7 @@ use tokio::time::Instant;
 
 pub use binding::Binding;
 pub use chunk::Times;
+pub use composite::Wishes;
 pub use cursor::{Cursor, Read, Terms, Wish};
 pub use decide::back;
 pub use feed::{Feed, FeedKey, Opens, Policy, Source, Subscription};
@@ -52,13 +61,17 @@ pub use history::{Answer, Found, History, Question, Sought};
 pub use id::{Decoded, Epoch, EpochCodec, IdCodec};
 pub use log::{Appended, Held, Log, Opening};
 pub use memory::{Memory, Reclaim, Reserved};
+pub use merged::{Merged, Part};
 pub use position::{Mark, Offset, Position};
 pub use quota::Quota;
+pub use reader::Reader;
 pub use ring::Bounds;
 pub use rows::Rows;
 pub use run::Forms;
 pub use segment::{Segment, SegmentDraft};
+pub use sieve::Withheld;
 pub use table::{Table, Tabled};
+pub use tell::{Refused, Tell};
 pub use wake::{Linger, Wake};
 pub use wanted::{Feeds, Wanted};
 pub use writer::LeftOut;
@@ -156,12 +169,8 @@ impl Hub {
         policy: &Policy,
         wish: Wish,
         terms: impl Into<Arc<Terms>>,
-    ) -> Subscription {
-        let mut feeds = self.feeds.lock();
-        let Opens { feed, key } = feed;
-        let feed = self.feed(&mut feeds, feed, policy, None);
-        feed.join();
-        Subscription::new(feed, key, wish, terms.into())
+    ) -> Reader {
+        self.open(None, feed, policy, wish, terms.into()).expect("without a quota there is room")
     }
 
     /// The same where a feed that is not there yet counts in `quota`. Nobody can hold its room with feeds that nobody
@@ -173,18 +182,62 @@ impl Hub {
         policy: &Policy,
         wish: Wish,
         terms: impl Into<Arc<Terms>>,
-    ) -> Option<Subscription> {
+    ) -> Option<Reader> {
+        self.open(Some(quota), feed, policy, wish, terms.into())
+    }
+
+    fn open(
+        &self,
+        quota: Option<&Arc<Quota>>,
+        mut opens: Opens,
+        policy: &Policy,
+        wish: Wish,
+        terms: Arc<Terms>,
+    ) -> Option<Reader> {
         let mut feeds = self.feeds.lock();
-        let Opens { feed, key } = feed;
-        if quota.is_full() && !feeds.contains_key(&feed) {
-            self.make_way(&mut feeds, quota);
+        let also = std::mem::take(&mut opens.also);
+        if also.is_empty() {
+            return self.join(&mut feeds, quota, opens, policy, wish, terms).map(Reader::One);
+        }
+        let (wishes, prefix) = (Wishes::new(wish), Arc::clone(&opens.feed.shape.control_prefix));
+        let (mut parts, mut labels) = (Vec::with_capacity(1 + also.len()), HashSet::new());
+        for opens in std::iter::once(opens).chain(also) {
+            let mut label = opens.label();
+            while !labels.insert(label.clone()) {
+                label.push('\n');
+            }
+            let wish = wishes.of(&label);
+            let resumes = wish.id.clone();
+            // Where there is no room for one of them, those that were opened before it are left as idle ones.
+            let joined = self.join(&mut feeds, quota, opens, policy, wish, Arc::clone(&terms))?;
+            parts.push(Part { label: label.into(), reader: Reader::One(joined), resumes });
+        }
+        Some(Reader::Many(Box::new(Merged::new(parts, Tell::Nothing, prefix, Vec::new()))))
+    }
+
+    fn join(
+        &self,
+        feeds: &mut HashMap<FeedKey, Arc<Feed>>,
+        quota: Option<&Arc<Quota>>,
+        opens: Opens,
+        policy: &Policy,
+        wish: Wish,
+        terms: Arc<Terms>,
+    ) -> Option<Subscription> {
+        let Opens { feed, key, start, .. } = opens;
+        if let Some(quota) = quota.filter(|quota| quota.is_full() && !feeds.contains_key(&feed)) {
+            self.make_way(feeds, quota);
             if quota.is_full() {
                 return None;
             }
         }
-        let feed = self.feed(&mut feeds, feed, policy, Some(quota));
+        let terms = match start {
+            Some(start) if start != terms.start => Arc::new(Terms { start, ..*terms }),
+            _ => terms,
+        };
+        let feed = self.feed(feeds, feed, policy, quota);
         feed.join();
-        Some(Subscription::new(feed, key, wish, terms.into()))
+        Some(Subscription::new(feed, key, wish, terms))
     }
 
     /// Lets go of an eighth of the quota's idle feeds, so that looking for them is not done for each new one.
@@ -266,10 +319,12 @@ impl Hub {
 
 #[cfg(test)]
 mod tests {
+    use std::task::{Context, Waker};
     use std::time::Duration;
 
     use super::testing::{ROOM, TERMS, Text, shape};
     use super::*;
+    use crate::config::Start;
 
     fn hub() -> Hub {
         Hub::new([Arc::from("cache")], Memory::new(usize::MAX))
@@ -280,7 +335,7 @@ mod tests {
     }
 
     fn opens(channel: &str) -> Opens {
-        Opens { feed: key(channel), key: None }
+        Opens { feed: key(channel), key: None, start: None, also: Vec::new() }
     }
 
     fn policy(idle_secs: u64) -> Policy {
@@ -288,7 +343,13 @@ mod tests {
     }
 
     fn subscribe(hub: &Hub, id: Option<&str>) -> Subscription {
-        hub.subscribe(opens("news"), &policy(60), Wish { id: id.map(str::to_owned), since: None }, TERMS)
+        let wish = Wish { id: id.map(str::to_owned), ..Wish::default() };
+        only(hub.subscribe(opens("news"), &policy(60), wish, TERMS))
+    }
+
+    fn only(reader: Reader) -> Subscription {
+        let Reader::One(subscription) = reader else { panic!("it reads several feeds") };
+        subscription
     }
 
     /// What the subscription begins with: the gap, and the last id told.
@@ -364,8 +425,8 @@ mod tests {
         assert_eq!(begin(&mut subscribe(&hub, Some(&new_id))), (None, new_id.clone()));
         let (gap, _) = begin(&mut subscribe(&hub, Some("0123456789abcdef-0")));
         assert_eq!(gap, Some(Reason::UnknownId));
-        let mut other =
-            hub.subscribe(opens("sports"), &policy(60), Wish { id: Some(new_id), since: None }, TERMS);
+        let wish = Wish { id: Some(new_id), ..Wish::default() };
+        let mut other = only(hub.subscribe(opens("sports"), &policy(60), wish, TERMS));
         other.feed().confirm();
         assert_eq!(begin(&mut other).0, Some(Reason::UnknownId), "an id of another feed");
     }
@@ -405,10 +466,73 @@ mod tests {
         assert!(!quota.has_idle(), "nobody has to look for one that could make way");
         assert!(within("e").is_none(), "all three are read");
         assert!(within("a").is_some(), "those that are there go on");
-        assert_eq!(hub.subscribe(opens("free"), &policy(60), Wish::default(), TERMS).feed().log.readers(), 1);
-        drop((read, d));
+        let free = only(hub.subscribe(opens("free"), &policy(60), Wish::default(), TERMS));
+        assert_eq!(free.feed().log.readers(), 1);
+        drop((read, d, free));
         sweep_after(&hub, 60).await;
         assert_eq!((quota.kept(), quota.has_idle(), hub.feeds().len()), (0, false, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_there_is_no_room_for_one_of_several_none_is_kept_from_others() {
+        let (hub, quota) = (hub(), Arc::new(Quota::new(2)));
+        let within = |first: &str, also: &[&str]| {
+            let also = also.iter().map(|channel| opens(channel)).collect();
+            let opens = Opens { also, ..opens(first) };
+            hub.subscribe_within(&quota, opens, &policy(60), Wish::default(), TERMS)
+        };
+        let held = within("a", &[]);
+        assert!(within("b", &["c"]).is_none(), "all but one are read");
+        assert_eq!((quota.kept(), quota.has_idle()), (2, true));
+        let both = within("d", &["a"]).expect("what was opened before there was no room makes way");
+        assert!(!quota.has_idle());
+        assert_eq!(both.feeds().iter().map(|feed| feed.key.source.name()).collect::<HashSet<_>>().len(), 2);
+        drop((held, both));
+        sweep_after(&hub, 60).await;
+        assert_eq!((quota.kept(), quota.has_idle(), hub.feeds().len()), (0, false, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn several_sources_are_one_feed_to_the_outside_which_is_resumed_exactly() {
+        let hub = hub();
+        let several = |id: Option<String>| {
+            let sports = Opens { start: Some(Start::Earliest), ..opens("sports") };
+            let opens = Opens { also: vec![sports, opens("news")], ..opens("news") };
+            hub.subscribe(opens, &policy(60), Wish { id, ..Wish::default() }, TERMS)
+        };
+        let held = ["news", "sports"].map(|channel| hub.hold(key(channel), &policy(60)));
+        for feed in &held {
+            feed.confirm();
+            feed.log.append([(None, Text("before"))]);
+        }
+        let mut reader = several(None);
+        let told = |reader: &mut Reader| {
+            let mut told = Vec::new();
+            let _ = reader.poll_wake(&mut Context::from_waker(Waker::noop()));
+            loop {
+                match reader.read(1_000) {
+                    Read::Pending => return String::from_utf8(told).unwrap(),
+                    Read::Control { bytes, .. } => told.extend(bytes),
+                    Read::Pieces { bytes, .. } => told.extend(bytes.concat()),
+                    other => panic!("{other:?}"),
+                }
+            }
+        };
+        assert_eq!(
+            told(&mut reader).matches("data: before\n").count(),
+            1,
+            "each begins where it is to begin"
+        );
+        held[0].log.append([(None, Text("twice"))]);
+        let text = told(&mut reader);
+        assert_eq!(text.matches("data: twice\n").count(), 2, "what is listed twice is read twice");
+        let id = text.lines().filter_map(|line| line.strip_prefix("id: ")).next_back().unwrap().to_owned();
+        drop(reader);
+        held[1].log.append([(None, Text("meanwhile"))]);
+        let text = told(&mut several(Some(id)));
+        assert!(text.contains("data: meanwhile\n") && !text.contains("stream.gap"), "{text}");
+        assert!(!text.contains("before") && !text.contains("twice"), "{text}");
+        assert!(told(&mut several(Some("17".into()))).contains(r#""reason":"unknown_id""#));
     }
 
     #[tokio::test(start_paused = true)]
@@ -433,7 +557,7 @@ mod tests {
 
         let quota = Arc::new(Quota::new(9));
         let of_quota =
-            hub.subscribe_within(&quota, opens("room"), &policy(60), Wish::default(), TERMS).unwrap();
+            only(hub.subscribe_within(&quota, opens("room"), &policy(60), Wish::default(), TERMS).unwrap());
         hub.keep(&[(Arc::clone(&quota), less)]);
         assert_eq!(of_quota.feed().log.bounds(), small);
         assert_eq!(hub.kept(&key("new")).unwrap().log.bounds(), ROOM);
@@ -442,15 +566,16 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_retired_upstream_is_fed_for_those_who_read_it_and_for_nobody_else() {
         let (hub, quota) = (hub(), Arc::new(Quota::new(3)));
-        let within =
-            |hub: &Hub| hub.subscribe_within(&quota, opens("room"), &policy(60), Wish::default(), TERMS);
-        let (held, old) = (hub.hold(key("news"), &policy(60)), within(&hub).unwrap());
+        let within = |hub: &Hub| {
+            only(hub.subscribe_within(&quota, opens("room"), &policy(60), Wish::default(), TERMS).unwrap())
+        };
+        let (held, old) = (hub.hold(key("news"), &policy(60)), within(&hub));
         let before = hub.wanted("cache").unwrap();
         hub.retire("cache");
         assert_eq!((before.snapshot().len(), hub.feeds().len(), quota.kept()), (2, 0, 0));
         hub.add_upstream(&"cache".into());
         assert_eq!(wanted(&hub), 0);
-        let new = within(&hub).unwrap();
+        let new = within(&hub);
         assert!(!Arc::ptr_eq(old.feed(), new.feed()) && quota.kept() == 1);
         drop((old, held));
         sweep_after(&hub, 60).await;

@@ -4,7 +4,7 @@
 use super::gap::{Gap, Reason};
 use super::id::IdCodec;
 use super::position::{Mark, Position};
-use crate::shape::{Fault, Keys, Record, Shape, Shaped};
+use crate::shape::{Facts, Fault, Keys, Record, Shape, Shaped};
 use crate::sse;
 
 /// Appends the body of such an entry; its id block is to follow.
@@ -40,14 +40,15 @@ pub enum Body {
     Undecided(Fault),
 }
 
-/// Appends the body of `record`'s event, if it makes one. `id` is what its id would be.
+/// Appends the body of `record`'s event, if it makes one. `id` is what its id would be. Also returns its keys, and what is known
+/// of the event.
 pub fn write_event<'r>(
     record: &'r impl Record,
     shape: &Shape,
     id: &dyn Fn() -> String,
     out: &mut Vec<u8>,
-) -> (Body, Keys<'r>) {
-    let (shaped, keys) = shape.encode(record, id, out);
+) -> (Body, Keys<'r>, Facts) {
+    let (shaped, keys, facts) = shape.encode(record, id, out);
     let body = match shaped {
         Shaped::Event => Body::Event,
         Shaped::Skipped => Body::None,
@@ -57,7 +58,7 @@ pub fn write_event<'r>(
         Shaped::Unmade(fault) => Body::Note(Reason::Undecodable, Some(fault)),
         Shaped::TooLarge => Body::Note(Reason::TooLarge, None),
     };
-    (body, keys)
+    (body, keys, facts)
 }
 
 /// The id of the event that takes a reader to `mark`, where nothing else is known of him.
@@ -75,10 +76,10 @@ pub fn write_record<'r>(
     position: &Position,
     mark: Mark,
     out: &mut Vec<u8>,
-) -> (Body, Keys<'r>) {
-    let (body, keys) = write_event(record, shape, &|| id(codec, mark), out);
+) -> (Body, Keys<'r>, Facts) {
+    let (body, keys, facts) = write_event(record, shape, &|| id(codec, mark), out);
     if let Body::Note(reason, _) = body {
         write(&Gap::up_to(reason, position, mark, Some(1)), &shape.control_prefix, codec, out);
     }
-    (body, keys)
+    (body, keys, facts)
 }

@@ -25,7 +25,7 @@ impl Pace {
     }
 
     /// How many events it may be given now.
-    fn room(&mut self, now: Instant) -> u64 {
+    pub fn room(&mut self, now: Instant) -> u64 {
         let (began, given) = *self.window.get_or_insert((now, 0));
         if now.duration_since(began) >= self.rate.every {
             self.window = Some((now, 0));
@@ -34,7 +34,8 @@ impl Pace {
         self.rate.events.saturating_sub(given)
     }
 
-    fn gave(&mut self, events: usize) {
+    /// It was given so many.
+    pub fn gave(&mut self, events: usize) {
         self.window.iter_mut().for_each(|(_, given)| *given += events as u64);
     }
 
@@ -79,8 +80,13 @@ impl Pace {
         if notes.is_empty() {
             return Read::LeftOut(left_out);
         }
-        self.left_out += left_out;
+        self.leave_out(left_out);
         Read::Pieces { events: notes.len(), bytes: notes, times: None }
+    }
+
+    /// So many were left out for it, to be counted with the next read.
+    pub fn leave_out(&mut self, events: u64) {
+        self.left_out += events;
     }
 
     /// Events that were left out, and are to be counted now.

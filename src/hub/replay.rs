@@ -15,6 +15,7 @@ use super::id::IdCodec;
 use super::key::{self, Lens};
 use super::note;
 use super::position::{Mark, Position};
+use super::sieve::Sieve;
 use crate::config::Replay;
 use crate::sse;
 
@@ -25,12 +26,16 @@ pub struct Replaying {
     began: Instant,
     /// The log's head at that time.
     head: Seq,
-    /// How many events it may still be given, where offsets do not tell that.
+    /// How many events it may still be given, or have withheld from it, where offsets do not tell that.
     left: Option<u64>,
-    /// How many bytes it may still be given.
+    /// How many bytes of them.
     room: usize,
     /// For each partition when the newest event was published that it was given, in milliseconds since the epoch.
     times: Vec<u64>,
+    /// Whether it has gone past what it was not given since it was told a place,
+    is_past: bool,
+    /// and where it stood then.
+    untold: Option<String>,
 }
 
 /// What the log tells a reader of history.
@@ -50,12 +55,18 @@ impl Replaying {
     pub fn new(at: Position, replay: &Replay, view: &View<'_>) -> Self {
         let counts = view.history.is_none_or(|history| history.counts());
         let left = (!counts).then_some(replay.max_events as u64);
-        Self { at, began: view.now, head: view.ring.head(), left, room: replay.max_bytes, times: Vec::new() }
+        let (head, times) = (view.ring.head(), Vec::new());
+        Self { at, began: view.now, head, left, room: replay.max_bytes, times, is_past: false, untold: None }
     }
 
     /// Stands elsewhere from now on.
     pub fn put(&mut self, at: Position) {
-        self.at = at;
+        (self.at, self.is_past, self.untold) = (at, false, None);
+    }
+
+    /// The id of where it stands, if that is news: it goes on there if it comes back, however long nothing makes an event.
+    pub fn take_untold(&mut self) -> Option<String> {
+        self.untold.take()
     }
 
     /// Where it stands.
@@ -76,16 +87,34 @@ impl Replaying {
     }
 
     /// Reads on, at most `max` bytes unless a single event is larger. Gives empty pieces when it is for the log to
-    /// say how to go on.
-    pub fn read(&mut self, floor: &Floor, lens: Option<&Lens>, prefix: &str, max: usize) -> Read {
-        let read = self.walk(floor, lens, prefix, max);
+    /// say how to go on, or much was withheld.
+    pub fn read(
+        &mut self,
+        floor: &Floor,
+        lens: Option<&Lens>,
+        sieve: Option<&mut Sieve>,
+        prefix: &str,
+        max: usize,
+    ) -> Read {
+        let read = self.walk(floor, lens, sieve, prefix, max);
         if let Read::Pieces { bytes, .. } = &read {
             self.room = self.room.saturating_sub(bytes.iter().map(Bytes::len).sum());
+        }
+        if std::mem::take(&mut self.is_past) {
+            // Written now: the codec is of the source that this was read of.
+            self.untold = Some(Ids { codec: &*floor.codec, lens }.of(&self.at));
         }
         read
     }
 
-    fn walk(&mut self, floor: &Floor, lens: Option<&Lens>, prefix: &str, max: usize) -> Read {
+    fn walk(
+        &mut self,
+        floor: &Floor,
+        lens: Option<&Lens>,
+        mut sieve: Option<&mut Sieve>,
+        prefix: &str,
+        max: usize,
+    ) -> Read {
         let ids = Ids { codec: &*floor.codec, lens };
         let key = lens.map(|lens| lens.hash);
         let mut walk = Walk { ids: &ids, bytes: Vec::new(), events: 0, size: 0, max, id: String::new() };
@@ -98,15 +127,37 @@ impl Replaying {
                         // Asked for early: it is there, with luck, when this one is through.
                         drop(floor.history.segment(partition, segment.to, until));
                     }
-                    for entry in segment.after(from, key) {
+                    for (place, entry) in segment.after(from, key) {
                         let mark = Mark { partition, next: entry.next };
-                        if self.left == Some(0) || !walk.take(&mut self.at, mark, segment.body(entry)) {
+                        let withholds =
+                            |sieve: &mut Sieve| !sieve.passes(segment.facts(place), entry.length());
+                        let is_over = self.left == Some(0);
+                        let withheld = !is_over && sieve.as_deref_mut().is_some_and(withholds);
+                        if withheld {
+                            self.at.advance(mark);
+                            self.room = self.room.saturating_sub(entry.length());
+                        } else if is_over || !walk.take(&mut self.at, mark, segment.body(entry)) {
                             return walk.done();
                         }
                         self.left = self.left.map(|left| left - 1);
                         self.note_time(partition, entry.time);
+                        self.is_past = withheld;
+                        if !withheld {
+                            self.untold = None;
+                        }
+                        if let Some(sieve) = sieve.as_deref_mut() {
+                            // That is told as what makes no event is.
+                            sieve.untold = false;
+                            if sieve.is_tired() {
+                                return walk.done();
+                            }
+                        }
                     }
-                    self.at.advance(Mark { partition, next: segment.to });
+                    let end = Mark { partition, next: segment.to };
+                    if !self.at.covers(end) {
+                        self.at.advance(end);
+                        self.is_past = true;
+                    }
                 }
                 Found::Here(Sought::Trimmed(low)) if walk.events == 0 => {
                     return self.misses(Reason::Trimmed, Mark { partition, next: low }, &ids, prefix);
@@ -149,9 +200,8 @@ impl Replaying {
         Gap::up_to(reason, &self.at, to, None).encode(prefix, ids.codec, &mut bytes);
         bytes.push(b'\n');
         self.at.advance(to);
-        let mut id = String::new();
-        ids.encode(&self.at, &mut id);
-        note::write_position(&id, prefix, &mut bytes);
+        (self.is_past, self.untold) = (false, None);
+        note::write_position(&ids.of(&self.at), prefix, &mut bytes);
         Read::Control { bytes: bytes.into(), gaps: vec![reason] }
     }
 }
@@ -163,6 +213,12 @@ struct Ids<'r> {
 }
 
 impl Ids<'_> {
+    fn of(&self, position: &Position) -> String {
+        let mut id = String::new();
+        self.encode(position, &mut id);
+        id
+    }
+
     fn encode(&self, position: &Position, out: &mut String) {
         key::encode_id(self.codec, self.lens, position, out);
     }

@@ -367,6 +367,7 @@ mod tests {
             first,
             entries: (1..=entries).map(entry).collect(),
             keys: Box::default(),
+            facts: Box::default(),
             bytes: vec![0; bytes].into(),
             start,
             end: Arc::clone(&end),

@@ -15,7 +15,9 @@ use tokio::time::Instant;
 use super::chunk::{Chunk, Seq, Times};
 use super::memory::Memory;
 use super::position::Position;
+use super::sieve::Contents;
 use crate::compress::{Encoding, Packed};
+use crate::shape::Facts;
 
 /// Bytes that are joined at most; a single chunk may hold more.
 const LENGTH: usize = 24 * 1024;
@@ -47,6 +49,8 @@ pub struct Run {
     pub times: Times,
     /// What many clients are sent in its place, if it is for many.
     pub forms: Option<Arc<Forms>>,
+    /// What it holds, where clients have filters.
+    pub contents: Option<Arc<Contents>>,
     /// What it costs beside the chunks, its forms aside.
     own: usize,
     made: Instant,
@@ -138,7 +142,7 @@ impl Runs {
         now: Instant,
     ) -> Option<Run> {
         let (mut to, mut length, mut times, mut last) = (from, 0, None, None);
-        let mut parts: Vec<Bytes> = Vec::new();
+        let (mut parts, mut contents): (Vec<Bytes>, Vec<(u32, Facts)>) = (Vec::new(), Vec::new());
         for chunk in chunks.take_while(|chunk| chunk.first < until) {
             let start = (to - chunk.first) as usize;
             let end = chunk.entries.len().min((until - chunk.first) as usize);
@@ -149,6 +153,9 @@ impl Runs {
             }
             if fitting > start {
                 let part = chunk.bytes.slice(chunk.offset(start)..chunk.offset(fitting));
+                let known = chunk.facts.get(start..fitting).unwrap_or_default().iter();
+                let end = |place| (length + chunk.offset(place + 1) - chunk.offset(start)) as u32;
+                contents.extend((start..fitting).map(end).zip(known.cloned()));
                 length += part.len();
                 parts.push(part);
                 to = chunk.first + fitting as Seq;
@@ -161,7 +168,9 @@ impl Runs {
         }
         let ((chunk, place), times) = (last?, times?);
         let joined = parts.len() > 1;
+        let contents = (!contents.is_empty()).then(|| Contents::new(contents, &self.memory));
         let own = if joined { length + OVERHEAD } else { 0 };
+        let own = own + contents.as_ref().map_or(0, |contents| contents.size());
         let bytes = if joined { self.memory.charge(parts.concat(), OVERHEAD) } else { parts.remove(0) };
         let (end, taken) = (chunk.position_before(place), chunk.taken_before(place));
         let fresh = now.duration_since(chunk.at) <= FRESH;
@@ -170,7 +179,7 @@ impl Runs {
         let fits = |next: &Run| fresh && to <= next.from && (place > 0 || !full);
         let keep = self.kept.get(place).is_none_or(fits);
         let forms = (keep && fresh).then(|| Forms::new(&self.memory));
-        let run = Run { from, to, bytes, end, taken, times, forms, own, made: now };
+        let run = Run { from, to, bytes, end, taken, times, forms, contents, own, made: now };
         if keep {
             self.kept.insert(place, run.clone());
             if full {

@@ -15,12 +15,12 @@ use super::note::{self, Body};
 use super::position::{Mark, Offset};
 use super::sample;
 use super::table::Subject;
-use crate::shape::{Record, Shape};
+use crate::shape::{FOR_ALL, Facts, Record, Shape};
 
 /// Records and bytes after which a segment is closed.
 const FULL: (usize, usize) = (4096, 512 * 1024);
 
-/// Bytes after which a block is closed: what a reader that stalls keeps from being freed.
+/// Bytes after which a block is closed, what is known of its events included: what a reader that stalls keeps from being freed.
 const BLOCK: usize = 32 * 1024;
 
 /// What the upstream holds of a partition between two offsets. A reader at `from` has, once it has read the
@@ -39,6 +39,8 @@ pub struct Segment {
     keys: Option<HashMap<KeyHash, Vec<u32>>>,
     /// What becomes of each key, in order, where the log has a table.
     changes: Box<[Change]>,
+    /// What is known of its entries, where clients have filters; else empty.
+    facts: Box<[Facts]>,
     size: usize,
     is_full: bool,
 }
@@ -70,20 +72,33 @@ pub struct Entry {
     end: u32,
 }
 
+impl Entry {
+    /// Bytes of its body.
+    pub fn length(&self) -> usize {
+        (self.end - self.start) as usize
+    }
+}
+
 impl Segment {
     /// All of its entries.
     pub fn entries(&self) -> &[Entry] {
         &self.entries
     }
 
-    /// Its entries that a reader at `from` has not read, all of them or those of one key.
-    pub fn after(&self, from: Offset, key: Option<KeyHash>) -> impl Iterator<Item = &Entry> {
+    /// Its entries that a reader at `from` has not read, all of them or those of one key, each with its place.
+    pub fn after(&self, from: Offset, key: Option<KeyHash>) -> impl Iterator<Item = (usize, &Entry)> {
+        let end = self.entries.len();
         let (all, own) = match (key, &self.keys) {
-            (Some(key), Some(keys)) => (&[][..], keys.get(&key).map_or(&[][..], Vec::as_slice)),
-            _ => (&self.entries[self.entries.partition_point(|entry| entry.next <= from)..], &[][..]),
+            (Some(key), Some(keys)) => (end..end, keys.get(&key).map_or(&[][..], Vec::as_slice)),
+            _ => (self.entries.partition_point(|entry| entry.next <= from)..end, &[][..]),
         };
-        let own = own.iter().map(|&at| &self.entries[at as usize]).filter(move |entry| entry.next > from);
-        all.iter().chain(own)
+        let places = all.chain(own.iter().map(|&at| at as usize));
+        places.map(|at| (at, &self.entries[at])).filter(move |(_, entry)| entry.next > from)
+    }
+
+    /// What is known of the entry at `place`.
+    pub fn facts(&self, place: usize) -> &Facts {
+        self.facts.get(place).unwrap_or(&FOR_ALL)
     }
 
     /// The body of one of its entries.
@@ -91,11 +106,10 @@ impl Segment {
         self.blocks[entry.block as usize].slice(entry.start as usize..entry.end as usize)
     }
 
-    /// What becomes of each key, in order, and when that was published: an entry, or nothing where it is gone. Empty where
-    /// the log has no table.
-    pub fn changes(&self) -> impl Iterator<Item = (KeyHash, Option<&Entry>, u64)> {
-        let entry = |change: &Change| change.entry.map(|at| &self.entries[at as usize]);
-        self.changes.iter().map(move |change| (change.key, entry(change), change.time))
+    /// What becomes of each key, in order, and when that was published: the entry at a place, or nothing where it is gone.
+    /// Empty where the log has no table.
+    pub fn changes(&self) -> impl Iterator<Item = (KeyHash, Option<usize>, u64)> {
+        self.changes.iter().map(|change| (change.key, change.entry.map(|at| at as usize), change.time))
     }
 
     /// Bytes that count against memory.
@@ -119,9 +133,12 @@ pub struct SegmentDraft {
     from: Offset,
     at: Offset,
     entries: Vec<Entry>,
+    facts: Vec<Facts>,
     changes: Vec<Change>,
     blocks: Vec<Bytes>,
     open: Vec<u8>,
+    /// Bytes of what is known of the entries whose block is open.
+    known: usize,
     /// Entries whose block is closed.
     closed: usize,
     records: usize,
@@ -147,9 +164,11 @@ impl SegmentDraft {
             from,
             at: from,
             entries: Vec::new(),
+            facts: Vec::new(),
             changes: Vec::new(),
             blocks: Vec::new(),
             open: Vec::new(),
+            known: 0,
             closed: 0,
             records: 0,
             bytes: 0,
@@ -178,7 +197,7 @@ impl SegmentDraft {
 
     /// Whether it is to be closed.
     pub fn is_full(&self) -> bool {
-        self.records >= FULL.0 || self.bytes + self.open.len() >= FULL.1
+        self.records >= FULL.0 || self.bytes + self.open.len() + self.known >= FULL.1
     }
 
     /// Takes in the next record, after which the partition stands at `next`.
@@ -190,7 +209,7 @@ impl SegmentDraft {
         }
         let position = Mark { partition: self.partition, next: self.at }.into();
         let start = self.open.len();
-        let (body, keys) =
+        let (body, keys, facts) =
             note::write_record(record, &self.shape, &*self.codec, &position, mark, &mut self.open);
         (self.at, self.records) = (next, self.records + 1);
         let time = record.timestamp().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
@@ -206,7 +225,7 @@ impl SegmentDraft {
             return;
         }
         let key = record.key().filter(|_| self.keyed);
-        self.entry(Entry {
+        let entry = Entry {
             next,
             time,
             key: key.map(KeyHash::of),
@@ -215,7 +234,8 @@ impl SegmentDraft {
             block: self.blocks.len() as u32,
             start: start as u32,
             end: self.open.len() as u32,
-        });
+        };
+        self.entry(entry, facts);
     }
 
     /// Takes in a gap of which the upstream itself tells in its history, after which the partition stands at `next`.
@@ -225,18 +245,25 @@ impl SegmentDraft {
         (self.at, self.records) = (next, self.records + 1);
         let (block, end) = (self.blocks.len() as u32, self.open.len() as u32);
         let lies = Lies::Anywhere;
-        self.entry(Entry { next, time: 0, note: true, key: None, lies, block, start, end });
+        let entry = Entry { next, time: 0, note: true, key: None, lies, block, start, end };
+        self.entry(entry, Facts::default());
     }
 
-    fn entry(&mut self, entry: Entry) {
+    fn entry(&mut self, entry: Entry, facts: Facts) {
         self.entries.push(entry);
-        if self.open.len() >= BLOCK {
+        if self.shape.sifts() {
+            self.known += facts.size();
+            self.facts.push(facts);
+        }
+        if self.open.len() + self.known >= BLOCK {
             self.close_block();
         }
     }
 
     fn close_block(&mut self) {
-        let index = size_of_val(&self.entries[self.closed..]) + size_of::<Bytes>();
+        let known = size_of_val(self.facts.get(self.closed..).unwrap_or_default());
+        let known = known + std::mem::take(&mut self.known);
+        let index = size_of_val(&self.entries[self.closed..]) + known + size_of::<Bytes>();
         self.closed = self.entries.len();
         self.bytes += self.open.len() + index;
         self.blocks.push(self.memory.charge(std::mem::take(&mut self.open), index));
@@ -275,6 +302,7 @@ impl SegmentDraft {
             blocks,
             keys,
             changes,
+            facts: self.facts.into_boxed_slice(),
             size,
             is_full,
         }

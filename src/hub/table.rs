@@ -21,7 +21,7 @@ use super::position::Position;
 use super::ring::Ring;
 use super::segment::Segment;
 use crate::config::Snapshot;
-use crate::shape::{Keys, Record};
+use crate::shape::{Facts, Keys, Record};
 
 /// The newest of each key.
 pub struct Table {
@@ -63,6 +63,8 @@ pub struct Change {
     pub key: Option<KeyHash>,
     /// Its newest.
     pub newest: Newest<Vec<u8>>,
+    /// What is known of that for the filters of clients.
+    pub facts: Facts,
 }
 
 /// The newest of a key.
@@ -114,9 +116,13 @@ struct Inner {
 struct Kept {
     key: Option<KeyHash>,
     newest: Newest<Bytes>,
+    facts: Facts,
     /// Where it was read, and when it was published there.
     read: Option<(u32, u64)>,
 }
+
+/// The newest of a key as it is sent, and what is known of it.
+pub type Sent = (Bytes, Facts);
 
 /// What a table holds, for `/status`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -173,9 +179,9 @@ impl Table {
     /// Takes in what one append came to, after which the log stands at `position`, and has it to give.
     pub fn put(&self, changes: Vec<Change>, position: &Arc<Position>) {
         let mut inner = self.inner.lock();
-        for Change { key, newest } in changes {
-            let newest = self.charged(newest);
-            inner.put(Kept { key, newest, read: None }, self.bounds);
+        for Change { key, newest, facts } in changes {
+            let newest = self.charged(newest, &facts);
+            inner.put(Kept { key, newest, facts, read: None }, self.bounds);
         }
         inner.as_of = Arc::clone(position);
     }
@@ -190,14 +196,14 @@ impl Table {
 
     /// Takes in what the upstream held before the log: the segments of a partition come in order.
     pub fn put_read(&self, segment: &Segment) {
-        for (key, entry, time) in segment.changes() {
-            let newest = match entry {
-                Some(entry) => Newest::of(&segment.body(entry)),
+        for (key, place, time) in segment.changes() {
+            let newest = match place {
+                Some(place) => Newest::of(&segment.body(&segment.entries()[place])),
                 None => Newest::Gone,
             };
-            let kept =
-                Kept { key: Some(key), newest: self.charged(newest), read: Some((segment.partition, time)) };
-            self.inner.lock().put(kept, self.bounds);
+            let facts = place.map(|place| segment.facts(place).clone()).unwrap_or_default();
+            let (newest, read) = (self.charged(newest, &facts), Some((segment.partition, time)));
+            self.inner.lock().put(Kept { key: Some(key), newest, facts, read }, self.bounds);
         }
     }
 
@@ -213,9 +219,9 @@ impl Table {
         self.whole.notify_waiters();
     }
 
-    fn charged(&self, newest: Newest<Vec<u8>>) -> Newest<Bytes> {
+    fn charged(&self, newest: Newest<Vec<u8>>, facts: &Facts) -> Newest<Bytes> {
         match newest {
-            Newest::Is(event) => Newest::Is(self.memory.charge(event, OVERHEAD)),
+            Newest::Is(event) => Newest::Is(self.memory.charge(event, OVERHEAD + facts.size())),
             Newest::Gone => Newest::Gone,
         }
     }
@@ -229,14 +235,14 @@ impl Table {
         Found::Here(inner.generation(ring, &self.memory, now))
     }
 
-    /// What a reader of one key begins with, and where that stands.
-    pub fn of_key(&self, key: KeyHash) -> Found<(Option<Bytes>, Arc<Position>, bool)> {
+    /// What a reader of one key begins with, what is known of that, and where it stands.
+    pub fn of_key(&self, key: KeyHash) -> Found<(Option<Sent>, Arc<Position>, bool)> {
         let inner = self.inner.lock();
         if !inner.is_read {
             return Found::Wait(Arc::clone(&self.whole).notified_owned());
         }
         let kept = inner.numbers.get(&key).and_then(|number| inner.kept.get(number));
-        let body = kept.and_then(|kept| kept.body().cloned());
+        let body = kept.and_then(|kept| Some((kept.body()?.clone(), kept.facts.clone())));
         let lacks = inner.lacks && body.is_none();
         Found::Here((body, Arc::clone(&inner.as_of), lacks))
     }
@@ -333,8 +339,14 @@ impl Inner {
             }
             self.generations.pop_front();
         }
-        let entries = self.kept.values().filter_map(|kept| kept.body().cloned()).collect();
-        let made = Arc::new(Generation::new(entries, Arc::clone(&self.as_of), self.lacks, memory, now));
+        let there = || self.kept.values().filter_map(|kept| Some((kept.body()?, &kept.facts)));
+        let entries = there().map(|(body, _)| body.clone()).collect();
+        let facts = match there().all(|(_, facts)| facts.are_for_all()) {
+            true => Box::default(),
+            false => there().map(|(_, facts)| facts.clone()).collect(),
+        };
+        let as_of = Arc::clone(&self.as_of);
+        let made = Arc::new(Generation::new((entries, facts), as_of, self.lacks, memory, now));
         self.generations.push_back(Arc::clone(&made));
         made
     }
@@ -353,7 +365,7 @@ impl Kept {
     }
 
     fn size(&self) -> usize {
-        self.body().map_or(0, Bytes::len) + OVERHEAD
+        self.body().map_or(0, Bytes::len) + self.facts.size() + OVERHEAD
     }
 
     /// Whether it came after `other`, which comes now: it came live, and the other was read; or in another partition it was

@@ -39,6 +39,18 @@ pub fn shape() -> Shape {
     Shape::default()
 }
 
+/// That of a route whose clients have this filter, and are sent the member `n` alone if it is to be so.
+pub fn filtering(filter: &str, sends_little: bool) -> Shape {
+    let data = if sends_little { ", data: { keep: [n] }" } else { "" };
+    let text = format!(
+        "server: {{ tls: none }}\nupstreams: {{ r: {{ redis: {{ url: redis://h }} }} }}\nroutes: [ {{ path: /x, from: {{ upstream: r, channel: c }}, filter: '{filter}'{data} }} ]\n"
+    );
+    let config =
+        crate::config::parse("c.yaml", &text, &|_| None).unwrap_or_else(|problems| panic!("{problems}"));
+    let route = config.routes.into_iter().next().unwrap();
+    Shape { filter: route.filter, projection: route.projection, ..shape() }
+}
+
 pub fn log(bounds: Bounds) -> Arc<Log> {
     Log::new(shape(), false, bounds, &Memory::new(usize::MAX), Wake::new(Duration::ZERO, Linger::new()))
 }

@@ -10,6 +10,7 @@ use super::cursor::{Read, View};
 use super::key::Lens;
 use super::note;
 use super::position::{Mark, Offset, Position};
+use super::sieve::Sieve;
 use crate::sse;
 
 /// A joined reader of one key.
@@ -60,14 +61,21 @@ impl Viewing {
     }
 
     /// Reads on; `None` if the log has let go of something that was to be read.
-    pub fn read(&mut self, lens: &Lens, view: &View<'_>, max: usize) -> Option<Read> {
+    pub fn read(
+        &mut self,
+        lens: &Lens,
+        view: &View<'_>,
+        mut sieve: Option<&mut Sieve>,
+        max: usize,
+    ) -> Option<Read> {
         let seqs = view.ring.of_key(lens.hash, self.next)?;
         let (mut bytes, mut events, mut size, mut times) = (Vec::<Bytes>::new(), 0, 0, None);
         for seq in seqs {
             let (chunk, place) = view.ring.find(seq)?;
             let mark = chunk.entries[place].mark;
             let of_all = chunk.keys[place].hash.is_none();
-            if !self.skips(mark, of_all) {
+            let passes = |sieve: &mut Sieve| sieve.passes(chunk.facts(place), chunk.length(place));
+            if !self.skips(mark, of_all) && sieve.as_deref_mut().is_none_or(passes) {
                 let told = self.told.after(chunk, place, lens, view);
                 let pieces = pieces(chunk, place, &told, view);
                 size += pieces.iter().map(Bytes::len).sum::<usize>();
@@ -80,6 +88,9 @@ impl Viewing {
                 self.told = told;
             }
             self.next = seq + 1;
+            if sieve.as_ref().is_some_and(|sieve| sieve.is_tired()) {
+                return Some(Read::Pieces { bytes, events, times });
+            }
         }
         self.next = view.ring.head();
         Some(if events > 0 { Read::Pieces { bytes, events, times } } else { wait(lens) })

@@ -8,11 +8,12 @@ use bytes::Bytes;
 use super::chunk::Seq;
 use super::cursor::{Read, View};
 use super::gap::{Gap, Reason};
-use super::generation::Generation;
+use super::generation::{Generation, Made};
 use super::history::Found;
 use super::key::Lens;
 use super::position::Position;
-use super::table::Table;
+use super::sieve::{Sieve, Sift};
+use super::table::{Sent, Table};
 use crate::sse;
 
 /// A reader that walks.
@@ -33,13 +34,15 @@ enum Through {
     /// All keys. The table lets go of it where too many are walked.
     Generation(Weak<Generation>),
     /// One key.
-    Key(Option<Bytes>),
+    Key(Option<Sent>),
 }
 
 /// What a walk comes to.
 pub enum Step {
     /// The reader is given this.
     Page(Read),
+    /// Or what of this passes its filter.
+    Sift(Sift),
     /// It has been given all of it.
     End,
     /// The table has let go of it.
@@ -75,20 +78,29 @@ impl Walk {
     }
 
     /// Reads on.
-    pub fn read(&mut self) -> Step {
+    pub fn read(&mut self, sieve: Option<&mut Sieve>) -> Step {
         let page = match &mut self.through {
-            Through::Key(body) => match body.take() {
-                Some(body) => return Step::Page(Read::Pieces { bytes: vec![body], events: 1, times: None }),
-                None => return Step::End,
-            },
+            Through::Key(body) => {
+                let Some((body, facts)) = body.take() else { return Step::End };
+                if sieve.is_some_and(|sieve| !sieve.passes(&facts, body.len())) {
+                    return Step::End;
+                }
+                return Step::Page(Read::Pieces { bytes: vec![body], events: 1, times: None });
+            }
             Through::Generation(walked) => match walked.upgrade() {
                 Some(walked) => walked.page(self.page),
                 None => return Step::Gone,
             },
         };
-        let Some((bytes, events, forms)) = page else { return Step::End };
+        let Some(Made { bytes, events, forms, contents }) = page else { return Step::End };
         self.page += 1;
-        Step::Page(Read::Slice { bytes, events, times: None, forms: Some(forms) })
+        match contents.filter(|_| sieve.is_some_and(|sieve| sieve.filters())) {
+            Some(contents) => {
+                let forms = Some(forms);
+                Step::Sift(Sift { bytes, contents, from: 0, times: None, forms, paced: None, is_all: false })
+            }
+            None => Step::Page(Read::Slice { bytes, events, times: None, forms: Some(forms) }),
+        }
     }
 
     /// Appends what tells the reader that this is all, and returns what it lacks. The position is to follow.

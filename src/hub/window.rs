@@ -13,6 +13,7 @@ use super::memory::{Memory, Reserved};
 use super::position::{Mark, Position};
 use super::table::Subject;
 use crate::config::Conflate;
+use crate::shape::Facts;
 
 /// What waits to be appended.
 pub struct Window {
@@ -49,6 +50,8 @@ pub struct Waiting {
     pub whose: (Option<KeyHash>, Lies),
     /// What it says to the table.
     pub subject: Option<Subject>,
+    /// What is known of its event.
+    pub facts: Facts,
 }
 
 /// What a record makes.
@@ -192,7 +195,7 @@ impl Waiting {
             Makes::Note(_) | Makes::Nothing => 0,
         };
         // Its place, that of its key, and the allocator's share.
-        size_of::<Option<Self>>() + 64 + body
+        size_of::<Option<Self>>() + 64 + body + self.facts.size()
     }
 }
 
@@ -390,6 +393,52 @@ mod tests {
         put(&log, "z", "z1");
         drop((log, cursor));
         assert_eq!(memory.used(), 0);
+    }
+
+    /// A record that nobody can read.
+    enum Faulty {
+        Sound(&'static str),
+        Broken,
+    }
+
+    impl Record for Faulty {
+        fn payload(&self) -> Option<&[u8]> {
+            match self {
+                Self::Sound(text) => Some(text.as_bytes()),
+                Self::Broken => panic!("on purpose"),
+            }
+        }
+
+        fn name(&self) -> &str {
+            "test"
+        }
+
+        fn key(&self) -> Option<&[u8]> {
+            match self {
+                Self::Sound(text) => Some(text.as_bytes()),
+                Self::Broken => None,
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_record_that_panics_takes_nothing_along_that_left_a_full_window() {
+        let (log, mut cursor) = conflating(Bounds { buffer: 4_000, ..ROOM }, &Memory::new(usize::MAX));
+        put(&log, "x", "first");
+        told(&log, &mut cursor);
+        let names: Vec<_> = (0..100).map(|n| -> &'static str { format!("k{n}").leak() }).collect();
+        let records = names.iter().map(|name| Faulty::Sound(name)).chain([Faulty::Broken]);
+        let append = || log.append(records.map(|record| (None, record)));
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(append)).is_err());
+        let early = told(&log, &mut cursor);
+        assert!(early.0.len() > 10, "{early:?} left before time");
+        put(&log, "y", "last");
+        tokio::time::sleep(2 * EVERY).await;
+        let late = told(&log, &mut cursor);
+        let all: Vec<_> = early.0.into_iter().chain(late.0).collect();
+        let expected = names.iter().copied().chain(["last"]);
+        assert!(all.iter().map(String::as_str).eq(expected), "nothing missing, nothing twice: {all:?}");
+        assert_eq!(late.1, "102");
     }
 
     #[tokio::test(start_paused = true)]

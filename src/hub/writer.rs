@@ -22,7 +22,7 @@ use super::sample;
 use super::segment::{self, Segment};
 use super::table::{Change, Subject};
 use super::window::{Makes, Next, Waiting, Window};
-use crate::shape::{Fault, Record, Shape};
+use crate::shape::{Facts, Fault, Record, Shape};
 use draft::Draft;
 
 /// Builds the chunks of one log, in order.
@@ -30,6 +30,8 @@ pub struct Writer {
     codec: Arc<dyn IdCodec>,
     shape: Shape,
     keyed: bool,
+    /// Whether clients have filters.
+    sifts: bool,
     memory: Arc<Memory>,
     position: Arc<Position>,
     next: Seq,
@@ -78,6 +80,15 @@ pub struct LeftOut {
 }
 
 impl LeftOut {
+    /// What was left out of the rest of the append.
+    pub(super) fn follow(&mut self, rest: Self) {
+        self.sampled += rest.sampled;
+        self.filtered += rest.filtered;
+        self.undecided += rest.undecided;
+        self.why = rest.why.or(self.why);
+        self.unmade = rest.unmade.or(self.unmade);
+    }
+
     /// Counts a record that made this.
     fn count(&mut self, body: &Body) {
         match *body {
@@ -104,7 +115,8 @@ impl Writer {
         let position = Arc::new(position);
         let (conflate, count) = (shape.digest.conflate.clone(), sample::Count::default());
         let window = conflate.map(|conflate| Window::new(conflate, Arc::clone(&position), &memory));
-        Self { codec, shape, keyed, memory, position, next: 0, total: 0, id: String::new(), window, count }
+        let (sifts, next, total, id) = (shape.sifts(), 0, 0, String::new());
+        Self { codec, shape, keyed, sifts, memory, position, next, total, id, window, count }
     }
 
     /// Where the next record is expected.
@@ -114,7 +126,7 @@ impl Writer {
 
     /// Encodes `records`. Each comes with its mark, or with none where this log numbers them itself.
     /// Records that the position covers already are left out. Where the log conflates, what it makes of them waits, up to
-    /// `room` bytes of it.
+    /// `room` bytes of it: then that is what it returns, and there may be more records, to be given again.
     pub fn records<R: Record>(
         &mut self,
         records: impl IntoIterator<Item = (Option<Mark>, R)>,
@@ -162,7 +174,9 @@ impl Writer {
                 self.wait(mark, &record, &mut batch);
             }
             if self.window.as_ref().is_some_and(|window| window.bytes() >= room) {
+                // The log is to have it before the next record is looked at: one that panics takes none of it along.
                 batch.follow(self.flush(now));
+                return batch;
             }
         }
         self.look(now, &mut batch);
@@ -186,7 +200,7 @@ impl Writer {
         let arrival = window.arrival();
         let id =
             || mark.map_or_else(|| arrival_id(codec, &self.position, arrival), |mark| note::id(codec, mark));
-        let (body, keys) = note::write_event(record, &self.shape, &id, &mut bytes);
+        let (body, keys, facts) = note::write_event(record, &self.shape, &id, &mut bytes);
         batch.left_out.count(&body);
         let makes = match body {
             Body::Event => Makes::Event(bytes),
@@ -203,7 +217,8 @@ impl Writer {
         let whose = (own.map(KeyHash::of), Lies::of(&*self.codec, own, partition));
         let by = keys.conflate.as_deref().map(KeyHash::of);
         let subject = Subject::of(record, &keys);
-        let replaced = window.put(by, Waiting { mark, makes, published: record.timestamp(), whose, subject });
+        let published = record.timestamp();
+        let replaced = window.put(by, Waiting { mark, makes, published, whose, subject, facts });
         batch.replaced += u64::from(replaced);
     }
 
@@ -257,7 +272,7 @@ impl Writer {
     pub fn fill(&mut self, segments: &[Segment], end: &Position) -> Batch {
         let (now, mut draft) = (SystemTime::now(), Draft::new(self));
         let (at, mut newest, mut scattered) = (draft.at, None, false);
-        for (partition, segment, entry) in merged(segments) {
+        for (partition, segment, (place, entry)) in merged(segments) {
             let age = match entry.time {
                 0 => Duration::ZERO,
                 time => now.duration_since(UNIX_EPOCH + Duration::from_millis(time)).unwrap_or_default(),
@@ -267,7 +282,8 @@ impl Writer {
             draft.bytes.extend_from_slice(&segment.body(entry));
             let lies = if scattered { Lies::Anywhere } else { entry.lies };
             scattered |= lies == Lies::Astray;
-            draft.entry(Mark { partition, next: entry.next }, entry.note, (entry.key, lies));
+            let (mark, facts) = (Mark { partition, next: entry.next }, segment.facts(place).clone());
+            draft.entry(mark, entry.note, (entry.key, lies), facts);
         }
         let mut batch = draft.finish();
         let mut position = Position::clone(&self.position);
@@ -298,7 +314,7 @@ impl Writer {
         let mut draft = Draft::new(self);
         if !draft.position.covers(mark) {
             draft.note_to_all(gap);
-            draft.entry(mark, true, (None, Lies::Anywhere));
+            draft.entry(mark, true, (None, Lies::Anywhere), Facts::default());
         }
         batch.follow(draft.finish());
         self.settled();
@@ -334,7 +350,7 @@ impl Writer {
         let mut draft = Draft::new(self);
         let mark = draft.own_mark();
         draft.note_to_all(gap);
-        draft.entry(mark, true, (None, Lies::Anywhere));
+        draft.entry(mark, true, (None, Lies::Anywhere), Facts::default());
         batch.follow(draft.finish());
         self.settled();
         batch
@@ -370,23 +386,25 @@ fn arrival_id(codec: &dyn IdCodec, position: &Position, arrival: u64) -> String 
     id
 }
 
-/// The entries of segments by time, each partition's in its own order.
-fn merged(segments: &[Segment]) -> impl Iterator<Item = (u32, &Segment, &segment::Entry)> {
+/// The entries of segments by time, each partition's in its own order, and each with its place.
+fn merged(segments: &[Segment]) -> impl Iterator<Item = (u32, &Segment, (usize, &segment::Entry))> {
     let mut partitions: BTreeMap<u32, Peekable<_>> = BTreeMap::new();
     for run in segments.chunk_by(|a, b| a.partition == b.partition) {
-        let entries =
-            run.iter().flat_map(|segment| segment.entries().iter().map(move |entry| (segment, entry)));
+        let entries = run.iter().flat_map(|segment| {
+            let placed = segment.entries().iter().enumerate();
+            placed.map(move |entry| (segment, entry))
+        });
         partitions.insert(run[0].partition, entries.peekable());
     }
     let mut heads: BinaryHeap<Reverse<(u64, u32)>> = BinaryHeap::new();
     for (partition, entries) in &mut partitions {
-        heads.extend(entries.peek().map(|(_, entry)| Reverse((entry.time, *partition))));
+        heads.extend(entries.peek().map(|(_, (_, entry))| Reverse((entry.time, *partition))));
     }
     std::iter::from_fn(move || {
         let Reverse((_, partition)) = heads.pop()?;
         let entries = partitions.get_mut(&partition)?;
         let (segment, entry) = entries.next()?;
-        heads.extend(entries.peek().map(|(_, entry)| Reverse((entry.time, partition))));
+        heads.extend(entries.peek().map(|(_, (_, entry))| Reverse((entry.time, partition))));
         Some((partition, segment, entry))
     })
 }

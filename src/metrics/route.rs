@@ -24,6 +24,8 @@ pub(super) struct Families {
     bytes_out: Family<OfRoute, Counter>,
     plain_out: Family<OfRoute, Counter>,
     left_out: Family<OfRoute, Counter>,
+    withheld: Family<OfRoute, Counter>,
+    undecided: Family<OfRoute, Counter>,
     delay: Family<OfRoute, Histogram, fn() -> Histogram>,
     gaps: Family<RouteReason, Counter>,
     ended: Family<RouteReason, Counter>,
@@ -47,6 +49,10 @@ pub struct RouteMetrics {
     pub plain_out: Counter,
     /// Events that streams were not handed, as they were beyond `rate`.
     pub left_out: Counter,
+    /// Events that streams were not handed, by their clients' filters.
+    pub withheld: Counter,
+    /// Streams whose filter could not tell of an event.
+    pub undecided: Counter,
     delay: Histogram,
     pages: Counter,
     name: String,
@@ -75,6 +81,8 @@ impl Families {
             bytes_out: Family::default(),
             plain_out: Family::default(),
             left_out: Family::default(),
+            withheld: Family::default(),
+            undecided: Family::default(),
             delay: Family::new_with_constructor(delays),
             gaps: Family::default(),
             ended: Family::default(),
@@ -91,6 +99,10 @@ impl Families {
         registry.register_with_unit("sent_plain", help, Unit::Bytes, families.plain_out.clone());
         let help = "Events that streams were not handed, as they were beyond the rate of their route";
         registry.register("events_left_out", help, families.left_out.clone());
+        let help = "Events that streams were not handed, by what their clients' query or claims say to the filter of their route";
+        registry.register("events_withheld", help, families.withheld.clone());
+        let help = "Streams whose filter could not tell of an event, which they were not handed";
+        registry.register("streams_filter_undecided", help, families.undecided.clone());
         let help = "From the broker's timestamp of an event, or its arrival where there is none, to its being handed \
                     to a stream's connection; a sample";
         registry.register_with_unit("delivery_delay", help, Unit::Seconds, families.delay.clone());
@@ -142,6 +154,8 @@ impl Metrics {
         let bytes_out = families.bytes_out.get_or_create_owned(&of);
         let plain_out = families.plain_out.get_or_create_owned(&of);
         let left_out = families.left_out.get_or_create_owned(&of);
+        let withheld = families.withheld.get_or_create_owned(&of);
+        let undecided = families.undecided.get_or_create_owned(&of);
         let delay = families.delay.get_or_create_owned(&of);
         let pages = families.pages.get_or_create_owned(&of);
         let name = name.to_owned();
@@ -154,6 +168,8 @@ impl Metrics {
             bytes_out,
             plain_out,
             left_out,
+            withheld,
+            undecided,
             delay,
             pages,
             name,
@@ -206,8 +222,9 @@ impl Families {
         let of = OfRoute { route: name.to_owned() };
         self.subscribers.remove(&of);
         self.replaying.remove(&of);
-        let counters = [&self.events_out, &self.bytes_out, &self.plain_out, &self.left_out];
-        counters.iter().for_each(|family| _ = family.remove(&of));
+        let sent = [&self.events_out, &self.bytes_out, &self.plain_out];
+        let counters = [&self.left_out, &self.withheld, &self.undecided].into_iter().chain(sent);
+        counters.for_each(|family| _ = family.remove(&of));
         self.delay.remove(&of);
         self.pages.remove(&of);
         for (family, reasons) in self.by_reason().into_iter().zip(reasons) {

@@ -89,7 +89,7 @@ mod tests {
         let conflate = Conflate { by: Template::parse(by).unwrap(), every: std::time::Duration::ZERO };
         let digest = Digest { conflate: Some(conflate), ..Digest::default() };
         let shape = Shape { digest: digest.into(), max_event: 32, ..Shape::default() };
-        let (shaped, keys) = shape.encode(record, &String::new, &mut Vec::new());
+        let (shaped, keys, _) = shape.encode(record, &String::new, &mut Vec::new());
         assert_eq!(keys.snapshot, None);
         (shaped, keys.conflate.map(Cow::into_owned))
     }

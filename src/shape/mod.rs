@@ -6,6 +6,7 @@ mod cloudevents;
 mod costs;
 mod entry;
 mod envelope;
+mod facts;
 mod keys;
 mod payload;
 mod project;
@@ -17,9 +18,10 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use entry::{Fields, field};
+pub use facts::{ClientFilter, FOR_ALL, Facts, NeverHolds};
 pub use keys::Keys;
 
-pub use crate::expression::Fault;
+pub use crate::expression::{Fact, Fault, Member};
 pub use crate::schema::Decoder;
 
 use crate::config::{Binary, Digest, Field, Projection, Template, Variable};
@@ -148,13 +150,14 @@ pub enum Shaped {
 
 impl Shape {
     /// Appends the body of `record`'s event to `out`, or nothing where it says why. `id` is what its id would be, for a
-    /// record that the upstream has no name for. Also returns its keys, where it makes no event as well.
+    /// record that the upstream has no name for. Also returns its keys, where it makes no event as well, and what is known of
+    /// the event for the filters of clients.
     pub fn encode<'r>(
         &self,
         record: &'r impl Record,
         id: &dyn Fn() -> String,
         out: &mut Vec<u8>,
-    ) -> (Shaped, Keys<'r>) {
+    ) -> (Shaped, Keys<'r>, Facts) {
         let payload = Payload::of(self, record).and_then(|payload| {
             if payload.len() > self.max_event { Err(Shaped::TooLarge) } else { Ok(payload) }
         });
@@ -164,7 +167,15 @@ impl Shape {
             Ok(payload) => self.encoded(record, payload, document.as_ref(), id, out),
             Err(why) => Err(*why),
         };
-        (encoded.err().unwrap_or(Shaped::Event), keys)
+        match encoded {
+            Ok(facts) => (Shaped::Event, keys, facts),
+            Err(why) => (why, keys, Facts::default()),
+        }
+    }
+
+    /// Whether its events are not all for every client of a feed.
+    pub fn sifts(&self) -> bool {
+        self.filter.as_ref().is_some_and(|filter| !filter.client().is_empty())
     }
 
     fn encoded(
@@ -174,7 +185,7 @@ impl Shape {
         document: Option<&Document<'_>>,
         id: &dyn Fn() -> String,
         out: &mut Vec<u8>,
-    ) -> Result<(), Shaped> {
+    ) -> Result<Facts, Shaped> {
         let scope = Scope::new(self, record, payload, document);
         if let Some(filter) = &self.filter {
             match scope.holds(filter) {
@@ -206,7 +217,8 @@ impl Shape {
             return Err(Shaped::TooLarge);
         }
         sse::body(out, name.as_ref(), &text);
-        Ok(())
+        let filter = self.filter.as_ref().filter(|_| self.sifts());
+        Ok(filter.map(|filter| Facts::of(scope.facts(filter))).unwrap_or_default())
     }
 
     /// Whether what a payload says as JSON matters.
@@ -363,7 +375,7 @@ mod tests {
         let whole = Shape { max_event: 100, ..shape(Some("{stream}:{field.t}{field.x}"), Binary::Base64) };
         let body = |shape: &Shape| {
             let mut out = Vec::new();
-            let (shaped, _) = shape.encode(&entry, &|| "e-1".into(), &mut out);
+            let (shaped, ..) = shape.encode(&entry, &|| "e-1".into(), &mut out);
             (shaped, String::from_utf8(out).unwrap())
         };
         let expected = "event: audit:sold\ndata: {\"t\":\"c29sZA==\",\"p\":\"/w==\"}\n";

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use super::payload::Payload;
 use super::{Record, Shape, last_of_each, rfc3339};
 use crate::config::{Projection, Variable};
-use crate::expression::{Document, Expression, Fault, Json, Value, Work};
+use crate::expression::{Document, Expression, Fault, Json, Known, Value, Work};
 
 /// A record, as expressions see it.
 pub(super) struct Scope<'r> {
@@ -42,6 +42,11 @@ impl<'r> Scope<'r> {
     /// Whether a filter holds.
     pub fn holds(&self, filter: &Expression) -> Result<bool, Fault> {
         filter.holds(&self.variables, &mut Work::for_payload(self.size))
+    }
+
+    /// What a filter has to know of the record to be asked for clients.
+    pub fn facts(&self, filter: &Expression) -> Vec<Known> {
+        filter.facts(&self.variables, &mut Work::for_payload(self.size))
     }
 
     /// What an expression makes of the record.

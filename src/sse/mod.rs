@@ -4,10 +4,12 @@
 //!
 //! An event is written as two ranges: its *body* (`event:` and `data:` lines), which every reader
 //! shares, and its *id block* (`id:` line and the blank line that dispatches it), which a reader that
-//! stands elsewhere replaces by its own.
+//! stands elsewhere replaces by its own. `blocks` takes what was written apart again.
 
+mod blocks;
 mod decode;
 mod encode;
 
+pub use blocks::{Block, Blocks};
 pub use decode::{Decoder, Event, Item, Oversized};
 pub use encode::{EventName, body, comment, control_body, id_block, retry};

@@ -2,7 +2,11 @@
 //! common, above all reconnecting, is the `runner`'s.
 
 mod amqp;
+mod askers;
+mod begun;
 mod changes;
+mod doubt;
+mod entry;
 mod http;
 mod kafka;
 mod lag;
@@ -21,6 +25,7 @@ mod schemas;
 mod socket;
 mod sse;
 mod ticker;
+mod turns;
 mod waiting;
 
 use std::sync::Arc;
@@ -38,6 +43,7 @@ pub use push::Push;
 pub use redis::EntryCodec;
 
 use crate::config::{Upstream as Config, UpstreamKind};
+use crate::history::{Pool, Reader};
 use crate::hub::Memory;
 
 /// A kind of upstream.
@@ -65,12 +71,31 @@ impl Broken {
     }
 }
 
+/// Why a question has no answer.
+#[derive(Debug, thiserror::Error)]
+enum Unanswered {
+    /// The upstream says no to it, or took too long for it. Others are not concerned.
+    #[error("{0}")]
+    Refused(String),
+    /// The link does not do.
+    #[error("{0}")]
+    Broken(Broken),
+}
+
 /// What reading the history of upstreams may take.
 pub struct Histories {
     /// Room for what was read.
     pub memory: Arc<Memory>,
     /// How many reads each upstream serves at a time.
     pub concurrency: usize,
+}
+
+impl Histories {
+    /// For those who read the history of the upstream behind `link`.
+    fn pool<R: Reader>(&self, link: &Arc<Link>) -> Arc<Pool<R>> {
+        let (own, memory) = (Arc::clone(link), Arc::clone(&self.memory));
+        Pool::new(self.concurrency, memory, link.history_metrics(), move |cause| own.trouble(cause))
+    }
 }
 
 /// An upstream that is served: keeps its link up, and serves its history. Ends when this is dropped.
@@ -97,8 +122,14 @@ enum Kind {
 }
 
 impl Running {
-    /// Starts to keep `link` up. Only `push` needs more: its entry.
-    pub fn start(config: &Config, link: &Arc<Link>, push: &Arc<Push>, histories: &Histories) -> Self {
+    /// Starts to keep `link` up, of which no event has more bytes than `max_event`. Only `push` needs more: its entry.
+    pub fn start(
+        config: &Config,
+        link: &Arc<Link>,
+        push: &Arc<Push>,
+        histories: &Histories,
+        max_event: usize,
+    ) -> Self {
         let (mut tasks, anew) = (JoinSet::new(), Arc::<Notify>::default());
         let (own, told) = (Arc::clone(link), Arc::clone(&anew));
         let kind = match &config.kind {
@@ -120,6 +151,7 @@ impl Running {
                 Kind::Ticker(ticker)
             }
             UpstreamKind::Push => {
+                push.goes_to(link);
                 tasks.spawn(runner::run(Arc::clone(push), own, told));
                 Kind::Push
             }
@@ -161,7 +193,7 @@ impl Running {
                 Kind::Nats(nats)
             }
             UpstreamKind::Mqtt(mqtt) => {
-                let mqtt = mqtt::Mqtt::new(mqtt);
+                let mqtt = mqtt::Mqtt::new(mqtt, max_event);
                 tasks.spawn(runner::run(Arc::clone(&mqtt), own, told));
                 Kind::Mqtt(mqtt)
             }

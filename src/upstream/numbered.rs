@@ -58,6 +58,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_longest_is_as_long_as_the_configuration_has_it() {
+        let mut id = String::new();
+        Tag::new("a", "1").write(&Position::new(vec![i64::MAX as u64]), &mut id);
+        assert_eq!(id.len(), crate::config::longest::TAGGED);
+    }
+
+    #[test]
     fn there_and_back() {
         let (own, anew, other) = (Tag::new("a", "1"), Tag::new("a", "2"), Tag::new("b", "1"));
         for number in [0, 1, 42, i64::MAX as u64] {

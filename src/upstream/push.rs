@@ -18,6 +18,12 @@ pub struct Push {
 }
 
 impl Push {
+    /// What is published from now on goes to the feeds of this link. Not for its session to say: that begins in its own time,
+    /// and whoever is told that the process listens, or is reloaded, may publish at once.
+    pub(super) fn goes_to(&self, link: &Arc<Link>) {
+        *self.link.lock() = Arc::downgrade(link);
+    }
+
     /// Appends `payload` to the feeds of `channel`, and returns how many there are; `None` if no `push`
     /// upstream is configured. A feed with parameters exists only while it has clients, or had some lately.
     pub fn publish(&self, channel: &str, event: Option<&str>, payload: &[u8]) -> Option<usize> {
@@ -35,7 +41,6 @@ impl Upstream for Push {
     const LOSSY: bool = true;
 
     async fn session(self: Arc<Self>, link: Arc<Link>) -> Broken {
-        *self.link.lock() = Arc::downgrade(&link);
         link.up();
         let mut changes = link.changes();
         loop {
@@ -65,5 +70,25 @@ impl Record for Message<'_> {
 
     fn event(&self) -> Option<&str> {
         self.event
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Upstream as Config, UpstreamKind};
+    use crate::hub::Memory;
+    use crate::metrics::Metrics;
+    use crate::upstream::{Histories, Running};
+
+    #[tokio::test]
+    async fn there_is_somebody_to_publish_to_before_the_session_has_its_turn() {
+        let (push, config) =
+            (Arc::<Push>::default(), Config { name: "lobby".into(), kind: UpstreamKind::Push });
+        assert_eq!(push.publish("a", None, b"x"), None, "no upstream is configured");
+        let link = Link::new("lobby".into(), Arc::default(), Metrics::new().upstream("lobby"));
+        let histories = Histories { memory: Memory::new(usize::MAX), concurrency: 1 };
+        let _running = Running::start(&config, &link, &push, &histories, usize::MAX);
+        assert_eq!(push.publish("a", None, b"x"), Some(0));
     }
 }

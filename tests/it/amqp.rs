@@ -42,9 +42,7 @@ routes:
 }
 
 async fn open(ssegate: &Ssegate, path: &str) -> EventSource {
-    let mut source = EventSource::connect(ssegate.url(path), Options::http2()).await;
-    source.next_named("stream.position").await;
-    source
+    EventSource::ready(ssegate.url(path), Options::http2()).await
 }
 
 fn numbers(from: i32, to: i32) -> Vec<String> {
@@ -261,25 +259,13 @@ async fn a_stream_that_was_deleted_and_declared_again_is_another_one() {
     assert_eq!(back.next_data(20).await, numbers(100, 120));
 }
 
-async fn cause(ssegate: &Ssegate) -> String {
-    let is_down = |line: &Value| field(line, "message").unwrap_or_default().contains("is down");
-    let line = ssegate.wait_log("the refusal", is_down).await;
-    field(&line, "cause").unwrap().to_owned()
-}
-
 #[tokio::test]
 async fn tls_with_a_client_certificate_and_an_own_authority() {
     let ca = TestCa::new();
     let mq = RabbitMq::start_tls(&ca, ca.leaf()).await;
     let publisher = mq.publisher().await;
     publisher.declare_exchange("direct.tls", ExchangeKind::Direct).await;
-    let client = ca.issue_client("ssegate");
-    let own = format!(
-        "{{ ca: {}, cert: {}, key: {} }}",
-        ca.cert_path().display(),
-        client.cert.display(),
-        client.key.display()
-    );
+    let own = ca.tls_of_client("ssegate");
     let with = |tls: &str| {
         let url = format!("amqps://guest:guest@localhost:{}", mq.tls_port());
         config(&url, "tls").replace("ping_interval", &format!("tls: {tls}, ping_interval"))
@@ -289,7 +275,7 @@ async fn tls_with_a_client_certificate_and_an_own_authority() {
     publisher.publish("direct.tls", "one", "over TLS").await;
     assert_eq!(direct.next_message().await.data, "over TLS");
     let strange = format!("{{ ca: {} }}", TestCa::shared().cert_path().display());
-    let told = cause(&Ssegate::start(with(&strange)).await).await;
+    let told = Ssegate::start(with(&strange)).await.cause().await;
     assert!(told.contains("certificate") && told.contains(&mq.tls_port().to_string()), "{told}");
 }
 
@@ -298,16 +284,7 @@ async fn a_wrong_password_is_told_once_without_it() {
     let mq = RabbitMq::shared().await;
     let url = format!("amqp://guest:n0t-it@127.0.0.1:{}", mq.port());
     let ssegate = Ssegate::start(config(&url, "x")).await;
-    let told = cause(&ssegate).await;
+    let told = ssegate.cause().await;
     assert!(told.contains("ACCESS_REFUSED") && told.contains(&mq.port().to_string()), "{told}");
-    eventually("another try", async || {
-        let reconnects = ssegate.status().await["upstreams"][0]["reconnects"].as_u64();
-        if reconnects > Some(2) { Ok(()) } else { Err(format!("{reconnects:?}")) }
-    })
-    .await;
-    let said = ssegate.log();
-    let causes =
-        said.iter().filter(|line| field(line, "cause").is_some() && field(line, "level") == Some("WARN"));
-    assert_eq!(causes.count(), 1, "said once: {said:?}");
-    assert!(!format!("{said:?}{}", ssegate.status().await).contains("n0t-it"));
+    ssegate.assert_told_once_without("n0t-it").await;
 }

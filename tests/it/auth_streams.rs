@@ -42,9 +42,7 @@ fn bearing(options: Options, token: &str) -> Options {
 }
 
 async fn open(ssegate: &Ssegate, path: &str, options: Options, token: &str) -> EventSource {
-    let mut stream = EventSource::connect(ssegate.url(path), bearing(options, token)).await;
-    stream.next_named("stream.position").await;
-    stream
+    EventSource::ready(ssegate.url(path), bearing(options, token)).await
 }
 
 async fn renew(ssegate: &Ssegate, link: &str, token: &str) -> Reply {

@@ -172,7 +172,7 @@ async fn a_stream_that_is_cut_resumes_exactly() {
         clients.last().unwrap().wait_opened(1).await;
     }
     for client in &clients {
-        client.wait_for("its start", |seen| seen.len() >= 2).await;
+        client.until_begun().await;
     }
     let mut pace = interval(Duration::from_millis(2));
     for n in 0..500 {

@@ -37,9 +37,7 @@ async fn topics(kafka: &Kafka, partitions: i32) -> String {
 }
 
 async fn open(ssegate: &Ssegate, path: &str) -> EventSource {
-    let mut stream = EventSource::connect(ssegate.url(path), Options::http1()).await;
-    stream.next_named("stream.position").await;
-    stream
+    EventSource::ready(ssegate.url(path), Options::http1()).await
 }
 
 /// A number as a value of JSON Schema, with the id of that before it.
@@ -413,6 +411,60 @@ async fn a_registry_is_entered_as_configured_and_knows_uuids() {
         assert!(!line.contains("s3same") && !line.contains("bWU6") && !line.contains("t0ken"), "{line}");
     }
     assert!(!ssegate.status().await.to_string().contains("t0ken"));
+}
+
+/// Apicurio cannot be asked for schemas by UUID, and says so in words of its own.
+#[tokio::test]
+async fn what_a_registry_cannot_be_asked_for_is_told_as_a_gap() {
+    let (kafka, registry) = (Kafka::shared().await, Registry::shared().await);
+    let topic = topics(kafka, 1).await;
+    let id = registry.register(&unique("beside"), "JSON", NUMBER, &[]).await;
+    let ssegate = Ssegate::start(config(kafka, &registry.url(), &topic)).await;
+    let mut stream = open(&ssegate, "/t").await;
+    let by_uuid = [&[1][..], &[7; 16], b"{\"n\":0}"].concat();
+    kafka.produce(Record::to(&topic).payload(by_uuid)).await;
+    kafka.produce(Record::to(&topic).payload(framed(id, 1))).await;
+    assert_eq!(stream.next_gap().await["reason"], "undecodable");
+    assert_eq!(number(&mut stream).await, 1);
+    let uuid = "07070707-0707-0707-0707-070707070707";
+    let line = ssegate.wait_log("which schema it was", |line| line["schema"].as_str() == Some(uuid)).await;
+    assert_eq!(line["why"], "the answer is 404 Not Found, though a registry is there");
+}
+
+/// A registry behind a proxy that has an error page of its own, and schemas of a size that few have.
+#[tokio::test]
+async fn what_is_no_answer_of_a_registry_is_one_where_a_registry_is_there() {
+    let (kafka, origin) = (Kafka::shared().await, Origin::start().await);
+    let topic = topics(kafka, 1).await;
+    origin.say("/schemas/types", 200, r#"["JSON"]"#);
+    let schema = |size: usize| json!({ "schema": " ".repeat(size), "schemaType": "JSON" }).to_string();
+    for (id, status, body) in [
+        (1, 404, "<html>".to_owned()),
+        (2, 200, "<html>".to_owned()),
+        (3, 302, String::new()),
+        (4, 200, schema(4 << 20)),
+        (5, 200, schema(3 << 20)),
+    ] {
+        origin.say(&format!("/schemas/ids/{id}"), status, body);
+    }
+    let ssegate = Ssegate::start(config(kafka, &origin.url(""), &topic)).await;
+    let mut stream = open(&ssegate, "/t").await;
+    for (id, why) in [
+        (1, "the answer is 404 Not Found, though a registry is there"),
+        (2, "the answer is not that of a schema registry, though a registry is there"),
+        (3, "the answer is 302 Found, though a registry is there"),
+        (4, "the answer has more than 4 MiB, though a registry is there"),
+    ] {
+        kafka.produce(Record::to(&topic).payload(framed(id, 0))).await;
+        assert_eq!(stream.next_gap().await["reason"], "undecodable", "{why}");
+        // A line a second at most.
+        if id == 1 {
+            ssegate.wait_log("the reason", |line| line["why"] == why).await;
+        }
+    }
+    kafka.produce(Record::to(&topic).payload(framed(5, 5))).await;
+    assert_eq!(number(&mut stream).await, 5, "it is large, and no larger than it may be");
+    assert_eq!(ssegate.status().await["schema_registries"][0]["wanted"], 0);
 }
 
 #[tokio::test]

@@ -2,7 +2,9 @@
 
 mod databases;
 mod forms;
+mod merged;
 mod messaging;
+mod multi;
 mod schemas;
 mod servers;
 mod shapes;

@@ -2,9 +2,11 @@
 //! stream, times, and streams that are trimmed, purged, made anew, or not there.
 
 use async_nats::jetstream::stream;
+use futures_util::TryStreamExt as _;
 
 use crate::support::eventsource::{EventSource, Options};
 use crate::support::nats::{Nats, store};
+use crate::support::proxy::Proxy;
 use crate::support::ssegate::{Ssegate, field};
 use crate::support::wait::eventually;
 
@@ -149,7 +151,7 @@ async fn what_was_trimmed_is_told_and_what_is_left_follows() {
 #[tokio::test]
 async fn what_was_taken_away_while_the_link_was_down_is_told_to_who_is_live() {
     let mut nats = orders().await;
-    let mut proxy = crate::support::proxy::Proxy::start(([127, 0, 0, 1], nats.port()).into()).await;
+    let mut proxy = Proxy::start(([127, 0, 0, 1], nats.port()).into()).await;
     let text = config(&nats, "").replace(&nats.url(), &format!("nats://{}", proxy.addr()));
     let ssegate = Ssegate::start(text).await;
     let mut live = EventSource::connect(ssegate.url("/orders"), Options::http2()).await;
@@ -171,6 +173,35 @@ async fn what_was_taken_away_while_the_link_was_down_is_told_to_who_is_live() {
     nats.restart().await;
     store(&nats.jetstream().await, numbers(20..30)).await;
     assert_eq!(data(&mut live, 10).await, Vec::from_iter(20..30));
+}
+
+/// It asks again and again, and between two questions it has none to be answered.
+#[tokio::test]
+async fn what_was_taken_away_of_a_part_before_it_could_be_read_is_told_also_where_nothing_follows() {
+    let nats = orders().await;
+    let link = Proxy::start(([127, 0, 0, 1], nats.port()).into()).await;
+    let text = config(&nats, "").replace("timeout: 3s", "timeout: 1m");
+    let ssegate = Ssegate::start(text.replace(&nats.url(), &format!("nats://{}", link.addr()))).await;
+    let mut part = EventSource::ready(ssegate.url("/orders/7"), Options::http2()).await;
+    let context = nats.jetstream().await;
+    store(&context, [("orders.7", "1")]).await;
+    assert_eq!(part.next_message().await.data, "1");
+    link.pause();
+    let mut stream = context.get_stream("ORDERS").await.unwrap();
+    eventually("nobody to wait for what comes", async || {
+        let consumers: Vec<_> = stream.consumers().try_collect().await.unwrap();
+        let waiting: usize = consumers.iter().map(|consumer| consumer.num_waiting).sum();
+        if waiting == 0 { Ok(()) } else { Err(waiting) }
+    })
+    .await;
+    store(&context, [("orders.7", "2"), ("orders.7", "3")]).await;
+    stream.purge().await.unwrap();
+    stream.info().await.unwrap();
+    link.resume();
+    let gap = part.next_gap().await;
+    assert_eq!((&gap["reason"], &gap["from"], &gap["to"]), (&"trimmed".into(), &2.into(), &4.into()));
+    store(&context, [("orders.7", "4")]).await;
+    assert_eq!(part.next_message().await.data, "4");
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use crate::auth::SECRET;
+use crate::multi::until_reading;
 use crate::support::child::{self, Child};
 use crate::support::devtools::Page;
 use crate::support::ports;
@@ -149,17 +150,66 @@ async fn snapshots_and_other_control_events_are_told() {
     assert_eq!(node.next().await, json!(["snapshot", "end"]));
     assert_eq!(of(node.next().await), (json!("change"), json!(false)));
     assert_eq!(node.next().await, json!(["control", "refused", { "feed": "/b" }]));
+}
 
-    let mut own = Node::start(&ssegate.url("/m"), &json!({ "prefix": "own.", "feeds": ["/a", "/b c"] }));
-    own.until_open().await;
-    ssegate.publish("m", "first").await;
-    assert_eq!(own.data().await, "first");
-    own.process.type_in(b"[\"/d\"]\n");
-    own.until_open().await;
+#[tokio::test]
+async fn several_feeds_have_handlers_and_come_and_go() {
+    let multi = "  - { path: '/rooms/{room}', from: { upstream: lobby, channel: '{room}' }, params: { room: '[a-z]+' } }
+  - { path: /all, multi: { of: ['/rooms/{room}', /m] } }\n";
+    let ssegate = Ssegate::start(format!("{PUSH}{multi}")).await;
+    let mut node = Node::start(&ssegate.url("/all"), &json!({ "handled": ["/rooms/a", "/rooms/b"] }));
+    until_reading(&ssegate, "/all", 2).await;
+    let told = |said: &Value| {
+        let field = |name: &str| said[1][name].as_str().unwrap().to_owned();
+        (said[0].as_str().unwrap().to_owned(), field("feed"), field("event"), field("data"))
+    };
+    let of = |kind: &str, feed: &str, event: &str, data: &str| {
+        (kind.to_owned(), feed.to_owned(), event.to_owned(), data.to_owned())
+    };
+    ssegate.publish("a", "1").await;
+    assert_eq!(told(&node.next_of("handled").await), of("handled", "/rooms/a", "message", "1"));
+    ssegate.publish("b?event=sale+of+b", "2").await;
+    assert_eq!(told(&node.next_of("handled").await), of("handled", "/rooms/b", "sale of b", "2"));
+
+    // One goes, one stays, and two come of which one is not given; what is published meanwhile is not lost.
+    for line in [r#"{"remove":"/rooms/a"}"#, r#"{"add":"/m"}"#, r#"{"add":"/rooms/7"}"#] {
+        node.process.type_in(format!("{line}\n").as_bytes());
+    }
+    ssegate.publish("b", "3").await;
+    let (mut event, mut refused) = (None, None);
+    while event.is_none() || refused.is_none() {
+        let said = node.next().await;
+        match said[0].as_str() {
+            Some("handled") => event = Some(told(&said)),
+            Some("control") => refused = Some(said),
+            _ => {}
+        }
+    }
+    assert_eq!(event, Some(of("handled", "/rooms/b", "message", "3")));
+    let refused = refused.unwrap();
+    assert_eq!((&refused[1], &refused[2]["feed"]), (&json!("refused"), &json!("/rooms/7")));
+    assert_eq!(refused[2]["status"], 404);
+    until_reading(&ssegate, "/all", 2).await;
+    node.process.type_in(b"[\"/m\",\"/rooms/c\"]\n");
     let asked =
-        |feeds: &'static str| move |line: &Value| line["uri"].as_str().is_some_and(|uri| uri.contains(feeds));
-    ssegate.wait_log("the first feeds", asked("?feed=%2Fa&feed=%2Fb+c")).await;
-    ssegate.wait_log("the others", asked("?feed=%2Fd&lastEventId=")).await;
+        |line: &Value| line["uri"].to_string().contains("?feed=%2Fm&feed=%2Frooms%2Fc&lastEventId=m1%7E");
+    ssegate.wait_log("both", asked).await;
+    until_reading(&ssegate, "/all", 2).await;
+    ssegate.publish("m", "4").await;
+    let event = told(&node.next_of("handled").await);
+    assert_eq!(event, of("handled", "/m", "message", "4"), "it has kept its handler");
+    ssegate.publish("c", "5").await;
+    assert_eq!(told(&node.next_of("event").await), of("event", "/rooms/c", "message", "5"), "it has none");
+
+    // Without feeds it waits, and is not refused.
+    node.process.type_in(b"[]\n");
+    node.process.type_in(b"{\"add\":\"/rooms/d\"}\n");
+    until_reading(&ssegate, "/all", 1).await;
+    ssegate.publish("d", "6").await;
+    assert_eq!(told(&node.next_of("handled").await), of("handled", "/rooms/d", "message", "6"));
+    let mut gone =
+        Node::start(&ssegate.url("/all"), &json!({ "feeds": ["/rooms/a"], "lastEventId": "nonsense" }));
+    assert_eq!(gone.next_of("gap").await, json!(["gap", "unknown_id", "/rooms/a"]));
 }
 
 #[tokio::test]
@@ -191,6 +241,24 @@ routes: [ {{ path: /m, from: {{ upstream: lobby, channel: m }}, auth: users, exp
     for state in ["connecting", "waiting", "connecting", "closed"] {
         assert_eq!(refused.next_of("state").await[1], state);
     }
+}
+
+#[tokio::test]
+async fn a_token_that_never_comes_is_given_up_and_asked_for_again() {
+    let ssegate = Ssegate::start(PUSH).await;
+    let options = json!({ "tokens": [null, null, "any"], "silence": 2000 });
+    let mut node = Node::start(&ssegate.url("/m"), &options);
+    for _ in 0..2 {
+        assert_eq!(node.next().await, json!(["state", "connecting", null]));
+        assert_eq!(node.next().await, json!(["token", false]));
+        assert_eq!(node.next().await, json!(["state", "waiting", null]));
+    }
+    node.until_open().await;
+
+    let mut closed = Node::start(&ssegate.url("/m"), &json!({ "tokens": [null] }));
+    assert_eq!(closed.next_of("token").await, json!(["token", false]));
+    closed.process.type_in(b"\n");
+    assert_eq!(closed.next().await, json!(["state", "closed", null]), "who waits for one can close");
 }
 
 #[tokio::test]

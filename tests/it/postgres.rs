@@ -57,9 +57,7 @@ async fn started() -> (Postgres, Ssegate) {
 }
 
 async fn open(ssegate: &Ssegate, path: &str) -> EventSource {
-    let mut source = EventSource::connect(ssegate.url(path), Options::http2()).await;
-    source.next_named("stream.position").await;
-    source
+    EventSource::ready(ssegate.url(path), Options::http2()).await
 }
 
 /// Adds rows with these numbers, in one statement.
@@ -373,12 +371,6 @@ async fn what_stands_in_the_way_of_one_table_is_said_and_concerns_no_other_sourc
     }
 }
 
-async fn cause(ssegate: &Ssegate) -> String {
-    let is_down = |line: &Value| field(line, "message").unwrap_or_default().contains("is down");
-    let line = ssegate.wait_log("the refusal", is_down).await;
-    field(&line, "cause").unwrap().to_owned()
-}
-
 fn over_tls(port: u16, password: &str, tls: &str) -> String {
     format!(
         "upstreams: {{ db: {{ postgres: {{ url: 'postgres://gate@localhost:{port}/postgres?sslmode=verify-full', password: {password}, tls: {tls} }} }} }}
@@ -400,24 +392,15 @@ async fn tls_and_a_password() {
     assert_eq!(postgres.number("SELECT count(*) FROM pg_stat_ssl s JOIN pg_stat_activity a USING (pid) WHERE s.ssl AND a.usename = 'gate'").await, 1);
 
     let wrong = Ssegate::start(over_tls(postgres.port(), "n0t-it", &own)).await;
-    let told = cause(&wrong).await;
+    let told = wrong.cause().await;
     assert!(
         told.contains("password authentication failed") && told.contains(&postgres.port().to_string()),
         "{told}"
     );
-    eventually("another try", async || {
-        let reconnects = wrong.status().await["upstreams"][0]["reconnects"].as_u64();
-        if reconnects > Some(2) { Ok(()) } else { Err(format!("{reconnects:?}")) }
-    })
-    .await;
-    let said = wrong.log();
-    let causes =
-        said.iter().filter(|line| field(line, "cause").is_some() && field(line, "level") == Some("WARN"));
-    assert_eq!(causes.count(), 1, "said once: {said:?}");
-    assert!(!format!("{said:?}{}", wrong.status().await).contains("n0t-it"));
+    wrong.assert_told_once_without("n0t-it").await;
 
     let strange = format!("{{ ca: {} }}", TestCa::shared().cert_path().display());
-    let told = cause(&Ssegate::start(over_tls(postgres.port(), "s3cr3t-pw", &strange)).await).await;
+    let told = Ssegate::start(over_tls(postgres.port(), "s3cr3t-pw", &strange)).await.cause().await;
     assert!(told.contains("certificate"), "{told}");
 }
 
@@ -442,6 +425,7 @@ async fn a_server_that_comes_back_loses_no_row() {
     postgres.run(&adds(10, 20)).await;
     assert_eq!(all.next_data(10).await, numbers(10, 20));
     postgres.pause();
+    // How long it is away is the fault itself.
     tokio::time::sleep(Duration::from_millis(200)).await;
     postgres.resume();
     postgres.run(&adds(20, 30)).await;

@@ -23,9 +23,7 @@ routes:
 }
 
 async fn open(ssegate: &Ssegate, path: &str) -> EventSource {
-    let mut stream = EventSource::connect(ssegate.url(path), Options::http2()).await;
-    stream.next_named("stream.position").await;
-    stream
+    EventSource::ready(ssegate.url(path), Options::http2()).await
 }
 
 /// The next event is an `upstream_lost` with a sound span, and a position follows.

@@ -3,7 +3,7 @@
 use crate::redis_streams::{all, numbers};
 use crate::support::eventsource::{EventSource, Options};
 use crate::support::redis::Redis;
-use crate::support::ssegate::{Ssegate, field};
+use crate::support::ssegate::Ssegate;
 use crate::support::tls::TestCa;
 
 fn config(user: &str, port: u16, tls: &str) -> String {
@@ -17,12 +17,6 @@ routes:
     )
 }
 
-async fn cause(ssegate: &Ssegate) -> String {
-    let is_down = |line: &serde_json::Value| field(line, "message").unwrap_or_default().contains("is down");
-    let line = ssegate.wait_log("the refusal", is_down).await;
-    field(&line, "cause").unwrap().to_owned()
-}
-
 #[tokio::test]
 async fn an_own_authority_a_client_certificate_and_an_acl_user() {
     let ca = TestCa::new();
@@ -30,9 +24,7 @@ async fn an_own_authority_a_client_certificate_and_an_acl_user() {
     redis
         .say::<()>("ACL SETUSER gate on >s3cr3t-pw resetchannels &news -@all +subscribe +unsubscribe +ping")
         .await;
-    let client = ca.issue_client("ssegate");
-    let (ca, cert, key) = (ca.cert_path(), client.cert, client.key);
-    let tls = format!("{{ ca: {}, cert: {}, key: {} }}", ca.display(), cert.display(), key.display());
+    let tls = ca.tls_of_client("ssegate");
     let ssegate = Ssegate::start(config("gate:s3cr3t-pw@", port, &tls)).await;
     let mut news = EventSource::connect(ssegate.url("/news"), Options::http2()).await;
     news.next_named("stream.position").await;
@@ -53,9 +45,7 @@ async fn streams_by_an_own_authority_a_client_certificate_and_an_acl_user() {
              +xrange +xrevrange +xinfo|stream +client|id +client|unblock",
         )
         .await;
-    let client = ca.issue_client("ssegate");
-    let (ca, cert, key) = (ca.cert_path(), client.cert, client.key);
-    let tls = format!("{{ ca: {}, cert: {}, key: {} }}", ca.display(), cert.display(), key.display());
+    let tls = ca.tls_of_client("ssegate");
     let ssegate = Ssegate::start(config("gate:s3cr3t-pw@", port, &tls)).await;
     let mut live = EventSource::connect(ssegate.url("/s/audit"), Options::http2()).await;
     live.next_named("stream.position").await;
@@ -78,7 +68,7 @@ async fn an_authority_that_is_not_the_servers_is_not_trusted() {
     let (_redis, port) = Redis::start_tls(&ca, ca.leaf()).await;
     let tls = format!("{{ ca: {} }}", TestCa::shared().cert_path().display());
     let ssegate = Ssegate::start(config("", port, &tls)).await;
-    let cause = cause(&ssegate).await;
+    let cause = ssegate.cause().await;
     assert!(cause.contains(&format!("localhost:{port}")) && cause.contains("certificate"), "{cause}");
 }
 
@@ -101,7 +91,7 @@ async fn a_server_that_wants_a_certificate_is_named_when_it_gets_none() {
     let ca = TestCa::new();
     let (_redis, port) = Redis::start_tls(&ca, ca.leaf()).await;
     let ssegate = Ssegate::start(config("", port, &format!("{{ ca: {} }}", ca.cert_path().display()))).await;
-    let cause = cause(&ssegate).await;
+    let cause = ssegate.cause().await;
     assert!(cause.contains(&format!("localhost:{port}")), "{cause}");
     assert!(cause.to_lowercase().contains("certificate"), "{cause}");
 }

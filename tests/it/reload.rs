@@ -39,9 +39,7 @@ fn of(channel: &str) -> String {
 
 /// An open stream of this path.
 async fn open(ssegate: &Ssegate, path: &str, options: Options) -> EventSource {
-    let mut stream = EventSource::connect(ssegate.url(path), options).await;
-    stream.next_named("stream.position").await;
-    stream
+    EventSource::ready(ssegate.url(path), options).await
 }
 
 /// Waits until so many reloads have come to this.

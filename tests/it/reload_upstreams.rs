@@ -9,16 +9,10 @@ use crate::support::ports;
 use crate::support::redis::Redis;
 use crate::support::ssegate::Ssegate;
 use crate::support::wait::eventually;
+use crate::upgrade::server;
 
 async fn open(ssegate: &Ssegate, path: &str) -> EventSource {
-    let mut stream = EventSource::connect(ssegate.url(path), Options::http2()).await;
-    stream.next_named("stream.position").await;
-    stream
-}
-
-fn server(drain: &str) -> String {
-    let tls = crate::tls::pair(crate::support::tls::TestCa::shared().leaf());
-    format!("server: {{ listen: \"127.0.0.1:0\", drain: {drain}, tls: {{ {tls} }} }}\n")
+    EventSource::ready(ssegate.url(path), Options::http2()).await
 }
 
 /// Waits until the link to this upstream is as it should be.
@@ -53,7 +47,7 @@ routes:
   - {{ path: /c, from: {{ upstream: cache, channel: c }} }}
   - {{ path: /s, from: {{ upstream: cache, stream: s }}, data: \"{{field.n}}\", history: {{ events: 2 }} }}
 ",
-            server("1s"),
+            server(0, "1s"),
             redis.port()
         )
     };
@@ -110,7 +104,7 @@ routes:
   - {{ path: /t, from: {{ upstream: bus, topic: {topic} }}, history: {{ events: 3 }} }}
   - {{ path: \"/k/{{k}}\", from: {{ upstream: bus, topic: {topic}, key: \"{{k}}\" }} }}
 ",
-            server("1s"),
+            server(0, "1s"),
             kafka.bootstrap()
         )
     };
@@ -157,7 +151,7 @@ routes:
   - {{ path: /s, from: {{ upstream: cache, stream: s }}, data: \"{{field.n}}\", retry: 100ms }}
   - {{ path: /t, from: {{ upstream: clock }} }}
 ",
-            server("3s"),
+            server(0, "3s"),
             redis.url()
         )
     };
@@ -211,7 +205,7 @@ async fn an_upstream_that_stands_in_for_a_dead_one_is_up() {
             "{}upstreams: {{ cache: {{ redis: {{ url: \"{url}\" }} }} }}
 routes: [ {{ path: /c, from: {{ upstream: cache, channel: c }} }} ]
 ",
-            server("1m")
+            server(0, "1m")
         )
     };
     let ssegate = Ssegate::start(yaml(&format!("redis://127.0.0.1:{}", ports::free()))).await;
@@ -241,7 +235,7 @@ async fn upstreams_come_and_go_with_their_routes() {
     let yaml = |upstreams: &[&str], routes: &[&str]| {
         format!(
             "{}upstreams: {{ {} }}\nroutes: [{}]\n",
-            server("0s"),
+            server(0, "0s"),
             upstreams.join(", "),
             routes.join(", ")
         )
@@ -308,7 +302,7 @@ async fn history_is_kept_as_the_newest_file_says() {
             "{}upstreams: {{ lobby: {{ push: {{}} }} }}
 routes: [ {{ path: /e, from: {{ upstream: lobby, channel: {channel} }}, history: {{ events: {events} }}, idle_timeout: 1s }} ]
 ",
-            server("0s")
+            server(0, "0s")
         )
     };
     let ssegate = Ssegate::start(yaml(100, "e")).await;

@@ -16,7 +16,7 @@ async fn open(ssegate: &Ssegate) -> Vec<Recorder> {
     };
     let streams: Vec<_> = (0..STREAMS).map(start).collect();
     for stream in &streams {
-        stream.wait_for("the position", |seen| seen.len() > 1).await;
+        stream.until_begun().await;
     }
     streams
 }

@@ -29,8 +29,7 @@ async fn clients(ssegate: &Ssegate) -> Vec<Recorder> {
         let options = if seed % 2 == 0 { Options::http1() } else { Options::http2() };
         let habits = Habits { longest_retry: Duration::from_millis(20), ..Habits::cut(2_000..60_000, seed) };
         let client = Recorder::start(ssegate.url("/m"), options, habits);
-        client.wait_for("the start to be fixed", |seen| !seen.is_empty()).await;
-        client.wait_for("the position", |seen| seen.len() > 1).await;
+        client.until_begun().await;
         clients.push(client);
     }
     clients

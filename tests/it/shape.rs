@@ -31,9 +31,7 @@ async fn on_redis(routes: &str) -> (Redis, Ssegate) {
 
 /// A stream whose start is fixed.
 async fn open(ssegate: &Ssegate, path: &str) -> EventSource {
-    let mut stream = EventSource::connect(ssegate.url(path), Options::http1()).await;
-    stream.next_named("stream.position").await;
-    stream
+    EventSource::ready(ssegate.url(path), Options::http1()).await
 }
 
 fn parsed(text: &str) -> Value {
@@ -305,6 +303,25 @@ async fn an_envelope_tells_where_a_record_comes_from() {
     base64.next_message().await;
     assert_eq!(parsed(&base64.next_message().await.data)["data_base64"], "/w==");
     assert_eq!(parsed(&small.next_message().await.data)["data"], json!({ "a": 1.10 }));
+}
+
+/// Nobody keeps a publisher from that.
+#[tokio::test]
+async fn a_header_whose_name_is_no_text_is_read_with_the_others() {
+    let routes = "  - { path: /h, from: { upstream: bus, topic: TOPIC }, filter: headers.kind == 'sold', event: '{header.kind}', wrap: envelope }\n";
+    let (kafka, topic, ssegate) = on_kafka(routes).await;
+    let mut stream = open(&ssegate, "/h").await;
+    let record =
+        || Record::to(&topic).header(b"\xff\xfe", "x").header("kind", "sold").header(b"\xc3(", b"\xff");
+    for n in 0..3 {
+        kafka.produce(record().payload(json!({ "n": n }).to_string())).await;
+        let event = stream.next_named("sold").await;
+        let told = parsed(&event.data);
+        assert_eq!(told["data"]["n"], n);
+        assert_eq!(told["headers"], json!({ "\u{fffd}\u{fffd}": "x", "kind": "sold" }));
+        assert_eq!(told["headers_base64"], json!({ "\u{fffd}(": "/w==" }));
+    }
+    assert_eq!(ssegate.status().await["upstreams"][0]["reconnects"], 0, "no reader had to be started again");
 }
 
 #[tokio::test]

@@ -385,13 +385,14 @@ routes:
     ))
     .await;
     let proxy = Proxy::start(ssegate.addr()).await;
-    proxy.limit_rate(100_000);
+    // It takes ten seconds.
+    proxy.limit_rate(20_000);
     let mut collector = Collector::start(ca).await;
     let stream = format!("https://localhost:{}/s", proxy.addr().port());
     let _browser = Browser::chromium(ca, &collector.page_url(&stream)).await;
     eventually("some of the snapshot to be on its way", async || {
         let down = proxy.bytes_down();
-        if down > 60_000 { Ok(()) } else { Err(down) }
+        if down > 30_000 { Ok(()) } else { Err(down) }
     })
     .await;
     proxy.cut_all();

@@ -72,7 +72,8 @@ const PUSH: &str = "upstreams: { lobby: { push: {} } }
 routes: [ { path: /e, from: { upstream: lobby, channel: e }, retry: 100ms } ]
 ";
 
-fn server(port: u16, drain: &str) -> String {
+/// A `server` on this port, 0 for a free one, that drains for so long.
+pub fn server(port: u16, drain: &str) -> String {
     let tls = pair(TestCa::shared().leaf());
     format!("server: {{ listen: \"127.0.0.1:{port}\", drain: {drain}, tls: {{ {tls} }} }}\n")
 }

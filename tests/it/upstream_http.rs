@@ -6,6 +6,7 @@ use crate::support::eventsource::{EventSource, Options};
 use crate::support::origin::{Answer, Origin};
 use crate::support::sse_server::SseServer;
 use crate::support::ssegate::Ssegate;
+use crate::upgrade::server;
 
 fn config(url: &str, keys: &str) -> String {
     format!(
@@ -96,6 +97,29 @@ async fn of_a_stream_each_line_is_an_event_and_what_is_sent_without_one_is_lost(
     server.until_open("/data", 1).await;
     server.send("/data", "3\n");
     assert_eq!(stream.next_data(1).await, ["3"]);
+}
+
+#[tokio::test]
+async fn lines_of_a_stream_and_changes_of_an_answer_are_not_the_same_source() {
+    let origin = Origin::start().await;
+    let yaml = |keys: &str| server(0, "1s") + &config(&origin.url(""), keys);
+    origin.say("/data", 200, "one\n");
+    let ssegate = Ssegate::start(yaml("every: 100ms")).await;
+    let mut asked = connect(&ssegate).await;
+    origin.say("/data", 200, "two\n");
+    while asked.next_message().await.data != "two\n" {}
+    let mut last = asked.last_event_id().to_owned();
+    for keys in ["stream: true", "every: 100ms"] {
+        let changes = ssegate.reload(&yaml(keys)).await;
+        assert_eq!(changes[0], "upstream data: is another system; its streams end, and come back");
+        asked.until_end().await;
+        // What was between nobody knows, and that is told.
+        asked = EventSource::connect(ssegate.url("/all"), Options::http2().resume(&last)).await;
+        assert_eq!(asked.next_gap().await["reason"], "unknown_id");
+        origin.say("/data", 200, format!("{keys}\n"));
+        while asked.next_named("message").await.data.trim_end() != keys {}
+        last = asked.last_event_id().to_owned();
+    }
 }
 
 #[tokio::test]

@@ -233,7 +233,7 @@ impl World {
         let state = &mut self.readers[reader];
         state.client.reconnect();
         let id = state.client.id();
-        let wish = Wish { id: id.clone(), since: None };
+        let wish = Wish { id: id.clone(), ..Wish::default() };
         let cursor = Cursor::of_key(Some(Arc::from([state.key])), wish, self.terms.into());
         (state.connection, state.begun) = (Some((replica, cursor)), false);
         self.replicas[replica].log.join();

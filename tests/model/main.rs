@@ -9,8 +9,10 @@
 mod client;
 mod conflated;
 mod entries;
+mod filters;
 mod keyed;
 mod memory;
+mod merged;
 mod past;
 mod record;
 mod replicas;
@@ -60,5 +62,5 @@ const TERMS: Terms =
 
 /// A reader that comes with this id.
 fn cursor(id: Option<String>, terms: Terms) -> Cursor {
-    Cursor::new(Wish { id, since: None }, terms)
+    Cursor::new(Wish { id, ..Wish::default() }, terms)
 }

@@ -6,14 +6,13 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use http::header::{self, HeaderName, HeaderValue};
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use serde_json::json;
 
 use super::streams::Shown;
 use crate::app::App;
-use crate::http::{Body, Fallback, Problem, Streams};
+use crate::http::{Body, Fallback, Problem, Streams, built_in};
 use crate::upstream::Push;
 
 /// The page, once the app runs that it is about.
@@ -52,7 +51,7 @@ impl Page {
         let live = self.0.get()?;
         let answer = match request.uri().path() {
             "/" => read(request, "text/html; charset=utf-8", live.html.clone()),
-            "/demo.css" => read(request, "text/css; charset=utf-8", CSS.into()),
+            "/demo.css" => read(request, "text/css; charset=utf-8", [built_in::STYLE, CSS].concat().into()),
             "/demo.js" => read(request, "text/javascript; charset=utf-8", JS.into()),
             "/say" => act(request, || live.say(request)),
             "/cut" => act(request, || Ok(live.cut(request, client))),
@@ -97,7 +96,7 @@ pub(in super::super) fn read(
     content: Bytes,
 ) -> Result<Response<Body>, Problem> {
     match *request.method() {
-        Method::GET | Method::HEAD => Ok(respond(content_type, content)),
+        Method::GET | Method::HEAD => Ok(built_in::part(content_type, content)),
         _ => Err(Problem::Method("GET, HEAD")),
     }
 }
@@ -115,29 +114,8 @@ fn act(
     if from.is_some_and(|from| from != "same-origin") {
         return Err(Problem::BadRequest("Only the demo's own page may ask for this."));
     }
-    Ok(respond("application/json", format!("{}\n", act()?).into()))
+    Ok(built_in::part("application/json", format!("{}\n", act()?)))
 }
-
-fn respond(content_type: &'static str, content: Bytes) -> Response<Body> {
-    let mut response = Response::new(Body::from(content));
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-    for (name, value) in HEADERS {
-        headers.insert(name, HeaderValue::from_static(value));
-    }
-    response
-}
-
-const HEADERS: [(HeaderName, &str); 4] = [
-    (header::CACHE_CONTROL, "no-store"),
-    (
-        header::CONTENT_SECURITY_POLICY,
-        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; \
-         base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    ),
-    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    (header::REFERRER_POLICY, "no-referrer"),
-];
 
 const HTML: &str = include_str!("page.html");
 const CSS: &str = include_str!("page.css");

@@ -35,6 +35,14 @@ impl Reads {
         reads
     }
 
+    /// Looks at what `other` does, besides.
+    pub fn merge(&mut self, other: &Self) {
+        self.any_header |= other.any_header;
+        self.query |= other.query;
+        let new: Vec<_> = other.headers.iter().filter(|name| !self.headers.contains(name)).cloned().collect();
+        self.headers.extend(new);
+    }
+
     fn add(&mut self, kind: &AuthKind) {
         let mut header = |name: &HeaderName| {
             if !self.headers.contains(name) {

@@ -73,6 +73,8 @@ pub(in crate::config) enum Shape {
     /// Text, a number, `true` or `false`.
     Scalar(&'static str),
     Section(&'static Section),
+    /// A mapping, or a list of such.
+    Sections(&'static Section),
     /// A mapping whose keys are names, and what these are of.
     Named(&'static str, &'static Shape),
     List(&'static Shape),
@@ -175,6 +177,7 @@ impl Shape {
             Self::Words(words) => words.join(", "),
             Self::Text(what) | Self::Scalar(what) => (*what).to_owned(),
             Self::Section(_) => "a mapping".to_owned(),
+            Self::Sections(_) => "a mapping, or a list of these".to_owned(),
             Self::Named(what, shape) => format!("a mapping of {what} to {}", shape.words()),
             Self::List(shape) => format!("a list of: {}", shape.words()),
             Self::OneOrMore(shape) => format!("{}, or a list of these", shape.words()),
@@ -199,7 +202,8 @@ pub(in crate::config) fn visit(
 
 fn visit_shape(shape: &Shape, path: &str, take: &mut dyn FnMut(&str, &'static Key)) {
     match shape {
-        Shape::Section(section) => visit(section, path, take),
+        // An entry of the list is told with the mapping that stands alone.
+        Shape::Section(section) | Shape::Sections(section) => visit(section, path, take),
         Shape::Named(_, shape) => visit_shape(shape, &join(path, "*"), take),
         Shape::List(shape) | Shape::OneOrMore(shape) => visit_shape(shape, &join(path, "[]"), take),
         Shape::Either(shapes) => shapes.iter().for_each(|shape| visit_shape(shape, path, take)),

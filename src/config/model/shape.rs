@@ -40,6 +40,20 @@ impl Variable {
     ];
 }
 
+/// What a `filter` can speak of that is another one for each client: mappings whose members it names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Brought {
+    /// `query`: the parameters of its request's query, as texts; of several of a name the first.
+    Query,
+    /// `claims`: what its credential says.
+    Claims,
+}
+
+impl Brought {
+    /// Their names.
+    pub const NAMES: [(&str, Self); 2] = [("query", Self::Query), ("claims", Self::Claims)];
+}
+
 /// What of a payload in JSON is sent.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Projection {

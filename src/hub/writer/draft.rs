@@ -13,10 +13,11 @@ use crate::hub::note::{self, Body};
 use crate::hub::position::{Mark, Position};
 use crate::hub::table::{Change, Newest, Subject};
 use crate::hub::window::{Makes, Waiting};
-use crate::shape::Record;
+use crate::shape::{Facts, Record};
 use crate::sse;
 
-/// Bytes after which a chunk is closed. Of events that are not large a whole one fits into a read.
+/// Bytes after which a chunk is closed, what is known of its events included. Of events that are not large a whole one fits
+/// into a read.
 const CHUNK: usize = 24 * 1024;
 
 /// What one append makes.
@@ -41,6 +42,9 @@ pub(super) struct Draft<'w> {
     pub(super) bytes: Vec<u8>,
     entries: Vec<Entry>,
     keys: Vec<Keyed>,
+    facts: Vec<Facts>,
+    /// Bytes of these.
+    known: usize,
     /// Where the next entry's body begins.
     open: usize,
 }
@@ -62,6 +66,8 @@ impl<'w> Draft<'w> {
             bytes: Vec::new(),
             entries: Vec::new(),
             keys: Vec::new(),
+            facts: Vec::new(),
+            known: 0,
             open: 0,
             writer,
         }
@@ -80,14 +86,15 @@ impl<'w> Draft<'w> {
     pub(super) fn record(&mut self, record: &impl Record, mark: Mark, numbered_upstream: bool) {
         self.dated(record.timestamp());
         let Writer { shape, codec, .. } = &*self.writer;
-        let (body, keys) = note::write_record(record, shape, &**codec, &self.position, mark, &mut self.bytes);
-        self.tell_table(Subject::of(record, &keys));
+        let (body, keys, facts) =
+            note::write_record(record, shape, &**codec, &self.position, mark, &mut self.bytes);
+        self.tell_table(Subject::of(record, &keys), &facts);
         self.left_out.count(&body);
         match body {
-            Body::Event => self.entry(mark, false, self.whose(record, mark)),
+            Body::Event => self.entry(mark, false, self.whose(record, mark), facts),
             Body::Note(reason, _) => {
                 self.notes.push(reason);
-                self.entry(mark, true, self.whose(record, mark));
+                self.entry(mark, true, self.whose(record, mark), facts);
             }
             // Numbers of the log's own count events, so that what makes none takes none.
             _ if numbered_upstream => self.skip(mark),
@@ -96,14 +103,14 @@ impl<'w> Draft<'w> {
     }
 
     /// Notes what the body that has just been written says of a key.
-    fn tell_table(&mut self, subject: Option<Subject>) {
+    fn tell_table(&mut self, subject: Option<Subject>, facts: &Facts) {
         let Some(Subject { key, is_gone }) = subject else { return };
         let newest = match &self.bytes[self.open..] {
             _ if is_gone => Newest::Gone,
             [] => return,
             body => Newest::of(body),
         };
-        self.changes.push(Change { key: Some(key), newest });
+        self.changes.push(Change { key: Some(key), newest, facts: facts.clone() });
     }
 
     /// What follows was published then.
@@ -127,13 +134,13 @@ impl<'w> Draft<'w> {
                 true
             }
             Makes::Nothing => {
-                self.tell_table(record.subject);
+                self.tell_table(record.subject, &record.facts);
                 return record.mark.into_iter().for_each(|mark| self.skip(mark));
             }
         };
-        self.tell_table(record.subject);
+        self.tell_table(record.subject, &record.facts);
         self.dated(record.published);
-        self.entry(mark, note, record.whose);
+        self.entry(mark, note, record.whose, record.facts);
     }
 
     /// Goes to where the log stands once nothing waits any more.
@@ -158,12 +165,19 @@ impl<'w> Draft<'w> {
     pub(super) fn note_to_all(&mut self, gap: &Gap) {
         self.note(gap);
         if self.writer.shape.digest.snapshot.is_some() {
-            self.changes.push(Change { key: None, newest: Newest::of(&self.bytes[self.open..]) });
+            let newest = Newest::of(&self.bytes[self.open..]);
+            self.changes.push(Change { key: None, newest, facts: Facts::default() });
         }
     }
 
-    /// Closes the entry whose body has just been written.
-    pub(super) fn entry(&mut self, mark: Mark, note: bool, (key, lies): (Option<KeyHash>, Lies)) {
+    /// Closes the entry whose body has just been written, and of which this is known.
+    pub(super) fn entry(
+        &mut self,
+        mark: Mark,
+        note: bool,
+        (key, lies): (Option<KeyHash>, Lies),
+        facts: Facts,
+    ) {
         let id = self.bytes.len();
         self.writer.id.clear();
         if lies == Lies::Astray {
@@ -180,10 +194,14 @@ impl<'w> Draft<'w> {
         if self.writer.keyed {
             self.keys.push(Keyed { hash: key, before: None });
         }
+        if self.writer.sifts {
+            self.known += facts.size();
+            self.facts.push(facts);
+        }
         sse::id_block(&mut self.bytes, &self.writer.id);
         self.entries.push(Entry { body: self.open as u32, id: id as u32, mark, note, at_home });
         self.open = self.bytes.len();
-        if self.open >= CHUNK {
+        if self.open + self.known >= CHUNK {
             self.seal();
         }
     }
@@ -193,12 +211,13 @@ impl<'w> Draft<'w> {
         let end = Arc::new(self.end.take().unwrap_or_else(|| self.position.clone()));
         let start = std::mem::replace(&mut self.start, Arc::clone(&end));
         let keys = std::mem::take(&mut self.keys).into_boxed_slice();
-        let overhead = overhead(&entries, &keys, &end);
+        let facts = std::mem::take(&mut self.facts).into_boxed_slice();
+        let overhead = overhead(&entries, &keys, &facts, &end);
         let bytes = self.writer.memory.charge(std::mem::take(&mut self.bytes), overhead);
-        self.open = 0;
+        (self.open, self.known) = (0, 0);
         let (at, published) = (self.at, self.published.take().unwrap_or(self.at));
-        let chunk =
-            Chunk { first: self.next, entries, keys, bytes, start, end, at, published, before: self.total };
+        let (first, before) = (self.next, self.total);
+        let chunk = Chunk { first, entries, keys, facts, bytes, start, end, at, published, before };
         self.next = chunk.next();
         self.total += chunk.size() as u64;
         self.chunks.push(chunk);

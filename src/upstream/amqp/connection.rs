@@ -18,7 +18,7 @@ use tokio_rustls::TlsConnector;
 
 use super::net;
 use crate::config;
-use crate::upstream::Broken;
+use crate::upstream::{Broken, Unanswered};
 
 /// How the broker of one upstream is reached.
 #[derive(Clone)]
@@ -35,17 +35,6 @@ pub(super) struct Dialer {
 pub(super) struct Connection {
     own: lapin::Connection,
     _cut: Cut,
-}
-
-/// Why there is no answer.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Unanswered {
-    /// RabbitMQ says no to this question, and has closed the channel that it was asked on.
-    #[error("{0}")]
-    Refused(String),
-    /// The link does not do.
-    #[error("{0}")]
-    Broken(Broken),
 }
 
 impl Connection {

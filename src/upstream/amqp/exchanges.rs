@@ -18,11 +18,11 @@ use tokio::sync::Notify;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, sleep_until};
 
-use super::connection::{Connection, Dialer, Unanswered};
+use super::connection::{Connection, Dialer};
 use super::message::Message;
 use crate::hub::{Binding, Source};
-use crate::upstream::Broken;
 use crate::upstream::link::Link;
+use crate::upstream::{Broken, Unanswered};
 
 /// The exchanges of one session.
 pub(super) struct Exchanges {
@@ -251,13 +251,13 @@ impl Reader {
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let taken = tokio::select! {
-                // What has come in counts first.
+                // A look takes what has come in, too. Who never pauses would otherwise have none.
                 biased;
+                _ = looks.tick() => self.look(&mut deliveries).await,
                 chunk = deliveries.next() => match chunk {
                     Some(chunk) => self.take(chunk).await,
                     None => return Ended::Cancelled(self.binding),
                 },
-                _ = looks.tick() => self.look(&mut deliveries).await,
             };
             match taken {
                 Ok(()) => {}

@@ -8,36 +8,30 @@ mod net;
 mod streams;
 
 use std::sync::Arc;
-use std::time::Duration;
-
-use parking_lot::Mutex;
 
 use self::connection::Dialer;
 use self::exchanges::Exchanges;
 pub use self::streams::OffsetCodec;
 use self::streams::Streams;
+use super::entry::Entry;
 use super::link::Link;
 use super::{Broken, Histories, Upstream};
 use crate::config;
 
 /// A configured RabbitMQ.
 pub(super) struct Amqp {
-    config: Mutex<config::Amqp>,
-    /// How long ago all that was published may have come in the last time, in the session that was configured before.
-    alive_within: Mutex<Duration>,
+    entry: Entry<config::Amqp>,
     streams: Arc<Streams>,
 }
 
 impl Amqp {
     pub(super) fn new(config: &config::Amqp, link: &Arc<Link>, histories: &Histories) -> Arc<Self> {
-        let (config, alive_within) = (Mutex::new(config.clone()), Mutex::default());
-        Arc::new(Self { config, alive_within, streams: Streams::new(link, histories) })
+        Arc::new(Self { entry: Entry::new(config), streams: Streams::new(link, histories) })
     }
 
     /// From the next session on it is entered so.
     pub(super) fn configure(&self, config: &config::Amqp) {
-        let before = std::mem::replace(&mut *self.config.lock(), config.clone());
-        *self.alive_within.lock() = before.ping_interval + 2 * before.timeout;
+        self.entry.configure(config);
     }
 
     /// Serves those who read the history of streams; never ends.
@@ -50,7 +44,7 @@ impl Upstream for Amqp {
     const LOSSY: bool = true;
 
     async fn session(self: Arc<Self>, link: Arc<Link>) -> Broken {
-        let config = self.config.lock().clone();
+        let config = self.entry.config();
         let dialer = match Dialer::new(&config) {
             Ok(dialer) => dialer,
             Err(broken) => return broken,
@@ -78,6 +72,6 @@ impl Upstream for Amqp {
     }
 
     fn leaves(&self, link: &Link) {
-        link.lose_feeds_within(*self.alive_within.lock());
+        self.entry.leaves(link);
     }
 }

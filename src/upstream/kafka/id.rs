@@ -141,6 +141,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::config::longest::longest_of_topic;
 
     fn codec_of(cluster: &str, topic: &str, count: u32) -> TopicCodec {
         TopicCodec::new(Some(cluster), topic, Incarnation { id: None, count })
@@ -150,6 +151,14 @@ mod tests {
         let mut id = String::new();
         codec.encode(position, &mut id);
         id
+    }
+
+    #[test]
+    fn the_longest_is_as_long_as_the_configuration_has_it() {
+        for partitions in [1, 12, 127, 128, 1_000] {
+            let id = encoded(&codec_of("c", "t", 7), &Position::new(vec![MAX_OFFSET; partitions]));
+            assert_eq!(id.len(), longest_of_topic(partitions), "{partitions}");
+        }
     }
 
     #[test]

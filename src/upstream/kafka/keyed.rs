@@ -116,6 +116,13 @@ mod tests {
         KeyedCodec::new(topic, Partitioner::Murmur2, partitions)
     }
 
+    #[test]
+    fn the_longest_is_as_long_as_the_configuration_has_it() {
+        let mut id = String::new();
+        codec(u32::MAX as usize).encode_home(u32::MAX, (i64::MAX as u64).into(), &mut id);
+        assert_eq!(id.len(), crate::config::longest::KEY);
+    }
+
     fn id(codec: &KeyedCodec, key: &[u8], next: u64) -> String {
         let mut id = String::new();
         codec.encode_home(codec.home(key).unwrap(), next.into(), &mut id);

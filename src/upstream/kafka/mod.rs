@@ -55,10 +55,8 @@ type Turn = tokio::sync::Mutex<()>;
 
 impl Kafka {
     pub(super) fn new(config: &config::Kafka, link: &Arc<Link>, histories: &Histories) -> Arc<Self> {
-        let (link, slots) = (Arc::clone(link), Slots::new(config));
-        let (memory, metrics) = (Arc::clone(&histories.memory), link.history_metrics());
+        let (pool, slots) = (histories.pool(link), Slots::new(config));
         link.tells_lag();
-        let pool = Pool::new(histories.concurrency, memory, metrics, move |cause| link.trouble(cause));
         Arc::new(Self {
             config: Mutex::new(config.clone()),
             pool,

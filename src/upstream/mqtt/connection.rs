@@ -16,6 +16,7 @@ use super::subscriptions::Subscriptions;
 use crate::config::Mqtt;
 use crate::upstream::Broken;
 use crate::upstream::socket::{self, Socket};
+use crate::upstream::turns::Turns;
 
 /// A connection that has been entered.
 pub(super) struct Connection {
@@ -30,10 +31,10 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Connects and enters; of several of one upstream this is the `nth`.
-    pub async fn enter(config: &Mqtt, nth: usize) -> Result<Self, Broken> {
+    /// Connects and enters; of several of one upstream this is the `nth`. No event has more bytes than `max_event`.
+    pub async fn enter(config: &Mqtt, nth: usize, max_event: usize) -> Result<Self, Broken> {
         let address = config.address();
-        match timeout(config.timeout, Self::try_enter(config, nth)).await {
+        match timeout(config.timeout, Self::try_enter(config, nth, max_event)).await {
             Ok(entered) => entered,
             Err(_) => {
                 Err(Broken(format!("connecting to MQTT at {address} took longer than {:?}", config.timeout)))
@@ -41,7 +42,7 @@ impl Connection {
         }
     }
 
-    async fn try_enter(config: &Mqtt, nth: usize) -> Result<Self, Broken> {
+    async fn try_enter(config: &Mqtt, nth: usize, max_event: usize) -> Result<Self, Broken> {
         let address = config.address();
         let failed =
             |error: io::Error| Broken::new(&format!("connecting to MQTT at {address} failed"), error);
@@ -53,7 +54,7 @@ impl Connection {
         } else {
             Box::new(socket)
         };
-        let mut packets = Packets::new(config.version);
+        let mut packets = Packets::new(config.version, max_event);
         packets.connect(config, &client_id(config, nth)).map_err(|error| strange(&address, error))?;
         socket.write_all(&std::mem::take(&mut packets.out)).await.map_err(failed)?;
         socket.flush().await.map_err(failed)?;
@@ -89,7 +90,7 @@ impl Connection {
         let (mut reader, mut writer) = tokio::io::split(socket);
         let mut out = BytesMut::new();
         let mut pulse = Pulse::new(every, config.timeout);
-        let (mut look, mut again) = (true, None);
+        let (mut look, mut again, mut turns) = (true, None, Turns::default());
         loop {
             if std::mem::take(&mut look) {
                 again = match subscriptions.ask(&mut packets, ids) {
@@ -102,10 +103,11 @@ impl Connection {
             }
             out.extend_from_slice(&std::mem::take(&mut packets.out));
             tokio::select! {
-                // What has come in counts first.
+                // What has come in counts first, for a while.
                 biased;
                 // Where answers are not taken, nothing is to be answered.
-                read_now = reader.read_buf(&mut read), if out.len() < BACKLOG => {
+                read_now = reader.read_buf(&mut read), if out.len() < BACKLOG && !turns.are_over() => {
+                    turns.count();
                     match read_now {
                         Ok(0) => return Broken(format!("MQTT at {address} closed the link")),
                         Ok(_) => {}
@@ -116,6 +118,7 @@ impl Connection {
                     packets.take(&read.split(), |told| match told {
                         In::Message(message) => subscriptions.take(&message),
                         In::Subscribed(number, outcome) => subscriptions.subscribed(number, outcome),
+                        In::Unsubscribed(number) => subscriptions.unsubscribed(number),
                         In::Pong => pulse.answered().into_iter().for_each(|sent| subscriptions.alive_at(sent)),
                         In::End(why) => ended = Some(why),
                         In::Welcome { .. } | In::Away(_) => {}
@@ -143,6 +146,8 @@ impl Connection {
                         return broken;
                     }
                 }
+                // All others have had their turn.
+                () = std::future::ready(()), if turns.are_over() => turns.begin(),
             }
         }
     }
@@ -216,3 +221,50 @@ async fn until(time: Option<Instant>) {
 const BUFFER: usize = 64 << 10;
 /// Bytes that may wait to be sent before nothing more is read.
 const BACKLOG: usize = 256 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{MqttVersion, Qos};
+    use crate::hub::{Bounds, FeedKey, Hub, Memory, Policy, Source};
+    use crate::metrics::Metrics;
+    use crate::shape::Shape;
+    use crate::upstream::link::Link;
+    use crate::upstream::socket::testing::Firehose;
+
+    #[tokio::test]
+    async fn what_is_asked_for_is_written_while_there_is_always_something_to_read() {
+        let hub = Hub::new([Arc::from("u")], Memory::new(usize::MAX));
+        let link = Link::new("u".into(), hub.wanted("u").unwrap(), Metrics::new().upstream("u"));
+        let source = Source::Filter("b".into(), Qos::AtMostOnce);
+        let bounds = Bounds { events: 1, bytes: 1, age: Duration::ZERO, buffer: 0 };
+        let policy = Policy { bounds, linger: Duration::ZERO, idle_timeout: Duration::ZERO };
+        let feed = hub.hold(FeedKey { upstream: "u".into(), source, shape: Shape::default() }, &policy);
+        let subscriptions = Subscriptions::new(&link, Duration::ZERO);
+        subscriptions.serve(&"b".into(), Qos::AtMostOnce, &[feed]);
+        let config = Mqtt {
+            secure: false,
+            host: "h".into(),
+            port: 1,
+            user: None,
+            password: None,
+            client_id: None,
+            version: MqttVersion::V3,
+            keep_alive: Duration::from_secs(60),
+            timeout: Duration::from_secs(5),
+            tls: None,
+        };
+        let (firehose, heard) = Firehose::new([&[0x30, 103, 0, 1, b'a'][..], &[b'x'; 100]].concat(), 200);
+        let connection = Connection {
+            config,
+            socket: Box::new(firehose),
+            packets: Packets::entered(MqttVersion::V3, 1_000),
+            read: BytesMut::with_capacity(BUFFER),
+            ids: false,
+            every: Duration::from_secs(60),
+        };
+        let broken = connection.run(&subscriptions, || {}).await;
+        assert_eq!(broken.to_string(), "MQTT at h:1 closed the link");
+        assert_eq!(heard.lock()[..1], [0x82], "it subscribes");
+    }
+}

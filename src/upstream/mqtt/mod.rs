@@ -6,9 +6,10 @@
 //! can tell. There filters that overlap are on different connections: as many as there are routes at most, since those
 //! that differ in parameters alone have nothing in common.
 //!
-//! From below: [`filter`], [`packets`]; [`subscriptions`] is what one connection carries, and [`connection`] keeps the two equal.
+//! From below: [`filter`], [`cut`], [`packets`]; [`subscriptions`] is what one connection carries, and [`connection`] keeps the two equal.
 
 mod connection;
+mod cut;
 mod filter;
 mod packets;
 mod subscriptions;
@@ -28,16 +29,20 @@ use crate::config::{self, Qos};
 use crate::hub::{Feed, Source};
 
 /// A configured MQTT broker.
-pub(super) struct Mqtt(Mutex<config::Mqtt>);
+pub(super) struct Mqtt {
+    config: Mutex<config::Mqtt>,
+    max_event: usize,
+}
 
 impl Mqtt {
-    pub(super) fn new(config: &config::Mqtt) -> Arc<Self> {
-        Arc::new(Self(Mutex::new(config.clone())))
+    /// Payloads have `max_event` bytes at most, whatever routes say.
+    pub(super) fn new(config: &config::Mqtt, max_event: usize) -> Arc<Self> {
+        Arc::new(Self { config: Mutex::new(config.clone()), max_event })
     }
 
     /// From the next session on it is entered so.
     pub(super) fn configure(&self, config: &config::Mqtt) {
-        *self.0.lock() = config.clone();
+        *self.config.lock() = config.clone();
     }
 }
 
@@ -45,8 +50,8 @@ impl Upstream for Mqtt {
     const LOSSY: bool = true;
 
     async fn session(self: Arc<Self>, link: Arc<Link>) -> Broken {
-        let config = self.0.lock().clone();
-        let first = match Connection::enter(&config, 0).await {
+        let config = self.config.lock().clone();
+        let first = match Connection::enter(&config, 0, self.max_event).await {
             Ok(connection) => connection,
             Err(broken) => return broken,
         };
@@ -71,7 +76,7 @@ impl Upstream for Mqtt {
         loop {
             while begun < lanes.lock().len() {
                 let lane = Arc::clone(&lanes.lock()[begun]);
-                others.push(carry(&config, begun, lane, &settled));
+                others.push(carry(&config, begun, self.max_event, lane, &settled));
                 begun += 1;
             }
             tokio::select! {
@@ -87,8 +92,14 @@ impl Upstream for Mqtt {
 }
 
 /// Opens one more connection, and carries on it what it is to.
-async fn carry(config: &config::Mqtt, nth: usize, lane: Arc<Subscriptions>, settled: impl Fn()) -> Broken {
-    match Connection::enter(config, nth).await {
+async fn carry(
+    config: &config::Mqtt,
+    nth: usize,
+    max_event: usize,
+    lane: Arc<Subscriptions>,
+    settled: impl Fn(),
+) -> Broken {
+    match Connection::enter(config, nth, max_event).await {
         Ok(connection) => connection.run(&lane, settled).await,
         Err(broken) => broken,
     }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use mqtt_protocol_core::mqtt::common::Cursor;
 use mqtt_protocol_core::mqtt::connection::Event;
 use mqtt_protocol_core::mqtt::packet::{
     GenericPacketTrait as _, Packet, Property, Qos as WireQos, SubEntry, SubOpts, SubscriptionIdentifier,
@@ -10,6 +11,7 @@ use mqtt_protocol_core::mqtt::packet::{
 use mqtt_protocol_core::mqtt::result_code::MqttError;
 use mqtt_protocol_core::mqtt::{ArcPayload, Connection, Version, role};
 
+use super::cut::Cutter;
 use crate::config::{Mqtt, MqttVersion, Qos};
 use crate::shape::Record;
 
@@ -17,6 +19,9 @@ use crate::shape::Record;
 pub(super) struct Packets {
     connection: Connection<role::Client>,
     version: MqttVersion,
+    cutter: Cutter,
+    /// Bytes of the largest payload that can be sent on.
+    max_event: usize,
     /// To be sent.
     pub out: Vec<u8>,
 }
@@ -34,6 +39,8 @@ pub(super) enum In {
     Away(String),
     /// The subscription that was asked for by this packet stands, or is refused.
     Subscribed(u16, Result<(), String>),
+    /// What was left by this packet is left.
+    Unsubscribed(u16),
     Message(Message),
     Pong,
     /// The link is to end, in words.
@@ -52,14 +59,16 @@ pub(super) struct Message {
 }
 
 impl Packets {
-    pub fn new(version: MqttVersion) -> Self {
+    /// Of payloads with more bytes than `max_event` some more are kept, and not all.
+    pub fn new(version: MqttVersion, max_event: usize) -> Self {
         let wire = match version {
             MqttVersion::V5 => Version::V5_0,
             MqttVersion::V3 => Version::V3_1_1,
         };
         let mut connection = Connection::<role::Client>::new(wire);
         connection.set_auto_pub_response(true);
-        Self { connection, version, out: Vec::new() }
+        let cutter = Cutter::new(max_event.saturating_add(HEAD));
+        Self { connection, version, cutter, max_event, out: Vec::new() }
     }
 
     /// Enters, with a session that ends with the link.
@@ -118,8 +127,8 @@ impl Packets {
         Ok(number)
     }
 
-    /// Ends a subscription.
-    pub fn unsubscribe(&mut self, topic: &str) -> Result<(), MqttError> {
+    /// Ends a subscription. Returns the number of the packet.
+    pub fn unsubscribe(&mut self, topic: &str) -> Result<u16, MqttError> {
         let number = self.connection.acquire_packet_id()?;
         let packet: Packet = match self.version {
             MqttVersion::V5 => {
@@ -129,7 +138,8 @@ impl Packets {
                 v3_1_1::Unsubscribe::builder().packet_id(number).entries([topic])?.build()?.into()
             }
         };
-        self.send(packet)
+        self.send(packet)?;
+        Ok(number)
     }
 
     /// Tries the link.
@@ -153,28 +163,49 @@ impl Packets {
         Ok(())
     }
 
-    /// Takes bytes that were read; tells what they are, in order.
+    /// Takes bytes that were read; tells what they are, in order, up to the end if there is one.
     pub fn take(&mut self, bytes: &[u8], mut tell: impl FnMut(In)) {
-        let mut cursor = mqtt_protocol_core::mqtt::common::Cursor::new(bytes);
-        while (cursor.position() as usize) < bytes.len() {
-            for event in self.connection.recv(&mut cursor) {
-                match event {
-                    Event::NotifyPacketReceived(packet) => {
-                        if let Some(told) = read(packet) {
-                            tell(told);
+        let Self { connection, cutter, max_event, out, .. } = self;
+        let mut ended = false;
+        let cut = cutter.take(bytes, |piece, is_cut| {
+            let mut cursor = Cursor::new(piece);
+            while !ended && (cursor.position() as usize) < piece.len() {
+                for event in connection.recv(&mut cursor) {
+                    if ended {
+                        return;
+                    }
+                    let told = match event {
+                        Event::NotifyPacketReceived(packet) => read(packet),
+                        Event::RequestSendPacket { packet, .. } => {
+                            out.extend(packet.to_continuous_buffer());
+                            None
                         }
+                        Event::NotifyError(error) => {
+                            Some(In::End(format!("what came in is not MQTT: {error:?}")))
+                        }
+                        Event::RequestClose => Some(In::End("the broker's protocol is broken".to_owned())),
+                        // Timers are ours.
+                        _ => None,
+                    };
+                    let told = match told {
+                        // What was cut off was no payload, or not that alone.
+                        Some(In::Message(message)) if is_cut && message.payload.len() <= *max_event => {
+                            Some(In::End(HEADY.to_owned()))
+                        }
+                        Some(In::End(_)) if is_cut => Some(In::End(HEADY.to_owned())),
+                        told => told,
+                    };
+                    ended = matches!(told, Some(In::End(_)));
+                    if let Some(told) = told {
+                        tell(told);
                     }
-                    Event::RequestSendPacket { packet, .. } => self.out.extend(packet.to_continuous_buffer()),
-                    Event::NotifyError(error) => {
-                        return tell(In::End(format!("what came in is not MQTT: {error:?}")));
-                    }
-                    Event::RequestClose => {
-                        return tell(In::End("the broker's protocol is broken".to_owned()));
-                    }
-                    // Timers are ours.
-                    _ => {}
                 }
             }
+        });
+        if let Err(too_large) = cut
+            && !ended
+        {
+            tell(In::End(too_large.to_string()));
         }
     }
 }
@@ -204,6 +235,8 @@ fn read(packet: Packet) -> Option<In> {
             let refused = suback.return_codes().into_iter().find(|code| *code as u8 >= FAILURE);
             In::Subscribed(suback.packet_id(), refused.map_or(Ok(()), |code| Err(format!("{code:?}"))))
         }
+        Packet::V5_0Unsuback(unsuback) => In::Unsubscribed(unsuback.packet_id()),
+        Packet::V3_1_1Unsuback(unsuback) => In::Unsubscribed(unsuback.packet_id()),
         Packet::V5_0Publish(publish) => {
             let (mut ids, mut properties) = (Vec::new(), Vec::new());
             for property in publish.props() {
@@ -234,6 +267,9 @@ fn read(packet: Packet) -> Option<In> {
 
 /// Codes from here on say no.
 const FAILURE: u8 = 0x80;
+/// Bytes of topic and properties that have room beside the largest payload.
+const HEAD: usize = 128 << 10;
+const HEADY: &str = "the broker sent a message whose topic and properties have more than 128 KiB";
 
 impl Message {
     /// Its topic.
@@ -258,5 +294,101 @@ impl Record for &Message {
 
     fn headers(&self, each: &mut dyn FnMut(&str, Option<&[u8]>)) {
         self.properties.iter().for_each(|(name, value)| each(name, Some(value.as_bytes())));
+    }
+}
+
+#[cfg(test)]
+impl Packets {
+    /// Those of a connection that has been entered.
+    pub(super) fn entered(version: MqttVersion, max_event: usize) -> Self {
+        let mut packets = Self::new(version, max_event);
+        let (connect, welcome): (Packet, &[u8]) = match version {
+            MqttVersion::V5 => (
+                v5_0::Connect::builder().client_id("c").unwrap().build().unwrap().into(),
+                &[0x20, 3, 0, 0, 0],
+            ),
+            MqttVersion::V3 => {
+                (v3_1_1::Connect::builder().client_id("c").unwrap().build().unwrap().into(), &[0x20, 2, 0, 0])
+            }
+        };
+        packets.send(connect).unwrap();
+        packets.out.clear();
+        let mut is_in = false;
+        packets.take(welcome, |told| is_in = matches!(told, In::Welcome { .. }));
+        assert!(is_in);
+        packets
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const VERSIONS: [MqttVersion; 2] = [MqttVersion::V5, MqttVersion::V3];
+    const MOST: usize = 100;
+
+    /// A message on `a`, to be acknowledged as number 7, with properties where there are any.
+    fn publish(version: MqttVersion, properties: &[u8], payload: usize) -> Vec<u8> {
+        let mut body = vec![0, 1, b'a', 0, 7];
+        if version == MqttVersion::V5 {
+            length(properties.len(), &mut body);
+            body.extend(properties);
+        }
+        body.extend(std::iter::repeat_n(b'x', payload));
+        let mut packet = vec![0x32];
+        length(body.len(), &mut packet);
+        packet.extend(body);
+        packet
+    }
+
+    fn length(mut length: usize, out: &mut Vec<u8>) {
+        while length >= 0x80 {
+            out.push(length as u8 | 0x80);
+            length >>= 7;
+        }
+        out.push(length as u8);
+    }
+
+    /// The sizes of the payloads of messages, and in which words the link ends.
+    fn taken(packets: &mut Packets, bytes: &[u8]) -> Vec<Result<usize, String>> {
+        let mut taken = Vec::new();
+        // As they come.
+        for piece in bytes.chunks(64 << 10) {
+            packets.take(piece, |told| match told {
+                In::Message(message) => taken.push(Ok(message.payload.len())),
+                In::End(why) => taken.push(Err(why)),
+                _ => panic!("nothing else was said"),
+            });
+        }
+        taken
+    }
+
+    #[test]
+    fn of_a_message_that_is_too_large_as_much_is_kept_as_tells_so() {
+        for version in VERSIONS {
+            let mut packets = Packets::entered(version, MOST);
+            let sizes = [MOST, 1 << 20, 5, MOST + 1];
+            let bytes: Vec<u8> = sizes.iter().flat_map(|size| publish(version, &[], *size)).collect();
+            let mut left = taken(&mut packets, &bytes);
+            let large = left.remove(1).unwrap();
+            assert!(large > MOST && large <= MOST + HEAD, "{large}");
+            assert_eq!(left, [Ok(MOST), Ok(5), Ok(MOST + 1)]);
+            let acknowledged = packets.out.chunks(4).filter(|packet| packet[..] == [0x40, 2, 0, 7]).count();
+            assert_eq!(acknowledged, 4, "{:?}", packets.out);
+        }
+    }
+
+    #[test]
+    fn a_message_of_which_no_payload_is_left_ends_the_link() {
+        let mut property = vec![38];
+        for _ in 0..2 {
+            property.extend(u16::MAX.to_be_bytes());
+            property.extend([b'p'; u16::MAX as usize]);
+        }
+        for count in [1, 2] {
+            let mut packets = Packets::entered(MqttVersion::V5, MOST);
+            let bytes = publish(MqttVersion::V5, &property.repeat(count), 1_000);
+            assert_eq!(taken(&mut packets, &bytes), [Err(HEADY.to_owned())]);
+        }
     }
 }

@@ -32,13 +32,19 @@ struct Table {
     entries: HashMap<Arc<str>, Entry>,
     /// No longer assigned.
     leaving: HashSet<Arc<str>>,
-    /// Which filter was asked for by which packet, and under which id.
-    asked: HashMap<u16, (Arc<str>, u32)>,
+    /// What was asked for by which packet, and not answered yet.
+    asked: HashMap<u16, Asked>,
     /// Which filter has which id.
     ids: HashMap<u32, Arc<str>>,
     next: u32,
     /// When the connection was last known to be good: what was published before it has come in.
     alive: SystemTime,
+}
+
+enum Asked {
+    /// A filter, under this id.
+    Enter(Arc<str>, u32),
+    Leave,
 }
 
 struct Entry {
@@ -145,10 +151,10 @@ impl Subscriptions {
     pub fn ask(&self, packets: &mut Packets, ids: bool) -> Result<Option<Instant>, MqttError> {
         let (mut guard, now) = (self.table.lock(), Instant::now());
         let Table { entries, leaving, asked, ids: known, next, .. } = &mut *guard;
-        for topic in leaving.drain() {
-            if !entries.contains_key(&topic) {
-                packets.unsubscribe(&topic)?;
-            }
+        leaving.retain(|topic| !entries.contains_key(topic));
+        // What there is no room for waits for the next answer.
+        for topic in leaving.extract_if(|_| true).take(AT_ONCE.saturating_sub(asked.len())) {
+            asked.insert(packets.unsubscribe(&topic)?, Asked::Leave);
         }
         let mut again = None::<Instant>;
         for (topic, entry) in entries.iter_mut() {
@@ -160,13 +166,12 @@ impl Subscriptions {
                 continue;
             }
             if asked.len() >= AT_ONCE {
-                // The next answer makes room.
                 break;
             }
             let id = *next;
             *next = if id == LAST_ID { 1 } else { id + 1 };
             let number = packets.subscribe(topic, entry.qos, ids.then_some(id))?;
-            asked.insert(number, (Arc::clone(topic), id));
+            asked.insert(number, Asked::Enter(Arc::clone(topic), id));
             known.insert(id, Arc::clone(topic));
             entry.id = id;
             for member in entry.members.iter_mut().filter(|member| member.state == State::New) {
@@ -190,7 +195,7 @@ impl Subscriptions {
     pub fn subscribed(&self, number: u16, outcome: Result<(), String>) {
         let mut guard = self.table.lock();
         let table = &mut *guard;
-        let Some((topic, id)) = table.asked.remove(&number) else { return };
+        let Some(Asked::Enter(topic, id)) = table.asked.remove(&number) else { return };
         // There is room for more.
         self.changed.notify_one();
         let Some(entry) = table.entries.get_mut(&topic) else { return };
@@ -220,6 +225,12 @@ impl Subscriptions {
                 self.link.trouble(&format!("subscribing to {topic} was refused: {why}"));
             }
         }
+    }
+
+    /// What was left by a packet is left.
+    pub fn unsubscribed(&self, number: u16) {
+        self.table.lock().asked.remove(&number);
+        self.changed.notify_one();
     }
 
     /// Takes a message.
@@ -278,9 +289,47 @@ impl Entry {
     }
 }
 
-/// The most filters that are asked for at a time.
+/// The most filters that are asked for, or left, at a time: brokers bound what waits for them to answer.
 const AT_ONCE: usize = 512;
 /// How long a filter that the broker refused waits before it is tried again.
 const REFUSED: Duration = Duration::from_secs(5);
 /// The largest id of a subscription (MQTT 5.0 section 3.8.2.1.2).
 const LAST_ID: u32 = 268_435_455;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::MqttVersion;
+    use crate::hub::{Hub, Memory};
+    use crate::metrics::Metrics;
+
+    fn asked(subscriptions: &Subscriptions) -> Vec<u16> {
+        subscriptions.table.lock().asked.keys().copied().collect()
+    }
+
+    #[test]
+    fn filters_are_left_a_bounded_number_at_a_time() {
+        let hub = Hub::new([Arc::from("u")], Memory::new(usize::MAX));
+        let link = Link::new("u".into(), hub.wanted("u").unwrap(), Metrics::new().upstream("u"));
+        let subscriptions = Subscriptions::new(&link, Duration::ZERO);
+        let topics = 2 * AT_ONCE + 1;
+        for topic in 0..topics {
+            subscriptions.serve(&topic.to_string().into(), Qos::AtMostOnce, &[]);
+        }
+        subscriptions.keep(|_, _| false);
+        // One is wanted again before it was left.
+        subscriptions.serve(&"7".into(), Qos::AtMostOnce, &[]);
+        let (mut packets, mut left) = (Packets::entered(MqttVersion::V3, 1), 0);
+        loop {
+            subscriptions.ask(&mut packets, false).unwrap();
+            let asked = asked(&subscriptions);
+            if asked.is_empty() {
+                break;
+            }
+            assert!(asked.len() <= AT_ONCE);
+            left += asked.len();
+            asked.into_iter().for_each(|number| subscriptions.unsubscribed(number));
+        }
+        assert_eq!(left, topics - 1);
+    }
+}

@@ -16,6 +16,7 @@ use super::dial::{self, BUFFER, Entered};
 use super::wire::{self, Message, Op};
 use crate::upstream::Broken;
 use crate::upstream::socket::Socket;
+use crate::upstream::turns::Turns;
 
 /// For those who ask.
 pub(super) struct Line {
@@ -256,6 +257,7 @@ impl Driver {
             line.ended()
         };
         let reading = async {
+            let mut turns = Turns::default();
             loop {
                 if let Err(broken) = line.take_all(&mut read, &tell) {
                     return broken;
@@ -268,10 +270,12 @@ impl Driver {
                     Ok(count) => line.pulse.fetch_add(count as u64, Ordering::Relaxed),
                     Err(error) => return lost(error),
                 };
+                turns.count();
+                turns.pass().await;
             }
         };
         tokio::select! {
-            // What has come in says more.
+            // What has come in says more, and counts first.
             biased;
             broken = reading => broken,
             broken = writing => broken,
@@ -329,3 +333,24 @@ const PERMISSIONS: &str = "Permissions Violation";
 const SUBSCRIPTION: &str = "Permissions Violation for Subscription to";
 /// The most things that wait to be said.
 const SAID: usize = 1_024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::upstream::nats::wire::Info;
+    use crate::upstream::socket::testing::Firehose;
+
+    #[tokio::test]
+    async fn what_is_said_is_written_while_there_is_always_something_to_read() {
+        let says = format!("MSG a 7 2000\r\n{}\r\n", "x".repeat(2_000));
+        let (firehose, heard) = Firehose::new(says.into(), 200);
+        let (read, info) = (BytesMut::new(), Info::default());
+        let entered = Entered { socket: Box::new(firehose), read, address: "h:1".into(), info };
+        let (line, driver) = Line::new(entered, Duration::from_secs(5));
+        line.say_if_possible(wire::subscribe("b", 9));
+        let broken = driver.drive(|_| {}).await;
+        assert_eq!(broken.to_string(), "NATS at h:1 closed the link");
+        let heard = String::from_utf8(heard.lock().clone()).unwrap();
+        assert!(heard.ends_with("SUB b 9\r\n"), "{heard}");
+    }
+}

@@ -15,7 +15,7 @@ use tokio_postgres::{AsyncMessage, Client, Error, NoTls};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::config::{self, PostgresServer};
-use crate::upstream::Broken;
+use crate::upstream::{Broken, Unanswered};
 
 /// How the database of one upstream is reached.
 #[derive(Clone)]
@@ -43,17 +43,6 @@ impl Drop for Connection {
     }
 }
 
-/// Why there is no answer.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Unanswered {
-    /// Postgres says no to this question, or took too long for it. Others are not concerned.
-    #[error("{0}")]
-    Refused(String),
-    /// The link does not do.
-    #[error("{0}")]
-    Broken(Broken),
-}
-
 impl Dialer {
     /// Reads the system's authorities where they are needed.
     pub fn new(config: &config::Postgres) -> Result<Self, Broken> {
@@ -76,11 +65,11 @@ impl Dialer {
     /// Connects, for who reads what the server says unasked.
     pub async fn open(&self) -> Result<(Client, Messages), Broken> {
         let opening = async {
-            let (client, mut messages) = match &self.tls {
+            let (client, mut messages, encoding) = match &self.tls {
                 Some(tls) => split(self.config.connect(tls.clone()).await?),
                 None => split(self.config.connect(NoTls).await?),
             };
-            let settings = self.settings();
+            let settings = self.settings(encoding);
             tokio::select! {
                 set = client.batch_execute(&settings) => set?,
                 // It ends with an error, which the question is told as well; or never while that is open.
@@ -135,21 +124,41 @@ impl Dialer {
     }
 
     /// No statement writes, each sees what was committed before it began, and none takes longer than an answer may.
-    fn settings(&self) -> String {
-        format!(
+    fn settings(&self, encoding: Encoding) -> String {
+        let settings = format!(
             "SET default_transaction_read_only = on; SET default_transaction_isolation = 'read committed'; \
              SET statement_timeout = {}",
             self.timeout.as_millis()
-        )
+        );
+        match encoding {
+            Encoding::Known => settings,
+            // Otherwise Postgres refuses all of an answer for one text in it that is not UTF-8.
+            Encoding::None => settings + "; SET client_encoding = 'SQL_ASCII'",
+        }
     }
 }
 
-fn split<S, T>((client, mut connection): (Client, tokio_postgres::Connection<S, T>)) -> (Client, Messages)
+/// What texts of a database are.
+#[derive(Clone, Copy)]
+enum Encoding {
+    /// Postgres sends them as UTF-8.
+    Known,
+    /// Bytes, whatever they mean: SQL_ASCII.
+    None,
+}
+
+fn split<S, T>(
+    (client, mut connection): (Client, tokio_postgres::Connection<S, T>),
+) -> (Client, Messages, Encoding)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    (client, stream::poll_fn(move |cx| connection.poll_message(cx)).boxed())
+    let encoding = match connection.parameter("server_encoding") {
+        Some("SQL_ASCII") => Encoding::None,
+        _ => Encoding::Known,
+    };
+    (client, stream::poll_fn(move |cx| connection.poll_message(cx)).boxed(), encoding)
 }
 
 /// Reads until the link ends. Nothing comes unasked that concerns anybody.

@@ -12,11 +12,12 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_postgres::{AsyncMessage, Client, Notification};
 
-use super::connection::{Dialer, Messages, Unanswered, quoted};
+use super::connection::{Dialer, Messages, quoted};
 use crate::hub::{Feeds, Source};
 use crate::shape::Record;
-use crate::upstream::Broken;
 use crate::upstream::link::Link;
+use crate::upstream::turns::Turns;
+use crate::upstream::{Broken, Unanswered};
 
 /// The channels of one session.
 pub(super) struct Listening {
@@ -80,7 +81,7 @@ impl Listening {
     }
 
     async fn hear(&self, messages: Messages, dialer: &Dialer) -> Broken {
-        let mut messages = messages.ready_chunks(AT_ONCE);
+        let (mut messages, mut turns) = (messages.ready_chunks(AT_ONCE), Turns::default());
         while let Some(chunk) = messages.next().await {
             let mut notified = Vec::with_capacity(chunk.len());
             for message in chunk {
@@ -94,6 +95,8 @@ impl Listening {
                 }
             }
             self.take(&notified);
+            turns.count();
+            turns.pass().await;
         }
         dialer.ended()
     }

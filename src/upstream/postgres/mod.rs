@@ -7,36 +7,30 @@ mod listening;
 mod tables;
 
 use std::sync::Arc;
-use std::time::Duration;
-
-use parking_lot::Mutex;
 
 use self::connection::Dialer;
 use self::listening::Listening;
 pub use self::tables::RowCodec;
 use self::tables::Tables;
+use super::entry::Entry;
 use super::link::Link;
 use super::{Broken, Histories, Upstream};
 use crate::config;
 
 /// A configured Postgres.
 pub(super) struct Postgres {
-    config: Mutex<config::Postgres>,
-    /// How long ago the last ping that was answered may have been sent, of the session that was configured before.
-    alive_within: Mutex<Duration>,
+    entry: Entry<config::Postgres>,
     tables: Arc<Tables>,
 }
 
 impl Postgres {
     pub(super) fn new(config: &config::Postgres, link: &Arc<Link>, histories: &Histories) -> Arc<Self> {
-        let (config, alive_within) = (Mutex::new(config.clone()), Mutex::default());
-        Arc::new(Self { config, alive_within, tables: Tables::new(link, histories) })
+        Arc::new(Self { entry: Entry::new(config), tables: Tables::new(link, histories) })
     }
 
     /// From the next session on it is entered so.
     pub(super) fn configure(&self, config: &config::Postgres) {
-        let before = std::mem::replace(&mut *self.config.lock(), config.clone());
-        *self.alive_within.lock() = before.ping_interval + 2 * before.timeout;
+        self.entry.configure(config);
     }
 
     /// Serves those who read the history of tables; never ends.
@@ -49,7 +43,7 @@ impl Upstream for Postgres {
     const LOSSY: bool = true;
 
     async fn session(self: Arc<Self>, link: Arc<Link>) -> Broken {
-        let config = self.config.lock().clone();
+        let config = self.entry.config();
         let dialer = match Dialer::new(&config) {
             Ok(dialer) => dialer,
             Err(broken) => return broken,
@@ -76,6 +70,6 @@ impl Upstream for Postgres {
     }
 
     fn leaves(&self, link: &Link) {
-        link.lose_feeds_within(*self.alive_within.lock());
+        self.entry.leaves(link);
     }
 }

@@ -19,6 +19,7 @@ use crate::hub::Source;
 use crate::shape::Record;
 use crate::upstream::Broken;
 use crate::upstream::socket::Socket;
+use crate::upstream::turns::Turns;
 
 /// The most that is handed over in one go.
 const AT_ONCE: usize = 512;
@@ -65,7 +66,8 @@ impl Incoming {
         address: &str,
     ) -> Self {
         let pulse = Arc::default();
-        Self { address: address.to_owned(), reader: Counted { reader, pulse }, answers }
+        let reader = Counted { reader, pulse, turns: Turns::default() };
+        Self { address: address.to_owned(), reader, answers }
     }
 
     pub fn pulse(&self) -> Arc<Pulse> {
@@ -102,6 +104,7 @@ impl Incoming {
             if batch.len() >= AT_ONCE {
                 take(std::mem::take(&mut batch));
             }
+            self.reader.turns.pass().await;
         }
     }
 
@@ -163,6 +166,7 @@ impl Pulse {
 struct Counted {
     reader: ReadHalf<Box<dyn Socket>>,
     pulse: Arc<Pulse>,
+    turns: Turns,
 }
 
 impl AsyncRead for Counted {
@@ -179,6 +183,7 @@ impl AsyncRead for Counted {
             this.pulse.run.lock().pause();
         }
         ready!(read)?;
+        this.turns.count();
         let count = (buf.filled().len() - before) as u64;
         this.pulse.bytes.fetch_add(count, Ordering::Relaxed);
         this.pulse.run.lock().read(count);

@@ -18,23 +18,20 @@ mod subscriptions;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
-
 use self::connection::Dialer;
 use self::output_limit::Disconnections;
 pub use self::streams::EntryCodec;
 use self::streams::Streams;
 use self::subscriber::Subscriber;
 use self::subscriptions::Subscriptions;
+use super::entry::Entry;
 use super::link::Link;
 use super::{Broken, Histories, Upstream};
 use crate::config::{self, Deployment, Endpoint};
 
 /// A configured Redis.
 pub(super) struct Redis {
-    config: Mutex<config::Redis>,
-    /// How long ago the last ping that was answered may have been sent, of the session that was configured before.
-    alive_within: Mutex<Duration>,
+    entry: Entry<config::Redis>,
     disconnections: Arc<Disconnections>,
     streams: Arc<Streams>,
 }
@@ -42,19 +39,17 @@ pub(super) struct Redis {
 impl Redis {
     pub(super) fn new(config: &config::Redis, link: &Arc<Link>, histories: &Histories) -> Arc<Self> {
         let streams = Streams::new(config, link, histories);
-        let (config, alive_within) = (Mutex::new(config.clone()), Mutex::default());
-        Arc::new(Self { config, alive_within, disconnections: Arc::default(), streams })
+        Arc::new(Self { entry: Entry::new(config), disconnections: Arc::default(), streams })
     }
 
     /// From the next session on it is entered so.
     pub(super) fn configure(&self, config: &config::Redis) {
-        let before = std::mem::replace(&mut *self.config.lock(), config.clone());
-        *self.alive_within.lock() = before.ping_interval + 2 * before.timeout;
+        self.entry.configure(config);
         self.streams.ping_every(config.ping_interval);
     }
 
     fn ping_interval(&self) -> Duration {
-        self.config.lock().ping_interval
+        self.entry.config().ping_interval
     }
 
     /// Serves those who read the history of streams; never ends.
@@ -90,7 +85,7 @@ impl Upstream for Redis {
     const LOSSY: bool = true;
 
     async fn session(self: Arc<Self>, link: Arc<Link>) -> Broken {
-        let config = self.config.lock().clone();
+        let config = self.entry.config();
         let dialer = match Dialer::new(&config, config.deployment.endpoints()) {
             Ok(dialer) => dialer,
             Err(broken) => return broken,
@@ -105,6 +100,6 @@ impl Upstream for Redis {
     }
 
     fn leaves(&self, link: &Link) {
-        link.lose_feeds_within(*self.alive_within.lock());
+        self.entry.leaves(link);
     }
 }

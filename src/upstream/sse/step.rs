@@ -192,7 +192,7 @@ impl Record for Message<'_> {
 /// Bytes that an event may have beside its data and its name.
 const BESIDE: usize = 8 * 1024;
 /// Bytes of an id.
-const LONGEST: usize = 512;
+const LONGEST: usize = crate::config::longest::OF_SERVER;
 
 #[cfg(test)]
 mod tests {

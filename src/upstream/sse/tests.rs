@@ -13,9 +13,7 @@ use super::reader::Reader;
 use super::step::{Step, What};
 use super::stretches::End;
 use crate::config::{OnLag, Replay, Start};
-use crate::hub::{
-    Bounds, FeedKey, Gap, Hub, Memory, Opens, Policy, Read, Reason, Source, Subscription, Terms, Wish,
-};
+use crate::hub::{self, Bounds, FeedKey, Gap, Hub, Memory, Opens, Policy, Read, Reason, Source, Terms, Wish};
 use crate::metrics::Metrics;
 use crate::shape::Shape;
 use crate::sse::Event;
@@ -44,9 +42,13 @@ impl Rig {
         numbers.for_each(|number| self.reader.take_in(&[event(number)], &self.link));
     }
 
-    fn client(&self, id: &str) -> Subscription {
-        let wish = Wish { id: Some(id.to_owned()), since: None };
-        self.hub.subscribe(Opens { feed: key(), key: None }, &policy(1), wish, TERMS)
+    fn client(&self, id: &str) -> hub::Reader {
+        self.subscribe(Wish { id: Some(id.to_owned()), ..Wish::default() })
+    }
+
+    fn subscribe(&self, wish: Wish) -> hub::Reader {
+        let opens = Opens { feed: key(), key: None, start: None, also: Vec::new() };
+        self.hub.subscribe(opens, &policy(1), wish, TERMS)
     }
 
     /// The stretch that is wanted now came, with these steps.
@@ -90,7 +92,7 @@ fn after(number: u32) -> End {
 }
 
 /// What a client is given until it has to wait: data and ids, or the reasons of gaps.
-fn given(client: &mut Subscription) -> Vec<String> {
+fn given(client: &mut hub::Reader) -> Vec<String> {
     let (mut text, mut gaps) = (Vec::new(), Vec::new());
     let mut idle = 0;
     while idle < 3 {
@@ -108,7 +110,7 @@ fn given(client: &mut Subscription) -> Vec<String> {
 }
 
 /// What it waits for is held, as a stream does.
-fn waits(client: &mut Subscription) -> tokio::sync::futures::OwnedNotified {
+fn waits(client: &mut hub::Reader) -> tokio::sync::futures::OwnedNotified {
     loop {
         match client.read(1 << 20) {
             Read::Wait(wake) => return wake,
@@ -195,7 +197,7 @@ async fn ids_of_its_own_lead_within_the_log_until_there_are_others() {
         what: What::Event(Event { name: None, data: data.to_owned(), id: String::new() }),
         id: None,
     };
-    let mut live = rig.hub.subscribe(Opens { feed: key(), key: None }, &policy(1), Wish::default(), TERMS);
+    let mut live = rig.subscribe(Wish::default());
     assert!(given(&mut live).is_empty());
     rig.reader.take_in(&[plain("a"), plain("b"), event(1), plain("c")], &rig.link);
     let seen = given(&mut live);

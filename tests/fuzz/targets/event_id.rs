@@ -4,7 +4,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use ssegate::config::Partitioner;
-use ssegate::hub::{Decoded, Epoch, EpochCodec, IdCodec, Mark, Offset, Position};
+use ssegate::hub::{Decoded, Epoch, EpochCodec, IdCodec, Mark, Offset, Position, Wish, Wishes};
 use ssegate::upstream::{
     EntryCodec, Incarnation, KeyedCodec, OffsetCodec, RowCodec, StreamCodec, TopicCodec,
 };
@@ -24,6 +24,7 @@ pub fn check(bytes: &[u8]) {
     keys(&text, bytes, &offsets);
     numbered(&text, &offsets);
     streams(&text, &numbers);
+    several(&text);
 }
 
 /// Redis's own ids of entries, of which each has one spelling.
@@ -134,6 +135,18 @@ fn streams(text: &str, numbers: &[u64]) {
     comes_back(&codec, &Position::new(vec![numbers.first().copied().unwrap_or(0)]));
 }
 
+/// Those of several feeds: what one has of a feed is no longer than all of it, and can be handed on. After it stands what
+/// else there may be.
+fn several(text: &str) {
+    for id in [text.to_owned(), format!("m1~{OF_A}{text}"), format!("m1~{OF_A}7{text}")] {
+        let wishes = Wishes::new(Wish { id: Some(id.clone()), ..Wish::default() });
+        if let Some(own) = wishes.of("/a").id.filter(|own| own != NOWHERE) {
+            assert!(own.len() < id.len() && !own.is_empty(), "{own} of {id}");
+            assert!(!own.contains(['\0', '\r', '\n']), "{own:?}");
+        }
+    }
+}
+
 /// What `id` means, if that is a position; its own id is no longer, and means the same.
 fn settles(codec: &dyn IdCodec, id: &str) -> Option<Position> {
     let Decoded::Position(position) = codec.decode(id) else { return None };
@@ -162,6 +175,10 @@ fn beginning_as(id: &str, rest: &[u8]) -> String {
 }
 
 const MAX_OFFSET: u64 = i64::MAX as u64;
+/// What ids of several feeds call the feed `/a`.
+const OF_A: &str = "alDchYQTTH3l";
+/// What each feed is asked for by an id that is none of several.
+const NOWHERE: &str = "-";
 /// Partitions that are enough to see whether many are all there.
 const WIDE: usize = 64;
 const KEY: &[u8] = b"21";

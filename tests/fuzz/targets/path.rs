@@ -37,6 +37,7 @@ enum Leads {
 fn finds(host: &str, path: &str) {
     let found = match ROUTER.find(host, path) {
         None => Leads::Nowhere,
+        Some(Found::Multi(_)) => panic!("{path}: no route gives the feeds of others"),
         Some(Found::App(_)) => Leads::ToApp,
         Some(Found::Route(_, Err(miss))) => Leads::Amiss(miss),
         Some(Found::Route(_, Ok(opens))) => {

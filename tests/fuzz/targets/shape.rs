@@ -5,10 +5,10 @@ use std::sync::LazyLock;
 
 use serde::de::IgnoredAny;
 use serde_json::{Map, Value};
-use ssegate::config::{Branch, Paths, Projection, Variable};
+use ssegate::config::{Branch, Brought, Paths, Projection, Variable};
 use ssegate::expression::json::{DEPTH, Kind};
 use ssegate::expression::{Document, Expression, Json, Names};
-use ssegate::shape::{Record, Shape, Shaped, Wrap};
+use ssegate::shape::{ClientFilter, Fact, Member, Record, Shape, Shaped, Wrap};
 
 /// Takes a payload.
 pub fn check(bytes: &[u8]) {
@@ -55,7 +55,18 @@ impl Record for Message<'_> {
 
 fn shaped(shape: &Shape, bytes: &[u8], value: Option<&Value>) {
     let mut out = Vec::new();
-    let (made, _) = shape.encode(&Message(bytes), &|| "id".to_owned(), &mut out);
+    let (made, _, facts) = shape.encode(&Message(bytes), &|| "id".to_owned(), &mut out);
+    assert_eq!(facts.are_for_all(), made != Shaped::Event || !shape.sifts());
+    if let Some(filter) = shape.filter.as_ref().filter(|_| shape.sifts()) {
+        // Of a client that brings this very payload.
+        let brought =
+            |_: &Member| Some(value.map_or_else(|| Fact::text(&String::from_utf8_lossy(bytes)), Fact::from));
+        if let Ok(Some(filter)) = ClientFilter::bind(filter, brought) {
+            let mut spent = 0;
+            _ = filter.passes(&facts, &mut spent);
+            assert!(spent <= 1 << 17, "{spent} units of work");
+        }
+    }
     if made != Shaped::Event {
         return assert!(out.is_empty(), "{made:?} leaves something");
     }
@@ -166,6 +177,10 @@ impl Names for Known {
     fn param(&self, _name: &str) -> Result<(), String> {
         Ok(())
     }
+
+    fn mapping(&self, name: &str) -> Option<usize> {
+        Brought::NAMES.iter().find(|(known, _)| *known == name).map(|(_, brought)| *brought as usize)
+    }
 }
 
 fn compiled(text: &str) -> Expression {
@@ -177,6 +192,9 @@ const FILTERS: &[&str] = &[
     "event.a.all(x, event.a.all(y, event.a.exists(z, x == y && y == z)))",
     "event.a + event.a == event.b || string(event.a).matches('(a*)*b')",
     "event.a in event.b || event.b[event.a] == 0 || size(event.a) > size(key)",
+    "event.a == claims.a || query.a in event.b || event.b.exists(x, x == claims.b)",
+    "claims.a.all(x, event.a.all(y, claims.b.all(z, x == y && y == z)))",
+    "claims.a.b + event.a.b == string(query.a) || (event.a + event.b).contains(claims.a)",
 ];
 
 const MAPS: &[&str] = &[

@@ -63,7 +63,7 @@ fn arrives(message: &Message<'_>, id: &str) {
         let mut expected = vec![Item::Comment(String::new()), Item::Retry(3_000)];
         expected.push(event("stream.position", "{}", "before"));
         let begun = stream.len();
-        let (shaped, _) = shape(binary).encode(message, &String::new, &mut stream);
+        let (shaped, ..) = shape(binary).encode(message, &String::new, &mut stream);
         match data {
             Some(data) => {
                 assert_eq!(shaped, Shaped::Event);

@@ -21,9 +21,7 @@ fn printed(name: &str) -> Vec<u8> {
 }
 
 async fn open(ssegate: &Ssegate, path: &str) -> EventSource {
-    let mut stream = EventSource::connect(ssegate.url(path), Options::http1()).await;
-    stream.next_named("stream.position").await;
-    stream
+    EventSource::ready(ssegate.url(path), Options::http1()).await
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use super::start;
 use crate::support::eventsource::{EventSource, Options};
 use crate::support::kafka::{Kafka, Record, unique};
 use crate::support::redis::Redis;
+use crate::support::token::hs256;
 
 #[tokio::test]
 async fn filter() {
@@ -32,6 +33,39 @@ async fn filter() {
         let order: Value = serde_json::from_str(&of_ada.next_message().await.data).unwrap();
         assert_eq!((&order["id"], &order["customer"]), (&id.into(), &json!({ "name": "Ada" })));
     }
+}
+
+#[tokio::test]
+async fn filter_by_client() {
+    let kafka = Kafka::shared().await;
+    let topic = unique("quotes");
+    kafka.create_topic(&topic, 1).await;
+    let places = [("localhost:9092", &*kafka.bootstrap()), ("topic: quotes", &*format!("topic: {topic}"))];
+    let ssegate = start("filter-by-client.yaml", &places).await;
+    let secret = "an example: make one with openssl rand -base64 32";
+    let token = hs256(secret, json!({ "sub": "ada", "markets": ["eu"] }));
+    let bearing = Options::http2().header("authorization", &format!("Bearer {token}"));
+    let mut acme = EventSource::connect(ssegate.url("/quotes?symbol=ACME"), Options::http1()).await;
+    let mut dear = EventSource::connect(ssegate.url("/quotes?symbol=ACME&min=100"), Options::http2()).await;
+    let mut market = EventSource::connect(ssegate.url("/markets"), bearing).await;
+    for stream in [&mut acme, &mut dear, &mut market] {
+        stream.next_named("stream.position").await;
+    }
+    for (symbol, price, market) in
+        [("ACME", 99.5, "eu"), ("ACME", 0.0, "us"), ("EMCA", 7.0, "eu"), ("ACME", 100.0, "us")]
+    {
+        let quote = json!({ "symbol": symbol, "price": price, "market": market });
+        kafka.produce(Record::to(&topic).payload(quote.to_string())).await;
+    }
+    for (mut stream, prices) in [(acme, &[99.5, 100.0][..]), (dear, &[100.0][..]), (market, &[99.5, 7.0][..])]
+    {
+        for price in prices {
+            let quote: Value = serde_json::from_str(&stream.next_message().await.data).unwrap();
+            assert_eq!(quote["price"], *price);
+        }
+    }
+    let nothing = EventSource::request(ssegate.url("/quotes"), Options::http1()).await;
+    assert_eq!(nothing.status(), 400, "it names no symbol");
 }
 
 #[tokio::test]

@@ -23,7 +23,7 @@ pub struct Client {
 #[derive(Default)]
 struct Record {
     entries: Mutex<Vec<Entry>>,
-    /// Whether a stream is open and has told its position.
+    /// Whether a stream is open and has told where it is.
     reading: watch::Sender<bool>,
 }
 
@@ -76,7 +76,8 @@ pub fn now() -> u64 {
 impl Record {
     fn note(&self, seen: Seen) {
         match seen {
-            Seen::Position => self.reading.send_replace(true),
+            // Of several sources events may come first, whose ids tell it as well.
+            Seen::Position | Seen::Event(_) => self.reading.send_replace(true),
             Seen::Ended(_) => self.reading.send_replace(false),
             _ => false,
         };

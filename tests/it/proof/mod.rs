@@ -8,6 +8,7 @@
 mod beyond_memory;
 mod client;
 mod faults;
+mod harm;
 mod replicas;
 mod run;
 mod source;
@@ -20,7 +21,7 @@ use self::run::prove;
 use self::source::Source;
 use self::sources::{
     Events, JetstreamStream, KafkaTopic, MqttTopic, NatsSubject, PostgresChannel, PostgresTable,
-    RabbitMqExchange, RabbitMqStream, RedisChannel, RedisStream, Relay,
+    RabbitMqExchange, RabbitMqStream, RedisChannel, RedisStream, Relay, SeveralFeeds, TwoStreams,
 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -88,6 +89,16 @@ async fn clients_of_an_mqtt_topic_lose_nothing_unannounced_whatever_happens() {
     prove::<MqttTopic>(seed()).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_of_two_streams_in_one_feed_lose_and_repeat_nothing_whatever_happens() {
+    prove::<TwoStreams>(seed()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_of_several_feeds_on_one_connection_lose_and_repeat_nothing_whatever_happens() {
+    prove::<SeveralFeeds>(seed()).await;
+}
+
 /// The same with one seed after another, for as long as `SSEGATE_SOAK` says, such as `8h`: `make soak`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "for `make soak`"]
@@ -110,7 +121,9 @@ async fn soak() {
             prove::<Relay>(seed),
             prove::<NatsSubject>(seed),
             prove::<JetstreamStream>(seed),
-            prove::<MqttTopic>(seed)
+            prove::<MqttTopic>(seed),
+            prove::<TwoStreams>(seed),
+            prove::<SeveralFeeds>(seed)
         );
         seed += 1;
     }

@@ -2,7 +2,6 @@
 //! tries in earnest, and certificates of an authority of its own. It checks what it is sent: nonces, URLs, signatures.
 
 use std::collections::HashSet;
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,9 +15,6 @@ use bytes::Bytes;
 use http::{Method, Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use rustls::ClientConfig;
 use serde_json::{Value, json};
@@ -30,6 +26,7 @@ use tokio_rustls::TlsAcceptor;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use super::serve::serve;
 use super::tls::{TestCa, blind_config, default_provider, handshake, shown};
 
 /// A running server. Dropping it ends it.
@@ -76,7 +73,8 @@ impl Acme {
         let server = Arc::new(Server { base, ca, state, domains_at: watch::Sender::new(None) });
         let acceptor = TlsAcceptor::from(server.ca.server_config(&["http/1.1"]));
         let mut tasks = JoinSet::new();
-        tasks.spawn(serve(listener, acceptor, Arc::clone(&server)));
+        let asked = Arc::clone(&server);
+        tasks.spawn(serve(listener, Some(acceptor), move |request| answer(Arc::clone(&asked), request)));
         Self { server, tasks }
     }
 
@@ -126,23 +124,7 @@ impl Acme {
     }
 }
 
-async fn serve(listener: TcpListener, acceptor: TlsAcceptor, server: Arc<Server>) {
-    let mut connections = JoinSet::new();
-    loop {
-        let Ok((socket, _)) = listener.accept().await else { return };
-        let (acceptor, server) = (acceptor.clone(), Arc::clone(&server));
-        connections.spawn(async move {
-            let Ok(stream) = acceptor.accept(socket).await else { return };
-            let service = service_fn(|request| answer(Arc::clone(&server), request));
-            let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
-        });
-    }
-}
-
-async fn answer(
-    server: Arc<Server>,
-    request: Request<Incoming>,
-) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn answer(server: Arc<Server>, request: Request<Incoming>) -> Response<Full<Bytes>> {
     let (path, method) = (request.uri().path().to_owned(), request.method().clone());
     let body = request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
     let answered = match (method, &*path) {
@@ -160,7 +142,7 @@ async fn answer(
     if !location.is_empty() {
         response = response.header("location", location);
     }
-    Ok(response.body(Full::from(text)).expect("a response"))
+    response.body(Full::from(text)).expect("a response")
 }
 
 impl Server {

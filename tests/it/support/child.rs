@@ -6,6 +6,7 @@
 //! never ends starts every child.
 
 use std::ffi::OsStr;
+use std::fmt::Display;
 use std::io::{self, Write as _};
 use std::os::unix::process::CommandExt;
 use std::process::{self, Command, ExitStatus, Stdio};
@@ -62,6 +63,22 @@ impl Child {
     /// The process id of the leader.
     pub fn id(&self) -> u32 {
         self.process.id()
+    }
+
+    /// Waits until it answers as the server called so; `None` where it has ended before, as one does whose port is taken.
+    pub async fn once_up<E: Display>(
+        mut self,
+        name: &str,
+        mut probe: impl AsyncFnMut() -> Result<(), E>,
+    ) -> Option<Self> {
+        let up = eventually(&format!("{name} to answer"), async || {
+            if self.try_wait().is_some() {
+                return Ok(false);
+            }
+            probe().await.map(|()| true)
+        })
+        .await;
+        up.then_some(self)
     }
 
     /// Sends a signal to the leader alone; panics where it has ended.

@@ -2,26 +2,21 @@
 //!
 //! The page's origin is the collector's, so the stream is cross-origin to it: its route needs CORS.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
+use super::serve::serve;
 use super::tls::TestCa;
 use super::wait::DEADLINE;
 
@@ -60,7 +55,8 @@ impl Collector {
         let addr = listener.local_addr().expect("its address");
         let (outbox, inbox) = mpsc::unbounded_channel();
         let acceptor = TlsAcceptor::from(ca.server_config(&["http/1.1"]));
-        let server = tokio::spawn(serve(listener, acceptor, outbox));
+        let server = serve(listener, Some(acceptor), move |request| answer(request, outbox.clone()));
+        let server = tokio::spawn(server);
         Self { addr, inbox, reports: Vec::new(), server }
     }
 
@@ -124,27 +120,7 @@ impl Drop for Collector {
 
 type Outbox = mpsc::UnboundedSender<Vec<Report>>;
 
-async fn serve(listener: TcpListener, acceptor: TlsAcceptor, outbox: Outbox) {
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => drop(tokio::spawn(connection(stream, acceptor.clone(), outbox.clone()))),
-            Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
-        }
-    }
-}
-
-async fn connection(stream: TcpStream, acceptor: TlsAcceptor, outbox: Outbox) {
-    // A browser opens connections ahead of need and drops them: errors here say nothing.
-    let Ok(stream) = acceptor.accept(stream).await else { return };
-    let outbox = Arc::new(outbox);
-    let service = service_fn(move |request| answer(request, outbox.clone()));
-    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
-}
-
-async fn answer(
-    request: Request<Incoming>,
-    outbox: Arc<Outbox>,
-) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn answer(request: Request<Incoming>, outbox: Outbox) -> Response<Full<Bytes>> {
     let (status, kind, body) = match (request.method(), request.uri().path()) {
         (&Method::GET, "/page") => (200, "text/html", PAGE),
         (&Method::POST, "/report") => match take(request, &outbox).await {
@@ -154,7 +130,7 @@ async fn answer(
         _ => (404, "text/plain", "no such page"),
     };
     let response = Response::builder().status(status).header("content-type", kind);
-    Ok(response.body(Full::new(body.into())).expect("a response"))
+    response.body(Full::new(body.into())).expect("a response")
 }
 
 async fn take(request: Request<Incoming>, outbox: &Outbox) -> Option<()> {

@@ -106,6 +106,13 @@ impl EventSource {
         source
     }
 
+    /// Opens a stream, and waits until its start is fixed.
+    pub async fn ready(url: impl Into<String>, options: Options) -> Self {
+        let mut source = Self::connect(url, options).await;
+        source.next_named("stream.position").await;
+        source
+    }
+
     /// Sends the request and returns whatever the answer is; see [`Self::status`].
     pub async fn request(url: impl Into<String>, options: Options) -> Self {
         let mut source = Self::new(url, options);

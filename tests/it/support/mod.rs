@@ -7,7 +7,7 @@
 //! [`acme`] certifies it, `client.mjs` reads with the client module, [`app`] is what routes with `proxy` lead to, [`origin`]
 //! stands for issuers and endpoints that decide, [`sse_server`] sends events of its own, [`otlp`] collects traces,
 //! [`token`] signs. Below them: [`tls`], [`http`],
-//! [`decoder`], [`sse_parser`], and what keeps a run clean:
+//! [`decoder`], [`sse_parser`], [`serve`], and what keeps a run clean:
 //! [`child`] (no process outlives the tests), [`scratch`] (no file does), [`ports`], [`wait`].
 //!
 //! Nothing in here uses the product's own code, so that a mistake cannot hide on both sides.
@@ -40,6 +40,7 @@ pub mod recorder;
 pub mod redis;
 pub mod registry;
 pub mod scratch;
+pub mod serve;
 pub mod sse_parser;
 pub mod sse_server;
 pub mod ssegate;

@@ -146,16 +146,9 @@ impl Mosquitto {
             .find(|path| PathBuf::from(path).exists());
         let mut command = child::command(program.unwrap_or("mosquitto"));
         command.arg("-c").arg(file).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
-        let mut server = Child::spawn(command);
-        let up = eventually("mosquitto to answer", async || {
-            if server.try_wait().is_some() {
-                return Ok(false);
-            }
-            TcpStream::connect(("127.0.0.1", self.port)).await.map(|_| true)
-        })
-        .await;
-        self.server = up.then_some(server);
-        up
+        let answers = async || TcpStream::connect(("127.0.0.1", self.port)).await.map(drop);
+        self.server = Child::spawn(command).once_up("mosquitto", answers).await;
+        self.server.is_some()
     }
 
     fn running(&mut self) -> &mut Child {

@@ -167,20 +167,15 @@ impl Nats {
         fs::write(&file, text).expect("a configuration");
         let mut command = child::command("nats-server");
         command.arg("-c").arg(file).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
-        let mut server = Child::spawn(command);
         let health = format!("http://127.0.0.1:{}/healthz", self.monitor);
-        let up = eventually("nats-server to answer", async || {
-            if server.try_wait().is_some() {
-                return Ok(false);
-            }
+        let is_well = async || {
             let link = tokio::net::TcpStream::connect(("127.0.0.1", self.monitor)).await;
             link.map_err(|error| error.to_string())?;
             let answer = http::get(&health).await;
-            if answer.status == 200 { Ok(true) } else { Err(answer.text()) }
-        })
-        .await;
-        self.server = up.then_some(server);
-        up
+            if answer.status == 200 { Ok(()) } else { Err(answer.text()) }
+        };
+        self.server = Child::spawn(command).once_up("nats-server", is_well).await;
+        self.server.is_some()
     }
 
     fn running(&mut self) -> &mut Child {

@@ -2,22 +2,18 @@
 //! them out of order.
 
 use std::collections::HashMap;
-use std::convert::Infallible;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
+use super::serve::serve;
 use super::tls::TestCa;
 use super::wait::eventually;
 
@@ -61,7 +57,8 @@ impl Origin {
         let addr = listener.local_addr().expect("its address");
         let scheme = if tls.is_some() { "https" } else { "http" };
         let (base, state) = (format!("{scheme}://{addr}"), Arc::<State>::default());
-        let server = tokio::spawn(serve(listener, tls, Arc::clone(&state)));
+        let asked = Arc::clone(&state);
+        let server = tokio::spawn(serve(listener, tls, move |request| answer(request, Arc::clone(&asked))));
         Self { base, state, server }
     }
 
@@ -102,32 +99,7 @@ impl Drop for Origin {
     }
 }
 
-async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, state: Arc<State>) {
-    let mut connections = tokio::task::JoinSet::new();
-    loop {
-        if let Ok((stream, _)) = listener.accept().await {
-            let (tls, state) = (tls.clone(), Arc::clone(&state));
-            connections.spawn(async move {
-                match tls {
-                    None => connection(stream, state).await,
-                    // Who does not trust it leaves.
-                    Some(tls) => {
-                        if let Ok(stream) = tls.accept(stream).await {
-                            connection(stream, state).await;
-                        }
-                    }
-                }
-            });
-        }
-    }
-}
-
-async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin, state: Arc<State>) {
-    let service = service_fn(move |request| answer(request, Arc::clone(&state)));
-    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
-}
-
-async fn answer(request: Request<Incoming>, state: Arc<State>) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn answer(request: Request<Incoming>, state: Arc<State>) -> Response<Full<Bytes>> {
     let path = request.uri().path().to_owned();
     let answer = state.answers.lock().get(&path).cloned();
     state.requests.lock().push((path, request.headers().clone()));
@@ -139,5 +111,5 @@ async fn answer(request: Request<Incoming>, state: Arc<State>) -> Result<Respons
     for (name, value) in &answer.headers {
         response = response.header(name, value);
     }
-    Ok(response.body(Full::new(answer.body.into())).expect("a response"))
+    response.body(Full::new(answer.body.into())).expect("a response")
 }

@@ -1,7 +1,6 @@
 //! A collector of traces: takes OTLP over HTTP, keeps the spans, and can be out of order as the test likes.
 
 use std::collections::BTreeMap;
-use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -9,9 +8,6 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use opentelemetry_proto::tonic::collector::trace::v1::{
     ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
 };
@@ -21,11 +17,11 @@ use opentelemetry_proto::tonic::trace::v1 as otlp;
 use parking_lot::Mutex;
 use prost::Message as _;
 use serde_json::{Value, json};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
+use super::serve::serve;
 use super::tls::TestCa;
 use super::wait::eventually;
 
@@ -108,7 +104,8 @@ impl Otlp {
             spans: Mutex::default(),
         });
         let mut server = JoinSet::new();
-        server.spawn(serve(listener, tls, Arc::clone(&state)));
+        let told = Arc::clone(&state);
+        server.spawn(serve(listener, tls, move |request| answer(request, Arc::clone(&told))));
         Self { base, state, _server: server }
     }
 
@@ -157,36 +154,11 @@ impl Otlp {
     }
 }
 
-async fn serve(listener: TcpListener, tls: Option<TlsAcceptor>, state: Arc<State>) {
-    let mut connections = JoinSet::new();
-    loop {
-        if let Ok((stream, _)) = listener.accept().await {
-            let (tls, state) = (tls.clone(), Arc::clone(&state));
-            connections.spawn(async move {
-                match tls {
-                    None => connection(stream, state).await,
-                    // Who does not trust it leaves.
-                    Some(tls) => {
-                        if let Ok(stream) = tls.accept(stream).await {
-                            connection(stream, state).await;
-                        }
-                    }
-                }
-            });
-        }
-    }
-}
-
-async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin, state: Arc<State>) {
-    let service = service_fn(move |request| answer(request, Arc::clone(&state)));
-    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
-}
-
-async fn answer(request: Request<Incoming>, state: Arc<State>) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn answer(request: Request<Incoming>, state: Arc<State>) -> Response<Full<Bytes>> {
     assert_eq!((request.method(), request.uri().path()), (&Method::POST, "/v1/traces"));
     assert_eq!(request.headers()["content-type"], "application/x-protobuf");
     state.requests.lock().push(request.headers().clone());
-    let Ok(body) = request.into_body().collect().await else { return Ok(Response::default()) };
+    let Ok(body) = request.into_body().collect().await else { return Response::default() };
     let message = ExportTraceServiceRequest::decode(body.to_bytes()).expect("a message of OTLP");
     let status = *state.status.lock();
     match status {
@@ -199,7 +171,7 @@ async fn answer(request: Request<Incoming>, state: Arc<State>) -> Result<Respons
     let partial_success =
         (rejected_spans > 0).then_some(ExportTracePartialSuccess { rejected_spans, error_message });
     let body = ExportTraceServiceResponse { partial_success }.encode_to_vec();
-    Ok(Response::builder().status(status).body(Full::new(body.into())).expect("a response"))
+    Response::builder().status(status).body(Full::new(body.into())).expect("a response")
 }
 
 fn spans(of: &otlp::ResourceSpans) -> Vec<Span> {

@@ -104,6 +104,24 @@ impl Postgres {
         .await;
     }
 
+    /// What it holds now, as a replica has it that follows no further. The server is away for a moment.
+    pub async fn copy(&mut self) -> TempDir {
+        self.kill();
+        let copy = scratch::dir("postgres-copy");
+        copy_data(&data(self.dir.path()), &data(copy.path()));
+        self.restart().await;
+        copy
+    }
+
+    /// Kills it, and starts in its place what was copied.
+    pub async fn restart_as(&mut self, copy: TempDir) {
+        self.kill();
+        let own = data(self.dir.path());
+        fs::remove_dir_all(&own).expect("to make room");
+        fs::rename(data(copy.path()), own).expect("to move the copy");
+        self.restart().await;
+    }
+
     /// SIGSTOP: connections stay open and new ones are accepted by the kernel, but nothing answers.
     pub fn pause(&mut self) {
         self.signal(Signal::STOP);
@@ -164,16 +182,9 @@ impl Postgres {
 
     /// False where the server ended at once, as it does when the port is taken.
     async fn launch(&mut self) -> bool {
-        let mut server = Child::spawn(self.server_command());
-        let up = eventually("postgres to answer", async || {
-            if server.try_wait().is_some() {
-                return Ok(false);
-            }
-            self.try_connect().await.map(|_| true)
-        })
-        .await;
-        self.server = up.then_some(server);
-        up
+        let server = Child::spawn(self.server_command());
+        self.server = server.once_up("postgres", async || self.try_connect().await.map(drop)).await;
+        self.server.is_some()
     }
 
     fn server_command(&self) -> Command {
@@ -235,7 +246,11 @@ fn data(dir: &Path) -> PathBuf {
 /// A copy of an empty cluster, which is made once.
 fn copy_template(to: &Path) {
     own(to.parent().expect("a folder"));
-    let copied = Command::new("cp").arg("-a").arg(&*TEMPLATE).arg(to).status().expect("cp");
+    copy_data(&TEMPLATE, to);
+}
+
+fn copy_data(from: &Path, to: &Path) {
+    let copied = Command::new("cp").arg("-a").arg(from).arg(to).status().expect("cp");
     assert!(copied.success(), "cp");
 }
 

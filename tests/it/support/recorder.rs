@@ -114,6 +114,13 @@ impl Recorder {
         self.count(|seen| matches!(seen, Seen::Ended(_)))
     }
 
+    /// Waits until it is told where it begins.
+    pub async fn until_begun(&self) {
+        let is_position =
+            |seen: &Seen| matches!(seen, Seen::Event(event) if event.event == "stream.position");
+        self.wait_for("a position", |seen| seen.iter().any(is_position)).await;
+    }
+
     /// Waits until the record satisfies `enough`, and panics where that takes [`DEADLINE`] without
     /// anything new being recorded.
     pub async fn wait_for(&self, what: &str, enough: impl Fn(&[Seen]) -> bool) {

@@ -177,6 +177,27 @@ impl Ssegate {
         within(&format!("{what} in the log"), self.log.find(wanted)).await.expect("the log ended without it")
     }
 
+    /// Waits until an upstream is said to be down; the cause that the log tells.
+    pub async fn cause(&self) -> String {
+        let is_down = |line: &Value| field(line, "message").unwrap_or_default().contains("is down");
+        let line = self.wait_log("that an upstream is down", is_down).await;
+        field(&line, "cause").expect("a cause").to_owned()
+    }
+
+    /// Panics unless why its only upstream is down is told once, however often that is tried again, and nothing shows this
+    /// secret.
+    pub async fn assert_told_once_without(&self, secret: &str) {
+        eventually("a few tries", async || {
+            let tries = self.status().await["upstreams"][0]["reconnects"].as_u64();
+            if tries >= Some(3) { Ok(()) } else { Err(format!("{tries:?}")) }
+        })
+        .await;
+        let log = self.log();
+        let is_cause = |line: &&Value| field(line, "cause").is_some() && field(line, "level") == Some("WARN");
+        assert_eq!(log.iter().filter(is_cause).count(), 1, "{log:?}");
+        assert!(!format!("{log:?}{}", self.status().await).contains(secret));
+    }
+
     /// A URL on the admin listener.
     pub fn admin_url(&self, path: &str) -> String {
         let addr = self.addrs("admin").first().copied().expect("an admin listener");

@@ -97,7 +97,14 @@ impl TestCa {
         issue(&self.issuer, self.dir.path(), name, &[], ExtendedKeyUsagePurpose::ClientAuth)
     }
 
-    /// The same, and the certificate holds until then. It is for no name but has a SPIFFE id.
+    /// What a configuration has to say as `tls` to trust this authority alone, and to show such a certificate.
+    pub fn tls_of_client(&self, name: &str) -> String {
+        let (ca, client) = (self.cert_path(), self.issue_client(name));
+        let [ca, cert, key] = [&ca, &client.cert, &client.key].map(|path| path.display());
+        format!("{{ ca: {ca}, cert: {cert}, key: {key} }}")
+    }
+
+    /// The same as [`Self::issue_client`], and the certificate holds until then. It is for no name but has a SPIFFE id.
     pub fn issue_client_until(&self, name: &str, until: SystemTime) -> Leaf {
         let mut params = params(name, &[], ExtendedKeyUsagePurpose::ClientAuth);
         let id = format!("spiffe://test/{name}").try_into().expect("a URI");

@@ -64,6 +64,11 @@ pub enum Command {
     /// A topic of which each stream sees one key: 100,000 keys, 5,000 records/s, 30 s; then the server is killed and
     /// all come back. For HTTP/2 with --h2 --streams-per-connection 100.
     Keyed,
+    /// One feed of which each client asks for another part: 1,000 clients, each with a `?symbol=` of its own, 1,000 events/s
+    /// of all of these symbols in turn, 20 s.
+    Filters,
+    /// 1,000 clients come at once, and each is given a snapshot of 10,000 keys (--events).
+    Snapshots,
     /// Whether costs grow in a straight line: 1,000 to 15,000 clients of one server, 45,000 of three, 100,000 streams of
     /// HTTP/2, 10,000 feeds.
     Scale(Parts),
@@ -196,7 +201,7 @@ pub struct Options {
     /// Partitions of the topic; for keyed 4, elsewhere 1.
     #[arg(long, global = true)]
     pub partitions: Option<u32>,
-    /// Events that are there to be replayed, in place of the scenario's number.
+    /// Events that are there to be replayed, or keys of a snapshot, in place of the scenario's number.
     #[arg(long, global = true)]
     pub events: Option<u64>,
     /// Reads of history that the server does at a time (replay.concurrency).

@@ -27,8 +27,16 @@ impl Stamp {
 /// that are always the same and values that are not, so that it compresses as real ones do. All but the time follows
 /// from the number.
 pub fn payload(seq: u64, at: u64, size: usize) -> String {
+    payload_of(None, seq, at, size)
+}
+
+/// The same of an event that names the symbol with this number.
+pub fn payload_of(symbol: Option<u64>, seq: u64, at: u64, size: usize) -> String {
     let mut draw = Draw(seq);
     let mut text = format!(r#"{{"seq":{seq},"at":{at}"#);
+    if let Some(symbol) = symbol {
+        text.push_str(&format!(r#","symbol":"{}""#, symbol_name(symbol)));
+    }
     let order = format!(
         r#","type":"order.{}","order":"{:08x}","customer":{},"total":{}.{:02},"items":{},"city":"{}""#,
         draw.of(&STATES),
@@ -53,6 +61,11 @@ pub fn payload(seq: u64, at: u64, size: usize) -> String {
     }
     text.push('}');
     text
+}
+
+/// What the symbol with this number is called.
+pub fn symbol_name(number: u64) -> String {
+    format!("s{number}")
 }
 
 /// Values by chance, the same for the same number (SplitMix64).
@@ -139,6 +152,9 @@ mod tests {
         }
         assert_eq!(payload(7, 123, 0), r#"{"seq":7,"at":123}"#);
         assert_eq!(payload(7, 123, 300), payload(7, 123, 300));
+        let of_symbol = payload_of(Some(12), 7, 123, 200);
+        assert!(of_symbol.len() == 200 && of_symbol.contains(r#","symbol":"s12","#), "{of_symbol}");
+        assert_eq!(Stamp::read(of_symbol.as_bytes()), Some(Stamp { seq: 7, at: 123 }));
     }
 
     /// What the help says of it.

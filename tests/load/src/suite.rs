@@ -300,6 +300,8 @@ const STEPS: &[Step] = &[
     step("attack", "attack", "--clients 20 --seconds 1", Beside::Nobody, 240),
     step("delay", "delay", "--clients 50 --seconds 4", Beside::Nobody, 60),
     step("workers", "workers --clients 800", "--seconds 3", Beside::Nobody, 60),
+    step("filters", "filters", "--clients 50 --rate 200 --seconds 3", Beside::Nobody, 90),
+    step("snapshots", "snapshots", "--clients 50 --events 1000", Beside::Nobody, 90),
     step("resume", "resume", "--events 20000", Beside::Nobody, 90),
     step("history", "history", "--events 50000", Beside::Nobody, 120),
     step("herd", "herd --no-pin", "--clients 100 --events 2000", Beside::Nobody, 150),

@@ -1,20 +1,11 @@
-//! Connections on which the history of streams is asked for: one for each read that is going on, whose number the pool
-//! bounds, and one that waits for the next.
+//! The connections on which the history of streams is asked for.
 
-use lapin::Channel;
-use parking_lot::Mutex;
-
-use super::place::PREFETCH;
-use crate::upstream::Broken;
-use crate::upstream::amqp::connection::{Connection, Dialer, Unanswered};
+use super::place::Stream;
+use crate::upstream::amqp::connection::{Connection, Dialer};
+use crate::upstream::{Broken, askers};
 
 /// Those of one upstream.
-#[derive(Default)]
-pub(super) struct Askers {
-    /// How they are made, once a session has found out.
-    dialer: Mutex<Option<Dialer>>,
-    idle: Mutex<Option<Asker>>,
-}
+pub(super) type Askers = askers::Askers<Asker>;
 
 /// A connection that asks one question after the other.
 pub(super) struct Asker {
@@ -23,37 +14,20 @@ pub(super) struct Asker {
 }
 
 impl Asker {
-    /// A channel for one question: who consumes on it closes it.
-    pub(super) async fn channel(&self) -> Result<Channel, Unanswered> {
-        self.dialer.channel(&self.connection, PREFETCH).await
-    }
-
-    pub(super) fn dialer(&self) -> &Dialer {
-        &self.dialer
+    /// A stream, as it is read on this connection.
+    pub(super) fn stream<'s>(&'s self, name: &'s str) -> Stream<'s> {
+        Stream { dialer: &self.dialer, connection: &self.connection, name }
     }
 }
 
-impl Askers {
-    /// From now on this is asked.
-    pub(super) fn ask_at(&self, dialer: &Dialer) {
-        *self.dialer.lock() = Some(dialer.clone());
-        *self.idle.lock() = None;
+impl askers::Asker for Asker {
+    type Dialer = Dialer;
+
+    async fn connect(dialer: &Dialer) -> Result<Self, Broken> {
+        Ok(Self { connection: dialer.connect().await?, dialer: dialer.clone() })
     }
 
-    /// One to ask with, which is given back if all went well.
-    pub(super) async fn take(&self) -> Result<Asker, Unanswered> {
-        let idle = self.idle.lock().take().filter(|asker| asker.connection.is_open());
-        if let Some(asker) = idle {
-            return Ok(asker);
-        }
-        let unknown = || Unanswered::Broken(Broken("the broker has not been reached yet".to_owned()));
-        let dialer = self.dialer.lock().clone().ok_or_else(unknown)?;
-        let connection = dialer.connect().await.map_err(Unanswered::Broken)?;
-        Ok(Asker { connection, dialer })
-    }
-
-    /// It has answered. A second one that has nothing to do goes.
-    pub(super) fn put_back(&self, asker: Asker) {
-        self.idle.lock().get_or_insert(asker);
+    fn is_open(&self) -> bool {
+        self.connection.is_open()
     }
 }

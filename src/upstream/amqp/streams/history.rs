@@ -3,35 +3,42 @@
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
+use parking_lot::Mutex;
+
 use super::asker::{Asker, Askers};
-use super::place::{self, Begin, Place};
+use super::place::{self, Begin, Stream};
+use super::prefetch::Prefetch;
 use crate::history::{End, Reader, Unreadable};
 use crate::hub::{Answer, Offset, Position, Question, Segment, SegmentDraft};
-use crate::upstream::amqp::connection::Unanswered;
+use crate::upstream::Unanswered;
 use crate::upstream::amqp::message::Message;
 
 /// Reads one stream.
 pub(super) struct StreamReader {
     askers: Arc<Askers>,
     stream: Arc<str>,
+    prefetch: Mutex<Prefetch>,
 }
 
 impl StreamReader {
     pub(super) fn new(askers: &Arc<Askers>, stream: &Arc<str>) -> Self {
-        Self { askers: Arc::clone(askers), stream: Arc::clone(stream) }
+        let (askers, stream) = (Arc::clone(askers), Arc::clone(stream));
+        Self { askers, stream, prefetch: Mutex::new(Prefetch::new()) }
+    }
+
+    fn stream<'s>(&'s self, asker: &'s Asker) -> Stream<'s> {
+        asker.stream(&self.stream)
     }
 
     async fn try_answer(&self, asker: &Asker, question: Question) -> Result<Answer, Unanswered> {
-        let dialer = asker.dialer();
-        let end = place::end(dialer, asker.channel().await?, &self.stream).await?.unwrap_or_default();
-        let first = place::first(dialer, asker.channel().await?, &self.stream, Begin::First).await?;
-        let oldest = first.unwrap_or(end);
+        let stream = self.stream(asker);
+        let end = stream.end().await?.unwrap_or_default();
+        let oldest = stream.first(Begin::First).await?.unwrap_or(end);
         let from = match question {
             Question::Bounds => oldest,
             Question::At(time) => {
                 let seconds = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-                let channel = asker.channel().await?;
-                let found = place::first(dialer, channel, &self.stream, Begin::Time(seconds)).await?;
+                let found = stream.first(Begin::Time(seconds)).await?;
                 // Chunks have times, and not each message. Behind the last of them there is nothing.
                 found.unwrap_or(end).clamp(oldest, end)
             }
@@ -47,22 +54,25 @@ impl StreamReader {
         until: u64,
         hand_over: &mut (impl FnMut(Segment) -> bool + Send),
     ) -> Result<End, Unanswered> {
-        let begin = Begin::Offset(draft.at().major);
-        let mut place = Place::open(asker.dialer(), asker.channel().await?, &self.stream, begin).await?;
-        // Its log has read more, so that something comes.
-        let mut come = place.next().await?;
-        let first = come.first().and_then(place::offset);
-        if first > Some(draft.at().major) {
-            // Not every offset is that of a message.
-            let oldest =
-                place::first(asker.dialer(), asker.channel().await?, &self.stream, Begin::First).await?;
-            if let Some(oldest) = oldest.filter(|oldest| *oldest > draft.at().major) {
-                return Ok(End::Trimmed(Offset::from(oldest.min(until))));
-            }
-        }
+        let stream = self.stream(asker);
+        let prefetch = *self.prefetch.lock();
+        let mut place = stream.read(Begin::Offset(draft.at().major), prefetch).await?;
         loop {
+            // Its log has read more, so that something comes.
+            let come = place.next().await?;
+            let oldest = match place::has_hole(draft.at().major, &come) {
+                true => stream.first(Begin::First).await?.unwrap_or_default(),
+                false => 0,
+            };
             for delivery in &come {
                 let (at, Some(offset)) = (draft.at().major, place::offset(delivery)) else { continue };
+                if offset > at && at < oldest {
+                    // What was read before it was trimmed is good.
+                    if draft.at() > draft.from() {
+                        hand_over(draft.finish(Offset::from(at)));
+                    }
+                    return Ok(End::Trimmed(Offset::from(oldest.min(until))));
+                }
                 if offset >= until {
                     break;
                 }
@@ -80,7 +90,7 @@ impl StreamReader {
                 break;
             }
             place.done(&come).await?;
-            come = place.next().await?;
+            *self.prefetch.lock() = place.prefetch();
         }
         hand_over(draft.finish(Offset::from(until)));
         Ok(End::Read)
@@ -96,7 +106,7 @@ impl Reader for StreamReader {
 
     async fn answer(&self, question: Question) -> Result<Answer, Unreadable> {
         let answer = async {
-            let asker = self.askers.take().await?;
+            let asker = self.askers.take().await.map_err(Unanswered::Broken)?;
             let answer = self.try_answer(&asker, question).await?;
             self.askers.put_back(asker);
             Ok(answer)
@@ -111,7 +121,7 @@ impl Reader for StreamReader {
         mut hand_over: impl FnMut(Segment) -> bool + Send + 'static,
     ) -> Result<End, Unreadable> {
         let read = async {
-            let asker = self.askers.take().await?;
+            let asker = self.askers.take().await.map_err(Unanswered::Broken)?;
             let end = self.try_read(&asker, draft, until.major, &mut hand_over).await?;
             self.askers.put_back(asker);
             Ok(end)

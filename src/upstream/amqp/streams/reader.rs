@@ -6,21 +6,24 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use lapin::message::Delivery;
-use tokio::sync::Semaphore;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::history::StreamReader;
 use super::id::OffsetCodec;
-use super::place::{self, Begin, PREFETCH, Place};
+use super::look::Look;
+use super::place::{self, Begin, Place, Stream};
+use super::prefetch::Prefetch;
 use super::{Facts, Streams};
 use crate::history::{Fill, fill};
 use crate::hub::{Feed, IdCodec, Mark, Opening, Position, Reason, Source};
-use crate::upstream::Broken;
-use crate::upstream::amqp::connection::{Connection, Dialer, Unanswered};
+use crate::upstream::amqp::connection::{Connection, Dialer};
 use crate::upstream::amqp::message::Message;
+use crate::upstream::begun::Begins;
 use crate::upstream::changes::Changes;
+use crate::upstream::doubt::Doubt;
 use crate::upstream::lag::Behind;
 use crate::upstream::link::Link;
+use crate::upstream::{Broken, Unanswered};
 
 pub(super) struct Reading {
     pub streams: Arc<Streams>,
@@ -34,11 +37,10 @@ pub(super) struct Reading {
 }
 
 impl Reading {
-    /// Reads until the link ends; says once when it has begun.
-    pub(super) async fn run(mut self, begun: Arc<Semaphore>) -> Broken {
-        let mut first = Some(begun);
+    /// Reads until the link ends; says when it has begun.
+    pub(super) async fn run(mut self, mut begins: Begins) -> Broken {
         loop {
-            let why = match self.read(&mut first).await {
+            let why = match self.read(&mut begins).await {
                 Ok(never) => match never {},
                 Err(Unanswered::Broken(broken)) => return broken,
                 Err(Unanswered::Refused(why)) => why,
@@ -48,8 +50,8 @@ impl Reading {
                 self.facts.gone.store(true, Ordering::Relaxed);
             }
             self.link.trouble(&format!("reading stream {} was refused: {why}", self.stream));
-            first.take().iter().for_each(|begun| begun.add_permits(1));
-            tokio::time::sleep(REFUSED).await;
+            begins.now();
+            sleep(REFUSED).await;
         }
     }
 
@@ -57,58 +59,70 @@ impl Reading {
         self.link.wanted().of(&Source::Stream(Arc::clone(&self.stream)))
     }
 
-    async fn read(&mut self, first: &mut Option<Arc<Semaphore>>) -> Result<Infallible, Unanswered> {
-        let dialer = self.dialer.clone();
-        let end = self.end().await?;
+    async fn read(&mut self, begins: &mut Begins) -> Result<Infallible, Unanswered> {
+        let (dialer, connection, name) =
+            (self.dialer.clone(), Arc::clone(&self.connection), Arc::clone(&self.stream));
+        let stream = Stream { dialer: &dialer, connection: &connection, name: &name };
+        let end = self.end(stream).await?;
         self.begin_anew(end);
         let mut at = self.open(end).await?;
-        let mut place = Place::open(&dialer, self.channel().await?, &self.stream, Begin::Offset(at)).await?;
+        let mut place = stream.read(Begin::Offset(at), Prefetch::new()).await?;
         self.link.tells_lag();
-        first.take().iter().for_each(|begun| begun.add_permits(1));
+        begins.now();
         loop {
             tokio::select! {
                 changed = self.changes.next() => {
                     changed.map_err(Unanswered::Broken)?;
                     at = self.open(at).await?;
                 }
-                come = place.wait(self.every) => at = self.take(&place, come?, at).await?,
+                come = place.wait(self.every) => at = self.take(stream, &mut place, come?, at).await?,
             }
         }
     }
 
-    async fn channel(&self) -> Result<lapin::Channel, Unanswered> {
-        self.dialer.channel(&self.connection, PREFETCH).await
-    }
-
-    /// Where the stream ends.
-    async fn end(&self) -> Result<u64, Unanswered> {
+    /// Where the stream ends. That it ends before what has been read of it is believed once nothing speaks against it.
+    async fn end(&self, stream: Stream<'_>) -> Result<u64, Unanswered> {
         loop {
-            if let Some(end) = place::end(&self.dialer, self.channel().await?, &self.stream).await? {
+            let Some(end) = stream.end().await? else {
+                if self.stands().is_none_or(|stands| stands == 0) || self.facts.gone.load(Ordering::Relaxed) {
+                    return Ok(0);
+                }
+                // It is another one perhaps, or not ready yet: what comes first tells.
+                let mut first = stream.read(Begin::First, Prefetch::one()).await?;
+                while first.wait(self.every).await?.is_empty() {}
+                continue;
+            };
+            let went_back = self.stands().is_some_and(|stands| stands > end);
+            if !went_back || self.facts.gone.load(Ordering::Relaxed) {
+                *self.facts.doubt.lock() = Doubt::default();
                 return Ok(end);
             }
-            let has_read =
-                self.feeds().iter().filter_map(|feed| feed.log.position()).any(|at| at.next(0) > 0);
-            if !has_read || self.facts.gone.load(Ordering::Relaxed) {
-                return Ok(0);
+            let look =
+                Look { first: stream.first(Begin::First).await?, end, counted: stream.counted().await? };
+            if self.facts.doubt.lock().lasts(!look.is_behind(), Instant::now()) {
+                return Ok(end);
             }
-            // It is another one perhaps, or not ready yet: what comes first tells.
-            let mut first =
-                Place::open(&self.dialer, self.channel().await?, &self.stream, Begin::First).await?;
-            while first.wait(self.every).await?.is_empty() {}
+            self.link.trouble(&format!(
+                "stream {} ends before what has been read of it: its node is behind, or it is another one",
+                self.stream
+            ));
+            sleep(AGAIN).await;
         }
+    }
+
+    /// Up to where the logs have read.
+    fn stands(&self) -> Option<u64> {
+        self.feeds().iter().filter_map(|feed| feed.log.position()).map(|position| position.next(0)).max()
     }
 
     /// If there is another stream of that name by now, the logs begin anew.
     fn begin_anew(&self, end: u64) {
-        let feeds = self.feeds();
-        let stands =
-            feeds.iter().filter_map(|feed| feed.log.position()).map(|position| position.next(0)).max();
-        let went_back = stands.is_some_and(|stands| stands > end);
+        let went_back = self.stands().is_some_and(|stands| stands > end);
         if !self.facts.gone.swap(false, Ordering::Relaxed) && !went_back {
             return;
         }
         self.facts.count.fetch_add(1, Ordering::Relaxed);
-        for feed in &feeds {
+        for feed in &self.feeds() {
             if feed.log.restart(self.codec(), Position::default()) {
                 self.link.tell_gap(feed, Reason::Recreated);
             }
@@ -142,33 +156,34 @@ impl Reading {
     }
 
     /// Appends what came after `at`. Returns up to where that was.
-    async fn take(&self, place: &Place<'_>, come: Vec<Delivery>, at: u64) -> Result<u64, Unanswered> {
+    async fn take(
+        &self,
+        stream: Stream<'_>,
+        place: &mut Place<'_>,
+        come: Vec<Delivery>,
+        at: u64,
+    ) -> Result<u64, Unanswered> {
         let feeds = self.feeds();
-        let offsets: Vec<_> =
-            come.iter().filter_map(|delivery| Some((place::offset(delivery)?, delivery))).collect();
-        let fresh = &offsets[offsets.partition_point(|(offset, _)| *offset < at)..];
-        let Some(&(first, _)) = fresh.first() else {
-            place.done(&come).await?;
-            return Ok(at);
+        let oldest = match place::has_hole(at, &come) {
+            true => stream.first(Begin::First).await?.unwrap_or_default(),
+            false => 0,
         };
-        // Not every offset is that of a message.
-        let oldest = match first > at {
-            true => place::first(&self.dialer, self.channel().await?, &self.stream, Begin::First).await?,
-            false => None,
-        };
+        let offsets = come.iter().filter_map(|delivery| Some((place::offset(delivery)?, delivery)));
+        let fresh: Vec<_> = offsets.filter(|(offset, _)| *offset >= at).collect();
         for feed in &feeds {
-            if let Some(oldest) = oldest.filter(|oldest| *oldest > at) {
-                let mark = Mark::new(0, oldest.min(first));
-                for reason in feed.log.append_missing(Reason::Trimmed, mark).gaps {
-                    self.link.tell_gap(feed, reason);
+            let (mut next, mut run) = (at, Vec::new());
+            for &(offset, delivery) in &fresh {
+                if offset > next && next < oldest {
+                    self.deliver(feed, &mut run);
+                    self.mend(feed, oldest.min(offset));
                 }
+                next = offset + 1;
+                run.push((next, delivery));
             }
-            let records = fresh.iter().map(|(offset, delivery)| {
-                (Some(Mark::new(0, offset + 1)), Message::new(&self.stream, delivery))
-            });
-            self.link.deliver(feed, records);
+            self.deliver(feed, &mut run);
         }
-        let behind = match come.len() >= usize::from(PREFETCH) {
+        let next = fresh.last().map_or(at, |(offset, _)| offset + 1);
+        let behind = match come.len() >= usize::from(place.prefetch().count()) {
             true => Behind { records: 1, since: Some(SystemTime::now()) },
             false => Behind::default(),
         };
@@ -176,14 +191,31 @@ impl Reading {
         // This source can wait.
         let until = Instant::now() + PAUSE;
         while feeds.iter().any(|feed| feed.log.congested()) && Instant::now() < until {
-            tokio::time::sleep(Duration::from_millis(1)).await;
+            sleep(Duration::from_millis(1)).await;
         }
         place.done(&come).await?;
-        Ok(fresh.last().map_or(at, |(offset, _)| offset + 1))
+        Ok(next)
+    }
+
+    fn deliver(&self, feed: &Arc<Feed>, run: &mut Vec<(u64, &Delivery)>) {
+        let records = run.drain(..);
+        self.link.deliver(
+            feed,
+            records.map(|(next, delivery)| (Some(Mark::new(0, next)), Message::new(&self.stream, delivery))),
+        );
+    }
+
+    /// Tells a log what was trimmed before it could be read.
+    fn mend(&self, feed: &Arc<Feed>, to: u64) {
+        for reason in feed.log.append_missing(Reason::Trimmed, Mark::new(0, to)).gaps {
+            self.link.tell_gap(feed, reason);
+        }
     }
 }
 
 /// How long a stream that RabbitMQ refused waits before it is tried again.
 const REFUSED: Duration = Duration::from_secs(1);
+/// The pause between two looks at a stream that ends too early.
+const AGAIN: Duration = Duration::from_secs(1);
 /// The longest pause for readers that are behind.
 const PAUSE: Duration = Duration::from_millis(50);

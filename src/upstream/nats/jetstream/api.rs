@@ -126,12 +126,18 @@ pub(super) struct Progress {
 #[derive(Debug, Deserialize)]
 struct Delivered {
     consumer_seq: u64,
+    stream_seq: u64,
 }
 
 impl Progress {
     /// How many it has given.
     pub fn given(&self) -> u64 {
         self.delivered.consumer_seq
+    }
+
+    /// The number of the message that it gave last, or of the one before those that it begins with.
+    pub fn at(&self) -> u64 {
+        self.delivered.stream_seq
     }
 }
 
@@ -151,7 +157,84 @@ pub(super) fn delete_subject(stream: &str, consumer: &str) -> String {
     format!("{API}CONSUMER.DELETE.{stream}.{consumer}")
 }
 
+/// The number of the first message from `number` on, of this subject if not of all, as the server says that leads the
+/// stream; `None` where there is none. Consumers are at any of the servers that have the stream, and of those that follow
+/// one may be behind: what it does not give may be there all the same.
+pub(super) async fn first_from(
+    line: &Arc<Line>,
+    stream: &str,
+    subject: Option<&str>,
+    number: u64,
+) -> Result<Option<u64>, Unanswered> {
+    let question = json!({ "seq": number, "next_by_subj": subject.unwrap_or(">") }).to_string();
+    match answer::<Got>(line, &format!("STREAM.MSG.GET.{stream}"), &question).await? {
+        Ok(got) => Ok(Some(got.message.seq)),
+        Err(refusal) if refusal.err_code == NO_MESSAGE => Ok(None),
+        Err(refusal) => Err(refusal.into()),
+    }
+}
+
+/// Whether the server that leads the stream has something behind `at`, up to `until`, that the consumer did not give which
+/// was to give it.
+pub(super) async fn holds_back(
+    line: &Arc<Line>,
+    stream: &str,
+    subject: Option<&str>,
+    at: u64,
+    until: u64,
+) -> Result<bool, Unanswered> {
+    if at >= until {
+        return Ok(false);
+    }
+    let first = first_from(line, stream, subject, at + 1).await?;
+    Ok(first.is_some_and(|first| first <= until))
+}
+
+/// Whoever reads for us is behind. Another consumer is at another server perhaps, or this one has caught up by then.
+pub(super) fn behind() -> Unanswered {
+    Unanswered::Busy("the server that reads it for ssegate is behind the one that leads it".to_owned())
+}
+
+#[derive(Debug, Deserialize)]
+struct Got {
+    message: Numbered,
+}
+
+#[derive(Debug, Deserialize)]
+struct Numbered {
+    seq: u64,
+}
+
+/// JetStream's no.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Refusal {
+    /// As in HTTP.
+    code: Option<u64>,
+    /// JetStream's own.
+    err_code: u64,
+    description: Option<String>,
+}
+
+impl From<Refusal> for Unanswered {
+    fn from(refusal: Refusal) -> Self {
+        let why = refusal.description.unwrap_or_else(|| "it does not say why".to_owned());
+        match refusal.code {
+            Some(500..) | None => Self::Busy(why),
+            Some(_) => Self::Refused(why),
+        }
+    }
+}
+
 async fn ask<T: DeserializeOwned>(line: &Arc<Line>, what: &str, question: &str) -> Result<T, Unanswered> {
+    Ok(answer(line, what, question).await??)
+}
+
+async fn answer<T: DeserializeOwned>(
+    line: &Arc<Line>,
+    what: &str,
+    question: &str,
+) -> Result<Result<T, Refusal>, Unanswered> {
     let late = || Unanswered::Busy(format!("JetStream did not answer within {:?}", line.timeout()));
     let answer = line.answer(&format!("{API}{what}"), question).await;
     let answer = answer.map_err(|broken| Unanswered::Busy(broken.to_string()))?.ok_or_else(late)?;
@@ -159,13 +242,11 @@ async fn ask<T: DeserializeOwned>(line: &Arc<Line>, what: &str, question: &str) 
         return Err(Unanswered::Busy("nobody answers for JetStream at this server".to_owned()));
     }
     let strange = |_| Unanswered::Busy("JetStream's answer makes no sense".to_owned());
-    let answer: Value = serde_json::from_slice(&answer.payload).map_err(strange)?;
-    let Some(error) = answer.get("error") else { return serde_json::from_value(answer).map_err(strange) };
-    let why = error["description"].as_str().unwrap_or("it does not say why").to_owned();
-    Err(match error["code"].as_u64() {
-        Some(500..) | None => Unanswered::Busy(why),
-        Some(_) => Unanswered::Refused(why),
-    })
+    let mut answer: Value = serde_json::from_slice(&answer.payload).map_err(strange)?;
+    match answer.get_mut("error").map(Value::take) {
+        Some(error) => Ok(Err(serde_json::from_value(error).map_err(strange)?)),
+        None => Ok(Ok(serde_json::from_value(answer).map_err(strange)?)),
+    }
 }
 
 /// A duration as JetStream takes it.
@@ -174,5 +255,7 @@ pub(super) fn nanos(duration: Duration) -> u64 {
 }
 
 const API: &str = "$JS.API.";
+/// `no message found`, in JetStream's own numbers.
+const NO_MESSAGE: u64 = 10_037;
 /// How long a consumer outlives its last use.
 const INACTIVE: Duration = Duration::from_secs(30);

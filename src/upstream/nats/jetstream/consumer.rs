@@ -110,6 +110,11 @@ impl Consumer {
         Ok(self.pending == 0 && progress.given() == self.given)
     }
 
+    /// The number of the message that it gave last, or of the one before those that it begins with.
+    pub async fn at(&self) -> Result<u64, Unanswered> {
+        Ok(api::progress(&self.line, &self.stream, &self.name).await?.at())
+    }
+
     async fn take_some(&mut self, most: usize, wait: Duration) -> Result<Came, Unanswered> {
         loop {
             if self.asked.is_none() {

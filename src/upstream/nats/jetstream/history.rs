@@ -48,13 +48,18 @@ impl StreamReader {
 
     async fn try_answer(&self, question: Question) -> Result<Answer, Unanswered> {
         let line = self.line()?;
-        let first = match question {
-            Question::Bounds => Some(0),
-            Question::At(time) => first_at(&line, &self.stream, time).await?,
+        let from = match question {
+            Question::Bounds => 0,
+            Question::At(time) => {
+                // Whatever comes while that is looked for is not older.
+                let end = self.info(&line).await?.end();
+                let first = first_at(&line, &self.stream, time).await?;
+                first.map_or(end, |first| first.saturating_sub(1))
+            }
         };
         let info = self.info(&line).await?;
         let oldest = info.beginning();
-        let from = first.map_or(info.end(), |first| first.saturating_sub(1)).max(oldest);
+        let from = from.max(oldest);
         let place = |number: u64| Position::new(vec![number]);
         Ok(Answer { from: place(from), oldest: place(oldest), end: place(info.end()), born: None })
     }
@@ -65,9 +70,9 @@ impl StreamReader {
         until: Offset,
         mut hand_over: impl FnMut(Segment) -> bool,
     ) -> Result<End, Unanswered> {
-        let line = self.line()?;
+        let (line, subject) = (self.line()?, self.subject.as_deref());
         let from = Since::After(draft.at().major);
-        let mut consumer = Consumer::make(&line, &self.stream, self.subject.as_deref(), from, false).await?;
+        let mut consumer = Consumer::make(&line, &self.stream, subject, from, false).await?;
         // Of what was there when the consumer was made, or earlier: it goes with its stream.
         let mut beginning = self.info(&line).await?.beginning();
         let trimmed = |draft: SegmentDraft, beginning: u64, hand_over: &mut dyn FnMut(Segment) -> bool| {
@@ -89,7 +94,15 @@ impl StreamReader {
                     if draft.at().major < beginning && draft.at().major < until.major {
                         return trimmed(draft, beginning, &mut hand_over);
                     }
-                    break;
+                    let at = draft.at();
+                    if !api::holds_back(&line, &self.stream, subject, at.major, until.major).await? {
+                        break;
+                    }
+                    if at == draft.from() {
+                        return Err(api::behind());
+                    }
+                    hand_over(draft.finish(at));
+                    return Ok(End::Read);
                 }
                 Came::Gone(why) => return Err(Unanswered::Busy(why)),
             };
@@ -97,14 +110,18 @@ impl StreamReader {
                 beginning = self.info(&line).await?.beginning();
             }
             for item in &items {
-                if item.number > until.major {
-                    hand_over(draft.finish(until));
-                    return Ok(End::Read);
+                // Where less is there than was read, a consumer begins with the last of that.
+                if item.number <= draft.at().major {
+                    continue;
                 }
-                if item.number > draft.at().major + 1 && draft.at().major < beginning {
-                    return trimmed(draft, beginning, &mut hand_over);
+                match next(draft.at().major, item.number, until.major, beginning) {
+                    Next::Trimmed => return trimmed(draft, beginning, &mut hand_over),
+                    Next::Beyond => {
+                        hand_over(draft.finish(until));
+                        return Ok(End::Read);
+                    }
+                    Next::Item => draft.push(item.number.into(), &item),
                 }
-                draft.push(item.number.into(), &item);
                 if draft.is_full() && draft.at() < until && !hand_over(draft.close()) {
                     return Ok(End::Read);
                 }
@@ -122,10 +139,33 @@ impl StreamReader {
     }
 }
 
+/// What follows a place.
+#[derive(Debug, PartialEq, Eq)]
+enum Next {
+    /// The message.
+    Item,
+    /// Nothing that was asked for: the message comes later.
+    Beyond,
+    /// What was trimmed before it could be read, or may have been.
+    Trimmed,
+}
+
+/// What follows `at`, where the next message that came has this number, and the stream begins after `beginning`.
+fn next(at: u64, number: u64, until: u64, beginning: u64) -> Next {
+    if number > at + 1 && at < beginning.min(until) {
+        Next::Trimmed
+    } else if number > until {
+        Next::Beyond
+    } else {
+        Next::Item
+    }
+}
+
 /// Whether numbers are missing between a place and messages that follow it, or between these: of other subjects, or
 /// deleted, or trimmed.
 pub(super) fn has_hole(at: u64, items: &[Item]) -> bool {
-    items.last().is_some_and(|last| last.number - at > items.len() as u64)
+    let following = items.iter().filter(|item| item.number > at).count() as u64;
+    items.last().is_some_and(|last| last.number.saturating_sub(at) > following)
 }
 
 /// The number of the first message that is not older, if there is one.
@@ -137,7 +177,8 @@ pub(super) async fn first_at(
     let mut consumer = Consumer::make(line, stream, None, Since::Time(time), true).await?;
     match consumer.drain().await? {
         Came::Items(items) => Ok(items.first().map(|first| first.number)),
-        Came::Nothing => Ok(None),
+        // All that is there is older; but perhaps it is not all.
+        Came::Nothing => api::first_from(line, stream, None, consumer.at().await? + 1).await,
         Came::Gone(why) => Err(Unanswered::Busy(why)),
     }
 }
@@ -160,5 +201,33 @@ impl Reader for StreamReader {
         hand_over: impl FnMut(Segment) -> bool + Send + 'static,
     ) -> Result<End, Unreadable> {
         self.try_read(draft, until, hand_over).await.map_err(|why| self.unreadable(&why))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_trimmed_while_it_was_read_is_none_of_what_was_read() {
+        for (at, number, until, beginning, expected) in [
+            (3, 4, 10, 0, Next::Item),
+            (3, 4, 10, 3, Next::Item),
+            // Of other subjects, or deleted.
+            (3, 6, 10, 2, Next::Item),
+            (3, 6, 10, 3, Next::Item),
+            (3, 12, 10, 3, Next::Beyond),
+            (10, 12, 10, 3, Next::Beyond),
+            (10, 12, 10, 11, Next::Beyond),
+            // Up to the next that is there, or to the end of what was to be read.
+            (3, 6, 10, 5, Next::Trimmed),
+            (3, 12, 10, 5, Next::Trimmed),
+            (3, 12, 10, 11, Next::Trimmed),
+            (9, 12, 10, 11, Next::Trimmed),
+            // It was trimmed once it had come.
+            (3, 4, 10, 11, Next::Item),
+        ] {
+            assert_eq!(next(at, number, until, beginning), expected, "{at} {number} {until} {beginning}");
+        }
     }
 }

@@ -99,6 +99,11 @@ mod tests {
         StreamCodec::of(name, created)
     }
 
+    #[test]
+    fn the_longest_is_as_long_as_the_configuration_has_it() {
+        assert_eq!(encoded(codec("a", "1"), u64::MAX).len(), crate::config::longest::MESSAGE);
+    }
+
     fn encoded(codec: StreamCodec, number: u64) -> String {
         let mut id = String::new();
         codec.encode(&Position::new(vec![number]), &mut id);

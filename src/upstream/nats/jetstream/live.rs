@@ -16,6 +16,7 @@ use super::{Facts, Streams, fill};
 use crate::history::Fill;
 use crate::hub::{Feed, IdCodec, Mark, Opening, Position, Reason};
 use crate::shape::Record;
+use crate::upstream::doubt::Doubt;
 use crate::upstream::lag::Behind;
 use crate::upstream::link::Link;
 use crate::upstream::nats::line::Line;
@@ -33,6 +34,8 @@ pub(super) struct Reading {
     pub wait: Duration,
     /// Whether its logs were opened, or that was refused; and whom to tell.
     pub tried: (Arc<AtomicBool>, Arc<Notify>),
+    /// Whether its sequence numbers went back.
+    pub doubt: Doubt,
     /// What stood in the way the last time.
     pub trouble: Option<String>,
 }
@@ -73,7 +76,7 @@ impl Reading {
     /// with.
     async fn begin(&mut self) -> Result<Consumer, Unanswered> {
         let info = api::info(&self.line, &self.stream).await?;
-        self.recognise(&info);
+        self.recognise(&info)?;
         let feeds = self.feeds.borrow_and_update().clone();
         for feed in feeds.iter().filter(|feed| feed.log.position().is_none()) {
             self.open(feed, &info).await?;
@@ -93,15 +96,20 @@ impl Reading {
     }
 
     /// Has the logs begin anew if this is not the stream that they have read.
-    fn recognise(&self, info: &Info) {
+    fn recognise(&mut self, info: &Info) -> Result<(), Unanswered> {
+        // A server that leads since just now may not know of all yet.
+        let went_back = self.position_of_last().is_some_and(|at| at > info.end());
+        let stays_so = self.doubt.lasts(went_back, Instant::now());
         let mut facts = self.facts.lock();
         let known = facts.get_or_insert_with(|| Incarnation { created: info.created.clone(), count: 0 });
         if known.created != info.created {
             *known = Incarnation { created: info.created.clone(), count: 0 };
-        } else if self.position_of_last().is_some_and(|at| at > info.end()) {
+        } else if stays_so {
             known.count += 1;
+        } else if went_back {
+            return Err(Unanswered::Busy("it ends before what has been read of it".to_owned()));
         } else {
-            return;
+            return Ok(());
         }
         let codec: Arc<dyn IdCodec> = Arc::new(StreamCodec::new(&self.stream, known));
         drop(facts);
@@ -110,6 +118,7 @@ impl Reading {
                 self.link.tell_gap(feed, Reason::Recreated);
             }
         }
+        Ok(())
     }
 
     async fn open(&self, feed: &Arc<Feed>, info: &Info) -> Result<(), Unanswered> {
@@ -158,7 +167,7 @@ impl Reading {
                     self.take_in(&items).await?;
                     self.make_way().await;
                 }
-                Came::Nothing if end.is_some() && consumer.has_given_all().await? => self.pass(end),
+                Came::Nothing if end.is_some() && consumer.has_given_all().await? => self.pass(end).await?,
                 Came::Nothing => {}
                 Came::Gone(why) => {
                     tracing::debug!(stream = &*self.stream, why, "a consumer is gone");
@@ -173,7 +182,14 @@ impl Reading {
     async fn take_in(&self, items: &[Item]) -> Result<(), Unanswered> {
         let Some(at) = self.position() else { return Ok(()) };
         let beginning = match history::has_hole(at, items) {
-            true => api::info(&self.line, &self.stream).await?.beginning(),
+            true => {
+                let info = api::info(&self.line, &self.stream).await?;
+                if !self.has_read(&info) {
+                    // Where that began nobody knows any more: that it was made anew is told of all that is not taken in.
+                    return Ok(());
+                }
+                info.beginning()
+            }
             false => 0,
         };
         for feed in self.feeds.borrow().iter() {
@@ -203,12 +219,27 @@ impl Reading {
         self.link.deliver(feed, run.drain(..).map(|item| (Some(Mark::new(0, item.number)), item)));
     }
 
-    /// All of it has been read up to there: what follows is read on from there, also if the rest is trimmed.
-    fn pass(&self, end: Option<u64>) {
-        let Some(end) = end else { return };
+    /// All of it has been read up to there, if the server says so that leads the stream, but for what was trimmed before: what
+    /// follows is read on from there, also if the rest is trimmed.
+    async fn pass(&self, end: Option<u64>) -> Result<(), Unanswered> {
+        let (Some(at), Some(end)) = (self.position(), end) else { return Ok(()) };
+        if api::holds_back(&self.line, &self.stream, self.subject.as_deref(), at, end).await? {
+            return Err(api::behind());
+        }
+        let info = api::info(&self.line, &self.stream).await?;
+        if !self.has_read(&info) {
+            return Ok(());
+        }
         for feed in self.feeds.borrow().iter().filter(|feed| feed.log.position().is_some()) {
+            self.mend(feed, info.beginning().min(end));
             self.link.deliver(feed, [(Some(Mark::new(0, end)), Passed)]);
         }
+        Ok(())
+    }
+
+    /// Whether it is this stream that the logs have read.
+    fn has_read(&self, info: &Info) -> bool {
+        self.facts.lock().as_ref().is_some_and(|known| known.created == info.created)
     }
 
     /// Lets readers that are behind catch up a little, since this source can wait.

@@ -10,6 +10,8 @@ mod fill;
 mod history;
 mod id;
 mod live;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -27,6 +29,7 @@ use self::live::Reading;
 use super::line::Line;
 use crate::history::Pool;
 use crate::hub::{Feed, Source};
+use crate::upstream::doubt::Doubt;
 use crate::upstream::link::Link;
 use crate::upstream::{Broken, Histories};
 
@@ -48,10 +51,7 @@ pub(super) struct Streams {
 
 impl Streams {
     pub(super) fn new(link: &Arc<Link>, histories: &Histories) -> Arc<Self> {
-        let (own, memory) = (Arc::clone(link), Arc::clone(&histories.memory));
-        let trouble = move |cause: &str| own.trouble(cause);
-        let pool = Pool::new(histories.concurrency, memory, link.history_metrics(), trouble);
-        Arc::new(Self { pool, lines: Arc::default(), facts: Mutex::default() })
+        Arc::new(Self { pool: histories.pool(link), lines: Arc::default(), facts: Mutex::default() })
     }
 
     /// Serves those who read history; never ends.
@@ -159,6 +159,7 @@ impl Open {
                 facts,
                 wait: self.wait,
                 tried: (Arc::clone(&tried), Arc::clone(&self.progress)),
+                doubt: Doubt::default(),
                 trouble: None,
             };
             self.link.tells_lag();

@@ -11,6 +11,7 @@ use super::known::{Asked, Bounds, Failed, Known, Which};
 use super::row::{Item, Row};
 use crate::history::{End, Reader, Unreadable};
 use crate::hub::{Answer, Offset, Position, Question, Rows, Segment, SegmentDraft};
+use crate::upstream::Unanswered;
 use crate::upstream::pace::Pace;
 
 /// Reads the rows of one feed.
@@ -120,7 +121,7 @@ impl Reader for RowReader {
     async fn answer(&self, question: Question) -> Result<Answer, Unreadable> {
         let known = Arc::clone(&self.known.lock());
         let answer = async {
-            let asker = self.askers.take().await?;
+            let asker = self.askers.take().await.map_err(Unanswered::Broken)?;
             let answer = self.try_answer(&known, asker.asked(), question).await?;
             self.askers.put_back(asker);
             Ok(answer)
@@ -136,7 +137,7 @@ impl Reader for RowReader {
     ) -> Result<End, Unreadable> {
         let known = Arc::clone(&self.known.lock());
         let read = async {
-            let asker = self.askers.take().await?;
+            let asker = self.askers.take().await.map_err(Unanswered::Broken)?;
             let end = self.try_read(&known, asker.asked(), draft, until.major, &mut hand_over).await?;
             self.askers.put_back(asker);
             Ok(end)

@@ -48,7 +48,7 @@ impl Horizon {
         let proven = match (&mut self.0, holders) {
             (Some(held), Some(now)) => {
                 let left = match held.holders.take() {
-                    Some(before) => before.intersection(&now).cloned().collect(),
+                    Some(before) => left(&before, &now),
                     None => now,
                 };
                 let is_over = left.is_empty();
@@ -82,6 +82,22 @@ impl Horizon {
         }
         settled
     }
+}
+
+/// Who is left of those `before`, by those that there are now.
+///
+/// A transaction that is prepared (PREPARE TRANSACTION) goes on without its backend. Postgres leaves it the name that it had, but
+/// before 13.5 and 14.1 gives it another one: so where one has gone that had a backend, all are taken for it that have none and
+/// are new. They are waited for in vain perhaps, and no longer than they last.
+pub(super) fn left(before: &HashSet<Holder>, now: &HashSet<Holder>) -> HashSet<Holder> {
+    let has_gone = before.iter().any(|holder| !is_prepared(holder) && !now.contains(holder));
+    let is_left = |holder: &&Holder| before.contains(*holder) || (has_gone && is_prepared(holder));
+    now.iter().filter(is_left).cloned().collect()
+}
+
+/// Whether a transaction has no backend: it was prepared, and lost its own with a restart of the server or by that alone.
+fn is_prepared(holder: &str) -> bool {
+    holder.starts_with("-1/")
 }
 
 #[cfg(test)]
@@ -154,5 +170,21 @@ mod tests {
         assert_eq!(horizon.settle(5, &[], false, holders(&["a"])), 5);
         assert_eq!(horizon.settle(5, &[9], false, holders(&[])), 8);
         assert!(horizon.waits() && !horizon.is_held());
+    }
+
+    #[test]
+    fn a_transaction_that_is_prepared_is_waited_for_by_its_other_name() {
+        let mut horizon = Horizon::default();
+        assert_eq!(horizon.settle(0, &[2], false, None), 0);
+        assert_eq!(horizon.settle(0, &[2], false, holders(&["3/7", "4/1"])), 0);
+        // One has ended, or is prepared now: that cannot be told.
+        assert_eq!(horizon.settle(0, &[2], false, holders(&["4/1", "-1/900"])), 0);
+        assert!(horizon.is_held());
+        // What was prepared later, while nobody else has gone, came later.
+        assert_eq!(horizon.settle(0, &[2], false, holders(&["4/1", "-1/900", "-1/950"])), 0);
+        assert_eq!(horizon.settle(0, &[2], false, holders(&["4/1", "-1/950"])), 0);
+        assert!(horizon.is_held(), "by the one that has a backend");
+        assert_eq!(horizon.settle(0, &[2], false, holders(&["-1/950", "-1/960"])), 0);
+        assert_eq!(horizon.settle(0, &[1, 2], false, holders(&["-1/970"])), 2, "none is left of those");
     }
 }

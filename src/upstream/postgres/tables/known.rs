@@ -11,10 +11,13 @@ use super::horizon::Holder;
 use super::query::{self, Statements};
 use super::row::Row;
 use crate::config::Table;
-use crate::upstream::postgres::connection::{Dialer, Unanswered};
+use crate::upstream::Unanswered;
+use crate::upstream::postgres::connection::Dialer;
 
 /// One incarnation of a table.
 pub(super) struct Known {
+    /// How often its ids went back before, as far as this process knows.
+    count: u32,
     /// The server and the database.
     server: String,
     /// The table and its sequences, as each statement about it says.
@@ -65,7 +68,7 @@ pub(super) enum Which<'w> {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failed {
     /// There is another table of that name now.
-    #[error("it was created anew, or its sequence was restarted")]
+    #[error("it was created anew, or its ids begin anew")]
     Anew,
     /// As the server says.
     #[error(transparent)]
@@ -73,8 +76,8 @@ pub(super) enum Failed {
 }
 
 impl Known {
-    /// Asks what the table is.
-    pub(super) async fn of(table: &Table, asked: Asked<'_>) -> Result<Self, Unanswered> {
+    /// Asks what the table is, whose ids went back so often.
+    pub(super) async fn of(table: &Table, count: u32, asked: Asked<'_>) -> Result<Self, Unanswered> {
         let name = query::qualified(table);
         let params: [(&(dyn ToSql + Sync), Type); 3] =
             [(&name, Type::TEXT), (&&*table.id, Type::TEXT), (&&*table.data, Type::TEXT)];
@@ -106,6 +109,7 @@ impl Known {
         let statements = Statements::new(table, get(first, "binary")?, &sequences);
         let begins = found.iter().map(|row| get::<i64>(row, "begins")).collect::<Result<Vec<_>, _>>()?;
         let mut known = Self {
+            count,
             server: get(first, "server")?,
             identity: String::new(),
             begins: begins.into_iter().min().map_or(0, unsigned),
@@ -119,7 +123,11 @@ impl Known {
 
     /// What tells it from all others, for ids.
     pub(super) fn named(&self) -> String {
-        format!("{} {}", self.server, self.identity)
+        let Self { server, identity, count, .. } = self;
+        match count {
+            0 => format!("{server} {identity}"),
+            _ => format!("{server} {identity} {count}"),
+        }
     }
 
     /// Those who may still add rows with ids that were given before now.
@@ -136,9 +144,14 @@ impl Known {
         Ok(bounds)
     }
 
+    /// The newest id that was given; `None` where that cannot be known, or none was.
+    pub(super) async fn given(&self, asked: Asked<'_>) -> Result<Option<u64>, Unanswered> {
+        let row = asked.dialer.answer(asked.client.query_typed_one(&self.statements.given, &[])).await?;
+        Ok(get::<Option<i64>>(&row, "given")?.map(unsigned))
+    }
+
     async fn ask_bounds(&self, asked: Asked<'_>) -> Result<(String, Bounds), Unanswered> {
-        let params: [(&(dyn ToSql + Sync), Type); 1] = [(&self.sequences, Type::OID_ARRAY)];
-        let row = asked.dialer.answer(asked.client.query_typed_one(&self.statements.bounds, &params)).await?;
+        let row = asked.dialer.answer(asked.client.query_typed_one(&self.statements.bounds, &[])).await?;
         let number = |name: &str| Ok::<_, Unanswered>(get::<Option<i64>>(&row, name)?.map(unsigned));
         // Who may not look at the sequence knows of the rows alone.
         let last = number("last")?.max(number("given")?).unwrap_or(self.begins);

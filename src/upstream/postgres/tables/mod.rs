@@ -15,10 +15,10 @@ mod row;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use self::asker::{Asker, Askers};
@@ -31,6 +31,8 @@ use super::listening::Listening;
 use crate::config::Table;
 use crate::history::Pool;
 use crate::hub::{Feeds, Memory, Source};
+use crate::upstream::askers::Asker as _;
+use crate::upstream::begun::Begun;
 use crate::upstream::link::Link;
 use crate::upstream::{Broken, Histories};
 
@@ -50,6 +52,10 @@ struct Facts {
     known: Mutex<Option<Arc<Known>>>,
     /// Up to where: nothing more comes before that. What lies behind may look as if its beginning were gone.
     settled: AtomicU64,
+    /// The newest of the ids that its rows were seen to have and its sequence to have given.
+    seen: AtomicU64,
+    /// How often its ids went back behind that.
+    count: AtomicU32,
 }
 
 impl Facts {
@@ -64,16 +70,38 @@ impl Facts {
     fn settles(&self, at: u64) {
         self.settled.store(at, Ordering::Release);
     }
+
+    /// There is another one, of which nothing was read yet.
+    fn begins_anew(&self, at: u64) {
+        self.settles(at);
+        self.seen.store(0, Ordering::Relaxed);
+    }
+
+    fn count(&self) -> u32 {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// Takes in the newest row that was seen, and the newest id that its sequence had `given` after that. Whether ids went back:
+    /// the sequence is to give once more what rows had, since it was set back, or its server is another one by now that had
+    /// less. Rows whose ids it did not give say nothing of it, and neither does what it gave to nobody whose row was seen: of
+    /// that a server may forget some when it crashes.
+    fn went_back(&self, row: Option<u64>, given: Option<u64>) -> bool {
+        let Some(given) = given else { return false };
+        if given < self.seen.load(Ordering::Relaxed) {
+            self.count.fetch_add(1, Ordering::Relaxed);
+            return true;
+        }
+        self.seen.fetch_max(row.unwrap_or_default().min(given), Ordering::Relaxed);
+        false
+    }
 }
 
 impl Tables {
     pub(super) fn new(link: &Arc<Link>, histories: &Histories) -> Arc<Self> {
-        let (own, memory) = (Arc::clone(link), Arc::clone(&histories.memory));
-        let trouble = move |cause: &str| own.trouble(cause);
         Arc::new(Self {
             askers: Arc::default(),
-            pool: Pool::new(histories.concurrency, Arc::clone(&memory), link.history_metrics(), trouble),
-            memory,
+            pool: histories.pool(link),
+            memory: Arc::clone(&histories.memory),
             facts: Mutex::default(),
             settled: Notify::new(),
         })
@@ -99,14 +127,11 @@ impl Tables {
         self.askers.ask_at(dialer);
         let mut reading: Option<Arc<Asker>> = None;
         let (mut read, mut tasks) = (HashSet::new(), JoinSet::new());
-        let mut changes = link.changes().and_now();
-        // One permit for each task that has begun, and how many of those are waited for that were wanted at first.
-        let (begun, mut first) = (Arc::new(Semaphore::new(0)), None);
+        let (mut changes, mut begun) = (link.changes().and_now(), Begun::new());
         loop {
             tokio::select! {
                 changed = changes.next() => if let Err(gone) = changed { return gone },
-                _ = begun.acquire_many(first.unwrap_or_default()), if first.is_some_and(|first| first > 0) => {
-                    first = Some(0);
+                () = begun.all() => {
                     self.settled.notify_one();
                     continue;
                 }
@@ -129,14 +154,9 @@ impl Tables {
                 let facts = Arc::clone(self.facts.lock().entry(Arc::clone(&table)).or_default());
                 let bell = table.notify.as_ref().map(|channel| listening.bell(channel));
                 let reader = TableReader::new(self, table, facts, asker, link, bell);
-                tasks.spawn(reader.run(Arc::clone(&begun)));
+                tasks.spawn(reader.run(begun.begins()));
             }
-            if first.is_none() {
-                first = Some(read.len() as u32);
-                if read.is_empty() {
-                    self.settled.notify_one();
-                }
-            }
+            begun.are(read.len());
         }
     }
 }
@@ -148,4 +168,34 @@ fn tables(feeds: &Feeds) -> HashSet<Arc<Table>> {
         _ => None,
     };
     feeds.keys().filter_map(table).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_that_go_back_are_noticed_and_nothing_else_is_taken_for_that() {
+        let facts = Facts::default();
+        for (row, given) in [
+            (None, None),
+            (Some(3), None),
+            (Some(3), Some(3)),
+            (None, Some(9)),
+            // A server that crashed has forgotten what it gave to nobody who committed.
+            (None, Some(3)),
+            // Of an application, and not of the sequence.
+            (Some(1_000), Some(4)),
+            (None, Some(4)),
+            // It is not to be known, or it gives its first next.
+            (None, None),
+        ] {
+            assert!(!facts.went_back(row, given), "{row:?} {given:?}");
+        }
+        assert!(facts.went_back(None, Some(2)));
+        assert_eq!(facts.count(), 1);
+        facts.begins_anew(0);
+        assert!(!facts.went_back(Some(2), Some(2)), "that is the next one");
+        assert!(facts.went_back(Some(5), Some(1)));
+    }
 }

@@ -12,8 +12,10 @@ pub(super) struct Statements {
     pub range: String,
     /// Those up to `$4`, the newest first, but for those older than `$1` milliseconds of the epoch.
     pub range_back: String,
-    /// Where the table begins and ends, with its sequences `$1`.
+    /// Where the table begins and ends.
     pub bounds: String,
+    /// The newest id that was given. Whoever looks at a sequence locks it, so that it is no part of what takes long.
+    pub given: String,
     /// The first row at `$1` or after it, with its time.
     pub time: String,
 }
@@ -54,25 +56,25 @@ impl Statements {
             .zip(&table.filtered)
             .map(|(parameter, column)| format!(" AND {}::text = ${parameter}", quoted(column)))
             .collect();
-        let rows = |condition: &str, order: &str, at_most: &str| {
+        let rows = |condition: &str, order: &str| {
             format!(
                 "SELECT i.identity, i.first, r.* FROM ({identity}) i LEFT JOIN LATERAL (SELECT {row} FROM {name} \
-                 WHERE {condition} ORDER BY {id} {order} LIMIT {at_most}) r ON true ORDER BY r.id {order}"
+                 WHERE {condition} ORDER BY {id} {order} LIMIT $2) r ON true ORDER BY r.id {order}"
             )
         };
+        let given = given(sequences);
         let young = table.time.as_ref().map_or("$1::int8 IS NOT NULL".to_owned(), |time| {
             format!("coalesce({} >= $1, true)", millis(time))
         });
         Self {
-            live: rows(&format!("{id} > $1"), "", "$2"),
-            range: rows(&format!("{id} > $1 AND {id} <= $4{filter}"), "", "$2"),
-            range_back: rows(&format!("{id} > 0 AND {id} <= $4 AND {young}{filter}"), "DESC", "$2"),
+            live: rows(&format!("{id} > $1"), ""),
+            range: rows(&format!("{id} > $1 AND {id} <= $4{filter}"), ""),
+            range_back: rows(&format!("{id} > 0 AND {id} <= $4 AND {young}{filter}"), "DESC"),
             bounds: format!(
-                "SELECT i.identity, i.first, (SELECT max({id})::int8 FROM {name}) AS last, \
-                 (SELECT max(CASE WHEN has_sequence_privilege(s.seqrelid, 'SELECT, USAGE') \
-                 THEN coalesce(pg_sequence_last_value(s.seqrelid), s.seqstart - s.seqincrement) END) \
-                 FROM pg_sequence s WHERE s.seqrelid = ANY($1)) AS given FROM ({identity}) i"
+                "SELECT i.identity, i.first, (SELECT max({id})::int8 FROM {name}) AS last, {given} AS given \
+                 FROM ({identity}) i"
             ),
+            given: format!("SELECT {given} AS given"),
             time: format!(
                 "SELECT i.identity, i.first, r.* FROM ({identity}) i LEFT JOIN LATERAL (SELECT {id}::int8 AS id, {} AS \
                  time FROM {name} WHERE {id} >= $1 ORDER BY {id} LIMIT 1) r ON true",
@@ -92,12 +94,25 @@ pub(super) fn qualified(table: &Table) -> String {
 /// file.
 fn identity(table: &Table, sequences: &[u32]) -> String {
     let (name, id) = (qualified(table), quoted(&table.id));
-    let sequences = sequences.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
+    let sequences = listed(sequences);
     format!(
         "SELECT concat_ws(' ', to_regclass('{}')::oid, (SELECT string_agg(concat(c.oid, '/', c.relfilenode), ' ' ORDER BY \
          c.oid) FROM pg_class c WHERE c.oid IN ({sequences}))) AS identity, (SELECT min({id})::int8 FROM {name} WHERE {id} > 0) AS first",
         name.replace('\'', "''")
     )
+}
+
+/// The newest id that a sequence has given, whoever was given it; nothing where it has given none yet, or may not be looked at.
+fn given(sequences: &[u32]) -> String {
+    format!(
+        "(SELECT max(CASE WHEN has_sequence_privilege(s.id, 'SELECT, USAGE') THEN pg_sequence_last_value(s.id) END) \
+         FROM unnest(ARRAY[{}]::oid[]) s(id))",
+        listed(sequences)
+    )
+}
+
+fn listed(sequences: &[u32]) -> String {
+    sequences.iter().map(u32::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// What is read of a row.

@@ -5,23 +5,23 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::asker::Asker;
 use super::begin;
-use super::horizon::Horizon;
+use super::horizon::{self, Horizon};
 use super::known::{Asked, Failed, Known, Read, Which, unsigned};
 use super::row::{Item, Row};
 use super::{Facts, RowCodec, Tables};
 use crate::config::Table;
 use crate::hub::{Feed, Feeds, Mark, Offset, Position, Reason, Rows, Source};
-use crate::upstream::Broken;
+use crate::upstream::begun::Begins;
 use crate::upstream::changes::Changes;
 use crate::upstream::lag::Behind;
 use crate::upstream::link::Link;
 use crate::upstream::pace::Pace;
-use crate::upstream::postgres::connection::Unanswered;
+use crate::upstream::{Broken, Unanswered};
 
 pub(super) struct TableReader {
     tables: Arc<Tables>,
@@ -76,9 +76,8 @@ impl TableReader {
         }
     }
 
-    /// Reads until the link ends; says once when it has begun.
-    pub(super) async fn run(mut self, begun: Arc<Semaphore>) -> Broken {
-        let mut first = true;
+    /// Reads until the link ends; says when it has begun.
+    pub(super) async fn run(mut self, mut begins: Begins) -> Broken {
         loop {
             if self.changes.are_due() {
                 self.feeds = self.changes.look(|| self.link.wanted().with(|feeds| of(&self.table, feeds)));
@@ -97,9 +96,7 @@ impl TableReader {
                     Look::In(REFUSED)
                 }
             };
-            if std::mem::take(&mut first) {
-                begun.add_permits(1);
-            }
+            begins.now();
             if let Look::In(wait) = look
                 && let Err(gone) = self.wait(wait).await
             {
@@ -119,7 +116,13 @@ impl TableReader {
         let Some(at) = self.position() else { return Ok(Look::In(HELD)) };
         // In this order: who is not listed has ended, and what it added is read.
         let holders = if self.horizon.waits() { Some(known.holders(asked).await?) } else { None };
-        let read = known.read(asked, Which::After(at), self.pace.count(), self.max_event()).await?;
+        let read = known.read(asked, Which::After(at), self.pace.count(), self.max_event());
+        // One after the other, though both are asked at once.
+        let (read, given) = tokio::join!(read, known.given(asked));
+        let (read, given) = (read?, given?);
+        if self.facts.went_back(read.rows.last().map(|row| row.id), given) {
+            return Err(Failed::Anew);
+        }
         self.pace.note(read.rows.iter().map(Row::size).sum());
         let ids: Vec<u64> = read.rows.iter().map(|row| row.id).collect();
         let settled = self.horizon.settle(at, &ids, read.more, holders);
@@ -141,11 +144,11 @@ impl TableReader {
         if let Some(known) = &self.known {
             return Ok(Arc::clone(known));
         }
-        let known = Arc::new(Known::of(&self.table, asked).await?);
+        let known = Arc::new(Known::of(&self.table, self.facts.count(), asked).await?);
         let before = self.facts.known.lock().replace(Arc::clone(&known));
         (self.horizon, self.held) = (Horizon::default(), None);
         if before.is_some_and(|before| before.named() != known.named()) {
-            self.facts.settles(known.begins);
+            self.facts.begins_anew(known.begins);
             let codec = Arc::new(RowCodec::new(&self.name, &known.named()));
             for feed in self.feeds.values().flatten() {
                 if feed.log.restart(Arc::clone(&codec) as _, Position::single(Offset::from(known.begins))) {
@@ -184,7 +187,7 @@ impl TableReader {
             self.is_held();
             tokio::time::sleep(HELD).await;
             let now = known.holders(asked).await?;
-            holders.retain(|holder| now.contains(holder));
+            holders = horizon::left(&holders, &now);
         }
         self.held = None;
         self.facts.settles(end);

@@ -7,7 +7,7 @@ use tokio_postgres::types::{FromSql, Type};
 
 use super::known::{get, unsigned};
 use crate::shape::Record;
-use crate::upstream::postgres::connection::Unanswered;
+use crate::upstream::Unanswered;
 
 /// One row.
 #[derive(Debug, Clone)]
@@ -16,10 +16,10 @@ pub(super) struct Row {
     pub id: u64,
     data: Option<Vec<u8>>,
     event: Option<String>,
-    key: Option<String>,
+    key: Option<Vec<u8>>,
     /// When it was added, in milliseconds of the epoch.
     pub time: Option<i64>,
-    /// What the filtered columns are, in order.
+    /// What the filtered columns are, in order; nothing where one is no text, as no parameter of a path is.
     pub values: Vec<Option<String>>,
 }
 
@@ -27,14 +27,21 @@ impl Row {
     /// The row of an answer, if there was one to answer with.
     pub(super) fn of(answer: &Answer) -> Result<Option<Self>, Unanswered> {
         let Some(id) = get::<Option<i64>>(answer, "id")? else { return Ok(None) };
-        let filtered = answer.len() - FIXED;
+        let bytes = |name: &str| {
+            let value = get::<Option<Raw<'_>>>(answer, name)?;
+            Ok::<_, Unanswered>(value.map(|Raw(bytes)| bytes.to_vec()))
+        };
+        let text = |at: usize| {
+            let value = bytes(&format!("w{at}"))?;
+            Ok(value.and_then(|value| String::from_utf8(value).ok()))
+        };
         Ok(Some(Self {
             id: unsigned(id),
-            data: get::<Option<Raw>>(answer, "data")?.map(|Raw(bytes)| bytes.to_vec()),
-            event: get(answer, "event")?,
-            key: get(answer, "key")?,
+            data: bytes("data")?,
+            event: bytes("event")?.map(|name| String::from_utf8_lossy(&name).into_owned()),
+            key: bytes("key")?,
             time: get(answer, "time")?,
-            values: (0..filtered).map(|at| get(answer, &format!("w{at}"))).collect::<Result<_, _>>()?,
+            values: (0..answer.len() - FIXED).map(text).collect::<Result<_, Unanswered>>()?,
         }))
     }
 
@@ -78,7 +85,7 @@ impl Record for Item<'_> {
     }
 
     fn key(&self) -> Option<&[u8]> {
-        Some(self.row?.key.as_ref()?.as_bytes())
+        self.row?.key.as_deref()
     }
 
     fn timestamp(&self) -> Option<SystemTime> {

@@ -88,6 +88,11 @@ mod tests {
     }
 
     #[test]
+    fn the_longest_is_as_long_as_the_configuration_has_it() {
+        assert_eq!(show(END).len(), crate::config::longest::ENTRY);
+    }
+
+    #[test]
     fn neighbours() {
         for (first, second) in [
             (id(0, 0), id(0, 1)),

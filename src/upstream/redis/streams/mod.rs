@@ -70,13 +70,11 @@ pub(super) struct Streams {
 
 impl Streams {
     pub(super) fn new(config: &config::Redis, link: &Arc<Link>, histories: &Histories) -> Arc<Self> {
-        let (own, memory) = (Arc::clone(link), Arc::clone(&histories.memory));
-        let trouble = move |cause: &str| own.trouble(cause);
         Arc::new(Self {
             ping_interval: Mutex::new(config.ping_interval),
             asker: Arc::new(Asker::new()),
-            pool: Pool::new(histories.concurrency, Arc::clone(&memory), link.history_metrics(), trouble),
-            memory,
+            pool: histories.pool(link),
+            memory: Arc::clone(&histories.memory),
         })
     }
 

@@ -8,6 +8,7 @@ use tokio::sync::Mutex;
 use tokio::time::sleep;
 
 use crate::proof::faults::{Fault, Kind};
+use crate::proof::harm::harm_link;
 use crate::proof::replicas::Replicas;
 use crate::proof::source::{Pen, Published, Source, View};
 use crate::proof::verdict::placed::{Place, Placed};
@@ -70,13 +71,7 @@ routes:
                 sleep(down).await;
                 self.server.refuse(false);
             }
-            Fault::LinkReset => self.link.cut_all(),
-            Fault::LinkSilent(pause) => {
-                self.link.pause();
-                sleep(pause).await;
-                self.link.resume();
-            }
-            other => panic!("{other:?} is not on the menu"),
+            other => harm_link(&self.link, other).await,
         }
     }
 

@@ -7,12 +7,12 @@ use std::ops::Range;
 use std::time::Duration;
 
 use async_nats::jetstream::{self, stream};
-use futures_util::StreamExt as _;
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::nats_subject::suffer_at_nats;
 use crate::proof::faults::{Fault, Kind};
+use crate::proof::harm::harm;
 use crate::proof::replicas::Replicas;
 use crate::proof::source::{Pen, Published, Source, View};
 use crate::proof::verdict::placed::{Place, Placed};
@@ -100,7 +100,7 @@ routes:
                 self.link.resume();
             }
             Fault::Recreated => self.recreate(pen).await,
-            other => suffer_at_nats(&mut self.nats, &self.link, other).await,
+            other => harm(&mut self.nats, &self.link, other).await,
         }
     }
 
@@ -129,6 +129,7 @@ impl JetstreamStream {
         let keep = first + ((self.read + 1 - first) as f64 * part) as u64;
         let stream = self.stream().await;
         eventually("a purge", async || stream.purge().sequence(keep).await).await;
+        self.begins(keep);
     }
 
     /// Deletes the stream and makes it anew, while nobody publishes.
@@ -140,11 +141,27 @@ impl JetstreamStream {
         self.nats.create_stream(STREAM, &["numbers.*"]).await;
         self.published.eras += 1;
         (self.read, pen.era) = (0, pen.era + 1);
+        // Who finds it when some of it is trimmed already is told that it is another one, and nothing of what was before that.
+        let stream = self.stream().await;
+        eventually("both replicas to read the new stream", async || {
+            let consumers =
+                stream.consumers().try_collect::<Vec<_>>().await.map_err(|error| error.to_string())?;
+            match consumers.iter().filter(|consumer| consumer.num_waiting > 0).count() {
+                READERS.. => Ok(()),
+                waiting => Err(format!("{waiting} wait for what comes")),
+            }
+        })
+        .await;
     }
 
     /// Reads what the stream holds up to now, and where it begins.
     async fn close_era(&mut self) {
         let first = self.read_on().await;
+        self.begins(first);
+    }
+
+    /// The stream begins here, or did: a server that is killed soon after a purge may have some of that again.
+    fn begins(&mut self, first: u64) {
         let low = self.published.lows.entry((self.published.eras - 1, 0)).or_default();
         *low = (first, 0).max(*low);
     }
@@ -198,5 +215,7 @@ impl Pen for StreamPen {
 const STREAM: &str = "NUMBERS";
 /// So many subjects.
 const PARTS: u64 = 3;
+/// Each of two replicas reads the whole stream, and a part of it.
+const READERS: usize = 4;
 /// How long acknowledgements are waited for that may never come.
 const PATIENCE: Duration = Duration::from_secs(4);

@@ -12,6 +12,7 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
 
 use crate::proof::faults::{Fault, Kind};
+use crate::proof::harm::harm;
 use crate::proof::replicas::Replicas;
 use crate::proof::source::{Pen, Published, Source, View};
 use crate::proof::verdict::placed::{Place, Placed};
@@ -93,25 +94,6 @@ routes:
 
     async fn suffer(&mut self, fault: Fault, pen: &Mutex<KafkaPen>, replicas: &Replicas) {
         match fault {
-            Fault::BrokerKilled(down) => {
-                self.kafka.kill();
-                sleep(down).await;
-                self.kafka.restart().await;
-                self.bounds().await;
-            }
-            Fault::BrokerStopped(pause) => {
-                self.kafka.pause();
-                sleep(pause).await;
-                self.kafka.resume();
-                // It may have been given up meanwhile.
-                self.bounds().await;
-            }
-            Fault::LinkReset => self.link.cut_all(),
-            Fault::LinkSilent(pause) => {
-                self.link.pause();
-                sleep(pause).await;
-                self.link.resume();
-            }
             Fault::Trimmed(part) => self.trim(part).await,
             Fault::TrimmedBehind => {
                 self.link.pause();
@@ -128,7 +110,11 @@ routes:
                 self.read.push(0);
             }
             Fault::Recreated => self.recreate(pen, replicas).await,
-            other => panic!("{other:?} is not on the menu"),
+            other => {
+                harm(&mut self.kafka, &self.link, other).await;
+                // It may have been given up meanwhile.
+                self.bounds().await;
+            }
         }
     }
 

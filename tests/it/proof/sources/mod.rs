@@ -12,6 +12,8 @@ mod rabbitmq_stream;
 mod redis_channel;
 mod redis_stream;
 mod relay;
+mod several_feeds;
+mod two_streams;
 
 pub use events::Events;
 pub use jetstream::JetstreamStream;
@@ -25,3 +27,5 @@ pub use rabbitmq_stream::RabbitMqStream;
 pub use redis_channel::RedisChannel;
 pub use redis_stream::RedisStream;
 pub use relay::Relay;
+pub use several_feeds::SeveralFeeds;
+pub use two_streams::TwoStreams;

@@ -9,6 +9,7 @@ use tokio::time::sleep;
 
 use crate::proof::client::now;
 use crate::proof::faults::{Fault, Kind};
+use crate::proof::harm::harm;
 use crate::proof::replicas::Replicas;
 use crate::proof::source::{Pen, Published, Source, View};
 use crate::proof::verdict::timed::{Sent, Timed};
@@ -73,25 +74,7 @@ routes:
     }
 
     async fn suffer(&mut self, fault: Fault, _: &Mutex<MqttPen>, _: &Replicas) {
-        match fault {
-            Fault::BrokerKilled(down) => {
-                self.broker.kill();
-                sleep(down).await;
-                self.broker.restart().await;
-            }
-            Fault::BrokerStopped(pause) => {
-                self.broker.pause();
-                sleep(pause).await;
-                self.broker.resume();
-            }
-            Fault::LinkReset => self.link.cut_all(),
-            Fault::LinkSilent(pause) => {
-                self.link.pause();
-                sleep(pause).await;
-                self.link.resume();
-            }
-            other => panic!("{other:?} is not on the menu"),
-        }
+        harm(&mut self.broker, &self.link, fault).await;
     }
 
     async fn until_settled(&self) {}

@@ -11,6 +11,7 @@ use tokio::time::sleep;
 
 use crate::proof::client::now;
 use crate::proof::faults::{Fault, Kind};
+use crate::proof::harm::harm;
 use crate::proof::replicas::Replicas;
 use crate::proof::source::{Pen, Published, Source, View};
 use crate::proof::verdict::timed::{Sent, Timed};
@@ -72,7 +73,7 @@ routes:
     }
 
     async fn suffer(&mut self, fault: Fault, _: &Mutex<NatsPen>, _: &Replicas) {
-        suffer_at_nats(&mut self.nats, &self.link, fault).await;
+        harm(&mut self.nats, &self.link, fault).await;
     }
 
     async fn until_settled(&self) {
@@ -82,29 +83,6 @@ routes:
 
     async fn conclude(&mut self, pen: NatsPen) -> Published {
         Published::Timed(pen.sent)
-    }
-}
-
-/// What may happen to any NATS server, and to the link of the first replica to it.
-pub async fn suffer_at_nats(nats: &mut Nats, link: &Proxy, fault: Fault) {
-    match fault {
-        Fault::BrokerKilled(down) => {
-            nats.kill();
-            sleep(down).await;
-            nats.restart().await;
-        }
-        Fault::BrokerStopped(pause) => {
-            nats.pause();
-            sleep(pause).await;
-            nats.resume();
-        }
-        Fault::LinkReset => link.cut_all(),
-        Fault::LinkSilent(pause) => {
-            link.pause();
-            sleep(pause).await;
-            link.resume();
-        }
-        other => panic!("{other:?} is not on the menu"),
     }
 }
 

@@ -9,6 +9,7 @@ use tokio_postgres::Client;
 
 use crate::proof::client::now;
 use crate::proof::faults::{Fault, Kind};
+use crate::proof::harm::harm;
 use crate::proof::replicas::Replicas;
 use crate::proof::source::{Pen, Published, Source, View};
 use crate::proof::verdict::timed::{Sent, Timed};
@@ -68,7 +69,7 @@ routes: [ {{ path: /all, from: {{ upstream: up, channel: {CHANNEL} }} }} ]
     }
 
     async fn suffer(&mut self, fault: Fault, _: &Mutex<ChannelPen>, _: &Replicas) {
-        suffer_at_postgres(&mut self.postgres, &self.link, fault).await;
+        harm(&mut self.postgres, &self.link, fault).await;
     }
 
     async fn until_settled(&self) {
@@ -77,29 +78,6 @@ routes: [ {{ path: /all, from: {{ upstream: up, channel: {CHANNEL} }} }} ]
 
     async fn conclude(&mut self, pen: ChannelPen) -> Published {
         Published::Timed(pen.sent)
-    }
-}
-
-/// What may happen to any server, and to the link of the first replica to it.
-pub async fn suffer_at_postgres(postgres: &mut Postgres, link: &Proxy, fault: Fault) {
-    match fault {
-        Fault::BrokerKilled(down) => {
-            postgres.kill();
-            sleep(down).await;
-            postgres.restart().await;
-        }
-        Fault::BrokerStopped(pause) => {
-            postgres.pause();
-            sleep(pause).await;
-            postgres.resume();
-        }
-        Fault::LinkReset => link.cut_all(),
-        Fault::LinkSilent(pause) => {
-            link.pause();
-            sleep(pause).await;
-            link.resume();
-        }
-        other => panic!("{other:?} is not on the menu"),
     }
 }
 

@@ -10,8 +10,8 @@ use tokio::sync::Mutex;
 use tokio::time::sleep;
 use tokio_postgres::{Client, Config, Error};
 
-use super::postgres_channel::suffer_at_postgres;
 use crate::proof::faults::{Fault, Kind};
+use crate::proof::harm::harm;
 use crate::proof::replicas::Replicas;
 use crate::proof::source::{Pen, Published, Source, View};
 use crate::proof::verdict::placed::{Place, Placed};
@@ -109,7 +109,7 @@ routes:
                 self.postgres.run("TRUNCATE numbers RESTART IDENTITY").await;
                 self.published.eras += 1;
             }
-            other => suffer_at_postgres(&mut self.postgres, &self.link, other).await,
+            other => harm(&mut self.postgres, &self.link, other).await,
         }
     }
 

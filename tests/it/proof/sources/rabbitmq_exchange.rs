@@ -9,6 +9,7 @@ use tokio::time::sleep;
 
 use crate::proof::client::now;
 use crate::proof::faults::{Fault, Kind};
+use crate::proof::harm::harm;
 use crate::proof::replicas::Replicas;
 use crate::proof::source::{Pen, Published, Source, View};
 use crate::proof::verdict::timed::{Sent, Timed};
@@ -69,7 +70,7 @@ routes: [ {{ path: /all, from: {{ upstream: up, exchange: {EXCHANGE}, routing_ke
     }
 
     async fn suffer(&mut self, fault: Fault, _: &Mutex<ExchangePen>, _: &Replicas) {
-        suffer_at_rabbitmq(&mut self.mq, &self.link, fault).await;
+        harm(&mut self.mq, &self.link, fault).await;
     }
 
     async fn until_settled(&self) {
@@ -78,29 +79,6 @@ routes: [ {{ path: /all, from: {{ upstream: up, exchange: {EXCHANGE}, routing_ke
 
     async fn conclude(&mut self, pen: ExchangePen) -> Published {
         Published::Timed(pen.sent)
-    }
-}
-
-/// What may happen to any broker, and to the link of the first replica to it.
-pub async fn suffer_at_rabbitmq(mq: &mut RabbitMq, link: &Proxy, fault: Fault) {
-    match fault {
-        Fault::BrokerKilled(down) => {
-            mq.kill();
-            sleep(down).await;
-            mq.restart().await;
-        }
-        Fault::BrokerStopped(pause) => {
-            mq.pause();
-            sleep(pause).await;
-            mq.resume();
-        }
-        Fault::LinkReset => link.cut_all(),
-        Fault::LinkSilent(pause) => {
-            link.pause();
-            sleep(pause).await;
-            link.resume();
-        }
-        other => panic!("{other:?} is not on the menu"),
     }
 }
 

@@ -7,8 +7,8 @@ use lapin::BasicProperties;
 use tokio::sync::Mutex;
 use tokio::time::sleep;
 
-use super::rabbitmq_exchange::suffer_at_rabbitmq;
 use crate::proof::faults::{Fault, Kind};
+use crate::proof::harm::harm;
 use crate::proof::replicas::Replicas;
 use crate::proof::source::{Pen, Published, Source, View};
 use crate::proof::verdict::placed::{Place, Placed};
@@ -71,7 +71,7 @@ routes:
     }
 
     async fn suffer(&mut self, fault: Fault, _: &Mutex<StreamPen>, _: &Replicas) {
-        suffer_at_rabbitmq(&mut self.mq, &self.link, fault).await;
+        harm(&mut self.mq, &self.link, fault).await;
     }
 
     async fn until_settled(&self) {}

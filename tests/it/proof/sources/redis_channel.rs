@@ -10,6 +10,7 @@ use tokio::time::sleep;
 
 use crate::proof::client::now;
 use crate::proof::faults::{Fault, Kind};
+use crate::proof::harm::harm;
 use crate::proof::replicas::Replicas;
 use crate::proof::source::{Pen, Published, Source, View};
 use crate::proof::verdict::timed::{Sent, Timed};
@@ -70,7 +71,7 @@ routes: [ {{ path: /all, from: {{ upstream: up, channel: {CHANNEL} }} }} ]
     }
 
     async fn suffer(&mut self, fault: Fault, _: &Mutex<RedisPen>, _: &Replicas) {
-        suffer_at_redis(&mut self.redis, &self.link, fault).await;
+        harm(&mut self.redis, &self.link, fault).await;
     }
 
     async fn until_settled(&self) {
@@ -79,29 +80,6 @@ routes: [ {{ path: /all, from: {{ upstream: up, channel: {CHANNEL} }} }} ]
 
     async fn conclude(&mut self, pen: RedisPen) -> Published {
         Published::Timed(pen.sent)
-    }
-}
-
-/// What may happen to any Redis server, and to the link of the first replica to it.
-pub async fn suffer_at_redis(redis: &mut Redis, link: &Proxy, fault: Fault) {
-    match fault {
-        Fault::BrokerKilled(down) => {
-            redis.kill();
-            sleep(down).await;
-            redis.restart().await;
-        }
-        Fault::BrokerStopped(pause) => {
-            redis.pause();
-            sleep(pause).await;
-            redis.resume();
-        }
-        Fault::LinkReset => link.cut_all(),
-        Fault::LinkSilent(pause) => {
-            link.pause();
-            sleep(pause).await;
-            link.resume();
-        }
-        other => panic!("{other:?} is not on the menu"),
     }
 }
 

@@ -10,8 +10,9 @@ use redis::{Client, Pipeline, RedisResult, cmd};
 use tokio::sync::Mutex;
 use tokio::time::sleep;
 
-use super::redis_channel::{connect, suffer_at_redis};
+use super::redis_channel::connect;
 use crate::proof::faults::{Fault, Kind};
+use crate::proof::harm::harm;
 use crate::proof::replicas::Replicas;
 use crate::proof::source::{Pen, Published, Source, View};
 use crate::proof::verdict::placed::{Offset, Place, Placed};
@@ -99,7 +100,7 @@ routes:
                 self.link.resume();
             }
             Fault::Recreated => self.recreate(pen).await,
-            other => suffer_at_redis(&mut self.redis, &self.link, other).await,
+            other => harm(&mut self.redis, &self.link, other).await,
         }
     }
 

@@ -6,6 +6,7 @@ use tokio::time::sleep;
 
 use super::redis_stream::{RedisStream, StreamPen};
 use crate::proof::faults::{Fault, Kind};
+use crate::proof::harm::harm_link;
 use crate::proof::replicas::Replicas;
 use crate::proof::source::{Published, Source, View};
 use crate::support::proxy::Proxy;
@@ -65,12 +66,7 @@ routes:
 
     async fn suffer(&mut self, fault: Fault, pen: &Mutex<StreamPen>, replicas: &Replicas) {
         match fault {
-            Fault::LinkReset => self.links[0].cut_all(),
-            Fault::LinkSilent(pause) => {
-                self.links[0].pause();
-                sleep(pause).await;
-                self.links[0].resume();
-            }
+            Fault::LinkReset | Fault::LinkSilent(_) => harm_link(&self.links[0], fault).await,
             Fault::BrokerKilled(down) => {
                 self.turns += 1;
                 if self.turns.is_multiple_of(2) {

@@ -12,7 +12,6 @@ use super::security::Security;
 use super::tools::Tools;
 use super::{admin, local};
 use crate::support::child::{self, Child};
-use crate::support::wait::eventually;
 use crate::support::{ports, scratch};
 
 /// A running (or killed) broker.
@@ -154,17 +153,9 @@ log.dirs={data}
 
     /// False where the broker ended at once, as it does when a port is taken.
     async fn launch(&mut self) -> bool {
-        let mut server = Child::spawn(self.command());
-        let bootstrap = self.bootstrap();
-        let up = eventually("Kafka to answer", async || {
-            if server.try_wait().is_some() {
-                return Ok(false);
-            }
-            admin::ping(&bootstrap).await.map(|()| true)
-        })
-        .await;
-        self.server = up.then_some(server);
-        up
+        let (server, bootstrap) = (Child::spawn(self.command()), self.bootstrap());
+        self.server = server.once_up("Kafka", async || admin::ping(&bootstrap).await).await;
+        self.server.is_some()
     }
 
     fn command(&self) -> Command {

@@ -1,8 +1,11 @@
 //! Producing: plain and in transactions.
 
+use std::ptr;
+
 use rdkafka::ClientConfig;
+use rdkafka::bindings::{rd_kafka_header_add, rd_kafka_headers_t, rd_kafka_resp_err_t};
 use rdkafka::error::KafkaResult;
-use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::message::OwnedHeaders;
 use rdkafka::producer::{DeliveryFuture, FutureProducer, FutureRecord, Producer as _};
 
 use crate::support::wait::{DEADLINE, within};
@@ -13,7 +16,7 @@ pub struct Record {
     topic: String,
     partition: Option<i32>,
     key: Option<Vec<u8>>,
-    headers: Vec<(String, Vec<u8>)>,
+    headers: Vec<(Vec<u8>, Vec<u8>)>,
     payload: Option<Vec<u8>>,
     timestamp: Option<i64>,
 }
@@ -43,9 +46,9 @@ impl Record {
         Self { key: Some(key.as_ref().into()), ..self }
     }
 
-    /// With one more header.
-    pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
-        self.headers.push((name.into(), value.as_ref().into()));
+    /// With one more header; its name may be any bytes.
+    pub fn header(mut self, name: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Self {
+        self.headers.push((name.as_ref().into(), value.as_ref().into()));
         self
     }
 
@@ -60,10 +63,8 @@ impl Record {
     }
 
     fn native(&self) -> FutureRecord<'_, Vec<u8>, Vec<u8>> {
-        let mut headers = OwnedHeaders::new();
-        for (name, value) in &self.headers {
-            headers = headers.insert(Header { key: name, value: Some(value) });
-        }
+        let headers = OwnedHeaders::new();
+        self.headers.iter().for_each(|(name, value)| add_header(&headers, name, value));
         FutureRecord {
             topic: &self.topic,
             partition: self.partition,
@@ -193,6 +194,19 @@ impl Transactional {
         let client = self.producer.client.clone();
         tokio::task::spawn_blocking(move || call(&client)).await.expect("no panic")
     }
+}
+
+/// Adds a header. rdkafka's own way takes no name that is not UTF-8, and other publishers do.
+#[allow(unsafe_code)]
+fn add_header(headers: &OwnedHeaders, name: &[u8], value: &[u8]) {
+    let native = ptr::from_ref(headers.as_borrowed()).cast_mut().cast::<rd_kafka_headers_t>();
+    // SAFETY: what rdkafka lends is librdkafka's own pointer to headers that belong to no message yet, and so can be added to;
+    // name and value are as long as is said, and are copied.
+    let answer = unsafe {
+        let (name_size, value_size) = (name.len() as isize, value.len() as isize);
+        rd_kafka_header_add(native, name.as_ptr().cast(), name_size, value.as_ptr().cast(), value_size)
+    };
+    assert!(answer == rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR, "a header is added");
 }
 
 async fn delivered(sent: DeliveryFuture) -> Placed {

@@ -264,16 +264,9 @@ impl Redis {
 
     /// False where the server ended at once, as it does when the port is taken.
     async fn launch(&mut self) -> bool {
-        let mut server = Child::spawn(self.server_command());
-        let up = eventually("redis-server to answer", async || {
-            if server.try_wait().is_some() {
-                return Ok(false);
-            }
-            self.ping().await.map(|()| true)
-        })
-        .await;
-        self.server = up.then_some(server);
-        up
+        let server = Child::spawn(self.server_command());
+        self.server = server.once_up("redis-server", async || self.ping().await).await;
+        self.server.is_some()
     }
 
     async fn ping(&self) -> RedisResult<()> {

@@ -14,7 +14,7 @@ use anyhow::{Context as _, bail};
 use rustix::net::{RecvFlags, recv};
 
 use crate::client::unix_nanos;
-use crate::payload::payload;
+use crate::payload::payload_of;
 use crate::publish::road::{Road, http_answer};
 use crate::server::start::channel;
 
@@ -61,6 +61,16 @@ struct Shared {
 impl Publisher {
     /// Begins.
     pub fn start(road: Road, pace: Pace) -> Self {
+        Self::begin(road, pace, None)
+    }
+
+    /// The same with events that all go to one channel, whatever the pace says of feeds, and each name one of so many symbols
+    /// in turn.
+    pub fn of_symbols(road: Road, pace: Pace, symbols: u64) -> Self {
+        Self::begin(road, pace, Some(symbols))
+    }
+
+    fn begin(road: Road, pace: Pace, symbols: Option<u64>) -> Self {
         let shared = Shared {
             sent: AtomicU64::new(0),
             allowed: AtomicU64::new(u64::MAX),
@@ -68,7 +78,7 @@ impl Publisher {
         };
         let shared = Arc::new(shared);
         let own = Arc::clone(&shared);
-        Self { shared, thread: Some(thread::spawn(move || publish(road, &pace, &own))) }
+        Self { shared, thread: Some(thread::spawn(move || publish(road, &pace, symbols, &own))) }
     }
 
     /// The number after that of the last one sent.
@@ -103,7 +113,7 @@ impl Drop for Publisher {
     }
 }
 
-fn publish(road: Road, pace: &Pace, shared: &Shared) -> anyhow::Result<Published> {
+fn publish(road: Road, pace: &Pace, symbols: Option<u64>, shared: &Shared) -> anyhow::Result<Published> {
     let mut sender = Sender::connect(road)?;
     let interval = Duration::from_secs(1) / pace.rate;
     let began = Instant::now();
@@ -122,7 +132,9 @@ fn publish(road: Road, pace: &Pace, shared: &Shared) -> anyhow::Result<Published
             bail!("the server takes events too slowly: {events} in {:?}", began.elapsed());
         }
         let (feed, seq) = (events % pace.feeds, events / pace.feeds);
-        sender.send(&channel(feed, pace.feeds), &payload(seq, unix_nanos(), pace.payload))?;
+        let symbol = symbols.map(|symbols| events % symbols);
+        let channel = channel(feed, if symbol.is_some() { 1 } else { pace.feeds });
+        sender.send(&channel, &payload_of(symbol, seq, unix_nanos(), pace.payload))?;
         events += 1;
         shared.sent.store(events, Ordering::Relaxed);
     }

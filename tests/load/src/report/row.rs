@@ -6,6 +6,7 @@ use crate::scenario::attack::Attack;
 use crate::scenario::connect::Connect;
 use crate::scenario::delay::Delay;
 use crate::scenario::fanout::Fanout;
+use crate::scenario::filters::Filters;
 use crate::scenario::herd::Herd;
 use crate::scenario::idle::Idle;
 use crate::scenario::keyed::Keyed;
@@ -14,10 +15,12 @@ use crate::scenario::return_storm::Return;
 use crate::scenario::scale::fit::Fit;
 use crate::scenario::scale::point::Point;
 use crate::scenario::slow::Slow;
+use crate::scenario::snapshots::Snapshots;
 use crate::scenario::streams::Streams;
 use crate::scenario::workers::Workers;
 use crate::scenario::{
-    attack, connect, delay, fanout, herd, idle, keyed, replay, return_storm, scale, slow, streams, workers,
+    attack, connect, delay, fanout, filters, herd, idle, keyed, replay, return_storm, scale, slow, snapshots,
+    streams, workers,
 };
 use crate::simulate::{self, Simulated};
 
@@ -49,6 +52,10 @@ pub enum Row {
     Herd(Herd),
     /// Of `keyed`.
     Keyed(Keyed),
+    /// Of `filters`.
+    Filters(Filters),
+    /// Of `snapshots`.
+    Snapshots(Snapshots),
     /// Of `scale`.
     Scale(Point),
     /// What several of these come to.
@@ -69,7 +76,7 @@ pub struct Compared<'a> {
 }
 
 /// Heads of all tables, in their order.
-pub const HEADS: [&str; 15] = [
+pub const HEADS: [&str; 17] = [
     fanout::HEAD,
     idle::HEAD,
     streams::HEAD,
@@ -82,6 +89,8 @@ pub const HEADS: [&str; 15] = [
     replay::HEAD,
     herd::HEAD,
     keyed::HEAD,
+    filters::HEAD,
+    snapshots::HEAD,
     scale::point::HEAD,
     scale::fit::HEAD,
     simulate::HEAD,
@@ -103,6 +112,8 @@ impl Row {
             Self::Replay(_) => replay::HEAD,
             Self::Herd(_) => herd::HEAD,
             Self::Keyed(_) => keyed::HEAD,
+            Self::Filters(_) => filters::HEAD,
+            Self::Snapshots(_) => snapshots::HEAD,
             Self::Scale(_) => scale::point::HEAD,
             Self::Fit(_) => scale::fit::HEAD,
             Self::Simulated(_) => simulate::HEAD,
@@ -127,6 +138,8 @@ impl Row {
             Self::Replay(row) => row.line(),
             Self::Herd(row) => row.line(),
             Self::Keyed(row) => row.line(),
+            Self::Filters(row) => row.line(),
+            Self::Snapshots(row) => row.line(),
             Self::Scale(row) => row.line(),
             Self::Fit(row) => row.line(),
             Self::Simulated(row) => row.line(),

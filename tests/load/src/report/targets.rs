@@ -116,6 +116,12 @@ const TARGETS: &[Target] = &[
         delay(report, |row| row.client_ms[1] - row.fetch_ms[1])
     }),
     ("the same, record by record", "ms", None, |report| delay(report, |row| row.beyond_ms[1])),
+    ("1,000 clients with a filter each, 1,000 events/s: p99", "ms", Some(Most(50.0)), |report| {
+        report.rows.iter().find_map(|row| match row {
+            Row::Filters(row) => Some(row.latency_ms[1]),
+            _ => None,
+        })
+    }),
     ("two cores: throughput", "× one core", Some(Least(1.8)), |report| {
         workers(report, |row| row.deliveries_per_second)
     }),

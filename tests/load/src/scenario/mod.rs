@@ -5,6 +5,7 @@ pub mod connect;
 pub mod delay;
 pub mod fanout;
 pub mod filled;
+pub mod filters;
 pub mod herd;
 pub mod history;
 pub mod idle;
@@ -14,6 +15,7 @@ pub mod resume;
 pub mod return_storm;
 pub mod scale;
 pub mod slow;
+pub mod snapshots;
 pub mod streams;
 pub mod workers;
 
@@ -69,6 +71,8 @@ pub fn run(args: &Args, report: &mut Report) -> anyhow::Result<()> {
             Command::History => report.add(Row::Replay(history::run(options)?)),
             Command::Herd => report.add(Row::Herd(herd::run(options)?)),
             Command::Keyed => report.add(Row::Keyed(keyed::run(options)?)),
+            Command::Filters => report.add(Row::Filters(filters::run(options)?)),
+            Command::Snapshots => report.add(Row::Snapshots(snapshots::run(options)?)),
             Command::Scale(parts) => scale::run_each(options, &parts.parts, report)?,
             Command::Simulate(simulate) => simulate::run(simulate, options, report)?,
             Command::ScalePart => {

@@ -1,0 +1,406 @@
+//! Several feeds as one stream, block by block. That nothing is lost or repeated, whatever comes in between, is tested in
+//! `tests/model`.
+
+use std::task::Waker;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use futures_util::future::poll_fn;
+
+use super::super::testing::{ROOM, TERMS, Text, shape};
+use super::super::walk::NOWHERE;
+use super::super::{Bounds, FeedKey, Hub, Mark, Memory, Opens, Policy, Source, Terms, Wish, Wishes};
+use super::*;
+use crate::config::{Digest, OnLag, Snapshot, Template};
+use crate::shape::{Record, Shape};
+
+struct Rig {
+    hub: Hub,
+    policy: Policy,
+}
+
+/// A record with a name.
+struct Named(&'static str, &'static str);
+
+impl Record for Named {
+    fn payload(&self) -> Option<&[u8]> {
+        Some(self.1.as_bytes())
+    }
+
+    fn name(&self) -> &str {
+        "test"
+    }
+
+    fn event(&self) -> Option<&str> {
+        Some(self.0)
+    }
+}
+
+/// A record that is the newest of a key of the same text.
+struct Newest(&'static str);
+
+impl Record for Newest {
+    fn payload(&self) -> Option<&[u8]> {
+        Some(self.0.as_bytes())
+    }
+
+    fn name(&self) -> &str {
+        "test"
+    }
+
+    fn key(&self) -> Option<&[u8]> {
+        self.payload()
+    }
+}
+
+impl Rig {
+    fn new() -> Self {
+        let policy = Policy { bounds: ROOM, linger: Duration::ZERO, idle_timeout: Duration::from_secs(60) };
+        Self { hub: Hub::new([Arc::from("up")], Memory::new(usize::MAX)), policy }
+    }
+
+    /// A channel that is open.
+    fn channel(&self, name: &str) -> Arc<Feed> {
+        let feed = self.closed(name);
+        feed.confirm();
+        feed
+    }
+
+    fn closed(&self, name: &str) -> Arc<Feed> {
+        self.hub.hold(key(name), &self.policy)
+    }
+
+    fn part(&self, name: &str, wishes: &Wishes, terms: Terms) -> Part {
+        let label: Arc<str> = format!("/{name}").into();
+        let wish = wishes.of(&label);
+        let resumes = wish.id.clone();
+        let opens = Opens { feed: key(name), key: None, start: None, also: Vec::new() };
+        Part { label, reader: self.hub.subscribe(opens, &self.policy, wish, terms), resumes }
+    }
+
+    fn merged(&self, names: &[&str], id: Option<&str>, tell: Tell) -> Merged {
+        let wishes = Wishes::new(Wish { id: id.map(str::to_owned), ..Wish::default() });
+        let parts = names.iter().map(|name| self.part(name, &wishes, TERMS)).collect();
+        Merged::new(parts, tell, "stream.".into(), Vec::new())
+    }
+}
+
+fn key(name: &str) -> FeedKey {
+    FeedKey { upstream: "up".into(), source: Source::Channel(name.into()), shape: shape() }
+}
+
+/// What is read until there is nothing more: blocks without their ids, and the last id.
+fn told(merged: &mut Merged) -> (Vec<String>, Option<String>) {
+    let (mut blocks, mut id) = (Vec::new(), None);
+    while let Some(pieces) = read(merged, 1 << 20) {
+        for block in Blocks::new(vec![pieces.concat().into()]) {
+            blocks.push(String::from_utf8(block.body.to_vec()).unwrap());
+            id = block.id.map(|id| String::from_utf8(id.to_vec()).unwrap()).or(id);
+        }
+    }
+    (blocks, id)
+}
+
+/// One read, as a stream does it: it waits where there is nothing, and reads again when it is woken.
+fn read(merged: &mut Merged, max: usize) -> Option<Vec<Bytes>> {
+    match merged.read(max) {
+        Read::Pending if merged.poll_wake(&mut Context::from_waker(Waker::noop())).is_ready() => {
+            read(merged, max)
+        }
+        Read::Pending => None,
+        Read::Control { bytes, .. } => Some(vec![bytes]),
+        Read::Pieces { bytes, .. } => Some(bytes),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The id of a part within one of all.
+fn part_of(id: &str, label: &str) -> Option<String> {
+    Wishes::new(Wish { id: Some(id.to_owned()), ..Wish::default() }).of(label).id
+}
+
+const POSITION: &str = "event: stream.position\ndata: {}\n";
+
+#[tokio::test]
+async fn what_each_is_given_says_of_which_feed_it_is_and_where_all_of_them_stand() {
+    let rig = Rig::new();
+    let (a, b) = (rig.channel("a"), rig.channel("b"));
+    let mut merged = rig.merged(&["a", "b"], None, Tell::Event);
+    let (begin, id) = told(&mut merged);
+    assert_eq!(begin, [POSITION], "one position tells where all begin");
+    let begun = id.unwrap();
+    a.log.append([(None, Text("1"))]);
+    b.log.append([(None, Named("created", "2"))]);
+    let (mut events, id) = told(&mut merged);
+    events.sort();
+    assert_eq!(events, ["event: /a\ndata: 1\n", "event: /b created\ndata: 2\n"]);
+    let id = id.unwrap();
+    for label in ["/a", "/b"] {
+        let (before, now) = (part_of(&begun, label).unwrap(), part_of(&id, label).unwrap());
+        assert_eq!(before.strip_suffix("-0"), now.strip_suffix("-1"));
+    }
+    a.log.append([(None, Text("3"))]);
+    let (events, _) = told(&mut rig.merged(&["b", "a", "c"], Some(&id), Tell::Nothing));
+    assert_eq!(events, ["data: 3\n"], "on from there, also with another feed, which is not open yet");
+}
+
+#[tokio::test]
+async fn bodies_are_those_of_the_log() {
+    let rig = Rig::new();
+    let a = rig.channel("a");
+    let mut single = rig.merged(&["a"], None, Tell::Nothing).parts.remove(0).reader;
+    let mut merged = [Tell::Nothing, Tell::Event].map(|tell| rig.merged(&["a"], None, tell));
+    single.read(1_000);
+    merged.iter_mut().for_each(|merged| _ = told(merged));
+    a.log.append([(None, Text("body")), (None, Text("and another"))]);
+    let Read::Slice { bytes: shared, .. } = single.read(1_000) else { panic!("a slice") };
+    for merged in &mut merged {
+        let pieces = read(merged, 1_000).unwrap();
+        let bodies = pieces.iter().filter(|piece| piece.starts_with(b"data: "));
+        let bodies: Vec<_> = bodies.map(|body| body.as_ptr()).collect();
+        let second = memchr::memmem::find(&shared, b"data: and another\n").unwrap();
+        assert_eq!(bodies, [shared.as_ptr(), shared[second..].as_ptr()]);
+    }
+}
+
+#[tokio::test]
+async fn before_it_is_known_where_one_begins_ids_say_what_it_was_asked_for() {
+    let rig = Rig::new();
+    rig.channel("a");
+    let b = rig.closed("b");
+    let mut first = rig.merged(&["a", "b"], None, Tell::Event);
+    let (begin, id) = told(&mut first);
+    let id = id.unwrap();
+    assert_eq!((begin.len(), part_of(&id, "/b")), (1, None));
+    assert!(first.is_deciding());
+    b.confirm();
+    let (begin, id) = told_when_woken(&mut first).await;
+    assert_eq!(begin, [POSITION]);
+    assert!(!first.is_deciding());
+    let id = id.unwrap();
+    assert!(part_of(&id, "/b").is_some());
+
+    let other = Rig::new();
+    other.closed("b");
+    other.channel("a");
+    let mut elsewhere = other.merged(&["a", "b"], Some(&id), Tell::Event);
+    let (begin, told) = told(&mut elsewhere);
+    let expected = r#"{"reason":"unknown_id","missed":null,"from":null,"to":null,"since":null,"until":null,"feed":"/a"}"#;
+    assert_eq!(begin, [format!("event: stream.gap\ndata: {expected}\n"), POSITION.to_owned()]);
+    let told = told.unwrap();
+    assert_eq!(part_of(&told, "/b"), part_of(&id, "/b"), "until it is known");
+    assert_ne!(part_of(&told, "/a"), part_of(&id, "/a"));
+}
+
+/// The same, once it is woken.
+async fn told_when_woken(merged: &mut Merged) -> (Vec<String>, Option<String>) {
+    poll_fn(|cx| merged.poll_wake(cx)).await;
+    told(merged)
+}
+
+#[tokio::test]
+async fn who_waits_is_woken_by_each_of_them_and_by_nothing_else() {
+    let rig = Rig::new();
+    let feeds = ["a", "b"].map(|name| rig.channel(name));
+    let mut merged = rig.merged(&["a", "b"], None, Tell::Event);
+    told(&mut merged);
+    for feed in feeds.iter().cycle().take(6) {
+        let mut wake = poll_fn(|cx| merged.poll_wake(cx)).boxed_local();
+        assert!((&mut wake).now_or_never().is_none());
+        feed.log.append([(None, Text("x"))]);
+        wake.await;
+        assert_eq!(told(&mut merged).0.len(), 1);
+    }
+    // What comes before it is waited for again is not missed.
+    feeds[0].log.append([(None, Text("y"))]);
+    assert_eq!(told_when_woken(&mut merged).await.0, ["event: /a\ndata: y\n"]);
+}
+
+#[tokio::test]
+async fn a_gap_is_followed_by_the_position_of_all() {
+    let rig = Rig::new();
+    let (a, b) = (rig.channel("a"), rig.channel("b"));
+    let mut merged = rig.merged(&["a", "b"], None, Tell::Envelope);
+    told(&mut merged);
+    let time = std::time::SystemTime::UNIX_EPOCH;
+    a.log.append_link_lost((time, time));
+    a.log.append([(None, Text("{\"x\":1}"))]);
+    b.log.append([(None, Named("new", "{}"))]);
+    let (blocks, id) = told(&mut merged);
+    let gap = blocks.iter().position(|block| block.starts_with("event: stream.gap\n")).unwrap();
+    assert!(blocks[gap].ends_with(",\"feed\":\"/a\"}\n"), "{}", blocks[gap]);
+    assert_eq!(blocks[gap + 1..][..2], [POSITION, "data: {\"x\":1,\"feed\":\"/a\"}\n"]);
+    assert!(blocks.contains(&"data: {\"feed\":\"/b\",\"event\":\"new\"}\n".to_owned()));
+    assert_eq!(blocks.len(), 4, "and no other position: {blocks:?}");
+    assert!(part_of(&id.unwrap(), "/a").unwrap().ends_with("-2"));
+}
+
+#[tokio::test]
+async fn in_a_silence_positions_that_moved_are_told_together() {
+    let rig = Rig::new();
+    let feeds = ["a", "b", "c"].map(|name| rig.channel(name));
+    let mut merged = rig.merged(&["a", "b", "c"], None, Tell::Event);
+    let (_, before) = told(&mut merged);
+    assert_eq!(merged.moved_on(), None);
+    feeds[..2].iter().for_each(|feed| feed.log.move_on(Mark::new(0, 7)));
+    let bytes = merged.moved_on().unwrap();
+    let blocks: Vec<_> = Blocks::new(vec![bytes]).collect();
+    assert_eq!((blocks.len(), &blocks[0].body[..]), (1, POSITION.as_bytes()));
+    let id = String::from_utf8(blocks[0].id.clone().unwrap().to_vec()).unwrap();
+    let ends =
+        ["/a", "/b", "/c"].map(|label| part_of(&id, label).unwrap().split_once('-').unwrap().1.to_owned());
+    assert_eq!(ends, ["7", "7", "0"]);
+    assert_eq!(merged.moved_on(), None, "once");
+    assert_ne!(before, Some(id));
+}
+
+#[tokio::test]
+async fn a_flood_of_one_leaves_the_others_their_turn_and_what_is_given_is_bounded() {
+    let rig = Rig::new();
+    let (flood, other) = (rig.channel("flood"), rig.channel("other"));
+    let mut merged = rig.merged(&["flood", "other"], None, Tell::Event);
+    told(&mut merged);
+    for round in 0..20 {
+        flood.log.append((0..1_000).map(|_| (None, Text("x"))));
+        other.log.append([(None, Text("y"))]);
+        let (mut reads, mut given) = (0, String::new());
+        while !given.contains("data: y\n") {
+            let pieces = read(&mut merged, 4_096).unwrap();
+            let bytes = pieces.concat();
+            assert!(bytes.len() <= 4_096 + MARKS, "{} bytes", bytes.len());
+            given.push_str(str::from_utf8(&bytes).unwrap());
+            reads += 1;
+        }
+        // A run of the flood has about a hundred and thirty of its events, each of them with an id of both feeds.
+        assert!(reads < 20, "{reads} reads in round {round}");
+    }
+}
+
+#[tokio::test]
+async fn one_whose_id_has_no_room_ends_and_the_others_go_on() {
+    let rig = Rig::new();
+    // As a server of events may give them.
+    let (long, news) = ("x".repeat(LONGEST - 40), rig.channel("news"));
+    let mut parts = vec![rig.part("news", &Wishes::new(Wish::default()), TERMS)];
+    parts.push(Part { resumes: Some(long), ..rig.part("long", &Wishes::new(Wish::default()), TERMS) });
+    let mut merged = Merged::new(parts, Tell::Event, "stream.".into(), Vec::new());
+    let (blocks, id) = told(&mut merged);
+    assert_eq!(blocks.len(), 2);
+    assert!(
+        blocks[0].starts_with("event: stream.refused\ndata: {\"feed\":\"/news\",\"type\":"),
+        "{}",
+        blocks[0]
+    );
+    assert!(blocks[0].contains("urn:ssegate:problem:id-too-long"));
+    let id = id.unwrap();
+    assert!(id.len() <= LONGEST && part_of(&id, "/news").is_none() && part_of(&id, "/long").is_some());
+    assert_eq!((merged.feeds().len(), news.log.readers()), (1, 0), "it reads no more");
+    rig.channel("long");
+    assert_eq!(told_when_woken(&mut merged).await.0.last().map(String::as_str), Some(POSITION));
+}
+
+#[tokio::test]
+async fn what_it_was_refused_is_told_first_and_nothing_else_if_that_is_all() {
+    let refused = |label: &str| Refused {
+        label: label.into(),
+        status: Some(403),
+        kind: "urn:ssegate:problem:forbidden".into(),
+        detail: "Not for you.".into(),
+    };
+    let refused = vec![refused("/x"), refused("/y")];
+    let mut merged = Merged::new(Vec::new(), Tell::Event, "stream.".into(), refused);
+    let (blocks, id) = told(&mut merged);
+    assert!(blocks.iter().all(|block| block.starts_with("event: stream.refused\n")));
+    assert_eq!((blocks.len(), id), (2, None));
+    assert!(poll_fn(|cx| merged.poll_wake(cx)).now_or_never().is_none());
+    assert_eq!((merged.moved_on(), merged.stands(), merged.replays()), (None, Some(0), false));
+}
+
+#[tokio::test]
+async fn who_is_cut_within_a_snapshot_begins_it_anew_and_goes_on_in_the_others() {
+    let rig = Rig::new();
+    let snapshot = Snapshot { by: Template::parse("{key}").unwrap(), max_keys: 10, max_bytes: 1 << 20 };
+    let digest = Digest { snapshot: Some(snapshot), ..Digest::default() };
+    let key = FeedKey { shape: Shape { digest: digest.into(), ..shape() }, ..key("state") };
+    let (state, news) = (rig.hub.hold(key.clone(), &rig.policy), rig.channel("news"));
+    state.confirm();
+    state.log.append(["k1", "k2"].map(|key| (None, Newest(key))));
+    let both = |id: Option<String>| {
+        let wishes = Wishes::new(Wish { id, ..Wish::default() });
+        let wish = wishes.of("/state");
+        let resumes = wish.id.clone();
+        let opens = Opens { feed: key.clone(), key: None, start: None, also: Vec::new() };
+        let reader = rig.hub.subscribe(opens, &rig.policy, wish, TERMS);
+        let parts = vec![Part { label: "/state".into(), reader, resumes }, rig.part("news", &wishes, TERMS)];
+        Merged::new(parts, Tell::Event, "stream.".into(), Vec::new())
+    };
+    let whole = [
+        "event: stream.snapshot-start\ndata: {\"feed\":\"/state\"}\n",
+        "event: /state\ndata: k1\n",
+        "event: /state\ndata: k2\n",
+        "event: stream.snapshot-end\ndata: {\"feed\":\"/state\"}\n",
+        POSITION,
+    ];
+    let mut cut = both(None);
+    let begun = read(&mut cut, 1 << 20).unwrap().concat();
+    assert!(begun.starts_with(whole[0].as_bytes()));
+    news.log.append([(None, Text("1"))]);
+    let (blocks, id) = told(&mut cut);
+    assert!(blocks.contains(&"event: /news\ndata: 1\n".to_owned()));
+    assert!(part_of(&id.unwrap(), "/state").unwrap().ends_with("-2"));
+
+    let start = Blocks::new(vec![begun.into()]).next().unwrap();
+    let id = String::from_utf8(start.id.unwrap().to_vec()).unwrap();
+    assert_eq!(part_of(&id, "/state").as_deref(), Some(NOWHERE));
+    let (blocks, _) = told(&mut both(Some(id)));
+    let of_state: Vec<_> = blocks.iter().filter(|block| !block.contains("/news")).collect();
+    assert_eq!(of_state, whole.iter().collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn who_lags_in_one_leaves_if_that_ones_route_says_so() {
+    let rig = Rig::new();
+    let bounds = Bounds { events: 1, ..ROOM };
+    let rig = Rig { policy: Policy { bounds, ..rig.policy }, ..rig };
+    let feeds = ["a", "b"].map(|name| rig.channel(name));
+    let wishes = Wishes::new(Wish::default());
+    let terms = [("a", OnLag::Gap), ("b", OnLag::Disconnect)];
+    let parts = terms.map(|(name, on_lag)| rig.part(name, &wishes, Terms { on_lag, ..TERMS }));
+    let mut merged = Merged::new(parts.into(), Tell::Event, "stream.".into(), Vec::new());
+    told(&mut merged);
+    for (feed, leaves) in feeds.iter().zip([false, true]) {
+        (0..10).for_each(|_| drop(feed.log.append([(None, Text("x"))])));
+        let (blocks, _) = told_when_woken(&mut merged).await;
+        assert!(blocks[0].contains("\"lagged\""), "{blocks:?}");
+        assert_eq!(merged.leaves(), leaves);
+    }
+}
+
+#[tokio::test]
+async fn one_of_several_feeds_may_be_several_itself() {
+    let rig = Rig::new();
+    let feeds = ["a", "b", "c"].map(|name| rig.channel(name));
+    let opens = |name| Opens { feed: key(name), key: None, start: None, also: Vec::new() };
+    let merged = |id: Option<String>| {
+        let wishes = Wishes::new(Wish { id, ..Wish::default() });
+        let wish = wishes.of("/list");
+        let resumes = wish.id.clone();
+        let list = Opens { also: vec![opens("b")], ..opens("a") };
+        let reader = rig.hub.subscribe(list, &rig.policy, wish, TERMS);
+        let parts = vec![Part { label: "/list".into(), reader, resumes }, rig.part("c", &wishes, TERMS)];
+        Merged::new(parts, Tell::Event, "stream.".into(), Vec::new())
+    };
+    let mut first = merged(None);
+    let (begin, _) = told(&mut first);
+    assert_eq!(begin, [POSITION]);
+    assert_eq!((first.feeds().len(), first.stands(), first.is_deciding()), (3, Some(0), false));
+    feeds[1].log.append([(None, Named("n", "b1"))]);
+    feeds[1].log.append([(None, Text("b2"))]);
+    let (events, id) = told_when_woken(&mut first).await;
+    assert_eq!(events, ["event: /list n\ndata: b1\n", "event: /list\ndata: b2\n"]);
+    feeds.iter().for_each(|feed| drop(feed.log.append([(None, Text("meanwhile"))])));
+    let (mut events, _) = told(&mut merged(id));
+    events.sort();
+    let list = "event: /list\ndata: meanwhile\n";
+    assert_eq!(events, ["event: /c\ndata: meanwhile\n", list, list]);
+}

@@ -1,0 +1,131 @@
+//! What a stream reads: one feed, or several as one.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use tokio::sync::futures::OwnedNotified;
+
+use super::cursor::Read;
+use super::feed::{Feed, Subscription};
+use super::merged::Merged;
+use super::sieve::Withheld;
+
+/// A subscriber of one feed or of several.
+pub enum Reader {
+    /// Of one.
+    One(Subscription),
+    /// Of several.
+    Many(Box<Merged>),
+}
+
+impl Reader {
+    /// Reads on, at most `max` bytes unless a single event is larger.
+    pub fn read(&mut self, max: usize) -> Read {
+        match self {
+            Self::One(subscription) => subscription.read(max),
+            Self::Many(merged) => merged.read(max),
+        }
+    }
+
+    /// What ends the wait of a reader of one feed that finds nothing from now on. One of several has more to wait for, and does
+    /// so itself: see [`Self::poll_wake`].
+    pub fn wake(&self) -> Option<OwnedNotified> {
+        match self {
+            Self::One(subscription) => Some(subscription.feed().log.wake().next()),
+            Self::Many(_) => None,
+        }
+    }
+
+    /// Ready when a reader of several feeds may find something; never for one feed.
+    pub fn poll_wake(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Self::One(_) => Poll::Pending,
+            Self::Many(merged) => merged.poll_wake(cx),
+        }
+    }
+
+    /// Whether it reads what only an upstream still holds.
+    pub fn replays(&self) -> bool {
+        match self {
+            Self::One(subscription) => subscription.replays(),
+            Self::Many(merged) => merged.replays(),
+        }
+    }
+
+    /// The number of the log's entry before which it stands, where it does; of several feeds the sum of these, where it stands
+    /// in all of them. See [`super::Cursor::stands`].
+    pub fn stands(&self) -> Option<u64> {
+        match self {
+            Self::One(subscription) => subscription.stands(),
+            Self::Many(merged) => merged.stands(),
+        }
+    }
+
+    /// The control event that tells a position which moved on without an event, if that is news.
+    pub fn moved_on(&mut self) -> Option<Bytes> {
+        match self {
+            Self::One(subscription) => subscription.moved_on(),
+            Self::Many(merged) => merged.moved_on(),
+        }
+    }
+
+    /// What filters of the client have withheld since this was asked last.
+    pub fn take_withheld(&mut self) -> Option<Withheld> {
+        match self {
+            Self::One(subscription) => subscription.take_withheld(),
+            Self::Many(merged) => merged.take_withheld(),
+        }
+    }
+
+    /// Whether the last read was so much work for filters of the client that others are to have their turn.
+    pub fn is_tired(&self) -> bool {
+        match self {
+            Self::One(subscription) => subscription.is_tired(),
+            Self::Many(merged) => merged.is_tired(),
+        }
+    }
+
+    /// Whether there are feeds of several of which it has not been told yet where it begins. Of one feed that is known by its
+    /// first `stream.position`.
+    pub fn is_deciding(&self) -> bool {
+        match self {
+            Self::One(_) => false,
+            Self::Many(merged) => merged.is_deciding(),
+        }
+    }
+
+    /// Whether its client is to be sent away, where it has been told that it lagged.
+    pub fn leaves(&self) -> bool {
+        match self {
+            Self::One(subscription) => subscription.leaves(),
+            Self::Many(merged) => merged.leaves(),
+        }
+    }
+
+    /// The feed, where it is one.
+    pub fn feed(&self) -> Option<&Arc<Feed>> {
+        match self {
+            Self::One(subscription) => Some(subscription.feed()),
+            Self::Many(_) => None,
+        }
+    }
+
+    /// All feeds.
+    pub fn feeds(&self) -> Vec<Arc<Feed>> {
+        match self {
+            Self::One(subscription) => vec![Arc::clone(subscription.feed())],
+            Self::Many(merged) => merged.feeds(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn several_feeds_cost_the_reader_of_one_nothing() {
+        assert_eq!(size_of::<Option<Reader>>(), size_of::<Option<Subscription>>());
+    }
+}

@@ -1,0 +1,499 @@
+//! Readers of whom each wants a part of what there is, on two replicas with an interleaving each: they read before, in and
+//! beyond what a log holds, lag, are cut at any byte, hop and resume. With each id that a reader is told it has all that it
+//! wants up to there, each once, and nothing that it does not want; or a gap accounts for it.
+
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use proptest::prelude::*;
+use proptest::sample::Index;
+use serde_json::Value;
+use ssegate::config::{EventRate, OnLag, Start};
+use ssegate::hub::{Bounds, Cursor, Linger, Log, Mark, Memory, Opening, Position, Read, Terms, Wake, Wish};
+use ssegate::shape::{ClientFilter, Fact, Record, Shape};
+
+use crate::client::{Client, Gap, Seen, read};
+use crate::past::Past;
+use crate::record;
+use crate::vector::VectorCodec;
+use crate::{ROOM, TERMS, cases, cursor};
+
+const PARTITIONS: usize = 2;
+
+/// What the readers want: the first of them all there is.
+const WANTS: [&str; 4] = ["", "red", "green", "blue"];
+
+/// What clients are asked for their events.
+static SHAPE: LazyLock<Shape> = LazyLock::new(|| {
+    let route =
+        r#"{ path: /x, from: { upstream: r, channel: c }, filter: 'query.c == "" || event.c == query.c' }"#;
+    let text = format!(
+        "server: {{ tls: none }}\nupstreams: {{ r: {{ redis: {{ url: redis://h }} }} }}\nroutes: [ {route} ]\n"
+    );
+    let config =
+        ssegate::config::parse("c.yaml", &text, &|_| None).unwrap_or_else(|problems| panic!("{problems}"));
+    Shape { filter: config.routes[0].filter.clone(), ..Shape::default() }
+});
+
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    /// An event of one of the colours, with so much filling.
+    Of(usize, usize),
+    /// An event of which the filters cannot tell.
+    Colourless,
+    Tombstone,
+    Undecodable,
+}
+
+impl Kind {
+    /// Whether a reader is told of it.
+    fn is_for(self, reader: usize) -> bool {
+        match self {
+            Self::Of(colour, _) => reader == 0 || reader == colour,
+            Self::Colourless => reader == 0,
+            Self::Tombstone => false,
+            Self::Undecodable => true,
+        }
+    }
+}
+
+struct Message(Option<Vec<u8>>, u64);
+
+impl Message {
+    fn new(kind: Kind, partition: usize, offset: usize) -> Self {
+        let payload = match kind {
+            Kind::Of(colour, filling) => format!(
+                r#"{{"c":"{}","n":"{partition}:{offset}","x":"{}"}}"#,
+                WANTS[colour],
+                "x".repeat(filling)
+            ),
+            Kind::Colourless => format!(r#"{{"n":"{partition}:{offset}"}}"#),
+            Kind::Tombstone => return Self(None, offset as u64),
+            Kind::Undecodable => return Self(Some(vec![b'a', 0xff]), offset as u64),
+        };
+        Self(Some(payload.into()), offset as u64 / 3)
+    }
+}
+
+impl Record for Message {
+    fn payload(&self) -> Option<&[u8]> {
+        self.0.as_deref()
+    }
+
+    fn name(&self) -> &str {
+        "model"
+    }
+
+    fn timestamp(&self) -> Option<SystemTime> {
+        Some(UNIX_EPOCH + Duration::from_millis(self.1))
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Op {
+    Publish(usize, Vec<Kind>),
+    /// A replica reads on: so many records of one partition after the other, in one append.
+    Fetch(usize, Vec<(usize, usize)>),
+    /// The broker answers a replica, and reads so many records of each place that is wanted.
+    Serve(usize, usize),
+    /// Retention passes records of a partition.
+    Trim(usize, Index),
+    Read(usize, usize),
+    /// The connection breaks while the reader receives, after this part of the bytes.
+    Cut(usize, usize, Index),
+    Hop(usize, usize),
+    Silence(usize),
+}
+
+fn kind() -> impl Strategy<Value = Kind> {
+    let filling = prop_oneof![6 => 0..40_usize, 1 => 2_000..9_000_usize];
+    prop_oneof![
+        12 => (1..WANTS.len(), filling).prop_map(|(colour, filling)| Kind::Of(colour, filling)),
+        1 => Just(Kind::Colourless),
+        1 => Just(Kind::Tombstone),
+        1 => Just(Kind::Undecodable),
+    ]
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let (reader, replica, partition) = (|| 0..WANTS.len(), || 0..2_usize, || 0..PARTITIONS);
+    let max = || prop_oneof![1 => Just(0), 4 => 1..1_500_usize, 1 => Just(usize::MAX)];
+    let runs = prop::collection::vec((partition(), 1..8_usize), 1..8);
+    prop_oneof![
+        8 => (partition(), prop::collection::vec(kind(), 1..16)).prop_map(|(p, kinds)| Op::Publish(p, kinds)),
+        10 => (replica(), runs).prop_map(|(replica, runs)| Op::Fetch(replica, runs)),
+        5 => (replica(), 1..20_usize).prop_map(|(replica, most)| Op::Serve(replica, most)),
+        1 => (partition(), any::<Index>()).prop_map(|(partition, to)| Op::Trim(partition, to)),
+        14 => (reader(), max()).prop_map(|(reader, max)| Op::Read(reader, max)),
+        3 => (reader(), max(), any::<Index>()).prop_map(|(reader, max, at)| Op::Cut(reader, max, at)),
+        5 => (reader(), replica()).prop_map(|(reader, replica)| Op::Hop(reader, replica)),
+        3 => reader().prop_map(Op::Silence),
+    ]
+}
+
+proptest! {
+    #![proptest_config(cases(1_000))]
+
+    #[test]
+    fn with_each_id_a_reader_has_all_that_it_wants_up_to_there(
+        kept in prop_oneof![Just(usize::MAX), 0..30_usize],
+        earliest in any::<bool>(),
+        replays in prop::bool::weighted(0.7),
+        before in prop::collection::vec((0..PARTITIONS, kind()), 0..20),
+        ops in prop::collection::vec(op(), 1..120),
+    ) {
+        let start = if earliest { Start::Earliest } else { Start::Latest };
+        let on_lag = if replays { OnLag::Replay } else { OnLag::Gap };
+        World::new(&before, kept, Terms { start, on_lag, ..TERMS }).run(ops);
+    }
+}
+
+type Topic = Vec<Vec<Kind>>;
+
+struct World {
+    topic: Topic,
+    /// What retention has passed.
+    low: Vec<u64>,
+    terms: Terms,
+    replicas: [Replica; 2],
+    readers: Vec<Reader>,
+}
+
+struct Replica {
+    log: Arc<Log>,
+    past: Arc<Past>,
+    /// How many records of each partition it has read.
+    taken: [usize; PARTITIONS],
+}
+
+struct Reader {
+    client: Client,
+    /// How many records that are for it, of each partition, it has seen or was told to miss.
+    seen: Option<Vec<usize>>,
+    connection: Option<Connection>,
+}
+
+struct Connection {
+    replica: usize,
+    cursor: Cursor,
+    begun: bool,
+    owed: bool,
+}
+
+impl World {
+    fn new(before: &[(usize, Kind)], kept: usize, terms: Terms) -> Self {
+        let mut topic = vec![Vec::new(); PARTITIONS];
+        before.iter().for_each(|&(partition, kind)| topic[partition].push(kind));
+        let replicas = [Replica::new(&topic, kept, false), Replica::new(&topic, kept, true)];
+        let reader = |_| Reader { client: Client::default(), seen: None, connection: None };
+        let (low, readers) = (vec![0; PARTITIONS], (0..WANTS.len()).map(reader).collect());
+        let mut world = Self { topic, low, terms, replicas, readers };
+        (0..WANTS.len()).for_each(|reader| world.connect(reader, reader % 2));
+        world
+    }
+
+    fn run(mut self, ops: Vec<Op>) {
+        for op in ops {
+            match op {
+                Op::Publish(partition, kinds) => self.topic[partition].extend(kinds),
+                Op::Fetch(replica, runs) => self.replicas[replica].fetch(&self.topic, &runs),
+                Op::Serve(replica, most) => self.serve(replica, most),
+                Op::Trim(partition, to) => {
+                    let to = to.index(self.topic[partition].len() + 1) as u64;
+                    self.low[partition] = self.low[partition].max(to);
+                    self.replicas.iter().for_each(|replica| replica.past.trim(&self.low));
+                }
+                Op::Read(reader, max) => _ = self.receive(reader, max, None),
+                Op::Cut(reader, max, at) => _ = self.receive(reader, max, Some(at)),
+                Op::Hop(reader, replica) => self.connect(reader, replica),
+                Op::Silence(reader) => self.silence(reader),
+            }
+        }
+        self.catch_up();
+    }
+
+    /// How many records for a reader lie before `position`, in each partition.
+    fn ranks(&self, reader: usize, position: &Position) -> Vec<usize> {
+        (0..PARTITIONS).map(|p| self.rank(reader, p, position.next(p as u32))).collect()
+    }
+
+    fn rank(&self, reader: usize, partition: usize, next: u64) -> usize {
+        self.wanted(reader, partition).take_while(|(offset, _)| (*offset as u64) < next).count()
+    }
+
+    fn wanted(&self, reader: usize, partition: usize) -> impl Iterator<Item = (usize, Kind)> {
+        let records = self.topic[partition].iter().copied().enumerate();
+        records.filter(move |(_, kind)| kind.is_for(reader))
+    }
+
+    fn connect(&mut self, reader: usize, replica: usize) {
+        self.disconnect(reader);
+        let state = &mut self.readers[reader];
+        state.client.reconnect();
+        let id = state.client.id();
+        let seen = id.as_ref().map(|id| VectorCodec::position(id).unwrap());
+        let filter = ClientFilter::bind(SHAPE.filter.as_ref().unwrap(), |_| Some(Fact::text(WANTS[reader])));
+        let wish = Wish { id, since: None, filter: filter.unwrap() };
+        let cursor = Cursor::new(wish, self.terms);
+        state.connection = Some(Connection { replica, cursor, begun: false, owed: false });
+        self.replicas[replica].log.join();
+        // What a cut took away will be told again.
+        self.readers[reader].seen = seen.map(|position| self.ranks(reader, &position));
+    }
+
+    fn disconnect(&mut self, reader: usize) {
+        if let Some(connection) = self.readers[reader].connection.take() {
+            self.replicas[connection.replica].log.leave();
+        }
+    }
+
+    /// Reads once, and says whether there was something.
+    fn receive(&mut self, reader: usize, max: usize, cut: Option<Index>) -> bool {
+        let Some(connection) = &mut self.readers[reader].connection else { return false };
+        let replica = connection.replica;
+        let read = read(&self.replicas[replica].log, &mut connection.cursor, max);
+        let progress = read.is_some();
+        match read {
+            Some((bytes, events)) => {
+                let end = cut.map_or(bytes.len(), |cut| cut.index(bytes.len() + 1));
+                let seen = self.readers[reader].client.receive(&bytes[..end]);
+                let entries = seen.iter().filter(|seen| !matches!(seen, Seen::Position { .. })).count();
+                assert!(cut.is_some() || events == 0 || events == entries);
+                self.check(reader, replica, seen);
+            }
+            None if self.replicas[replica].past.is_wanted() => {}
+            None => {
+                assert!(connection.begun, "only a question to the broker has to wait");
+                let has = self.ranks(reader, &self.replicas[replica].log.position().unwrap());
+                let seen = self.readers[reader].seen.as_ref().unwrap();
+                assert!(seen.iter().zip(&has).all(|(seen, has)| seen >= has), "{seen:?} of {has:?}");
+            }
+        }
+        if cut.is_some() {
+            self.disconnect(reader);
+        }
+        progress
+    }
+
+    fn silence(&mut self, reader: usize) {
+        let state = &mut self.readers[reader];
+        let Some(connection) = &mut state.connection else { return };
+        let log = &self.replicas[connection.replica].log;
+        let Some(bytes) = log.moved_on(&mut connection.cursor) else { return };
+        assert_eq!(log.moved_on(&mut connection.cursor), None, "once");
+        let before = VectorCodec::position(&state.client.id().unwrap()).unwrap();
+        let seen = state.client.receive(&bytes);
+        let [Seen::Position { id }] = &seen[..] else { panic!("{seen:?}") };
+        let after = VectorCodec::position(id).unwrap();
+        assert!(after.covers_all(&before) && after != before, "only news are told: {before:?} {after:?}");
+        assert_eq!(self.readers[reader].seen, Some(self.ranks(reader, &after)), "nothing is passed over");
+    }
+
+    fn serve(&self, replica: usize, most: usize) {
+        let end: Vec<_> = self.topic.iter().map(|kinds| kinds.len() as u64).collect();
+        self.replicas[replica].past.serve_shaped(&SHAPE, &end, &records_of(&self.topic), most);
+    }
+
+    fn check(&mut self, reader: usize, replica: usize, seen: Vec<Seen>) {
+        for seen in seen {
+            let state = &self.readers[reader];
+            let Some(Connection { begun, owed, .. }) = state.connection else { panic!("it reads") };
+            let before = state.seen.clone();
+            assert!(!owed || matches!(seen, Seen::Position { .. }), "a position follows every gap");
+            let (now, owes) = match seen {
+                Seen::Event { data, id } => {
+                    assert!(begun, "the position is told first");
+                    let now = self.check_event(reader, before.unwrap(), &data);
+                    let told = self.ranks(reader, &VectorCodec::position(&id).unwrap());
+                    assert_eq!(told, now, "the id says what it has");
+                    (now, false)
+                }
+                Seen::Gap(gap) => (self.check_gap(reader, before.unwrap(), replica, begun, &gap), true),
+                Seen::Position { id } => {
+                    assert!(!begun || owed, "a position is told at the start and after gaps");
+                    let now = self.ranks(reader, &VectorCodec::position(&id).unwrap());
+                    let head = || self.ranks(reader, &self.replicas[replica].log.position().unwrap());
+                    let earliest = self.terms.start == Start::Earliest && before.is_none();
+                    assert!(earliest || now == before.unwrap_or_else(head));
+                    (now, false)
+                }
+                other => panic!("no log has a table here: {other:?}"),
+            };
+            let state = &mut self.readers[reader];
+            state.seen = Some(now);
+            let connection = state.connection.as_mut().unwrap();
+            connection.begun |= !owes;
+            connection.owed = owes;
+        }
+    }
+
+    /// Returns what the reader has then.
+    fn check_event(&self, reader: usize, mut seen: Vec<usize>, data: &str) -> Vec<usize> {
+        let event: Value = serde_json::from_str(data).unwrap();
+        let (partition, offset) = event["n"].as_str().unwrap().split_once(':').unwrap();
+        let (partition, offset) = (partition.parse::<usize>().unwrap(), offset.parse::<usize>().unwrap());
+        let (expected, kind) = self.wanted(reader, partition).nth(seen[partition]).unwrap();
+        assert_eq!(offset, expected, "each that it wants once and in order, in partition {partition}");
+        let whole = Message::new(kind, partition, offset);
+        assert_eq!(Some(data.as_bytes()), whole.payload());
+        seen[partition] += 1;
+        seen
+    }
+
+    fn check_gap(
+        &self,
+        reader: usize,
+        mut seen: Vec<usize>,
+        replica: usize,
+        begun: bool,
+        gap: &Gap,
+    ) -> Vec<usize> {
+        let (Value::Object(from), Value::Object(to)) = (&gap.from, &gap.to) else { panic!("{gap:?}") };
+        let before = seen.clone();
+        let mut reached = Vec::new();
+        for (name, from) in from {
+            let (partition, to) = (name.parse::<usize>().unwrap(), to[name].as_u64().unwrap());
+            let at = self.rank(reader, partition, from.as_u64().unwrap());
+            assert_eq!(at, seen[partition], "a gap begins where the reader stands");
+            seen[partition] = self.rank(reader, partition, to);
+            reached.push((partition, to));
+        }
+        match gap.reason.as_str() {
+            "trimmed" => {
+                assert!(reached.iter().all(|&(p, to)| to <= self.low[p]), "{gap:?} of {:?}", self.low)
+            }
+            "lagged" => {
+                assert!(begun && self.terms.on_lag == OnLag::Gap);
+                assert!(reader == 0 || gap.missed.is_none(), "how much of it is for the reader is not known");
+                let head = self.replicas[replica].log.position().unwrap();
+                assert!(reached.iter().all(|&(p, to)| to <= head.next(p as u32)), "{gap:?} of {head:?}");
+            }
+            reason => {
+                assert!(begun && gap.missed == Some(1) && reason == "undecodable", "{gap:?}");
+                let [(partition, to)] = reached[..] else { panic!("{gap:?}") };
+                assert!(matches!(self.topic[partition][to as usize - 1], Kind::Undecodable));
+                assert_eq!(seen[partition], before[partition] + 1);
+            }
+        }
+        seen
+    }
+
+    /// Both replicas read all there is, and then all readers do.
+    fn catch_up(&mut self) {
+        for replica in &mut self.replicas {
+            replica.fetch(&self.topic, &[(0, usize::MAX / 2), (1, usize::MAX / 2)]);
+        }
+        for reader in 0..WANTS.len() {
+            if self.readers[reader].connection.is_none() {
+                self.connect(reader, reader % 2);
+            }
+            let mut reads = 0;
+            loop {
+                let progress = self.receive(reader, 500, None);
+                let wanted = self.replicas.iter().any(|replica| replica.past.is_wanted());
+                (0..2).for_each(|replica| self.serve(replica, 7));
+                if !progress && !wanted {
+                    break;
+                }
+                reads += 1;
+                assert!(reads < 10_000, "it comes to an end");
+            }
+            let all = (0..PARTITIONS).map(|partition| self.wanted(reader, partition).count()).collect();
+            assert_eq!(self.readers[reader].seen, Some(all), "all that it wants is accounted for");
+            self.silence(reader);
+        }
+    }
+}
+
+impl Replica {
+    /// One that begins with what there is, or at its end.
+    fn new(topic: &Topic, kept: usize, late: bool) -> Self {
+        let wake = Wake::new(Duration::ZERO, Linger::new());
+        let bounds = Bounds { events: kept, ..ROOM };
+        let log = Log::new(SHAPE.clone(), false, bounds, &Memory::new(usize::MAX), wake);
+        let past = Past::new(PARTITIONS);
+        let taken = [0, 1].map(|partition| if late { topic[partition].len() } else { 0 });
+        let start = Position::new(taken.iter().map(|&taken| taken as u64).collect());
+        let (codec, history) = (Arc::new(VectorCodec), Arc::clone(&past) as _);
+        log.open_filled(Opening { codec, history, segments: &[], start: start.clone(), end: start });
+        Self { log, past, taken }
+    }
+
+    fn fetch(&mut self, topic: &Topic, runs: &[(usize, usize)]) {
+        let mut records = Vec::new();
+        for &(partition, count) in runs {
+            let from = self.taken[partition];
+            let to = (from + count).min(topic[partition].len());
+            records.extend((from..to).map(|offset| {
+                let mark = Mark::new(partition as u32, offset as u64 + 1);
+                (Some(mark), Message::new(topic[partition][offset], partition, offset))
+            }));
+            self.taken[partition] = to;
+        }
+        self.log.append(records);
+    }
+}
+
+fn records_of(topic: &Topic) -> impl Fn(usize) -> Vec<(u64, Message)> {
+    |partition| {
+        let kinds = topic[partition].iter().enumerate();
+        kinds.map(|(offset, &kind)| (offset as u64, Message::new(kind, partition, offset))).collect()
+    }
+}
+
+/// What the rate of a route has left out for a reader is not made up for when it lags, and is given what lies before the log.
+#[test]
+fn what_was_left_out_for_a_reader_is_not_replayed_to_it() {
+    let log = record::log(Bounds { events: 3, ..ROOM }, &Memory::new(usize::MAX));
+    let past = Past::new(1);
+    let (start, end, history) = (Position::default(), Position::default(), Arc::clone(&past) as _);
+    log.open_filled(Opening { codec: Arc::new(VectorCodec), history, segments: &[], start, end });
+    let rate = Some(EventRate { events: 1, every: Duration::from_secs(3_600) });
+    let mut cursor = cursor(None, Terms { rate, on_lag: OnLag::Replay, ..TERMS });
+    assert!(matches!(log.read(&mut cursor, 1_000), Read::Control { .. }));
+    let message = |offset: u64| record::Message::new(record::Kind::Event(3), &format!("n{offset}"));
+    let append = |offset: u64| drop(log.append([(Some(Mark::new(0, offset + 1)), message(offset))]));
+
+    append(0);
+    assert!(matches!(log.read(&mut cursor, 1_000), Read::Slice { events: 1, .. }));
+    (1..4).for_each(append);
+    assert!(matches!(log.read(&mut cursor, 1_000), Read::LeftOut(3)));
+    (4..9).for_each(append);
+    let records = |_| (0..9).map(|offset| (offset, message(offset))).collect();
+    let mut told = String::new();
+    loop {
+        past.serve(&[9], &records, 100);
+        match log.read(&mut cursor, 1_000) {
+            Read::Pieces { bytes, .. } => told.push_str(str::from_utf8(&bytes.concat()).unwrap()),
+            Read::Wait(_) => {}
+            Read::LeftOut(3) => break,
+            other => panic!("neither history nor what the log still holds: {other:?}"),
+        }
+    }
+    let names: Vec<_> = told.lines().filter_map(|line| line.strip_prefix("data: ")).collect();
+    assert_eq!(names, ["n4 xxx", "n5 xxx"]);
+}
+
+/// One that is ahead of its log in a partition is told how far it came in the others, with what is not for it.
+#[test]
+fn what_is_withheld_from_a_reader_that_catches_up_moves_it_on() {
+    let wake = Wake::new(Duration::ZERO, Linger::new());
+    let log = Log::new(SHAPE.clone(), false, ROOM, &Memory::new(usize::MAX), wake);
+    log.open(Arc::new(VectorCodec), Position::default());
+    let (red, blue) = (Kind::Of(1, 3), Kind::Of(3, 3));
+    let of_one = [red, blue, red].into_iter().enumerate().map(|(offset, kind)| (1, offset, kind));
+    let of_zero = (0..3).map(|offset| (0, offset, red));
+    let record = |(partition, offset, kind): (usize, usize, Kind)| {
+        (Some(Mark::new(partition as u32, offset as u64 + 1)), Message::new(kind, partition, offset))
+    };
+    log.append(of_one.chain(of_zero).map(record));
+    let filter = ClientFilter::bind(SHAPE.filter.as_ref().unwrap(), |_| Some(Fact::text("red"))).unwrap();
+    let wish = Wish { id: Some(VectorCodec::id(&[3, 0])), since: None, filter };
+    let mut cursor = Cursor::new(wish, TERMS);
+    assert!(matches!(log.read(&mut cursor, 1), Read::Control { .. }));
+    assert!(matches!(log.read(&mut cursor, 1), Read::Pieces { events: 1, .. }));
+    let told = log.moved_on(&mut cursor).unwrap();
+    assert!(str::from_utf8(&told).unwrap().contains("\nid: v3.2\n"), "{told:?}");
+    assert_eq!(log.moved_on(&mut cursor), None);
+    assert!(matches!(log.read(&mut cursor, 1), Read::Pieces { events: 1, .. }));
+}
