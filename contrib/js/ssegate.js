@@ -87,36 +87,35 @@ export function subscribe(url, options = {}) {
   let wake = () => {};
 
   /**
-   * What comes before the connection is given up.
+   * What comes before the connection is given up, which a token that never does is no reason against.
    * @template T
    * @param {Promise<T>} coming
    */
   const within = coming => {
+    const { signal } = connection;
     const timer = setTimeout(() => connection.abort(), silence);
-    return coming.finally(() => clearTimeout(timer));
+    const givenUp = new Promise((_, fail) => { signal.onabort = () => fail(signal.reason); });
+    return Promise.race([coming, givenUp]).finally(() => clearTimeout(timer));
   };
 
   /** @type {(url: URL, renewal: boolean, init: RequestInit) => Promise<Response>} */
   const ask = async (url, renewal, init) => {
-    const { signal } = connection;
-    // A token may never come.
-    const givenUp = () => new Promise((_, fail) => signal.addEventListener('abort', () => fail(signal.reason)));
-    const bearer = token && { authorization: `Bearer ${await Promise.race([token(renewal), givenUp()])}` };
-    return fetch(url, { ...init, credentials, signal, headers: { ...headers, ...bearer, accept: 'text/event-stream' } });
+    const bearer = token && { authorization: `Bearer ${await token(renewal)}` };
+    return fetch(url, { ...init, credentials, signal: connection.signal, headers: { ...headers, ...bearer, accept: 'text/event-stream' } });
   };
 
   /** @type {(name: string, data: string) => void} */
   const control = (name, data) => {
     const said = JSON.parse(data);
-    const { feed = '' } = said;
+    const { feed = '', renew } = said;
     if (name === 'gap') onGap?.(said);
-    else if (name === 'snapshot-start' || name === 'snapshot-end') {
-      const starts = name === 'snapshot-start';
+    else if (name.startsWith('snapshot-')) {
+      const starts = name.endsWith('start');
       snapshots[starts ? 'add' : 'delete'](feed);
       onSnapshot?.(starts ? 'start' : 'end', feed);
-    } else if (name === 'expiring' && token && said.renew) {
+    } else if (name === 'expiring' && token && renew) {
       // Where this fails the stream ends, and is opened anew with a token of then.
-      ask(new URL(said.renew, base), true, { method: 'POST' }).then(answer => answer.text()).catch(() => {});
+      ask(new URL(renew, base), true, { method: 'POST' }).then(answer => answer.text()).catch(() => {});
     } else if (name !== 'position') onControl?.(name, said);
   };
 
@@ -170,10 +169,10 @@ export function subscribe(url, options = {}) {
       if (closed) break;
       onState?.('waiting', failure);
       // Longer after each failure in a row, and never as long as others.
-      const wait = Math.max(retry, Math.min(retry * 2 ** Math.max(failures - 1, 0), 60000)) * (0.75 + Math.random() / 2);
+      const wait = Math.max(retry, Math.min(retry * 2 ** failures, 60000)) * (0.75 + Math.random() / 2);
       failures += 1;
       await new Promise(resolve => {
-        const timer = setTimeout(resolve, hurried ? 0 : Math.min(Math.max(wait, failure?.after ?? 0), 2 ** 31 - 1));
+        const timer = setTimeout(resolve, hurried ? 0 : Math.min(Math.max(wait, failure?.after ?? 0), 2e9));
         wake = () => { clearTimeout(timer); resolve(0); };
       });
     }
@@ -189,9 +188,7 @@ export function subscribe(url, options = {}) {
 
   /** @param {Feeds} feeds */
   const setFeeds = feeds => {
-    /** @type {[string, Handler][]} */
-    const named = Array.isArray(feeds) ? feeds.map(feed => [feed, handlers?.get(feed)]) : Object.entries(feeds);
-    handlers = new Map(named);
+    handlers = new Map(Array.isArray(feeds) ? feeds.map(feed => [feed, handlers?.get(feed)]) : Object.entries(feeds));
   };
   if (options.feeds) setFeeds(options.feeds);
   // Not before the caller has what this returns.
