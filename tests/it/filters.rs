@@ -374,16 +374,13 @@ routes:
     }
     ssegate.publish("offers", offer("us")).await;
     all.reconnect().await;
+    let link = notice["renew"].as_str().unwrap();
+    let late = renew(&ssegate, link, claims(&["us"])).await.status;
+    assert_eq!(late, 404, "the stream that it was for is gone");
+    let notice: Value = serde_json::from_str(&all.next_named("stream.expiring").await.data).unwrap();
     told(&mut all, "/quotes", quote("a", 3.0)).await;
 
     // A renewal with other claims ends it, as it does a stream of that feed alone.
-    let link = notice["renew"].as_str().unwrap();
-    assert_eq!(
-        renew(&ssegate, link, claims(&["us"])).await.status,
-        404,
-        "the stream that it was for is gone"
-    );
-    let notice: Value = serde_json::from_str(&all.next_named("stream.expiring").await.data).unwrap();
     let link = notice["renew"].as_str().unwrap();
     assert_eq!(renew(&ssegate, link, claims(&["eu"])).await.status, 200);
     assert_eq!(renew(&ssegate, link, claims(&["us"])).await.status, 200);
