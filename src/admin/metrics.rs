@@ -16,7 +16,7 @@ fn figures(admin: &Admin) -> Figures {
     let edge = &admin.edge;
     let (hub, streams) = (&edge.hub, &edge.streams);
     let part = |name, memory: &Memory| Part { name, used: memory.used(), limit: Some(memory.limit()) };
-    let parts = [part("history", &edge.read), part("held", &edge.held)];
+    let parts = [part("history", &edge.read), part("held", &edge.held), part("snapshots", hub.tables())];
     let others: usize = parts.iter().map(|part| part.used).sum();
     let logs = Part { name: "logs", used: hub.memory().used().saturating_sub(others), limit: None };
     let (site, links) = (edge.site(), admin.links());

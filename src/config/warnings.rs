@@ -25,7 +25,7 @@ pub fn warnings(config: &Config) -> Vec<String> {
     all.chain(snapshots(config)).collect()
 }
 
-/// Snapshots that could leave little memory for anything else. Routes that differ in nothing but the path share one.
+/// Snapshots of which each may have more than there is room for all. Routes that differ in nothing but the path share one.
 fn snapshots(config: &Config) -> Option<String> {
     let mut of: Vec<&Route> = Vec::new();
     for route in config.routes.iter().filter(|route| route.digest.snapshot.is_some()) {
@@ -36,9 +36,9 @@ fn snapshots(config: &Config) -> Option<String> {
     let most: usize = of.iter().filter_map(|route| Some(route.digest.snapshot.as_ref()?.max_bytes)).sum();
     (most > config.limits.memory / 2).then(|| {
         format!(
-            "the snapshots of routes may take up {}, of {} in `limits.memory` that are for history and clients, too; raise that, or lower `snapshot.max_bytes`",
+            "the snapshots of routes may take up {}, and there is room for {} of all of them, a half of `limits.memory`: beyond that keys leave, and clients are told; raise that, or lower `snapshot.max_bytes`",
             show_size(most),
-            show_size(config.limits.memory)
+            show_size(config.limits.memory / 2)
         )
     })
 }
@@ -243,7 +243,7 @@ routes: [{{ path: /t, from: {{ upstream: t }}, auth: users{cors} }}]
     }
 
     #[test]
-    fn snapshots_leave_room_for_others() {
+    fn snapshots_have_half_of_the_room() {
         let warned =
             |routes: &str| warnings(&sound(&format!("limits: {{ memory: 200MiB }}\n{HEAD}{routes}")));
         let one = "  - { path: /a, from: { upstream: k, topic: a }, snapshot: true }\n";
@@ -254,7 +254,10 @@ routes: [{{ path: /t, from: {{ upstream: t }}, auth: users{cors} }}]
         );
         let two = format!("{one}{}", one.replace("/a", "/b").replace("topic: a", "topic: b"));
         let told = warned(&two);
-        assert!(told.len() == 1 && told[0].contains("may take up 128MiB, of 200MiB in"), "{told:?}");
+        assert!(
+            told.len() == 1 && told[0].contains("may take up 128MiB, and there is room for 100MiB of all"),
+            "{told:?}"
+        );
     }
 
     #[test]

@@ -435,6 +435,8 @@ proptest! {
                 prop_assert_eq!(Some(ours), plain(&theirs), "{}", text);
             }
             (Err(_), Err(_)) => {}
+            // It adds mappings to lists, for which CEL has no operator.
+            (Err(Fault::Type), Ok(_)) if text.contains(" + ") => {}
             (Err(Fault::NoNumber), Ok(theirs)) => prop_assert_eq!(plain(&theirs), None, "{}", text),
             // Numbers of both sorts, which we take together.
             (_, Err(cel::ExecutionError::UnsupportedBinaryOperator(_, one, other)))

@@ -33,12 +33,12 @@ impl Scan {
         Some((partition, self.at.at(partition), self.end.at(partition)))
     }
 
-    /// Takes in what was read. Returns whether anybody wants more of it.
-    pub(super) fn put(&mut self, segment: &Segment) -> bool {
-        let Some(table) = self.into.upgrade() else { return false };
+    /// Takes in what was read. Returns the table, which is to settle once no lock is held, if anybody wants more of it.
+    pub(super) fn put(&mut self, segment: &Segment) -> Option<Arc<Table>> {
+        let table = self.into.upgrade()?;
         table.put_read(segment);
         self.at.advance(Mark { partition: segment.partition, next: segment.to });
-        true
+        Some(table)
     }
 
     /// Whether a partition is not through.

@@ -153,8 +153,10 @@ impl<R: Reader> Shelf<R> {
     ) -> Result<(), Unreadable> {
         let done = Scanning { shelf: self, generation, partition };
         let shelf = Arc::clone(self);
-        let keep =
-            move |segment: Segment| shelf.with_scan(generation, |scan| scan.put(&segment)) == Some(true);
+        let keep = move |segment: Segment| {
+            let table = shelf.with_scan(generation, |scan| scan.put(&segment)).flatten();
+            table.inspect(|table| table.settle()).is_some()
+        };
         let end = self.read(partition, from, until, keep).await?;
         if let End::Trimmed(low) = end {
             self.with_scan(generation, |scan| scan.at.advance(Mark { partition, next: low }));

@@ -263,12 +263,18 @@ impl Cursor {
                     None => return self.lagged(view),
                 }
             }
-            State::Walking(walk) => match walk.read(self.sieve.as_deref_mut()) {
-                walk::Step::Page(read) => read,
-                walk::Step::Sift(sift) => return Step::Sift(sift),
-                walk::Step::End => return self.walked(view),
-                walk::Step::Gone => self.snapshot(view),
-            },
+            State::Walking(walk) => {
+                if view.ring.restarted_since(walk.began_at()) {
+                    return self.restarted(view);
+                }
+                let Some(table) = view.table else { return Read::Pending.into() };
+                match walk.read(table, &floor(view, self.lens.as_deref()), self.sieve.as_deref_mut()) {
+                    walk::Step::Page(read) => read,
+                    walk::Step::Sift(sift) => return Step::Sift(sift),
+                    walk::Step::End(ends) => self.walked(view, &ends),
+                    walk::Step::Late(ends) => self.outrun(view, &ends),
+                }
+            }
             State::Replaying(replaying) => {
                 if view.ring.restarted_since(replaying.began_at()) {
                     return self.restarted(view);
@@ -450,15 +456,11 @@ impl Cursor {
         read
     }
 
-    /// The snapshot has been given: goes on where it was taken.
-    fn walked(&mut self, view: &mut View<'_>) -> Step {
-        let State::Walking(walk) = &self.state else { return Read::Pending.into() };
-        if view.ring.restarted_since(walk.began_at()) {
-            return self.restarted(view);
-        }
+    /// The snapshot has been given: goes on where it ends.
+    fn walked(&mut self, view: &mut View<'_>, ends: &walk::Ends) -> Read {
         let mut bytes = Vec::new();
-        let (gaps, lens) = (walk.end(view, &mut bytes), self.lens.as_deref());
-        let position = project(walk.as_of(), lens);
+        let (gaps, lens) = (ends.tell(view, &mut bytes), self.lens.as_deref());
+        let position = project(&ends.as_of, lens);
         if position.covers_all(&floor(view, lens)) {
             write_position(view, lens, &position, &mut bytes);
             let seq = decide::first_uncovered(view, lens, &position);
@@ -471,7 +473,32 @@ impl Cursor {
             self.state = State::Undecided(Box::new(Undecided::new(wish)));
         }
         self.tells();
-        Read::Control { bytes: bytes.into(), gaps }.into()
+        Read::Control { bytes: bytes.into(), gaps }
+    }
+
+    /// More changes than this reader can be given. What its snapshot lacks has come since: it goes on with that, or, where
+    /// the log has gone past it and nobody keeps more, it is told what it misses.
+    fn outrun(&mut self, view: &mut View<'_>, ends: &walk::Ends) -> Read {
+        let mut bytes = Vec::new();
+        let (mut gaps, mut position) = (ends.tell(view, &mut bytes), Position::clone(&ends.as_of));
+        self.tells();
+        if !position.covers_all(view.ring.floor_position()) {
+            if self.terms.on_lag == OnLag::Replay && view.history.is_some() {
+                write_position(view, None, &position, &mut bytes);
+                self.state = State::Replaying(Box::new(Replaying::new(position, &self.terms.replay, view)));
+                return Read::Control { bytes: bytes.into(), gaps };
+            }
+            let from = position.clone();
+            position.merge(view.ring.floor_position());
+            let gap = Gap { range: Some((from, position.clone())), ..Gap::of(Reason::Lagged) };
+            gap.encode(view.prefix, &**view.codec, &mut bytes);
+            bytes.push(b'\n');
+            gaps.push(Reason::Lagged);
+        }
+        write_position(view, None, &position, &mut bytes);
+        let seq = decide::first_uncovered(view, None, &position);
+        self.join(view, seq, position);
+        Read::Control { bytes: bytes.into(), gaps }
     }
 
     /// A key that has lost its home while its reader read history: the reader stands in all partitions from then on.

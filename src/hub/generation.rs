@@ -1,47 +1,55 @@
-//! A generation: the newest of each key as it was at one position. It never changes, and readers share its pages by pointer.
+//! A generation: the newest of each key as it was at one position, for all readers that begin then. It is not copied: its pages
+//! are made of the table by the first reader that gets there, and what leaves the table before that is laid aside for it.
 
-use std::sync::{Arc, OnceLock};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::memory::{Memory, Reserved};
+use super::memory::Memory;
+use super::order::{OVERHEAD, Order, Sent, merged};
 use super::position::Position;
 use super::ring::Ring;
 use super::run::Forms;
 use super::sieve::Contents;
-use crate::shape::Facts;
 
 /// A table as it was at one position.
 pub struct Generation {
-    as_of: Arc<Position>,
-    lacks: bool,
+    /// Tells it from all others of its table.
+    pub number: u64,
+    /// Where the table ended.
+    pub end: u64,
+    /// Where the log stood: what it has of later is what is missing here.
+    pub as_of: Arc<Position>,
+    /// Whether keys are missing for want of room.
+    pub lacks: bool,
     made: Instant,
-    entries: Box<[Bytes]>,
-    /// What is known of them, where clients have filters; else empty.
-    facts: Box<[Facts]>,
-    pages: Box<[Page]>,
-    memory: Arc<Memory>,
-    _counted: Reserved,
+    /// What is before this number stands in pages.
+    at: u64,
+    /// What has left the table, and is to stand in a page.
+    aside: BTreeMap<u64, Sent>,
+    pages: Vec<Page>,
+    /// Bytes of what is aside, and of pages.
+    bytes: (usize, usize),
+    walked: Arc<()>,
 }
 
-/// Some of its entries in a row: made by the first reader that gets there.
-struct Page {
-    to: usize,
-    made: OnceLock<Made>,
-}
-
-/// A page as it is sent.
+/// Some of its events in a row, as they are sent.
 #[derive(Debug, Clone)]
-pub struct Made {
-    /// Its bytes.
+pub struct Page {
+    /// The number at which the next one begins.
+    pub to: u64,
+    /// The events.
     pub bytes: Bytes,
-    /// How many events they hold.
+    /// How many they are.
     pub events: usize,
-    /// Their packed forms.
+    /// What many clients are sent in its place.
     pub forms: Arc<Forms>,
-    /// What they hold, where clients have filters.
+    /// What they are, where clients have filters.
     pub contents: Option<Arc<Contents>>,
+    /// Bytes that it takes, bookkeeping included.
+    size: usize,
 }
 
 /// Where a generation lies, seen from what its log holds.
@@ -55,47 +63,21 @@ pub enum Lies {
     Before,
 }
 
-impl Lies {
-    /// That of this generation.
-    pub fn of(generation: &Generation, ring: &Ring) -> Self {
-        if !generation.as_of.covers_all(ring.floor_position()) {
-            return Self::Before;
-        }
-        let since = ring.head().saturating_sub(ring.first_uncovered(&generation.as_of));
-        let few = FEW.max(generation.entries.len() as u64 / 2);
-        if since <= few { Self::Near } else { Self::Within }
-    }
-}
-
 impl Generation {
-    /// Of these events, in order, and what is known of them, if that matters.
-    pub fn new(
-        (entries, facts): (Box<[Bytes]>, Box<[Facts]>),
-        as_of: Arc<Position>,
-        lacks: bool,
-        memory: &Arc<Memory>,
-        made: Instant,
-    ) -> Self {
-        let (mut pages, mut size) = (Vec::new(), 0);
-        for (at, entry) in entries.iter().enumerate() {
-            if size > 0 && size + entry.len() > PAGE {
-                pages.push(Page { to: at, made: OnceLock::new() });
-                size = 0;
-            }
-            size += entry.len();
-        }
-        if size > 0 {
-            pages.push(Page { to: entries.len(), made: OnceLock::new() });
-        }
-        let mut counted = memory.count();
-        counted.set(size_of_val(&*entries) + size_of_val(&*facts) + size_of::<Page>() * pages.len());
-        let (memory, pages) = (Arc::clone(memory), pages.into());
-        Self { as_of, lacks, made, entries, facts, pages, memory, _counted: counted }
+    /// What there is at this moment.
+    pub fn of(order: &Order, number: u64, as_of: Arc<Position>, lacks: bool, made: Instant) -> Self {
+        let (aside, pages, walked) = (BTreeMap::new(), Vec::new(), Arc::default());
+        Self { number, end: order.end(), as_of, lacks, made, at: 0, aside, pages, bytes: (0, 0), walked }
     }
 
-    /// Where the log stood: what it has of later is what is missing here.
-    pub fn as_of(&self) -> &Arc<Position> {
-        &self.as_of
+    /// Where it lies.
+    pub fn lies(&self, order: &Order, ring: &Ring) -> Lies {
+        if !self.as_of.covers_all(ring.floor_position()) {
+            return Lies::Before;
+        }
+        let since = ring.head().saturating_sub(ring.first_uncovered(&self.as_of));
+        let few = FEW.max(order.keys() as u64 / 2);
+        if since <= few { Lies::Near } else { Lies::Within }
     }
 
     /// When it was made.
@@ -103,40 +85,101 @@ impl Generation {
         self.made
     }
 
-    /// Whether keys are missing for want of room.
-    pub fn lacks(&self) -> bool {
-        self.lacks
+    /// A reader walks it for as long as it has this.
+    pub fn walk(&self) -> Arc<()> {
+        Arc::clone(&self.walked)
     }
 
-    /// One of its pages.
-    pub fn page(&self, at: usize) -> Option<Made> {
-        let page = self.pages.get(at)?;
-        let from = at.checked_sub(1).map_or(0, |before| self.pages[before].to);
-        let make = || Made {
-            bytes: self.memory.charge(self.entries[from..page.to].concat(), OVERHEAD),
-            events: page.to - from,
-            forms: Forms::new(&self.memory),
-            contents: self.facts.get(from..page.to).map(|facts| self.contents(from, facts)),
-        };
-        Some(page.made.get_or_init(make).clone())
+    /// Whether somebody does.
+    pub fn is_walked(&self) -> bool {
+        Arc::strong_count(&self.walked) > 1
     }
 
-    /// Where those of its entries that begin there end on a page, and what is known of them.
-    fn contents(&self, from: usize, facts: &[Facts]) -> Arc<Contents> {
-        let mut end = 0;
-        let place = |(entry, facts): (&Bytes, &Facts)| {
-            end += entry.len() as u32;
-            (end, facts.clone())
-        };
-        Contents::new(self.entries[from..].iter().zip(facts).map(place).collect(), &self.memory)
+    /// Lasts for as long as it does, or one who walks it.
+    pub fn lasts(&self) -> Weak<()> {
+        Arc::downgrade(&self.walked)
+    }
+
+    /// This event leaves the table.
+    pub fn leaves(&mut self, number: u64, event: &Sent) {
+        if (self.at..self.end).contains(&number) {
+            self.bytes.0 += event.size() + OVERHEAD;
+            self.aside.insert(number, event.clone());
+        }
+    }
+
+    /// One of its pages. They are asked for one after the other.
+    pub fn page(&mut self, at: usize, order: &Order, memory: &Arc<Memory>) -> Option<Page> {
+        if at == self.pages.len() {
+            let page = self.make(order, memory)?;
+            self.bytes.1 += page.size;
+            self.pages.push(page);
+        }
+        self.pages.get(at).cloned()
+    }
+
+    fn make(&mut self, order: &Order, memory: &Arc<Memory>) -> Option<Page> {
+        let end = self.end;
+        let there = order.there(self.at).take_while(|(number, _)| *number < end);
+        let aside = self.aside.iter().map(|(&number, event)| (number, event));
+        let (events, to) = fitting(merged(there, aside), end);
+        self.at = to;
+        let later = self.aside.split_off(&to);
+        let used = std::mem::replace(&mut self.aside, later);
+        self.bytes.0 -= used.values().map(|event| event.size() + OVERHEAD).sum::<usize>();
+        (!events.is_empty()).then(|| Page::of(&events, to, memory))
+    }
+
+    /// Bytes that have left the table and are kept for it alone.
+    pub fn aside(&self) -> usize {
+        self.bytes.0
+    }
+
+    /// Bytes of its pages.
+    pub fn paged(&self) -> usize {
+        self.bytes.1
     }
 }
 
-/// Bytes of a page, unless a single event has more.
+impl Page {
+    fn of(events: &[Sent], to: u64, memory: &Arc<Memory>) -> Self {
+        let (bytes, contents) = joined(events, memory);
+        let known = contents.as_ref().map_or(0, |contents| contents.size());
+        let size = events.iter().map(Sent::size).sum::<usize>() + known + OVERHEAD;
+        Self { to, bytes, events: events.len(), forms: Forms::new(memory), contents, size }
+    }
+}
+
+/// As many of these events as fit into a page, one at least if there is one, and the number at which the next ones begin:
+/// `end` if there are none.
+pub fn fitting<'k>(there: impl Iterator<Item = (u64, &'k Sent)>, end: u64) -> (Vec<Sent>, u64) {
+    let (mut events, mut size) = (Vec::<Sent>::new(), 0);
+    for (number, event) in there {
+        size += event.size();
+        if size > PAGE && !events.is_empty() {
+            return (events, number);
+        }
+        events.push(event.clone());
+    }
+    (events, end)
+}
+
+/// These events in one piece, and what they are, where they are not all for every client. What is known of them counts with
+/// the piece: they may leave the table before it goes.
+pub fn joined(events: &[Sent], memory: &Arc<Memory>) -> (Bytes, Option<Arc<Contents>>) {
+    let (mut bytes, mut contents) = (Vec::new(), Vec::with_capacity(events.len()));
+    for Sent { bytes: event, facts } in events {
+        bytes.extend_from_slice(event);
+        contents.push((bytes.len() as u32, facts.clone()));
+    }
+    let known = contents.iter().map(|(_, facts)| facts.size()).sum::<usize>();
+    let bytes = memory.charge(bytes, OVERHEAD + known);
+    let is_for_all = contents.iter().all(|(_, facts)| facts.are_for_all());
+    (bytes, (!is_for_all).then(|| Contents::new(contents, memory)))
+}
+
+/// Bytes of a page, what is known of its events included, unless a single one has more.
 const PAGE: usize = 24 * 1024;
 
 /// Events that a reader may have to read on from a generation, whatever its size.
 const FEW: u64 = 100;
-
-/// What a key, or a page, costs beside its bytes: its places, and the allocator's share.
-pub const OVERHEAD: usize = 192;

@@ -132,7 +132,18 @@ impl Log {
         memory: &Arc<Memory>,
         wake: Arc<Wake>,
     ) -> Arc<Self> {
-        let table = shape.digest.snapshot.as_ref().map(|snapshot| Table::new(snapshot, memory));
+        Self::within(shape, keyed, bounds, (memory, memory), wake)
+    }
+
+    /// The same, with a table that has room in the second of these, which is a part of the first.
+    pub fn within(
+        shape: Shape,
+        keyed: bool,
+        bounds: Bounds,
+        (memory, tables): (&Arc<Memory>, &Arc<Memory>),
+        wake: Arc<Wake>,
+    ) -> Arc<Self> {
+        let table = shape.digest.snapshot.as_ref().map(|snapshot| Table::within(snapshot, memory, tables));
         let log = Arc::new_cyclic(|own: &Weak<Self>| Self {
             shape,
             keyed,
@@ -163,7 +174,7 @@ impl Log {
     pub fn open_filled(&self, opening: Opening<'_>) {
         let Opening { codec, history, segments, start, end } = opening;
         self.open_with(codec, Some(history), start, |writer| Some(writer.fill(segments, &end)));
-        self.memory.settle();
+        self.settle();
     }
 
     /// Opens the log of a source that numbers nothing, with records that were there before. Does nothing if it is open
@@ -181,7 +192,7 @@ impl Log {
             Some(batch)
         });
         self.replaced.fetch_add(appended.replaced, Ordering::Relaxed);
-        self.memory.settle();
+        self.settle();
         appended
     }
 
@@ -209,7 +220,7 @@ impl Log {
             }
             if let Some(table) = &self.table {
                 // What lies before is read by and by; what comes meanwhile is newer.
-                table.begin(Arc::clone(ring.position()), history.is_none());
+                drop(table.begin(Arc::clone(ring.position()), history.is_none()));
                 history.iter().for_each(|history| history.scan(ring.position(), Arc::clone(table)));
                 table.put(changes, ring.position());
             }
@@ -283,6 +294,8 @@ impl Log {
     /// know the ids given before. Readers are told. Returns whether the log was open.
     pub fn restart(&self, codec: Arc<dyn IdCodec>, position: Position) -> bool {
         let (mut head, mut wakes) = (0, Vec::new());
+        // Dropped when nobody waits for it.
+        let mut forgotten = None;
         {
             let mut writer = self.writer.lock();
             let Some(writer) = writer.as_mut() else { return false };
@@ -297,9 +310,11 @@ impl Log {
                     history.reset();
                 }
                 // All that there is of the new one comes live.
-                self.table.iter().for_each(|table| table.begin(Arc::clone(open.ring.position()), true));
+                let position = Arc::clone(open.ring.position());
+                forgotten = self.table.as_ref().map(|table| table.begin(position, true));
             }
         }
+        drop(forgotten);
         wakes.iter().for_each(|wake| wake.notify_waiters());
         self.wake.ring_now(head);
         true
@@ -311,7 +326,7 @@ impl Log {
         let batch = encode(open);
         let (appended, news) = self.push(open, batch);
         drop(writer);
-        self.memory.settle();
+        self.settle();
         news.into_iter().for_each(|news| self.tell(news));
         appended
     }
@@ -487,6 +502,11 @@ impl Log {
 
     fn attended(&self) -> bool {
         self.readers() > 0
+    }
+
+    fn settle(&self) {
+        self.memory.settle();
+        self.table.iter().for_each(|table| table.settle());
     }
 }
 

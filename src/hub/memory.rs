@@ -57,8 +57,16 @@ impl Memory {
         self.limit
     }
 
-    /// Makes `holder` one of those that are asked to give back.
+    /// Makes `holder` one of those that are asked to give back, here and in the whole.
     pub fn register(&self, holder: Weak<dyn Reclaim>) {
+        self.register_here(Weak::clone(&holder));
+        if let Some(whole) = &self.whole {
+            whole.register(holder);
+        }
+    }
+
+    /// The same here alone: what it holds is not given up for what others want of the whole.
+    pub fn register_here(&self, holder: Weak<dyn Reclaim>) {
         let mut holders = self.holders.lock();
         if holders.len() == holders.capacity() {
             holders.retain(|holder| holder.strong_count() > 0);
@@ -67,11 +75,7 @@ impl Memory {
             holders.shrink_to(2 * count + 1);
             holders.reserve(count + 1);
         }
-        holders.push(Weak::clone(&holder));
-        drop(holders);
-        if let Some(whole) = &self.whole {
-            whole.register(holder);
-        }
+        holders.push(holder);
     }
 
     /// Wraps `data` so that `data.len() + overhead` bytes count as used until the last clone or slice is
@@ -281,6 +285,24 @@ mod tests {
         assert!(!asked());
         tokio::time::advance(REST).await;
         assert!(asked() && memory.used() == 4_300, "it has given that");
+    }
+
+    #[test]
+    fn who_is_registered_in_a_part_alone_gives_nothing_to_others() {
+        let memory = Memory::new(1_000);
+        let part = memory.part(500);
+        let holder = Arc::new(Full::default());
+        let registered: Arc<dyn Reclaim> = holder.clone();
+        part.register_here(Arc::downgrade(&registered));
+        holder.hold(&part, 400);
+        let reader = memory.charge(vec![0; 700], 0);
+        memory.settle();
+        part.settle();
+        assert_eq!(memory.used(), 1_100);
+        drop(reader);
+        let _another = part.charge(vec![0; 200], 0);
+        part.settle();
+        assert_eq!((part.used(), memory.used()), (200, 200));
     }
 
     struct Idle;

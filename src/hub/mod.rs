@@ -1,8 +1,8 @@
 //! The heart: a subscriber is a cursor over a shared log. Knows no network and no file, keeps no timers of its
 //! own but the one ticker in `wake`, and never waits for a subscriber.
 //!
-//! Reading order: `position`, `id`, `gap`; then `chunk`, `window`, `writer`, `ring`, `run`, `table`, `generation`, `log`; then
-//! `cursor`, a file for each state that it can be in, `sieve`, `feed`, `merged`, `reader`, and the [`Hub`] that holds all
+//! Reading order: `position`, `id`, `gap`; then `chunk`, `window`, `writer`, `ring`, `run`, `order`, `generation`, `table`, `log`;
+//! then `cursor`, a file for each state that it can be in, `sieve`, `feed`, `merged`, `reader`, and the [`Hub`] that holds all
 //! feeds.
 
 mod binding;
@@ -22,6 +22,7 @@ mod log;
 mod memory;
 mod merged;
 mod note;
+mod order;
 mod pace;
 mod position;
 mod quota;
@@ -79,12 +80,17 @@ pub use writer::LeftOut;
 /// How many feeds that were let go are remembered, so that their ids are told apart from unknown ones.
 const REMEMBERED: usize = 10_000;
 
+/// Of the memory budget, what tables may take: a half. What they let go of is missing until it changes again, and what logs
+/// let go of is only further away: so nobody else takes that half from them.
+const TABLES: usize = 2;
+
 /// Every feed of the process.
 pub struct Hub {
     feeds: Mutex<HashMap<FeedKey, Arc<Feed>>>,
     let_go: Mutex<HashMap<FeedKey, Epoch>>,
     wanted: RwLock<HashMap<Arc<str>, Arc<Wanted>>>,
     memory: Arc<Memory>,
+    tables: Arc<Memory>,
     linger: Arc<Linger>,
 }
 
@@ -92,8 +98,9 @@ impl Hub {
     /// A hub without feeds, for these upstreams.
     pub fn new(upstreams: impl IntoIterator<Item = Arc<str>>, memory: Arc<Memory>) -> Self {
         let wanted = upstreams.into_iter().map(|name| (name, Arc::default())).collect();
-        let wanted = RwLock::new(wanted);
-        Self { feeds: Mutex::default(), let_go: Mutex::default(), wanted, memory, linger: Linger::new() }
+        let (wanted, linger) = (RwLock::new(wanted), Linger::new());
+        let tables = memory.part(memory.limit() / TABLES);
+        Self { feeds: Mutex::default(), let_go: Mutex::default(), wanted, memory, tables, linger }
     }
 
     /// The wanted set of an upstream; `None` if it has no upstream of that name.
@@ -146,6 +153,11 @@ impl Hub {
     /// The memory budget of its logs.
     pub fn memory(&self) -> &Arc<Memory> {
         &self.memory
+    }
+
+    /// The part of it that the tables of its logs may take.
+    pub fn tables(&self) -> &Arc<Memory> {
+        &self.tables
     }
 
     /// The process's one ticker, to be run by a task.
@@ -271,7 +283,8 @@ impl Hub {
         }
         let previous = self.let_go.lock().remove(&key);
         let wake = Wake::new(policy.linger, Arc::clone(&self.linger));
-        let log = Log::new(key.shape.clone(), key.source.is_keyed(), policy.bounds, &self.memory, wake);
+        let room = (&self.memory, &self.tables);
+        let log = Log::within(key.shape.clone(), key.source.is_keyed(), policy.bounds, room, wake);
         let feed = Feed::new(key.clone(), policy, log, previous, quota);
         feeds.insert(key, Arc::clone(&feed));
         if let Some(wanted) = self.wanted(&feed.key.upstream) {

@@ -1,35 +1,45 @@
 //! The newest of each key of a log, for readers that begin with a snapshot. The writer keeps it up to date; a reader is
-//! given a *generation* of it, which never changes and says at which position it was taken: everything up to there is in
-//! it, and everything after is for the log to give. Who comes soon after shares it, by pointer.
+//! given a [`Generation`] of it, which says at which position it was taken: everything up to there is in it, and everything
+//! after is for the log to give. Who comes soon after shares it, by pointer. Where the log has let go of what came after, or
+//! there was no room to keep a generation for as long as its reader took, the reader goes on with what changes in the table.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::Arc;
+mod inner;
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::gap::Reason;
-use super::generation::{Generation, Lies, OVERHEAD};
+use super::generation::{self, Generation, Page};
 use super::history::Found;
 use super::key::KeyHash;
-use super::memory::Memory;
+use super::memory::{Memory, Reclaim};
 use super::note;
+use super::order::{Kept, OVERHEAD, Order, Sent};
 use super::position::Position;
 use super::ring::Ring;
 use super::segment::Segment;
+use super::sieve::Contents;
 use crate::config::Snapshot;
 use crate::shape::{Facts, Keys, Record};
+use inner::Inner;
 
 /// The newest of each key.
 pub struct Table {
     bounds: Bounds,
+    /// What its pages count in.
     memory: Arc<Memory>,
+    /// What its keys count in, which nobody but another table wants to have.
+    room: Arc<Memory>,
     inner: Mutex<Inner>,
     /// Rings when what the upstream held before the log has been read.
     whole: Arc<Notify>,
+    spare: Arc<Spare>,
 }
 
 /// What a record says of a key.
@@ -72,57 +82,46 @@ pub struct Change {
 pub enum Newest<B> {
     /// An event, or a gap in its place: as it is sent, without an id.
     Is(B),
-    /// It is gone.
-    Gone,
+    /// It is gone; and the event that says so, if one does.
+    Gone(Option<B>),
 }
 
 impl Newest<Vec<u8>> {
     /// The event, or the gap, that an entry of this body is.
     pub fn of(body: &[u8]) -> Self {
-        let body = note::alone(body);
-        let mut event = Vec::with_capacity(body.len() + 1);
-        event.extend_from_slice(body);
-        event.push(b'\n');
-        Self::Is(event)
+        Self::Is(event(body))
+    }
+
+    /// The key is gone, which an entry of this body says, if there is one.
+    pub fn gone(body: &[u8]) -> Self {
+        Self::Gone((!body.is_empty()).then(|| event(body)))
     }
 }
 
-struct Inner {
-    /// The number of each key's newest.
-    numbers: HashMap<KeyHash, u64>,
-    /// What is kept, by number: what came last has the highest, and what was read from the upstream has lower ones than
-    /// what came live.
-    kept: BTreeMap<u64, Kept>,
-    /// How many of these are gone.
-    gone: usize,
-    bytes: usize,
-    next: u64,
-    next_read: u64,
-    /// The number of the newest gap that concerns all keys.
-    gap: Option<u64>,
-    /// Where the log stood when the newest of it came.
-    as_of: Arc<Position>,
-    /// Whether it is still to be read what the upstream held before the log.
-    is_read: bool,
-    /// Whether keys had to leave for want of room.
-    lacks: bool,
-    /// Whether that was told.
-    is_told: bool,
-    /// The generations that are walked, the newest at the end.
-    generations: VecDeque<Arc<Generation>>,
+impl<B> Newest<B> {
+    /// What is sent of it.
+    pub fn body(&self) -> Option<&B> {
+        match self {
+            Self::Is(body) => Some(body),
+            Self::Gone(body) => body.as_ref(),
+        }
+    }
+
+    fn map<C>(self, with: impl FnOnce(B) -> C) -> Newest<C> {
+        match self {
+            Self::Is(body) => Newest::Is(with(body)),
+            Self::Gone(body) => Newest::Gone(body.map(with)),
+        }
+    }
 }
 
-#[derive(Debug)]
-struct Kept {
-    key: Option<KeyHash>,
-    newest: Newest<Bytes>,
-    facts: Facts,
-    /// Where it was read, and when it was published there.
-    read: Option<(u32, u64)>,
+fn event(body: &[u8]) -> Vec<u8> {
+    let body = note::alone(body);
+    let mut event = Vec::with_capacity(body.len() + 1);
+    event.extend_from_slice(body);
+    event.push(b'\n');
+    event
 }
-
-/// The newest of a key as it is sent, and what is known of it.
-pub type Sent = (Bytes, Facts);
 
 /// What a table holds, for `/status`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,53 +136,95 @@ pub struct Tabled {
     pub lacks: bool,
 }
 
+/// A reader that begins to walk.
+#[derive(Debug)]
+pub struct Entered {
+    /// The generation that it walks.
+    pub generation: u64,
+    /// Where the table ended when that was made.
+    pub end: u64,
+    /// Where the log stood there.
+    pub as_of: Arc<Position>,
+    /// Whether keys are missing for want of room.
+    pub lacks: bool,
+    _walks: Arc<()>,
+}
+
+/// What there is of a generation.
+pub enum Walked {
+    /// The next page.
+    Page(Page),
+    /// Nothing more.
+    End,
+    /// There was no room for it any more.
+    Gone,
+}
+
+/// What has changed in the table.
+pub struct Changes {
+    /// The events. None at the end.
+    pub events: Vec<Sent>,
+    /// The number at which the next ones begin.
+    pub to: u64,
+    /// Where the table ends.
+    pub end: u64,
+    /// Where the log stands there.
+    pub as_of: Arc<Position>,
+    /// Whether keys are missing for want of room, or some are known that are gone.
+    pub lacks: bool,
+}
+
+/// What a table held that begins anew. It may take its time to drop: to be done where nobody waits.
+pub struct Forgotten {
+    _order: Order,
+    _generations: VecDeque<Generation>,
+}
+
 impl Table {
     /// An empty table.
     pub fn new(snapshot: &Snapshot, memory: &Arc<Memory>) -> Arc<Self> {
-        let inner = Inner {
-            numbers: HashMap::new(),
-            kept: BTreeMap::new(),
-            gone: 0,
-            bytes: 0,
-            next: LIVE,
-            next_read: 0,
-            gap: None,
-            as_of: Arc::default(),
-            is_read: true,
-            lacks: false,
-            is_told: false,
-            generations: VecDeque::new(),
-        };
-        Arc::new(Self {
+        Self::within(snapshot, memory, memory)
+    }
+
+    /// The same, whose keys have `room` in a part of that memory: where there is none left, the table with the most gives up
+    /// its oldest.
+    pub fn within(snapshot: &Snapshot, memory: &Arc<Memory>, room: &Arc<Memory>) -> Arc<Self> {
+        let table = Arc::new_cyclic(|own| Self {
             bounds: Bounds { keys: snapshot.max_keys, bytes: snapshot.max_bytes },
             memory: Arc::clone(memory),
-            inner: Mutex::new(inner),
+            room: Arc::clone(room),
+            inner: Mutex::new(Inner::new(room)),
             whole: Arc::default(),
-        })
+            spare: Arc::new(Spare(Weak::clone(own))),
+        });
+        let (keys, pages): (Arc<dyn Reclaim>, Arc<dyn Reclaim>) = (table.clone(), table.spare.clone());
+        room.register_here(Arc::downgrade(&keys));
+        memory.register(Arc::downgrade(&pages));
+        table
     }
 
     /// The log opens, or begins anew, at `position`. Where the upstream has more before that it `is_read`, or all of it is
     /// to be told by [`Self::put_read`] and [`Self::is_whole`].
-    pub fn begin(&self, position: Arc<Position>, is_read: bool) {
-        let mut inner = self.inner.lock();
-        inner.numbers.clear();
-        inner.kept.clear();
-        inner.generations.clear();
-        (inner.gone, inner.bytes, inner.gap) = (0, 0, None);
-        (inner.lacks, inner.is_told) = (false, false);
-        (inner.as_of, inner.is_read) = (position, is_read);
-        drop(inner);
+    pub fn begin(&self, position: Arc<Position>, is_read: bool) -> Forgotten {
+        let forgotten = self.inner.lock().restart(position, is_read);
         self.whole.notify_waiters();
+        forgotten
     }
 
     /// Takes in what one append came to, after which the log stands at `position`, and has it to give.
     pub fn put(&self, changes: Vec<Change>, position: &Arc<Position>) {
+        let kept = |Change { key, newest, facts }| {
+            let newest = self.charged(newest, facts);
+            Kept { key, newest, read: None }
+        };
+        let changes: Vec<_> = changes.into_iter().map(kept).collect();
         let mut inner = self.inner.lock();
-        for Change { key, newest, facts } in changes {
-            let newest = self.charged(newest, &facts);
-            inner.put(Kept { key, newest, facts, read: None }, self.bounds);
+        for kept in changes {
+            inner.take(kept, self.bounds);
         }
         inner.as_of = Arc::clone(position);
+        inner.forget_gone(AT_ONCE);
+        inner.count();
     }
 
     /// Why snapshots lack something, told once.
@@ -197,13 +238,18 @@ impl Table {
     /// Takes in what the upstream held before the log: the segments of a partition come in order.
     pub fn put_read(&self, segment: &Segment) {
         for (key, place, time) in segment.changes() {
-            let newest = match place {
-                Some(place) => Newest::of(&segment.body(&segment.entries()[place])),
-                None => Newest::Gone,
+            let (newest, facts) = match place {
+                Some(place) => {
+                    let body = segment.body(&segment.entries()[place]);
+                    (Newest::of(&body), segment.facts(place).clone())
+                }
+                None => (Newest::Gone(None), Facts::default()),
             };
-            let facts = place.map(|place| segment.facts(place).clone()).unwrap_or_default();
-            let (newest, read) = (self.charged(newest, &facts), Some((segment.partition, time)));
-            self.inner.lock().put(Kept { key: Some(key), newest, facts, read }, self.bounds);
+            let read = Some((segment.partition, time));
+            let kept = Kept { key: Some(key), newest: self.charged(newest, facts), read };
+            let mut inner = self.inner.lock();
+            inner.take(kept, self.bounds);
+            inner.count();
         }
     }
 
@@ -211,182 +257,159 @@ impl Table {
     pub fn is_whole(&self) {
         let mut inner = self.inner.lock();
         inner.is_read = true;
-        let gone: Vec<_> =
-            inner.kept.iter().filter(|(_, kept)| kept.is_gone()).map(|(&number, _)| number).collect();
-        gone.into_iter().for_each(|number| inner.remove(number));
         inner.drop_idle_gap();
         drop(inner);
         self.whole.notify_waiters();
     }
 
-    fn charged(&self, newest: Newest<Vec<u8>>, facts: &Facts) -> Newest<Bytes> {
-        match newest {
-            Newest::Is(event) => Newest::Is(self.memory.charge(event, OVERHEAD + facts.size())),
-            Newest::Gone => Newest::Gone,
-        }
+    fn charged(&self, newest: Newest<Vec<u8>>, facts: Facts) -> Newest<Sent> {
+        newest.map(|event| Sent { bytes: self.room.charge(event, OVERHEAD + facts.size()), facts })
     }
 
-    /// A generation for a reader that begins now, after which `ring` can give the rest.
-    pub fn generation(&self, ring: &Ring, now: Instant) -> Found<Arc<Generation>> {
+    /// A reader begins to walk now, after which `ring` can give the rest.
+    pub fn enter(&self, ring: &Ring, now: Instant) -> Found<Entered> {
         let mut inner = self.inner.lock();
         if !inner.is_read {
             return Found::Wait(Arc::clone(&self.whole).notified_owned());
         }
-        Found::Here(inner.generation(ring, &self.memory, now))
+        Found::Here(inner.enter(ring, now))
     }
 
-    /// What a reader of one key begins with, what is known of that, and where it stands.
+    /// A page of a generation.
+    pub fn page(&self, generation: u64, at: usize) -> Walked {
+        let mut guard = self.inner.lock();
+        let Inner { order, generations, .. } = &mut *guard;
+        let generation = generations.iter_mut().find(|walked| walked.number == generation);
+        let Some(generation) = generation else { return Walked::Gone };
+        generation.page(at, order, &self.memory).map_or(Walked::End, Walked::Page)
+    }
+
+    /// What has changed from the number `from` on, for one that has walked the generation which was made where the table ended
+    /// at `since`: as much of it as a page.
+    pub fn changes(&self, from: u64, since: u64) -> Changes {
+        let inner = self.inner.lock();
+        let end = inner.order.end();
+        let (events, to) = generation::fitting(inner.order.changes(from, since), end);
+        let lacks = inner.lacks || inner.forgot.is_some_and(|gone| gone >= since);
+        Changes { events, to, end, as_of: Arc::clone(&inner.as_of), lacks }
+    }
+
+    /// What has changed in one piece, for a reader whose filter is to be asked what it is given of that. Nothing where all of
+    /// it is for every client.
+    pub fn to_sift(&self, changes: &Changes) -> Option<(Bytes, Arc<Contents>)> {
+        let (bytes, contents) = generation::joined(&changes.events, &self.memory);
+        Some((bytes, contents?))
+    }
+
+    /// What a reader of one key begins with, and where that stands.
     pub fn of_key(&self, key: KeyHash) -> Found<(Option<Sent>, Arc<Position>, bool)> {
         let inner = self.inner.lock();
         if !inner.is_read {
             return Found::Wait(Arc::clone(&self.whole).notified_owned());
         }
-        let kept = inner.numbers.get(&key).and_then(|number| inner.kept.get(number));
-        let body = kept.and_then(|kept| Some((kept.body()?.clone(), kept.facts.clone())));
-        let lacks = inner.lacks && body.is_none();
+        let kept = inner.order.number(Some(key)).and_then(|number| inner.order.at(number));
+        let body = kept.filter(|kept| !kept.is_gone()).and_then(|kept| kept.newest.body().cloned());
+        let lacks = inner.lacks && kept.is_none();
         Found::Here((body, Arc::clone(&inner.as_of), lacks))
     }
 
-    /// Lets go of generations that nobody walks any more.
+    /// Lets go of generations that nobody walks any more, and of what is gone and nobody has to know.
     pub fn sweep(&self, now: Instant) {
-        let stays = |walked: &Arc<Generation>| {
-            Arc::weak_count(walked) > 0 || now.duration_since(walked.made()) < SHARED
-        };
-        self.inner.lock().generations.retain(stays);
+        let mut inner = self.inner.lock();
+        let stays = |walked: &Generation| walked.is_walked() || now.duration_since(walked.made()) < SHARED;
+        inner.keep(stays);
+        let let_go = std::mem::take(&mut inner.let_go);
+        MutexGuard::unlocked(&mut inner, || drop(let_go));
+        inner.walks.retain(|(_, walks)| walks.strong_count() > 0);
+        // What is appended meanwhile has its turn in between.
+        for _ in 0..SWEPT {
+            let is_more = inner.forget_gone(AT_ONCE);
+            inner.count();
+            if !is_more {
+                break;
+            }
+            MutexGuard::bump(&mut inner);
+        }
+        drop(inner);
+        self.settle();
+    }
+
+    /// Makes room where tables take up too much. Called with no lock held.
+    pub fn settle(&self) {
+        self.room.settle();
     }
 
     /// What it holds.
     pub fn held(&self) -> Tabled {
         let inner = self.inner.lock();
-        Tabled { keys: inner.numbers.len(), bytes: inner.bytes, is_whole: inner.is_read, lacks: inner.lacks }
+        let (order, is_whole, lacks) = (&inner.order, inner.is_read, inner.lacks);
+        Tabled { keys: order.keys(), bytes: order.bytes() + order.gone_bytes(), is_whole, lacks }
     }
 }
 
-impl Inner {
-    fn put(&mut self, kept: Kept, bounds: Bounds) {
-        let before = match kept.key {
-            Some(key) => self.numbers.get(&key).copied(),
-            None => self.gap,
-        };
-        let older = before
-            .and_then(|number| self.kept.get(&number))
-            .is_some_and(|before| before.is_newer_than(&kept));
-        if older {
-            return;
-        }
-        before.into_iter().for_each(|number| self.remove(number));
-        // What is gone has to be known for as long as something older may still be read.
-        if kept.is_gone() && self.is_read {
-            return;
-        }
-        let next = if kept.read.is_some() { &mut self.next_read } else { &mut self.next };
-        let number = *next;
-        *next += 1;
-        match kept.key {
-            Some(key) => _ = self.numbers.insert(key, number),
-            None => self.gap = Some(number),
-        }
-        self.bytes += kept.size();
-        self.gone += usize::from(kept.is_gone());
-        self.kept.insert(number, kept);
-        let exceeds = |own: &Self| {
-            let there = own.numbers.len() - own.gone;
-            there > bounds.keys || own.gone > bounds.keys || own.bytes > bounds.bytes
-        };
-        while exceeds(self)
-            && let Some((&oldest, _)) = self.kept.first_key_value()
-        {
-            self.lacks = true;
-            self.remove(oldest);
-        }
-        self.drop_idle_gap();
+impl Reclaim for Table {
+    fn held(&self) -> usize {
+        let inner = self.inner.lock();
+        inner.order.bytes() + inner.all_generations().map(Generation::aside).sum::<usize>()
     }
 
-    /// A gap before which there is nothing says nothing of what there is.
-    fn drop_idle_gap(&mut self) {
-        if let Some(gap) = self.gap.filter(|_| self.is_read)
-            && self.kept.first_key_value().is_some_and(|(&first, _)| first == gap)
-        {
-            self.remove(gap);
-        }
-    }
-
-    fn remove(&mut self, number: u64) {
-        let Some(kept) = self.kept.remove(&number) else { return };
-        self.bytes -= kept.size();
-        self.gone -= usize::from(kept.is_gone());
-        match kept.key {
-            Some(key) => _ = self.numbers.remove(&key),
-            None => self.gap = None,
-        }
-    }
-
-    fn generation(&mut self, ring: &Ring, memory: &Arc<Memory>, now: Instant) -> Arc<Generation> {
-        let lies = |generation: &Arc<Generation>| Lies::of(generation, ring);
-        let newest = self.generations.back().cloned();
-        if let Some(newest) = newest.filter(|newest| lies(newest) == Lies::Near) {
-            return newest;
-        }
-        self.generations.retain(|walked| Arc::weak_count(walked) > 0);
-        if self.generations.len() >= WALKED {
-            // Whoever walks the oldest begins anew, unless it is young, and the newest will still do.
-            let young =
-                self.generations.front().is_some_and(|oldest| now.duration_since(oldest.made()) < PATIENCE);
-            if let Some(newest) =
-                self.generations.back().filter(|newest| young && lies(newest) != Lies::Before)
-            {
-                return Arc::clone(newest);
+    /// What was kept for readers goes first; without that they are given what is there. Who comes after a key has gone is told
+    /// what is missing.
+    fn reclaim(&self, bytes: usize) -> usize {
+        let mut inner = self.inner.lock();
+        let generations = (std::mem::take(&mut inner.generations), std::mem::take(&mut inner.let_go));
+        let all = generations.0.iter().chain(&generations.1);
+        let mut given = all.map(Generation::aside).sum::<usize>();
+        MutexGuard::unlocked(&mut inner, || drop(generations));
+        for n in 1.. {
+            if given >= bytes {
+                break;
             }
-            self.generations.pop_front();
+            match inner.give_oldest() {
+                0 => break,
+                size => given += size,
+            }
+            if n % AT_ONCE == 0 {
+                // What is appended meanwhile has its turn in between.
+                MutexGuard::bump(&mut inner);
+            }
         }
-        let there = || self.kept.values().filter_map(|kept| Some((kept.body()?, &kept.facts)));
-        let entries = there().map(|(body, _)| body.clone()).collect();
-        let facts = match there().all(|(_, facts)| facts.are_for_all()) {
-            true => Box::default(),
-            false => there().map(|(_, facts)| facts.clone()).collect(),
-        };
-        let as_of = Arc::clone(&self.as_of);
-        let made = Arc::new(Generation::new((entries, facts), as_of, self.lacks, memory, now));
-        self.generations.push_back(Arc::clone(&made));
-        made
+        given
     }
 }
 
-impl Kept {
-    fn body(&self) -> Option<&Bytes> {
-        match &self.newest {
-            Newest::Is(body) => Some(body),
-            Newest::Gone => None,
+/// The pages of a table, which are given up as soon as memory is short.
+struct Spare(Weak<Table>);
+
+impl Reclaim for Spare {
+    fn held(&self) -> usize {
+        let Some(table) = self.0.upgrade() else { return 0 };
+        let inner = table.inner.lock();
+        inner.all_generations().map(Generation::paged).sum()
+    }
+
+    fn reclaim(&self, bytes: usize) -> usize {
+        let Some(table) = self.0.upgrade() else { return 0 };
+        let mut inner = table.inner.lock();
+        let mut gone = Vec::from(std::mem::take(&mut inner.let_go));
+        let mut given = gone.iter().map(Generation::paged).sum::<usize>();
+        while given < bytes
+            && let Some(oldest) = inner.generations.pop_front()
+        {
+            given += oldest.paged();
+            gone.push(oldest);
         }
-    }
-
-    fn is_gone(&self) -> bool {
-        matches!(self.newest, Newest::Gone)
-    }
-
-    fn size(&self) -> usize {
-        self.body().map_or(0, Bytes::len) + self.facts.size() + OVERHEAD
-    }
-
-    /// Whether it came after `other`, which comes now: it came live, and the other was read; or in another partition it was
-    /// published later.
-    fn is_newer_than(&self, other: &Self) -> bool {
-        match (self.read, other.read) {
-            (None, Some(_)) => true,
-            (Some((partition, time)), Some((of, at))) => partition != of && time > at,
-            (_, None) => false,
-        }
+        drop(inner);
+        drop(gone);
+        given
     }
 }
-
-/// The number of the first key that came live.
-const LIVE: u64 = 1 << 63;
-
-/// How many generations are walked at a time.
-const WALKED: usize = 4;
-
-/// How long a generation can be walked before it has to make room for another.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How long one that nobody walks is kept for others.
 const SHARED: Duration = Duration::from_secs(10);
+
+/// Keys that are looked at in one go, while appends wait.
+const AT_ONCE: usize = 256;
+
+/// How often that is done when there is time.
+const SWEPT: usize = 64;

@@ -1,40 +1,85 @@
 //! A reader that is given a snapshot: it walks a generation of the log's table, page by page at its own pace, and goes on in
 //! the log from the position at which that was taken.
+//!
+//! Where the log has let go of what follows by then, or the generation had to make room for others, the reader goes on with
+//! what changes in the table, until it has got to its end. So none begins anew however slow it is; and none walks for ever:
+//! it does so in rounds, each of which has what changed during the one before. They become shorter, or it does not catch up,
+//! and goes on in the log without. Of a reader with a filter rounds have what has changed, whatever passes of that.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::chunk::Seq;
 use super::cursor::{Read, View};
 use super::gap::{Gap, Reason};
-use super::generation::{Generation, Made};
+use super::generation::Page;
 use super::history::Found;
 use super::key::Lens;
+use super::order::Sent;
 use super::position::Position;
-use super::sieve::{Sieve, Sift};
-use super::table::{Sent, Table};
+use super::run::Forms;
+use super::sieve::{Contents, Sieve, Sift};
+use super::table::{Changes, Entered, Table, Walked};
 use crate::sse;
 
 /// A reader that walks.
 #[derive(Debug)]
 pub struct Walk {
     through: Through,
-    page: usize,
-    /// Where it goes on.
-    as_of: Arc<Position>,
     /// The log's head when it began.
     head: Seq,
-    /// Whether keys are missing for want of room.
-    lacks: bool,
 }
 
 #[derive(Debug)]
 enum Through {
-    /// All keys. The table lets go of it where too many are walked.
-    Generation(Weak<Generation>),
+    /// All keys.
+    All(Course),
     /// One key.
-    Key(Option<Sent>),
+    Key(Option<Sent>, Ends),
+}
+
+/// How far one has got that walks all keys.
+#[derive(Debug)]
+struct Course {
+    began: Entered,
+    /// It has been given what is before this number.
+    at: u64,
+    stage: Stage,
+    /// The round of changes that it is in.
+    round: Option<Round>,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// It walks the generation with which it began; this is the next page.
+    Generation(usize),
+    /// It is given what changes.
+    Changes,
+    /// It has been given all up to there.
+    Over(Ends),
+    /// It does not catch up with what changes.
+    Late(Ends),
+}
+
+/// What had changed when it began, since the one before did.
+#[derive(Debug)]
+struct Round {
+    /// Where the table ended when it began, and where the log stood.
+    end: u64,
+    as_of: Arc<Position>,
+    /// Bytes given in it, and in the one before.
+    given: usize,
+    before: usize,
+}
+
+/// Where a walk ends.
+#[derive(Debug, Clone)]
+pub struct Ends {
+    /// All that came later is for the log to give.
+    pub as_of: Arc<Position>,
+    /// Whether something is missing for want of room.
+    pub lacks: bool,
 }
 
 /// What a walk comes to.
@@ -43,29 +88,26 @@ pub enum Step {
     Page(Read),
     /// Or what of this passes its filter.
     Sift(Sift),
-    /// It has been given all of it.
-    End,
-    /// The table has let go of it.
-    Gone,
+    /// It has been given all that there is.
+    End(Ends),
+    /// It does not catch up: what it lacks has changed later than this.
+    Late(Ends),
 }
 
 impl Walk {
     /// A reader that begins now, of all keys or of one.
     pub fn new(table: &Table, view: &View<'_>, lens: Option<&Lens>) -> Found<Self> {
-        let (through, as_of, lacks) = match lens {
-            None => match table.generation(view.ring, view.now) {
-                Found::Here(walked) => {
-                    let (as_of, lacks) = (Arc::clone(walked.as_of()), walked.lacks());
-                    (Through::Generation(Arc::downgrade(&walked)), as_of, lacks)
-                }
+        let through = match lens {
+            None => match table.enter(view.ring, view.now) {
+                Found::Here(began) => Through::All(Course::new(began)),
                 Found::Wait(wake) => return Found::Wait(wake),
             },
             Some(lens) => match table.of_key(lens.hash) {
-                Found::Here((body, as_of, lacks)) => (Through::Key(body), as_of, lacks),
+                Found::Here((body, as_of, lacks)) => Through::Key(body, Ends { as_of, lacks }),
                 Found::Wait(wake) => return Found::Wait(wake),
             },
         };
-        Found::Here(Self { through, page: 0, as_of, head: view.ring.head(), lacks })
+        Found::Here(Self { through, head: view.ring.head() })
     }
 
     /// What tells the reader that a snapshot begins. Its id is that of no place: who is cut from here on, whatever it had
@@ -77,34 +119,109 @@ impl Walk {
         bytes.into()
     }
 
-    /// Reads on.
-    pub fn read(&mut self, sieve: Option<&mut Sieve>) -> Step {
-        let page = match &mut self.through {
-            Through::Key(body) => {
-                let Some((body, facts)) = body.take() else { return Step::End };
-                if sieve.is_some_and(|sieve| !sieve.passes(&facts, body.len())) {
-                    return Step::End;
+    /// Reads on. What the log holds begins at `floor`.
+    pub fn read(&mut self, table: &Table, floor: &Position, sieve: Option<&mut Sieve>) -> Step {
+        match &mut self.through {
+            Through::All(course) => {
+                let filters = sieve.is_some_and(|sieve| sieve.filters());
+                course.read(table, floor, filters)
+            }
+            Through::Key(newest, ends) => {
+                let passes =
+                    |Sent { bytes, facts }: &Sent| sieve.is_none_or(|sieve| sieve.passes(facts, bytes.len()));
+                match newest.take().filter(passes) {
+                    Some(Sent { bytes, .. }) => {
+                        Step::Page(Read::Pieces { bytes: vec![bytes], events: 1, times: None })
+                    }
+                    None => Step::End(ends.clone()),
                 }
-                return Step::Page(Read::Pieces { bytes: vec![body], events: 1, times: None });
             }
-            Through::Generation(walked) => match walked.upgrade() {
-                Some(walked) => walked.page(self.page),
-                None => return Step::Gone,
-            },
-        };
-        let Some(Made { bytes, events, forms, contents }) = page else { return Step::End };
-        self.page += 1;
-        match contents.filter(|_| sieve.is_some_and(|sieve| sieve.filters())) {
-            Some(contents) => {
-                let forms = Some(forms);
-                Step::Sift(Sift { bytes, contents, from: 0, times: None, forms, paced: None, is_all: false })
-            }
-            None => Step::Page(Read::Slice { bytes, events, times: None, forms: Some(forms) }),
         }
     }
 
+    /// The log's head when it began.
+    pub fn began_at(&self) -> Seq {
+        self.head
+    }
+}
+
+impl Course {
+    fn new(began: Entered) -> Self {
+        Self { began, at: 0, stage: Stage::Generation(0), round: None }
+    }
+
+    fn read(&mut self, table: &Table, floor: &Position, filters: bool) -> Step {
+        loop {
+            match &mut self.stage {
+                Stage::Generation(at) => match table.page(self.began.generation, *at) {
+                    Walked::Page(page) => {
+                        (*at, self.at) = (*at + 1, page.to);
+                        return given(page, filters);
+                    }
+                    Walked::End => {
+                        let (as_of, lacks) = (Arc::clone(&self.began.as_of), self.began.lacks);
+                        (self.at, self.stage) = (self.began.end, Stage::Over(Ends { as_of, lacks }));
+                    }
+                    Walked::Gone => self.stage = Stage::Changes,
+                },
+                Stage::Over(ends) if ends.as_of.covers_all(floor) => return Step::End(ends.clone()),
+                Stage::Over(ends) if self.round.as_ref().is_some_and(Round::is_no_shorter) => {
+                    return Step::Late(ends.clone());
+                }
+                // The log has let go of what came later: it is in the table.
+                Stage::Over(_) => self.stage = Stage::Changes,
+                Stage::Late(ends) => return Step::Late(ends.clone()),
+                Stage::Changes => {
+                    let changes = table.changes(self.at, self.began.end);
+                    let sifted = filters.then(|| table.to_sift(&changes)).flatten();
+                    let read = self.take(changes);
+                    // Nobody else is given the same: it is not worth to be packed.
+                    return sifted.map_or(Step::Page(read), |piece| sift(piece, None));
+                }
+            }
+        }
+    }
+
+    /// Is given some of what has changed. That may be nothing, where more is just being put in: others have their turn then.
+    fn take(&mut self, changes: Changes) -> Read {
+        let Changes { events, to, end, as_of, lacks } = changes;
+        let before = self.round.take_if(|round| self.at >= round.end).map_or(usize::MAX, |round| round.given);
+        let begin = || Round { end, as_of: Arc::clone(&as_of), given: 0, before };
+        let round = self.round.get_or_insert_with(begin);
+        round.given += events.iter().map(|event| event.bytes.len()).sum::<usize>();
+        self.at = to;
+        if to == end {
+            self.stage = Stage::Over(Ends { as_of, lacks });
+        } else if to >= round.end && round.is_no_shorter() {
+            self.stage = Stage::Late(Ends { as_of: Arc::clone(&round.as_of), lacks });
+        }
+        let bytes: Vec<_> = events.into_iter().map(|event| event.bytes).collect();
+        Read::Pieces { events: bytes.len(), bytes, times: None }
+    }
+}
+
+impl Round {
+    /// Whether it is not even an eighth shorter than the one before.
+    fn is_no_shorter(&self) -> bool {
+        self.given > self.before / 8 * 7
+    }
+}
+
+fn given(page: Page, filters: bool) -> Step {
+    let Page { bytes, events, forms, contents, .. } = page;
+    match contents.filter(|_| filters) {
+        Some(contents) => sift((bytes, contents), Some(forms)),
+        None => Step::Page(Read::Slice { bytes, events, times: None, forms: Some(forms) }),
+    }
+}
+
+fn sift((bytes, contents): (Bytes, Arc<Contents>), forms: Option<Arc<Forms>>) -> Step {
+    Step::Sift(Sift { bytes, contents, from: 0, times: None, forms, paced: None, is_all: false })
+}
+
+impl Ends {
     /// Appends what tells the reader that this is all, and returns what it lacks. The position is to follow.
-    pub fn end(&self, view: &View<'_>, out: &mut Vec<u8>) -> Vec<Reason> {
+    pub fn tell(&self, view: &View<'_>, out: &mut Vec<u8>) -> Vec<Reason> {
         let mut gaps = Vec::new();
         if self.lacks {
             Gap::of(Reason::SnapshotLimit).encode(view.prefix, &**view.codec, out);
@@ -114,16 +231,6 @@ impl Walk {
         sse::control_body(out, view.prefix, "snapshot-end", "{}");
         out.push(b'\n');
         gaps
-    }
-
-    /// The log's head when it began.
-    pub fn began_at(&self) -> Seq {
-        self.head
-    }
-
-    /// Where it goes on.
-    pub fn as_of(&self) -> &Arc<Position> {
-        &self.as_of
     }
 }
 
@@ -138,20 +245,23 @@ mod tests {
 
     use super::super::cursor::{Cursor, Wish};
     use super::super::id::{Epoch, EpochCodec};
+    use super::super::key::KeyHash;
     use super::super::log::Log;
     use super::super::memory::Memory;
+    use super::super::table::{Change, Newest};
     use super::super::testing::{ROOM, TERMS, shape};
     use super::super::wake::{Linger, Wake};
     use super::*;
     use crate::config::{Digest, OnLag, Snapshot, Template};
     use crate::hub::{Bounds, Terms};
-    use crate::shape::{Record, Shape};
+    use crate::shape::{Facts, Record, Shape};
 
-    struct Of(String, String);
+    /// A record of this key with this payload; without one it deletes its key.
+    struct Of(String, Option<String>);
 
     impl Record for Of {
         fn payload(&self) -> Option<&[u8]> {
-            Some(self.1.as_bytes())
+            self.1.as_deref().map(str::as_bytes)
         }
 
         fn name(&self) -> &str {
@@ -163,10 +273,20 @@ mod tests {
         }
     }
 
+    fn snapshot(max_keys: usize, max_bytes: usize) -> Snapshot {
+        Snapshot { by: Template::parse("{key}").unwrap(), max_keys, max_bytes }
+    }
+
+    fn shape_of(max_keys: usize, max_bytes: usize) -> Shape {
+        let digest = Digest { snapshot: Some(snapshot(max_keys, max_bytes)), ..Digest::default() };
+        Shape { digest: digest.into(), ..shape() }
+    }
+
     fn log(bounds: Bounds, max_keys: usize, max_bytes: usize) -> (Arc<Log>, Arc<Memory>) {
-        let snapshot = Snapshot { by: Template::parse("{key}").unwrap(), max_keys, max_bytes };
-        let digest = Digest { snapshot: Some(snapshot), ..Digest::default() };
-        let shape = Shape { digest: digest.into(), ..shape() };
+        log_of(shape_of(max_keys, max_bytes), bounds)
+    }
+
+    fn log_of(shape: Shape, bounds: Bounds) -> (Arc<Log>, Arc<Memory>) {
         let memory = Memory::new(usize::MAX);
         let log = Log::new(shape, false, bounds, &memory, Wake::new(Duration::ZERO, Linger::new()));
         log.open(Arc::new(EpochCodec::new(Epoch::random(), None)), Position::default());
@@ -175,7 +295,7 @@ mod tests {
 
     /// Changes these keys, together.
     fn put(log: &Log, keys: std::ops::Range<usize>, value: &str) {
-        let record = |key| (None, Of(format!("k{key}"), format!("k{key} {value}")));
+        let record = |key| (None, Of(format!("k{key}"), Some(format!("k{key} {value}"))));
         log.append(keys.map(record));
     }
 
@@ -188,8 +308,9 @@ mod tests {
         match log.read(cursor, MAX) {
             Read::Slice { bytes, events, .. } => Some((bytes, events)),
             Read::Control { bytes, .. } => Some((bytes, 0)),
+            Read::Pieces { bytes, events, .. } => Some((bytes.concat().into(), events)),
             Read::Pending | Read::Wait(_) => None,
-            other => panic!("nobody catches up here: {other:?}"),
+            other @ Read::LeftOut(_) => panic!("nobody is bounded here: {other:?}"),
         }
     }
 
@@ -220,6 +341,10 @@ mod tests {
                 assert!(bytes.len() <= 24 * 1024);
                 events += count;
                 pages.push(bytes.as_ptr_range());
+                if n == 0 {
+                    // What has left the table is in the others' pages for all that.
+                    put(&log, events - 1..events + 1, "new");
+                }
             }
             let end = step(&log, &mut cursor).unwrap().0;
             assert!(
@@ -238,34 +363,157 @@ mod tests {
         let pages = memory.used() - before;
         assert!(pages < 10_000 * 300, "{pages} bytes more for all of them");
         log.sweep(Instant::now() + Duration::from_secs(60));
-        assert!(memory.used() - before < 100_000, "and nothing once they have it");
+        assert!(memory.used() - before < 200_000, "and nothing once they have it");
     }
 
+    /// All readers together cost no more than a few, however slow they are.
     #[tokio::test]
-    async fn who_walks_too_slowly_begins_anew_so_that_few_generations_are_kept() {
-        let (log, memory) = log(Bounds { events: 10, ..ROOM }, 100_000, 64 << 20);
-        let value = "x".repeat(200);
-        put(&log, 0..1_000, &value);
-        let mut readers: Vec<_> = (0..12).map(|_| reader()).collect();
-        for cursor in &mut readers {
-            // Each begins at another time, and stops in the middle.
-            put(&log, 0..1_000, &value);
-            (0..3).for_each(|_| _ = step(&log, cursor));
+    async fn who_walks_slowly_is_given_what_changed_meanwhile() {
+        let (log, memory) = log(Bounds { events: 300, ..ROOM }, 100_000, 64 << 20);
+        let value = |round: usize| format!("{round} {}", "x".repeat(200));
+        put(&log, 0..1_000, &value(0));
+        let mut readers: Vec<_> = (0..12).map(|_| (reader(), String::new())).collect();
+        for round in 0..60 {
+            // What changes in a round is half a page. More read at a time than there are generations.
+            let from = 50 * (round % 20);
+            put(&log, from..from + 50, &value(round));
+            for (cursor, told) in &mut readers[..=(round / 2).min(11)] {
+                told.push_str(text(&step(&log, cursor).unwrap().0));
+            }
+            let table = log.tabled().unwrap().bytes;
+            let more = memory.used() - log.held().bytes - table;
+            assert!(more < 8 * table, "{more} bytes beside the table");
         }
-        let held = log.held().bytes + log.tabled().unwrap().bytes;
-        let more = memory.used() - held;
-        assert!(more < 5 * 1_000 * 700, "{more} bytes beside the table");
-        for cursor in &mut readers {
-            let told = all(&log, cursor);
-            let last = told.rfind("stream.snapshot-start").map_or(&*told, |at| &told[at..]);
-            assert!(last.contains("event: stream.snapshot-end\n"), "each comes to an end");
+        for (cursor, told) in &mut readers {
+            told.push_str(&all(&log, cursor));
+            assert_eq!(told.matches("stream.snapshot-start").count(), 1, "none begins anew");
+            let end = told.find("event: stream.snapshot-end\n").unwrap();
+            assert!(!told.contains("stream.gap"));
+            for key in 0..1_000 {
+                // Of the last twenty rounds each changed others.
+                let newest = (40..60).find(|round| key / 50 == round % 20).unwrap();
+                let own = format!("data: k{key} ");
+                let at = told.rfind(&own).unwrap() + own.len();
+                assert!(told[at..].starts_with(&format!("{newest} x")), "k{key}");
+                assert!(told[..end].contains(&own));
+            }
         }
-        assert!(all(&log, &mut readers[0]).is_empty());
+        assert!(all(&log, &mut readers[0].0).is_empty());
         drop(readers);
         log.sweep(Instant::now() + Duration::from_secs(60));
         assert_eq!(memory.used(), log.held().bytes + log.tabled().unwrap().bytes);
         drop(log);
         assert_eq!(memory.used(), 0);
+    }
+
+    /// One page is read between changes of more than that: nobody can be given all of them.
+    #[tokio::test]
+    async fn who_is_too_slow_for_all_changes_comes_to_an_end_and_is_told() {
+        let value = "x".repeat(200);
+        for (bounds, on_lag) in [(ROOM, OnLag::Gap), (Bounds { events: 10, ..ROOM }, OnLag::Gap)] {
+            let (log, _) = log(bounds, 100_000, 64 << 20);
+            put(&log, 0..1_000, &value);
+            let mut cursor = Cursor::new(Wish::default(), Terms { on_lag, ..TERMS });
+            let (mut told, mut gap) = (String::new(), None);
+            for _ in 0..40 {
+                put(&log, 0..1_000, &value);
+                match log.read(&mut cursor, MAX) {
+                    Read::Control { bytes, gaps } => {
+                        told.push_str(text(&bytes));
+                        gap = gap.or(gaps.first().copied());
+                    }
+                    Read::Slice { bytes, .. } => told.push_str(text(&bytes)),
+                    Read::Pieces { bytes, .. } => told.push_str(text(&bytes.concat().into())),
+                    other => panic!("there is more at any time: {other:?}"),
+                }
+                if told.contains("stream.snapshot-end") {
+                    break;
+                }
+            }
+            assert_eq!(told.matches("stream.snapshot-start").count(), 1);
+            let end = told.find("event: stream.snapshot-end\n").expect("it comes to an end");
+            let position = told.rfind("event: stream.position\n").expect("and goes on somewhere");
+            assert!(end < position);
+            // What the log still has it is given by that: then there is nothing to tell.
+            assert_eq!(gap, (bounds.events == 10).then_some(Reason::Lagged));
+            (0..1_000).for_each(|key| assert!(told.contains(&format!("data: k{key} ")), "{key}"));
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_gone_while_it_is_given_is_told_and_forgotten_after_that() {
+        let gone = |key: usize| [(None, Of(format!("k{key}"), None))];
+        let shape =
+            Shape { tombstone: Some(Template::parse("gone").unwrap()), ..shape_of(100_000, 64 << 20) };
+        let (log, memory) = log_of(shape, Bounds { events: 10, ..ROOM });
+        put(&log, 0..1_000, &"x".repeat(200));
+        let mut cursor = reader();
+        let begun: Vec<_> = (0..3).map(|_| step(&log, &mut cursor).unwrap().0).collect();
+        assert!(text(&begun[1]).contains("data: k0 ") && !text(&begun[2]).contains("data: k999 "));
+        [0, 999].iter().for_each(|&key| _ = log.append(gone(key)));
+        put(&log, 1..21, "new");
+        put(&log, 1..21, "newer");
+        let told = all(&log, &mut cursor);
+        let end = told.find("event: stream.snapshot-end\n").unwrap();
+        for key in ["k0", "k999"] {
+            assert!(told.find(&format!("event: gone\ndata: {key}\n")).unwrap() < end, "{key}");
+        }
+        assert!(told.find("data: k20 newer\n").unwrap() < end && !told.contains("stream.gap"));
+        let fresh = all(&log, &mut reader());
+        assert!(!fresh.contains("event: gone"), "who comes later is told of nothing that is gone");
+        drop((cursor, begun));
+        log.sweep(Instant::now() + Duration::from_secs(60));
+        let keys = log.tabled().unwrap();
+        assert_eq!(memory.used(), log.held().bytes + keys.bytes);
+        assert!((keys.keys, keys.lacks) == (998, false) && keys.bytes < 998 * (192 + 230));
+    }
+
+    #[tokio::test]
+    async fn what_is_gone_takes_no_room_from_what_is_there() {
+        let snapshot = snapshot(100, 1 << 20);
+        let table = Table::new(&snapshot, &Memory::new(usize::MAX));
+        let end = Arc::new(Position::new(vec![1_000]));
+        let change = |key: usize, newest| {
+            let key = Some(KeyHash::of(&key.to_be_bytes()));
+            Change { key, newest, facts: Facts::default() }
+        };
+        // Until what lies before has been read, all that is gone has to be known.
+        table.begin(Arc::clone(&end), false);
+        let there = |key| change(key, Newest::of(b"data: x\n"));
+        table.put((0..100).map(there).collect(), &end);
+        table.put((100..5_000).map(|key| change(key, Newest::gone(b""))).collect(), &end);
+        assert_eq!(table.held().keys, 100);
+        assert!(table.held().bytes <= 100 * 220 + (1 << 20) / 4, "{:?}", table.held());
+        assert!(table.held().lacks, "something older of those that were forgotten may seem to be there");
+        table.is_whole();
+        table.sweep(Instant::now());
+        table.put(vec![there(0)], &end);
+        table.put((0..50).map(|key| change(key, Newest::gone(b"data: k\n"))).collect(), &end);
+        assert_eq!((table.held().keys, table.held().bytes / 50 / 192), (50, 1), "nobody walks");
+    }
+
+    #[tokio::test]
+    async fn tables_have_a_part_of_the_memory_and_say_what_they_lack() {
+        let memory = Memory::new(2_000_000);
+        let tables = memory.part(1_000_000);
+        let log = |keys| {
+            let wake = Wake::new(Duration::ZERO, Linger::new());
+            let log = Log::within(shape_of(keys, 64 << 20), false, ROOM, (&memory, &tables), wake);
+            log.open(Arc::new(EpochCodec::new(Epoch::random(), None)), Position::default());
+            log
+        };
+        let (small, large) = (log(100_000), log(100_000));
+        put(&small, 0..100, &"x".repeat(200));
+        let mut told = Vec::new();
+        for key in 0..10_000 {
+            told.extend(large.append([(None, Of(format!("k{key}"), Some("x".repeat(200))))]).gaps);
+        }
+        assert_eq!(told, [Reason::SnapshotLimit], "once");
+        assert!(tables.used() <= 1_000_000 && memory.used() <= 2_000_000);
+        assert!(tables.used() > 900_000 && large.held().bytes > 500_000, "each has its own");
+        assert_eq!((small.tabled().unwrap().keys, small.tabled().unwrap().lacks), (100, false));
+        assert!(all(&large, &mut reader()).contains("snapshot_limit"));
+        assert!(!all(&small, &mut reader()).contains("snapshot_limit"));
     }
 
     #[tokio::test]
@@ -288,7 +536,7 @@ mod tests {
         let (log, _) = log(ROOM, 3, 1 << 20);
         put(&log, 0..3, "a");
         put(&log, 0..1, "b");
-        let appended = log.append([(None, Of("k9".into(), "x".repeat(2 << 20)))]);
+        let appended = log.append([(None, Of("k9".into(), Some("x".repeat(2 << 20))))]);
         assert_eq!(appended.gaps, [Reason::TooLarge, Reason::SnapshotLimit], "told once");
         put(&log, 2..3, "b");
         let told = all(&log, &mut reader());

@@ -65,8 +65,7 @@ pub(super) struct Gauges {
 impl Gauges {
     pub(super) fn new(registry: &mut Registry) -> Self {
         let gauges = Self::default();
-        let help =
-            "Held of events: by logs, by history that was read, and by streams that cannot be decided on yet";
+        let help = "Held of events: by logs, by the keys of snapshots, by history that was read, and by streams that cannot be decided on yet";
         registry.register_with_unit("memory_used", help, Unit::Bytes, gauges.used.clone());
         let help = "What all of that together may take";
         registry.register_with_unit("memory_limit", help, Unit::Bytes, gauges.limit.clone());

@@ -15,7 +15,7 @@ use super::super::table::Table;
 use super::super::testing::{ROOM, TERMS, Text, filtering};
 use super::super::wake::{Linger, Wake};
 use super::*;
-use crate::config::Start;
+use crate::config::{Digest, Snapshot, Start, Template};
 use crate::shape::{Fact, Record, Shape};
 
 /// A log of which each client wants one colour, or all.
@@ -77,11 +77,11 @@ impl Colours {
 }
 
 /// A record of this key with this payload.
-struct Of(&'static str, &'static str);
+struct Of<T>(T, T);
 
-impl Record for Of {
+impl<T: AsRef<str>> Record for Of<T> {
     fn payload(&self) -> Option<&[u8]> {
-        Some(self.1.as_bytes())
+        Some(self.1.as_ref().as_bytes())
     }
 
     fn name(&self) -> &str {
@@ -89,7 +89,7 @@ impl Record for Of {
     }
 
     fn key(&self) -> Option<&[u8]> {
-        Some(self.0.as_bytes())
+        Some(self.0.as_ref().as_bytes())
     }
 }
 
@@ -384,4 +384,77 @@ async fn a_reader_of_a_key_is_given_what_passes_of_that() {
     colours.lose_link();
     let lost = pieces(colours.read(&mut red)).0.concat();
     assert!(str::from_utf8(&lost).unwrap().contains("upstream_lost"));
+}
+
+/// A table of which each client wants one colour, or all.
+fn table_of_colours(bounds: Bounds) -> Colours {
+    let by = Template::parse("{key}").unwrap();
+    let snapshot = Snapshot { by, max_keys: 10_000, max_bytes: 64 << 20 };
+    let digest = Digest { snapshot: Some(snapshot), ..Digest::default() };
+    Colours::shaped(Shape { digest: digest.into(), ..Colours::shape() }, false, bounds)
+}
+
+/// Changes these keys, of which every other is red and the rest blue, together.
+fn change(colours: &Colours, keys: Range<usize>, value: &str) {
+    let record = |key: usize| {
+        let colour = ["red", "blue"][key % 2];
+        (None, Of(format!("k{key}"), format!(r#"{{"c":"{colour}","k":{key},"v":"{value}"}}"#)))
+    };
+    colours.log.append(keys.map(record));
+}
+
+/// What one read gives; nothing where there is no more.
+fn told(colours: &Colours, cursor: &mut Cursor) -> Option<String> {
+    let pieces = match colours.read(cursor) {
+        Read::Slice { bytes, .. } | Read::Control { bytes, .. } => vec![bytes],
+        Read::Pieces { bytes, .. } => bytes,
+        Read::Pending => return None,
+        other => panic!("nobody waits, or is bounded: {other:?}"),
+    };
+    Some(String::from_utf8(pieces.concat()).unwrap())
+}
+
+#[tokio::test]
+async fn who_is_given_a_snapshot_is_given_what_passes_of_that_and_of_what_changed_meanwhile() {
+    let colours = table_of_colours(Bounds { events: 10, ..ROOM });
+    change(&colours, 0..2_000, "old");
+    let (mut red, mut all) = (colours.wants("red", TERMS), colours.wants("", TERMS));
+    let begun = told(&colours, &mut red).unwrap();
+    assert!(begun.contains(r#""k":0,"#) && !begun.contains(r#""k":1998,"#), "a page of it");
+    // In pages that were made, in such as were not, and of none that the log still has.
+    change(&colours, 0..50, "new");
+    change(&colours, 1_000..1_950, "new");
+    change(&colours, 1_950..2_000, "new");
+    let rest: String = std::iter::from_fn(|| told(&colours, &mut red)).collect();
+    let given = begun + &rest;
+    assert!(!given.contains("blue") && given.matches("event: stream.snapshot-end\n").count() == 1);
+    for key in (0..2_000).step_by(2) {
+        let value = if (50..1_000).contains(&key) { "old" } else { "new" };
+        let newest = given.rfind(&format!(r#""k":{key},"#)).map(|at| &given[at..]);
+        assert!(newest.unwrap().starts_with(&format!(r#""k":{key},"v":"{value}""#)), "{key}");
+    }
+    let withheld = red.take_withheld().unwrap().events;
+    assert_eq!(withheld, 1_000 + 525, "the blue ones of the snapshot, and what changed of them");
+    let given: String = std::iter::from_fn(|| told(&colours, &mut all)).collect();
+    assert_eq!(given.matches("data: {\"c\":\"blue\"").count(), 1_000 + 525);
+    drop((red, all));
+    let Colours { log, memory, .. } = colours;
+    log.sweep(Instant::now() + Duration::from_secs(60));
+    assert_eq!(memory.used(), log.held().bytes + log.tabled().unwrap().bytes);
+    drop(log);
+    assert_eq!(memory.used(), 0);
+}
+
+/// Pages outlast what they were made of: what is known of their events counts as long as they do.
+#[tokio::test]
+async fn what_is_known_of_keys_counts_in_the_table_and_in_pages() {
+    let colours = table_of_colours(Bounds { events: 1, ..ROOM });
+    let wide: &'static str = format!(r#"{{"c":"{}"}}"#, "x".repeat(10_000)).leak();
+    colours.log.append([(None, Of("k", wide))]);
+    let table = colours.log.tabled().unwrap().bytes;
+    assert!(table > 20_000, "the text is in the event, and kept beside it: {table}");
+    let (mut red, before) = (colours.wants("red", TERMS), colours.memory.used());
+    assert_eq!(told(&colours, &mut red).unwrap(), "", "it is withheld");
+    let page = colours.memory.used() - before;
+    assert!(page > 20_000, "{page}");
 }

@@ -106,7 +106,7 @@ impl<'w> Draft<'w> {
     fn tell_table(&mut self, subject: Option<Subject>, facts: &Facts) {
         let Some(Subject { key, is_gone }) = subject else { return };
         let newest = match &self.bytes[self.open..] {
-            _ if is_gone => Newest::Gone,
+            body if is_gone => Newest::gone(body),
             [] => return,
             body => Newest::of(body),
         };
