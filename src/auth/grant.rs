@@ -48,10 +48,29 @@ impl Grant {
         }
     }
 
+    /// Bytes that it takes, about.
+    pub fn size(&self) -> usize {
+        let token = self.token.as_ref().map_or(0, String::len);
+        let key = self.key.as_ref().and_then(|key| key.id.as_ref()).map_or(0, String::len);
+        size_of::<Self>() + self.subject.len() + token + key + size(&self.claims)
+    }
+
     /// Whether both are of the same client. One without a name is nobody in particular.
     pub fn is_of_the_same(&self, other: &Self) -> bool {
         !self.subject.is_empty() && (&self.provider, &self.subject) == (&other.provider, &other.subject)
     }
+}
+
+fn size(claim: &Value) -> usize {
+    size_of::<Value>()
+        + match claim {
+            Value::String(text) => text.len(),
+            Value::Array(values) => values.iter().map(size).sum(),
+            Value::Object(members) => {
+                members.iter().map(|(name, value)| size_of::<String>() + name.len() + size(value)).sum()
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+        }
 }
 
 /// What becomes of a request.

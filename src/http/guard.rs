@@ -246,7 +246,7 @@ impl Held {
         (feed, wish): (Opens, Wish),
     ) -> Option<Self> {
         let asked = asked.kept(&route.reads);
-        let room = room(&asked, &wish) + feed.also.len() * SOURCE;
+        let room = room(&asked, &wish) + more_sources(&feed);
         Some(Self { site: Arc::clone(site), asked, feed, wish, _room: edge.held.reserve(room)? })
     }
 }
@@ -254,6 +254,11 @@ impl Held {
 /// Bytes that a held stream takes of which this is kept.
 pub(super) fn room(asked: &Asked, wish: &Wish) -> usize {
     STREAM + asked.size() + wish.id.as_ref().map_or(0, String::len)
+}
+
+/// And for the sources that it is to read beside the first.
+pub(super) fn more_sources(feed: &Opens) -> usize {
+    feed.also.len() * SOURCE
 }
 
 /// When to try again to decide on a stream that is held.

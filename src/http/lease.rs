@@ -24,8 +24,8 @@ pub struct Lease {
     pub grant: Option<Arc<Grant>>,
     /// With what else it was let in to some of its feeds.
     pub besides: Vec<Arc<Grant>>,
-    /// The paths of these.
-    pub feeds: Vec<Arc<str>>,
+    /// Of several feeds those that are not for everybody.
+    pub feeds: Vec<Guarded>,
     /// The path of its request, to which its renewal is sent.
     path: Box<str>,
     /// Its entries in the queue.
@@ -36,6 +36,22 @@ impl Lease {
     /// All with which its client was let in.
     pub fn grants(&self) -> impl Iterator<Item = &Arc<Grant>> {
         self.grant.iter().chain(&self.besides)
+    }
+}
+
+/// One of several feeds that is not for everybody.
+#[derive(Clone)]
+pub struct Guarded {
+    /// Its path as the request names it.
+    pub label: Arc<str>,
+    /// With what its client was let in to it.
+    pub grant: Arc<Grant>,
+}
+
+impl Guarded {
+    /// Whether it was among these before, and was let in to by the same client.
+    pub fn is_known(&self, before: &[Self]) -> bool {
+        before.iter().any(|before| before.label == self.label && before.grant.is_of_the_same(&self.grant))
     }
 }
 

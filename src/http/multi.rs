@@ -19,6 +19,7 @@ use super::body::Body;
 use super::cors;
 use super::filters;
 use super::guard::{self, Tries};
+use super::lease::Guarded;
 use super::limits::Place;
 use super::problem::Problem;
 use super::router::{Found, Miss, Route};
@@ -48,6 +49,8 @@ struct Chosen {
     opens: Opens,
     /// Whether what browsers send by themselves counts for it: cookies, and certificates.
     trusts_browser: bool,
+    /// Whether it is decided that it may read it.
+    is_allowed: bool,
     /// What lets it in, once that is decided and where something has to.
     grant: Option<Arc<Grant>>,
 }
@@ -70,10 +73,6 @@ enum No {
 /// What came of deciding.
 #[derive(Default)]
 struct Decided {
-    /// All that lets it in, each once.
-    grants: Vec<Arc<Grant>>,
-    /// The paths of the feeds that these are for.
-    guarded: Vec<Arc<str>>,
     /// Cookies with which it comes back.
     cookies: Vec<HeaderValue>,
     /// Whether there is a feed on which it cannot be decided yet.
@@ -136,8 +135,12 @@ impl Visit {
         let mut several = Several { chosen: Vec::new(), refused: Vec::new(), shown };
         for label in labels {
             match self.find(route, &label, several.shown.request()) {
+                Ok((route, opens, _)) if several.chosen.iter().any(|feed| feed.is(&label, (&route, &opens))) => {
+                    several.refused.push(Refused { label, why: No::Problem(Problem::BadRequest(TWICE)) });
+                }
                 Ok((route, opens, trusts_browser)) => {
-                    several.chosen.push(Chosen { label, route, opens, trusts_browser, grant: None });
+                    let (is_allowed, grant) = (false, None);
+                    several.chosen.push(Chosen { label, route, opens, trusts_browser, is_allowed, grant });
                 }
                 Err(problem) => several.refused.push(Refused { label, why: No::Problem(problem) }),
             }
@@ -217,10 +220,10 @@ impl Visit {
         }
         match several.subscribe(&self.edge, client.addr.ip(), wish, route) {
             Err(refused) => self.give_nothing(route, form, request, &refused),
-            Ok((reader, places)) => {
+            Ok(Opened { reader, places, guarded }) => {
                 let mut registered = open(client);
                 registered.takes(places);
-                decided.lease(&self.edge, &registered.control, request.uri().path());
+                lease(&self.edge, &registered.control, request.uri().path(), guarded);
                 head(route, form, None, EventStream::new(reader, registered, written).into())
             }
         }
@@ -255,11 +258,8 @@ impl Visit {
         let Some(control) = self.edge.streams.renewable(link, request.uri().path()) else {
             return Problem::NoStream.response();
         };
-        let (feeds, before) = match &*control.lease.lock() {
-            Some(lease) => (lease.feeds.clone(), lease.grants().cloned().collect::<Vec<_>>()),
-            None => Default::default(),
-        };
-        let mut several = self.choose(route, feeds, request);
+        let before = control.lease.lock().as_ref().map(|lease| lease.feeds.clone()).unwrap_or_default();
+        let mut several = self.choose(route, before.iter().map(|feed| Arc::clone(&feed.label)), request);
         let decided = several.decide(&self.site, Believed::Fresh).await;
         if let Some(refused) = several.refused.first() {
             return refused.problem().response();
@@ -267,23 +267,22 @@ impl Visit {
         if decided.is_undecided {
             return Problem::Undecided.response();
         }
-        let is_known = |grant: &Arc<Grant>| before.iter().any(|before| before.is_of_the_same(grant));
-        if decided.grants.is_empty() || !decided.grants.iter().all(is_known) {
-            // A stream stays whose it is: what it has read of may not be for others.
+        let guarded: Vec<_> = several.chosen.iter().filter_map(Chosen::guarded).collect();
+        if guarded.is_empty() || !guarded.iter().all(|feed| feed.is_known(&before)) {
+            // Each feed stays whose it is: what the stream has read of may not be for others, nor what its filter lets pass.
             return Problem::Forbidden.response();
         }
-        decided.lease(&self.edge, &control, request.uri().path());
+        lease(&self.edge, &control, request.uri().path(), guarded.clone());
         if several.chosen.iter().any(|feed| feed.filters_otherwise(&before)) {
             // It was given what the former said. Its client comes back, and is given what the latter does.
             self.edge.streams.deadlines.end(&control, End::Claims);
         }
-        let expires = decided.grants.iter().filter_map(|grant| grant.expires).min();
+        let expires = guarded.iter().filter_map(|feed| feed.grant.expires).min();
         let expires = expires.map(|at| humantime::format_rfc3339_seconds(at).to_string());
         let mut response = guard::answer(&json!({ "expires": expires }));
         // The one that the browser would come back with ends when the stream would have.
         let (auth, names) = (&self.site.auth, &route.config.auth);
-        let cookie =
-            decided.grants.iter().find_map(|grant| auth.cookie(names, grant, several.shown.request()));
+        let cookie = guarded.iter().find_map(|feed| auth.cookie(names, &feed.grant, several.shown.request()));
         cookie.map(|cookie| response.headers_mut().append(header::SET_COOKIE, cookie));
         response
     }
@@ -299,18 +298,26 @@ enum Believed {
 }
 
 impl Several {
-    /// Decides on each feed as its own route does.
+    /// Decides on each feed as its own route does, unless that was done before: of many, what is slow may leave time for some
+    /// alone.
     async fn decide(&mut self, site: &Site, believed: Believed) -> Decided {
         let (mut decided, began) = (Decided::default(), Instant::now());
         let mut asked = as_for_one(self.shown.request());
         for mut feed in std::mem::take(&mut self.chosen) {
+            if feed.is_allowed {
+                self.chosen.push(feed);
+                continue;
+            }
             if feed.route.is_guarded() && began.elapsed() > LONG {
                 decided.is_undecided = true;
                 self.chosen.push(feed);
                 continue;
             }
             let admitted = match feed.verdict(site, believed, (&mut asked, &mut self.shown)).await {
-                Verdict::Allowed(admitted) => admitted,
+                Verdict::Allowed(admitted) => {
+                    feed.is_allowed = true;
+                    admitted
+                }
                 Verdict::Undecided(admitted) => {
                     decided.is_undecided = true;
                     admitted
@@ -322,15 +329,29 @@ impl Several {
                     continue;
                 }
             };
-            feed.grant.clone_from(&admitted.grant);
-            decided.add(&feed.label, admitted);
+            decided.cookies.extend(admitted.cookie.filter(|cookie| !decided.cookies.contains(cookie)));
+            feed.grant = admitted.grant;
             self.chosen.push(feed);
         }
         decided
     }
 
-    /// Opens the feeds as far as there is room, for a client with this wish. With it come the places that it takes of their
-    /// routes.
+    /// Bytes that its feeds take beside what lets it in to them.
+    fn size(&self) -> usize {
+        let chosen = self.chosen.iter().map(|feed| feed.label.len() + guard::more_sources(&feed.opens));
+        let refused = self.refused.iter().map(|refused| refused.label.len());
+        chosen.chain(refused).map(|size| FEED + size).sum()
+    }
+
+    /// And those of what does, which several may have in common.
+    fn grants_size(&self) -> usize {
+        let mut grants: Vec<_> = self.chosen.iter().filter_map(|feed| feed.grant.as_ref()).collect();
+        grants.sort_by_key(|grant| Arc::as_ptr(grant));
+        grants.dedup_by_key(|grant| Arc::as_ptr(grant));
+        grants.iter().map(|grant| grant.size()).sum()
+    }
+
+    /// Opens the feeds as far as there is room, for a client with this wish.
     ///
     /// # Errors
     /// All that it is refused, where it is given nothing.
@@ -340,10 +361,13 @@ impl Several {
         client: IpAddr,
         wish: Wish,
         route: &Route,
-    ) -> Result<(Reader, Vec<Place>), Vec<Refused>> {
+    ) -> Result<Opened, Vec<Refused>> {
         let Self { chosen, mut refused, shown } = self;
         let (wishes, mut parts, mut places) = (Wishes::new(wish), Vec::new(), Vec::new());
-        for Chosen { label, route, opens, grant, .. } in chosen {
+        let mut guarded = Vec::new();
+        for feed in chosen {
+            let lets_in = feed.guarded();
+            let Chosen { label, route, opens, grant, .. } = feed;
             let filter = match filters::bind(&route, &opens, &shown.request().query, grant.as_deref()) {
                 Ok(filter) => filter,
                 Err(problem) => {
@@ -363,6 +387,7 @@ impl Several {
                 Ok((part, place)) => {
                     parts.push(part);
                     places.push(place);
+                    guarded.extend(lets_in);
                 }
                 Err(why) => {
                     route.metrics.shed(why.as_str());
@@ -377,18 +402,39 @@ impl Several {
             Some(config::Tell::Envelope) => Tell::Envelope,
             Some(config::Tell::Event) | None => Tell::Event,
         };
-        let told = refused.iter().map(Refused::told).collect();
+        let told = refused.iter().map(|refused| refused.told(wishes.of(&refused.label).id)).collect();
         let merged = Merged::new(parts, tell, route.control_prefix().into(), told);
-        Ok((Reader::Many(Box::new(merged)), places))
+        Ok(Opened { reader: Reader::Many(Box::new(merged)), places, guarded })
     }
 }
 
+/// What is given of several feeds.
+struct Opened {
+    reader: Reader,
+    /// The places that it takes of their routes.
+    places: Vec<Place>,
+    /// Those that are not for everybody: what the stream lasts as long as.
+    guarded: Vec<Guarded>,
+}
+
 impl Chosen {
+    /// Whether it is the one of this label, however that is spelled. Parameters may make another of it that opens the same.
+    fn is(&self, label: &str, (route, opens): (&Arc<Route>, &Opens)) -> bool {
+        let decoded = percent_encoding::percent_decode_str;
+        Arc::ptr_eq(&self.route, route) && self.opens == *opens && decoded(&self.label).eq(decoded(label))
+    }
+
+    /// With what its client is let in, where something has to do that.
+    fn guarded(&self) -> Option<Guarded> {
+        let grant = Arc::clone(self.grant.as_ref()?);
+        Some(Guarded { label: Arc::clone(&self.label), grant })
+    }
+
     /// Whether its filter is another one by what lets it in now than by what did before.
-    fn filters_otherwise(&self, before: &[Arc<Grant>]) -> bool {
+    fn filters_otherwise(&self, before: &[Guarded]) -> bool {
         let Some(grant) = &self.grant else { return false };
-        let mut before = before.iter().filter(|before| before.is_of_the_same(grant));
-        before.any(|before| self.route.filters_otherwise(&before.claims, &grant.claims))
+        let mut before = before.iter().filter(|before| before.label == self.label);
+        before.any(|before| self.route.filters_otherwise(&before.grant.claims, &grant.claims))
     }
 
     async fn verdict(
@@ -425,26 +471,15 @@ impl Refused {
         }
     }
 
-    /// As the stream tells it.
-    fn told(&self) -> hub::Refused {
+    /// As the stream tells it, of a client that wishes to go on there.
+    fn told(&self, resumes: Option<String>) -> hub::Refused {
         let (status, kind, detail) = self.problem().told();
         let (label, status) = (Arc::clone(&self.label), Some(status.as_u16()));
-        hub::Refused { label, status, kind: kind.into(), detail: detail.into() }
+        hub::Refused { label, status, kind: kind.into(), detail: detail.into(), resumes }
     }
 }
 
 impl Decided {
-    fn add(&mut self, label: &Arc<str>, admitted: Admitted) {
-        if let Some(grant) = admitted.grant {
-            self.guarded.push(Arc::clone(label));
-            if !self.grants.contains(&grant) {
-                self.grants.push(grant);
-            }
-        }
-        let new = admitted.cookie.filter(|cookie| !self.cookies.contains(cookie));
-        self.cookies.extend(new);
-    }
-
     /// In a word, for traces.
     fn outcome(&self, several: &Several) -> &'static str {
         match (self.is_undecided, several.chosen.is_empty(), several.refused.is_empty()) {
@@ -454,13 +489,20 @@ impl Decided {
             _ => "partly",
         }
     }
+}
 
-    /// The stream lasts as long as all that lets it in.
-    fn lease(&self, edge: &Edge, control: &Arc<Control>, path: &str) {
-        if !self.grants.is_empty() {
-            control.lease.lock().get_or_insert_default().feeds.clone_from(&self.guarded);
-            guard::lease(edge, control, path, &self.grants);
+/// The stream lasts as long as all that lets its client in.
+fn lease(edge: &Edge, control: &Arc<Control>, path: &str, guarded: Vec<Guarded>) {
+    // Each once.
+    let mut grants: Vec<Arc<Grant>> = Vec::new();
+    for Guarded { grant, .. } in &guarded {
+        if !grants.contains(grant) {
+            grants.push(Arc::clone(grant));
         }
+    }
+    if !grants.is_empty() {
+        control.lease.lock().get_or_insert_default().feeds = guarded;
+        guard::lease(edge, control, path, &grants);
     }
 }
 
@@ -469,18 +511,18 @@ struct Held {
     site: Arc<Site>,
     several: Several,
     wish: Wish,
-    _room: Reserved,
+    /// Bytes that it takes beside the grants.
+    size: usize,
+    room: Reserved,
 }
 
 impl Held {
     /// `None` where there is no room for one more: whoever waits has proven nothing.
     fn new(edge: &Edge, (site, route): (&Arc<Site>, &Route), several: Several, wish: Wish) -> Option<Self> {
         let several = Several { shown: several.shown.kept(&route.reads), ..several };
-        let labels = several.chosen.iter().map(|feed| &feed.label);
-        let labels = labels.chain(several.refused.iter().map(|refused| &refused.label));
-        let feeds: usize = labels.map(|label| FEED + label.len()).sum();
-        let room = edge.held.reserve(guard::room(several.shown.request(), &wish) + feeds)?;
-        Some(Self { site: Arc::clone(site), several, wish, _room: room })
+        let size = guard::room(several.shown.request(), &wish) + several.size();
+        let room = edge.held.reserve(size + several.grants_size())?;
+        Some(Self { site: Arc::clone(site), several, wish, size, room })
     }
 }
 
@@ -489,7 +531,7 @@ fn settle(edge: &Arc<Edge>, control: &Arc<Control>, held: Held) -> Decision {
     let (edge, control) = (Arc::clone(edge), Arc::clone(control));
     Box::pin(async move {
         // As a whole: of what is only named in parts, the room would stay behind.
-        let Held { site, mut several, wish, _room } = held;
+        let Held { site, mut several, wish, size, mut room } = held;
         let mut tries = Tries::new(&site, &control);
         while tries.next().await {
             // Boxed, so that it takes room only while it is asked.
@@ -499,6 +541,7 @@ fn settle(edge: &Arc<Edge>, control: &Arc<Control>, held: Held) -> Decision {
             }
             if decided.is_undecided {
                 several.shown.forget();
+                room.set(size + several.grants_size());
                 continue;
             }
             let path = several.shown.request().path.clone();
@@ -506,8 +549,8 @@ fn settle(edge: &Arc<Edge>, control: &Arc<Control>, held: Held) -> Decision {
             let lacks_room = |refused: &Refused| matches!(refused.why, No::Room(_));
             let why =
                 |refused: Vec<_>| if refused.iter().any(lacks_room) { End::NoRoom } else { End::Refused };
-            let (reader, places) = opened.map_err(why)?;
-            decided.lease(&edge, &control, &path);
+            let Opened { reader, places, guarded } = opened.map_err(why)?;
+            lease(&edge, &control, &path, guarded);
             return Ok((reader, places));
         }
         Err(End::Undecided)
@@ -541,6 +584,7 @@ const FEED_KEY: &str = "feed";
 
 const NO_FEED: &str = "Name the feeds to read by their paths, one or more: ?feed=/its/path&feed=/another.";
 const TOO_MANY: &str = "These are more feeds than are given on one connection; ask for fewer of them.";
+const TWICE: &str = "This is a feed that the request has named before, in another spelling; name each once.";
 const NO_PATH: &str =
     "A feed is a path as it stands in its URL: it begins with `/`, is percent-encoded, and has no query.";
 
