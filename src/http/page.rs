@@ -140,8 +140,8 @@ impl Reader {
     }
 
     /// What there is; `withholds` is told what the client's filter keeps back. Where the upstream has not given all of it after
-    /// `patience`, what it has given; `None` where that leads nowhere. However little of what there is makes an event, the next
-    /// page goes on where this one has got to.
+    /// `patience`, what it has given; `None` where that leads nowhere, or where a source has not said yet where it begins. However
+    /// little of what there is makes an event, the next page goes on where this one has got to.
     pub async fn read(
         mut self,
         mut feed: hub::Reader,
@@ -156,7 +156,8 @@ impl Reader {
         {
             self.take(&told);
         }
-        Some(self.content).filter(|content| content.leads_on(is_whole))
+        // With an id that says nothing of a source its client would miss what that has meanwhile.
+        Some(self.content).filter(|content| content.leads_on(is_whole) && !feed.lacks_place())
     }
 
     async fn read_all(&mut self, feed: &mut hub::Reader, streams: &Streams, withholds: impl Fn(&Withheld)) {

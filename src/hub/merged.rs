@@ -310,6 +310,12 @@ impl Merged {
         self.parts.iter().any(|part| !part.has_begun || part.reader.is_deciding())
     }
 
+    /// Whether ids say nothing of one of them, which has not been told yet where it begins. Who came back with one would miss what
+    /// that had meanwhile.
+    pub fn lacks_place(&self) -> bool {
+        self.parts.iter().any(|part| !part.has_begun && part.place.is_empty())
+    }
+
     /// Whether one lagged whose clients are to be sent away for that.
     pub fn leaves(&self) -> bool {
         self.leaves

@@ -95,6 +95,14 @@ impl Reader {
         }
     }
 
+    /// Whether ids say nothing of one of several feeds, which has not been told yet where it begins.
+    pub fn lacks_place(&self) -> bool {
+        match self {
+            Self::One(_) => false,
+            Self::Many(merged) => merged.lacks_place(),
+        }
+    }
+
     /// Whether its client is to be sent away, where it has been told that it lagged.
     pub fn leaves(&self) -> bool {
         match self {

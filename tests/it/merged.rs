@@ -200,6 +200,14 @@ async fn an_upstream_that_is_down_at_the_start_holds_up_no_other() {
     rig.redis.kill();
     let ssegate = Ssegate::start(rig.config(&rig.sources())).await;
     let mut stream = begun(&ssegate, Options::http1(), 1).await;
+    // Whoever came back with an id of the one that is there would miss what the others have meanwhile.
+    let (head, probe, page) = tokio::join!(
+        ask(&ssegate, Method::HEAD, "/all", "text/event-stream"),
+        ask(&ssegate, Method::GET, "/all?probe", "*/*"),
+        ask(&ssegate, Method::GET, "/all", "application/json")
+    );
+    assert_eq!((head.status.as_u16(), head.header("last-event-id")), (200, ""));
+    assert_eq!([probe.status, page.status].map(|status| status.as_u16()), [503, 503], "{}", page.text());
     let records = |numbers: Range<usize>| numbers.map(|n| Record::to(&rig.topic).payload(format!("t{n}")));
     rig.kafka.produce_all(records(0..5)).await;
     assert_eq!(next(&mut stream, 5).await, expected([("t", 0..5)]));
