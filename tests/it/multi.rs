@@ -293,6 +293,8 @@ async fn a_feed_that_is_not_there_is_refused_and_the_others_are_given() {
         ("/rooms/a+b", "/rooms/a b", 400, "bad-request"),
         ("/a%0Aid:%207", "/a\nid: 7", 400, "bad-request"),
         ("", "", 400, "bad-request"),
+        // It is the same feed, spelled in another way.
+        ("/n%2565ws", "/n%65ws", 400, "bad-request"),
     ] {
         let mut stream = EventSource::connect(ssegate.url(&all_of(&["/news", feed])), Options::http1()).await;
         assert_eq!(refused(&mut stream, 1).await, [(label.to_owned(), status, kind.to_owned())], "{feed}");

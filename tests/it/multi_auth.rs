@@ -262,6 +262,59 @@ async fn what_is_good_for_each_feed_renews_a_stream_in_place() {
     assert_eq!(ssegate.metrics().await.sum("ssegate_streams_ended_total", &[("reason", "expired")]), 0.0);
 }
 
+/// Feeds that users and machines share, and one with room for a single stream of a client.
+async fn start_shared() -> Ssegate {
+    Ssegate::start(format!(
+        r#"
+auth:
+  users: {{ jwt: {{ secret: "{SECRET}" }} }}
+  machines:
+    api_key: {{ keys: {{ ci: "sha256:e225abbe0ed74ca317fdf5e27bd4994d962e6462756af5eaec627c654c5c439d" }} }}
+upstreams: {{ lobby: {{ push: {{}} }} }}
+routes:
+  - {{ path: /users, from: {{ upstream: lobby, channel: users }}, auth: users }}
+  - {{ path: /both, from: {{ upstream: lobby, channel: both }}, auth: [machines, users] }}
+  - {{ path: /each, from: {{ upstream: lobby, channel: each }}, auth: machines, limits: {{ streams_per_client: 1 }} }}
+  - {{ path: /all, multi: {{ of: [/users, /both, /each] }}, expiring: 1h }}
+"#
+    ))
+    .await
+}
+
+/// The link of a new stream of these feeds, opened as alice and as the machine.
+async fn open_shared(ssegate: &Ssegate, feeds: &str) -> (EventSource, String) {
+    let options = bearing(Options::http1().header(CI.0, CI.1), &alice(&[], 300));
+    let mut stream = EventSource::connect(ssegate.url(&format!("/all?{feeds}")), options).await;
+    let notice: Value = serde_json::from_str(&stream.next_named("stream.expiring").await.data).unwrap();
+    (stream, notice["renew"].as_str().unwrap().to_owned())
+}
+
+#[tokio::test]
+async fn a_feed_stays_whose_it_is_among_others_of_the_same_stream() {
+    let ssegate = start_shared().await;
+    let (mut stream, link) = open_shared(&ssegate, "feed=/users&feed=/both").await;
+    let bearer = format!("Bearer {}", alice(&[], 10_800));
+    // She is known from one feed, but the other is the machine's.
+    let answer = renew(&ssegate, &link, &[("authorization", &bearer)]).await;
+    assert_eq!(answer.status, 403, "{}", answer.text());
+    let answer = renew(&ssegate, &link, &[("authorization", &bearer), CI]).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    ssegate.publish("both", "still here").await;
+    assert_eq!(stream.next_message().await.data, "still here");
+}
+
+#[tokio::test]
+async fn what_was_not_given_need_not_be_renewed() {
+    let ssegate = start_shared().await;
+    let (_first, _) = open_shared(&ssegate, "feed=/users&feed=/each").await;
+    let (mut stream, link) = open_shared(&ssegate, "feed=/users&feed=/each").await;
+    until_placed(&mut stream, 1).await;
+    assert!(stream.events().iter().any(|event| event.data.contains("too-many-streams")), "{stream}");
+    let bearer = format!("Bearer {}", alice(&[], 10_800));
+    let answer = renew(&ssegate, &link, &[("authorization", &bearer)]).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+}
+
 #[tokio::test]
 async fn who_is_withdrawn_in_one_feed_comes_back_to_the_others() {
     let dir = scratch::dir("deny");
@@ -382,6 +435,34 @@ routes:
         if refused == 3 { Ok(()) } else { Err(refused) }
     })
     .await;
+}
+
+#[tokio::test]
+async fn what_was_allowed_is_not_asked_about_again_while_others_are_held() {
+    let (issuer, endpoint, key) = (Origin::start().await, Origin::start().await, SigningKey::new("k1"));
+    issuer.say("/jwks", 503, "");
+    endpoint.say("/auth", 204, "");
+    let ssegate = Ssegate::start(format!(
+        r#"
+auth:
+  who: {{ jwt: {{ jwks: "{}", refresh: 1s }} }}
+  app: {{ forward: {{ url: "{}", headers: [authorization], cache: 0s }} }}
+upstreams: {{ lobby: {{ push: {{}} }} }}
+routes:
+  - {{ path: /asked, from: {{ upstream: lobby, channel: asked }}, auth: app }}
+  - {{ path: /signed, from: {{ upstream: lobby, channel: signed }}, auth: who }}
+  - {{ path: /all, multi: {{ of: [/asked, /signed] }}, keepalive: 1s }}
+"#,
+        issuer.url("/jwks"),
+        endpoint.url("/auth")
+    ))
+    .await;
+    let options = bearing(Options::http1(), &key.sign(json!({})));
+    let mut stream = EventSource::connect(ssegate.url("/all?feed=/asked&feed=/signed"), options).await;
+    stream.until_comments(4).await;
+    issuer.say("/jwks", 200, jwks(&[&key]));
+    until_placed(&mut stream, 2).await;
+    assert_eq!(endpoint.requests("/auth").len(), 1);
 }
 
 #[tokio::test]
