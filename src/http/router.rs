@@ -99,6 +99,8 @@ pub struct Kept {
     pub quota: Arc<Quota>,
     /// That filters of its clients cannot tell.
     pub said: Said,
+    /// That ids of several feeds became too long.
+    pub too_long: Said,
     over: AtomicBool,
 }
 
@@ -285,8 +287,9 @@ impl Route {
         let also = sources.collect();
         let kept = kept.unwrap_or_else(|| {
             let quota = Arc::new(Quota::new(route.limits.feeds));
-            let (places, said, over) = (Places::new(route.limits), Said::default(), AtomicBool::new(false));
-            Arc::new(Kept { places, quota, said, over })
+            let (said, too_long) = (Said::default(), Said::default());
+            let (places, over) = (Places::new(route.limits), AtomicBool::new(false));
+            Arc::new(Kept { places, quota, said, too_long, over })
         });
         kept.places.limit(route.limits);
         kept.quota.set_most(route.limits.feeds);

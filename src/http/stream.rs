@@ -2,6 +2,7 @@
 //! with keepalive comments in the silences.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -147,6 +148,10 @@ impl EventStream {
             }
             let read = reader.read(READ);
             this.registered.control.reading.stands(reader.stands());
+            let ended = reader.take_ended();
+            if !ended.is_empty() {
+                this.registered.ended(&ended, reader);
+            }
             if let Some(withheld) = reader.take_withheld() {
                 this.registered.control.route.withheld(&withheld);
                 this.turn.count(withheld.bytes);
@@ -169,7 +174,7 @@ impl EventStream {
                     ready!(self.as_mut().poll_news(cx));
                 }
                 Read::Control { bytes, gaps } => {
-                    this.registered.stands(&gaps);
+                    this.registered.stands(&gaps, reader);
                     let route = &this.registered.control.route;
                     gaps.iter().for_each(|&reason| route.metrics.gap(reason));
                     if gaps.contains(&Reason::Lagged) && reader.leaves() {
@@ -179,6 +184,7 @@ impl EventStream {
                     }
                 }
                 Read::Slice { bytes, events, times, forms } => {
+                    this.registered.stands(&[], reader);
                     this.registered.count(events, times, this.published);
                     this.turn.count(bytes.len());
                     let packed = forms.zip(*this.encoding);
@@ -196,6 +202,7 @@ impl EventStream {
                     this.turn.end();
                 }
                 Read::Pieces { bytes, events, times } => {
+                    this.registered.stands(&[], reader);
                     this.registered.count(events, times, this.published);
                     this.turn.count(bytes.iter().map(Bytes::len).sum());
                     bytes.into_iter().for_each(|bytes| this.outgoing.put(bytes));
@@ -244,11 +251,14 @@ impl EventStream {
             let keepalive = this.registered.control.route.config.keepalive;
             // The timer is not set anew for each event; it looks at the last write when it rings.
             let (due, now) = (*this.written + keepalive, Instant::now());
-            if due <= now {
-                let moved_on = this.reader.as_mut().and_then(Reader::moved_on);
-                this.outgoing.put(moved_on.unwrap_or(Bytes::from_static(KEEPALIVE)));
+            let is_silent = due <= now;
+            let moved_on = if is_silent { Reader::moved_on } else { Reader::moved_on_beside };
+            match this.reader.as_mut().and_then(moved_on) {
+                Some(bytes) => this.outgoing.put(bytes),
+                None if is_silent => this.outgoing.put(Bytes::from_static(KEEPALIVE)),
+                None => {}
             }
-            this.silence.reset(if due <= now { now + keepalive } else { due });
+            this.silence.reset(if is_silent { now + keepalive } else { due });
             return Poll::Ready(());
         }
         this.registered.control.waiting();
@@ -288,6 +298,19 @@ impl Registered {
             published.get_or_insert(times.published);
         }
     }
+
+    /// Some of several feeds have ended, whose ids left no room for those of others; with the last of them the stream does.
+    fn ended(&self, labels: &[Arc<str>], reader: &Reader) {
+        let route = &self.control.route;
+        labels.iter().for_each(|_| route.metrics.shed(TOO_LONG));
+        if let Some((feed, unsaid)) = labels.first().zip(route.kept.too_long.again()) {
+            tracing::warn!(route = route.name, %feed, unsaid, "a feed of several was ended: their ids are too long together");
+        }
+        self.reads(reader);
+        if reader.is_over() {
+            self.control.end(End::Refused);
+        }
+    }
 }
 
 /// What every stream begins with: a comment, so that proxies and clients see that it is open, and the time
@@ -305,3 +328,6 @@ pub fn jittered(middle: Duration) -> Duration {
 }
 
 const KEEPALIVE: &[u8] = b":\n\n";
+
+/// What a feed for whose id there was no room is counted as.
+const TOO_LONG: &str = "id_too_long";

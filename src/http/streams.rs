@@ -19,7 +19,7 @@ use super::supervise::Slot;
 use super::traced::Traced;
 use super::turns::Turns;
 use crate::auth::{Grant, Signer};
-use crate::hub::{Feed, Memory, Reason};
+use crate::hub::{Feed, Memory, Reader, Reason};
 
 /// Every open stream.
 pub struct Streams {
@@ -61,7 +61,7 @@ pub enum End {
     Expired,
     /// The client's credential was withdrawn.
     Revoked,
-    /// It was held, and then the client was not let in.
+    /// It was held, and then the client was not let in; or each of its several feeds was ended.
     Refused,
     /// It has lasted for the route's `max_age`.
     Age,
@@ -372,9 +372,12 @@ impl Registered {
     }
 
     /// Its client is told where it stands, and what it cannot be given any more.
-    pub fn stands(&mut self, gaps: &[Reason]) {
-        if let Some(traced) = &mut self.traced {
-            traced.fixed(&self.control, gaps);
+    pub fn stands(&mut self, gaps: &[Reason], reader: &Reader) {
+        let Some(traced) = self.traced.as_mut().filter(|traced| !traced.is_fixed()) else { return };
+        traced.misses(gaps);
+        // Of several feeds some may begin long before others.
+        if !reader.is_deciding() {
+            traced.fixed(&self.control);
         }
     }
 

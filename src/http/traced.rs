@@ -61,6 +61,8 @@ pub(super) fn answered(span: &mut Span, status: StatusCode) {
 pub struct Traced {
     trace: Arc<Trace>,
     resume: &'static str,
+    /// Why its client misses something from the beginning, each reason once.
+    misses: Vec<Reason>,
     /// When it was fixed where it begins, if it was.
     fixed: Option<Instant>,
 }
@@ -73,7 +75,7 @@ impl Traced {
             Wish { since: Some(_), .. } => "since",
             Wish { .. } => "start",
         };
-        Self { trace: Arc::clone(trace), resume, fixed: None }
+        Self { trace: Arc::clone(trace), resume, misses: Vec::new(), fixed: None }
     }
 
     /// The number of its trace.
@@ -81,18 +83,29 @@ impl Traced {
         self.trace.id()
     }
 
-    /// It is fixed where the stream begins, which comes to pass once. Of what its client cannot be given any more it has
-    /// been told.
-    pub fn fixed(&mut self, control: &Control, gaps: &[Reason]) {
-        if self.fixed.is_none() {
-            let mut span = self.subscribe(control);
-            if !gaps.is_empty() {
-                span.words("ssegate.gap", gaps.iter().map(|gap| gap.as_str()));
+    /// Whether it is fixed where the stream begins.
+    pub fn is_fixed(&self) -> bool {
+        self.fixed.is_some()
+    }
+
+    /// Of what its client cannot be given any more it has been told, before it was fixed where all begins.
+    pub fn misses(&mut self, gaps: &[Reason]) {
+        for gap in gaps {
+            if !self.misses.contains(gap) {
+                self.misses.push(*gap);
             }
-            drop(span);
-            // One begins where the other ends.
-            self.fixed = Some(Instant::now());
         }
+    }
+
+    /// It is fixed where the stream begins, which comes to pass once.
+    pub fn fixed(&mut self, control: &Control) {
+        let mut span = self.subscribe(control);
+        if !self.misses.is_empty() {
+            span.words("ssegate.gap", self.misses.iter().map(|gap| gap.as_str()));
+        }
+        drop(span);
+        // One begins where the other ends.
+        self.fixed = Some(Instant::now());
     }
 
     /// It has ended. Where it was never fixed where it begins, there is no more to tell than that.

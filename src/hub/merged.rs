@@ -38,6 +38,8 @@ pub struct Part {
 pub struct Merged {
     /// By their names in ids.
     parts: Vec<Slot>,
+    /// What clients call those that have ended, until that is asked.
+    ended: Vec<Arc<str>>,
     /// The part whose turn is next.
     turn: usize,
     tell: Tell,
@@ -48,6 +50,8 @@ pub struct Merged {
     rest: Option<Rest>,
     /// Whether a part has got on, or lost its place, without an id that told it.
     is_untold: bool,
+    /// Whether what was read last was much work for a filter of the client.
+    is_tired: bool,
     /// Whether one lagged whose clients are to be sent away for that.
     leaves: bool,
 }
@@ -55,7 +59,8 @@ pub struct Merged {
 struct Slot {
     label: Arc<str>,
     tag: Tag,
-    reader: Reader,
+    /// `None` where its client is not given it, or not any more: it is here for its place alone.
+    reader: Option<Reader>,
     /// What ids say of it: its name and its own id; empty where it has none.
     place: String,
     /// What it waits for; `None` if it is of several feeds itself.
@@ -81,25 +86,31 @@ struct Ended;
 impl Merged {
     /// A reader of `parts`, which tells first what it was `refused`. Names of control events begin with `prefix`.
     pub fn new(parts: Vec<Part>, tell: Tell, prefix: Arc<str>, refused: Vec<Refused>) -> Self {
-        let mut slots: Vec<_> = parts.into_iter().map(Slot::new).collect();
+        let kept = |refused: &Refused| Slot::kept(&refused.label, refused.resumes.as_deref());
+        let mut slots: Vec<_> = parts.into_iter().map(Slot::new).chain(refused.iter().map(kept)).collect();
         slots.sort_by_key(|part| part.tag);
+        // Labels differ. Should the tags of two be the same against all odds, ids could not tell them apart: the one that is
+        // read is left, of two that are read the first.
         slots.dedup_by_key(|part| part.tag);
         let mut opening = Vec::new();
         refused.iter().for_each(|refused| refused.write(tell, &prefix, &mut opening));
         Self {
             parts: slots,
+            ended: Vec::new(),
             turn: 0,
             tell,
             prefix,
             opening: opening.into(),
             rest: None,
             is_untold: false,
+            is_tired: false,
             leaves: false,
         }
     }
 
     /// Reads on, about `max` bytes at most unless a single event is larger.
     pub fn read(&mut self, max: usize) -> Read {
+        self.is_tired = false;
         if !self.opening.is_empty() {
             return Read::Control { bytes: std::mem::take(&mut self.opening), gaps: Vec::new() };
         }
@@ -107,24 +118,14 @@ impl Merged {
             return self.give(rest, max);
         }
         while let Some(part) = self.next_ready() {
-            let (bytes, times) = match self.parts[part].reader.read(max) {
-                Read::Pending => {
-                    self.parts[part].is_ready = false;
-                    continue;
-                }
-                Read::Wait(wake) => {
-                    self.parts[part].wait(wake);
-                    continue;
-                }
-                Read::Control { bytes, gaps } => match self.control(part, bytes, gaps) {
-                    Some(read) => return read,
-                    None => continue,
-                },
-                Read::Slice { bytes, times, .. } => (vec![bytes], times),
-                Read::Pieces { bytes, times, .. } => (bytes, times),
-                left_out @ Read::LeftOut(_) => return left_out,
-            };
-            return self.give(Rest { part, blocks: Blocks::new(bytes).peekable(), times }, max);
+            self.turn = part + 1;
+            if let Some(read) = self.read_part(part, max) {
+                return read;
+            }
+            if self.is_tired {
+                // Each of the others may be as much work.
+                return Read::Pieces { bytes: Vec::new(), events: 0, times: None };
+            }
         }
         let mut bytes = Vec::new();
         self.write_news(&mut bytes);
@@ -132,11 +133,31 @@ impl Merged {
     }
 
     /// The part that reads next, of those that may have something.
-    fn next_ready(&mut self) -> Option<usize> {
+    fn next_ready(&self) -> Option<usize> {
         let mut turns = (self.turn..self.parts.len()).chain(0..self.turn);
-        let next = turns.find(|&part| self.parts[part].is_ready)?;
-        self.turn = next + 1;
-        Some(next)
+        turns.find(|&part| self.parts[part].is_ready)
+    }
+
+    /// What a part gives, if it has something.
+    fn read_part(&mut self, part: usize, max: usize) -> Option<Read> {
+        let reader = self.parts[part].reader.as_mut()?;
+        let read = reader.read(max);
+        self.is_tired = reader.is_tired();
+        let (bytes, times) = match read {
+            Read::Pending => {
+                self.parts[part].is_ready = false;
+                return None;
+            }
+            Read::Wait(wake) => {
+                self.parts[part].wait(wake);
+                return None;
+            }
+            Read::Control { bytes, gaps } => return self.control(part, bytes, gaps),
+            Read::Slice { bytes, times, .. } => (vec![bytes], times),
+            Read::Pieces { bytes, times, .. } => (joined(bytes), times),
+            left_out @ Read::LeftOut(_) => return Some(left_out),
+        };
+        Some(self.give(Rest { part, blocks: Blocks::new(bytes).peekable(), times }, max))
     }
 
     /// Gives events that a part has read; what is too much is kept.
@@ -160,7 +181,8 @@ impl Merged {
 
     /// What a part is told beside events. Nothing where that is its position alone: the next id says that, too.
     fn control(&mut self, part: usize, bytes: Bytes, gaps: Vec<Reason>) -> Option<Read> {
-        self.leaves |= gaps.contains(&Reason::Lagged) && self.parts[part].reader.leaves();
+        let leaves = self.parts[part].reader.as_ref().is_some_and(Reader::leaves);
+        self.leaves |= leaves && gaps.contains(&Reason::Lagged);
         let mut out = Pieces::default();
         self.pass_on_all(part, bytes, &mut out);
         let is_news = out.size() > 0 || !gaps.is_empty();
@@ -180,7 +202,8 @@ impl Merged {
     fn pass_on(&mut self, part: usize, block: &Block, out: &mut Pieces) -> Result<usize, Ended> {
         match &block.id {
             Some(id) => self.moves(part, id, out)?,
-            // Who is cut after it comes back to where all began.
+            // It tells no place. Who is cut after it comes back with the last that he was told: were that none of all, he would
+            // begin anew, and miss of the others what came meanwhile.
             None => self.write_news(out.own()),
         }
         let slot = &mut self.parts[part];
@@ -215,25 +238,44 @@ impl Merged {
         Ok(events)
     }
 
-    /// A part has got to `id`. One whose id leaves no room for the others' ends here: its client could not come back with such
-    /// an id, and the others are to be resumed.
+    /// A part has got to `id`. Where the places of all have no room in one id then, with which no client could come back, the
+    /// longest of them have to go.
     fn moves(&mut self, part: usize, id: &[u8], out: &mut Pieces) -> Result<(), Ended> {
         let slot = &mut self.parts[part];
         slot.has_begun = true;
-        slot.place.clear();
+        let mut before = std::mem::take(&mut slot.place);
         slot.tag.write(id, &mut slot.place);
-        if self.id_length() <= LONGEST {
-            return Ok(());
+        while self.id_length() > LONGEST {
+            // Those of what is not read go first, if that is enough.
+            let unread = self.parts.iter().filter(|part| part.reader.is_none());
+            let is_enough = self.id_length() - unread.map(|part| part.place.len()).sum::<usize>() <= LONGEST;
+            let length = |slot: &Slot| (slot.reader.is_none() == is_enough, slot.place.len());
+            let with_place = (0..self.parts.len()).filter(|&part| !self.parts[part].place.is_empty());
+            let Some(longest) = with_place.max_by_key(|&part| length(&self.parts[part])) else { break };
+            // The part that moved has been told the place before, which may have room.
+            self.parts[longest].place =
+                if longest == part { std::mem::take(&mut before) } else { String::new() };
+            self.end(longest, out);
         }
-        let Slot { label, .. } = self.parts.remove(part);
-        self.turn -= usize::from(self.turn > part);
+        if self.parts[part].reader.is_some() { Ok(()) } else { Err(Ended) }
+    }
+
+    /// A part is not read any more, if it was, for want of room in the id.
+    fn end(&mut self, part: usize, out: &mut Pieces) {
+        let slot = &mut self.parts[part];
+        if slot.reader.take().is_none() {
+            return;
+        }
+        (slot.wake, slot.is_ready, slot.owes_position) = (None, false, false);
+        let label = Arc::clone(&slot.label);
+        self.ended.push(Arc::clone(&label));
+        self.rest.take_if(|rest| rest.part == part);
         self.is_untold = true;
-        tracing::warn!(feed = %label, "a feed of several was ended: with its id theirs is too long to come back");
         let kind = "urn:ssegate:problem:id-too-long".into();
         let detail =
             "With the event id of this feed the id of all of them is too long to be sent back.".into();
-        Refused { label, status: None, kind, detail }.write(self.tell, &self.prefix, out.own());
-        Err(Ended)
+        let refused = Refused { label, status: None, kind, detail, resumes: None };
+        refused.write(self.tell, &self.prefix, out.own());
     }
 
     /// Where the client stands in all feeds. The order is that of the tags, so that equal places make equal ids.
@@ -269,15 +311,18 @@ impl Merged {
 
     /// The control event that tells positions which moved on without an event, if that is news.
     pub fn moved_on(&mut self) -> Option<Bytes> {
-        if self.rest.is_some() {
+        // Of a part that has given more than was passed on, the place is behind that.
+        let waits = self.rest.as_ref().map(|rest| rest.part);
+        if waits.is_some_and(|part| self.parts[part].owes_position) {
             return None;
         }
         let mut out = Pieces::default();
-        // From behind, since one may end.
-        for part in (0..self.parts.len()).rev() {
+        for part in (0..self.parts.len()).filter(|&part| waits != Some(part)) {
+            let slot = &mut self.parts[part];
+            let Some(reader) = &mut slot.reader else { continue };
             // As in a silence a reader of one feed, it looks at what nothing but time has changed.
-            self.parts[part].is_ready = true;
-            if let Some(bytes) = self.parts[part].reader.moved_on() {
+            slot.is_ready = true;
+            if let Some(bytes) = reader.moved_on() {
                 self.pass_on_all(part, bytes, &mut out);
             }
         }
@@ -287,33 +332,50 @@ impl Merged {
 
     /// What filters of the client have withheld since this was asked last.
     pub fn take_withheld(&mut self) -> Option<Withheld> {
-        self.parts.iter_mut().filter_map(|part| part.reader.take_withheld()).reduce(Withheld::and)
+        let readers = self.parts.iter_mut().filter_map(|part| part.reader.as_mut());
+        readers.filter_map(Reader::take_withheld).reduce(Withheld::and)
     }
 
-    /// Whether what one of them read last was much work for a filter of the client.
+    /// What clients call the feeds that have ended since this was asked last.
+    pub fn take_ended(&mut self) -> Vec<Arc<str>> {
+        let mut ended = std::mem::take(&mut self.ended);
+        let readers = self.parts.iter_mut().filter_map(|part| part.reader.as_mut());
+        readers.for_each(|reader| ended.append(&mut reader.take_ended()));
+        ended
+    }
+
+    /// Whether nothing follows, since no feed is left.
+    pub fn is_over(&self) -> bool {
+        self.opening.is_empty() && self.readers().all(Reader::is_over)
+    }
+
+    /// Whether what was read last was so much work for filters of the client that others are to have their turn.
     pub fn is_tired(&self) -> bool {
-        self.parts.iter().any(|part| part.reader.is_tired())
+        self.is_tired
     }
 
-    /// Whether one of them reads what only its upstream still holds.
+    /// Whether the part that reads next reads what only its upstream still holds. The others need not wait for a turn of those
+    /// that do.
     pub fn replays(&self) -> bool {
-        self.parts.iter().any(|part| part.reader.replays())
+        let next = self.next_ready().filter(|_| self.rest.is_none());
+        next.and_then(|part| self.parts[part].reader.as_ref()).is_some_and(Reader::replays)
     }
 
     /// The sum of the numbers of the entries before which they stand, if they all do.
     pub fn stands(&self) -> Option<u64> {
-        self.parts.iter().map(|part| part.reader.stands()).sum()
+        self.readers().map(Reader::stands).sum()
     }
 
     /// Whether one of them has not been told yet where it begins.
     pub fn is_deciding(&self) -> bool {
-        self.parts.iter().any(|part| !part.has_begun || part.reader.is_deciding())
+        let mut parts = self.parts.iter();
+        parts.any(|part| part.reader.as_ref().is_some_and(|reader| !part.has_begun || reader.is_deciding()))
     }
 
     /// Whether ids say nothing of one of them, which has not been told yet where it begins. Who came back with one would miss what
     /// that had meanwhile.
     pub fn lacks_place(&self) -> bool {
-        self.parts.iter().any(|part| !part.has_begun && part.place.is_empty())
+        self.parts.iter().any(|part| part.reader.is_some() && !part.has_begun && part.place.is_empty())
     }
 
     /// Whether one lagged whose clients are to be sent away for that.
@@ -323,17 +385,36 @@ impl Merged {
 
     /// Their feeds.
     pub fn feeds(&self) -> Vec<Arc<Feed>> {
-        self.parts.iter().flat_map(|part| part.reader.feeds()).collect()
+        self.readers().flat_map(Reader::feeds).collect()
+    }
+
+    /// Those of the parts that are left.
+    fn readers(&self) -> impl Iterator<Item = &Reader> {
+        self.parts.iter().filter_map(|part| part.reader.as_ref())
     }
 }
 
 impl Slot {
     fn new(part: Part) -> Self {
-        let Part { label, reader, resumes } = part;
-        let (tag, mut place) = (Tag::of(&label), String::new());
+        let kept = Self::kept(&part.label, part.resumes.as_deref());
+        let wake = part.reader.wake().map(Box::pin);
+        Self { reader: Some(part.reader), wake, is_ready: true, ..kept }
+    }
+
+    /// Of a feed that is not read, after this id.
+    fn kept(label: &Arc<str>, resumes: Option<&str>) -> Self {
+        let (tag, mut place) = (Tag::of(label), String::new());
         tag.write(resumes.unwrap_or_default().as_bytes(), &mut place);
-        let wake = reader.wake().map(Box::pin);
-        Self { label, tag, reader, place, wake, is_ready: true, has_begun: false, owes_position: false }
+        Self {
+            label: Arc::clone(label),
+            tag,
+            reader: None,
+            place,
+            wake: None,
+            is_ready: false,
+            has_begun: false,
+            owes_position: false,
+        }
     }
 
     /// It has nothing to give before this.
@@ -349,20 +430,40 @@ impl Slot {
         if self.is_ready {
             return Poll::Ready(());
         }
+        let Some(reader) = &mut self.reader else { return Poll::Pending };
         let woken = match &mut self.wake {
             Some(wake) => wake.as_mut().poll(cx),
-            None => self.reader.poll_wake(cx),
+            None => reader.poll_wake(cx),
         };
         if woken.is_ready() {
             self.is_ready = true;
             // From before it reads, so that nothing is missed.
-            if let (Some(wake), Some(next)) = (&mut self.wake, self.reader.wake()) {
+            if let (Some(wake), Some(next)) = (&mut self.wake, reader.wake()) {
                 wake.set(next);
             }
         }
         woken
     }
 }
+
+/// The same bytes, of pieces of which none keeps alive much more than itself: what a client that takes nothing has of one key
+/// would pin the whole of each chunk in which there is an event of it.
+fn joined(pieces: Vec<Bytes>) -> Vec<Bytes> {
+    let (mut joined, mut small) = (Vec::with_capacity(pieces.len()), Vec::new());
+    for piece in pieces {
+        if piece.len() < SMALL {
+            small.extend_from_slice(&piece);
+            continue;
+        }
+        joined.extend((!small.is_empty()).then(|| std::mem::take(&mut small).into()));
+        joined.push(piece);
+    }
+    joined.extend((!small.is_empty()).then(|| small.into()));
+    joined
+}
+
+/// Pieces below this size are copied.
+const SMALL: usize = 4 * 1024;
 
 /// Bytes that a block has for its name, its id and members of its data beside what these say.
 const MARKS: usize = 64;

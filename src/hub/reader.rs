@@ -45,7 +45,7 @@ impl Reader {
         }
     }
 
-    /// Whether it reads what only an upstream still holds.
+    /// Whether it reads next what only an upstream still holds.
     pub fn replays(&self) -> bool {
         match self {
             Self::One(subscription) => subscription.replays(),
@@ -66,6 +66,15 @@ impl Reader {
     pub fn moved_on(&mut self) -> Option<Bytes> {
         match self {
             Self::One(subscription) => subscription.moved_on(),
+            Self::Many(merged) => merged.moved_on(),
+        }
+    }
+
+    /// The same where the stream is not silent. What one feed is given next tells its position; of several one may be quiet for
+    /// ever while another is busy.
+    pub fn moved_on_beside(&mut self) -> Option<Bytes> {
+        match self {
+            Self::One(_) => None,
             Self::Many(merged) => merged.moved_on(),
         }
     }
@@ -92,6 +101,22 @@ impl Reader {
         match self {
             Self::One(_) => false,
             Self::Many(merged) => merged.is_deciding(),
+        }
+    }
+
+    /// What clients call the feeds of several that have ended since this was asked last.
+    pub fn take_ended(&mut self) -> Vec<Arc<str>> {
+        match self {
+            Self::One(_) => Vec::new(),
+            Self::Many(merged) => merged.take_ended(),
+        }
+    }
+
+    /// Whether nothing follows: all of several feeds have ended.
+    pub fn is_over(&self) -> bool {
+        match self {
+            Self::One(_) => false,
+            Self::Many(merged) => merged.is_over(),
         }
     }
 

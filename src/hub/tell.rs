@@ -31,6 +31,8 @@ pub struct Refused {
     pub kind: Cow<'static, str>,
     /// The same for people.
     pub detail: Cow<'static, str>,
+    /// The id after which it was to go on. Ids of the others keep it, so that its client may come back for it later.
+    pub resumes: Option<String>,
 }
 
 impl Refused {
@@ -230,6 +232,7 @@ mod tests {
             status: Some(403),
             kind: "urn:ssegate:problem:forbidden".into(),
             detail: "No.".into(),
+            resumes: None,
         };
         let data = |refused: &Refused, tell| {
             let mut out = Vec::new();

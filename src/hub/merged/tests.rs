@@ -148,7 +148,7 @@ async fn what_each_is_given_says_of_which_feed_it_is_and_where_all_of_them_stand
 async fn bodies_are_those_of_the_log() {
     let rig = Rig::new();
     let a = rig.channel("a");
-    let mut single = rig.merged(&["a"], None, Tell::Nothing).parts.remove(0).reader;
+    let mut single = rig.merged(&["a"], None, Tell::Nothing).parts.remove(0).reader.unwrap();
     let mut merged = [Tell::Nothing, Tell::Event].map(|tell| rig.merged(&["a"], None, tell));
     single.read(1_000);
     merged.iter_mut().for_each(|merged| _ = told(merged));
@@ -277,7 +277,7 @@ async fn a_flood_of_one_leaves_the_others_their_turn_and_what_is_given_is_bounde
 }
 
 #[tokio::test]
-async fn one_whose_id_has_no_room_ends_and_the_others_go_on() {
+async fn the_one_with_the_longest_id_ends_where_there_is_no_room_and_the_others_go_on() {
     let rig = Rig::new();
     // As a server of events may give them.
     let (long, news) = ("x".repeat(LONGEST - 40), rig.channel("news"));
@@ -286,17 +286,41 @@ async fn one_whose_id_has_no_room_ends_and_the_others_go_on() {
     let mut merged = Merged::new(parts, Tell::Event, "stream.".into(), Vec::new());
     let (blocks, id) = told(&mut merged);
     assert_eq!(blocks.len(), 2);
-    assert!(
-        blocks[0].starts_with("event: stream.refused\ndata: {\"feed\":\"/news\",\"type\":"),
-        "{}",
-        blocks[0]
-    );
-    assert!(blocks[0].contains("urn:ssegate:problem:id-too-long"));
+    let refused = &blocks[0];
+    assert!(refused.starts_with("event: stream.refused\ndata: {\"feed\":\"/long\",\"type\":"), "{refused}");
+    assert!(refused.contains("urn:ssegate:problem:id-too-long"));
     let id = id.unwrap();
-    assert!(id.len() <= LONGEST && part_of(&id, "/news").is_none() && part_of(&id, "/long").is_some());
-    assert_eq!((merged.feeds().len(), news.log.readers()), (1, 0), "it reads no more");
+    assert!(id.len() <= LONGEST && part_of(&id, "/news").is_some() && part_of(&id, "/long").is_none());
+    assert_eq!((merged.feeds().len(), news.log.readers()), (1, 1), "it reads no more");
+    assert_eq!(merged.take_ended(), [Arc::from("/long")]);
+    assert_eq!((merged.take_ended().len(), merged.is_over(), merged.is_deciding()), (0, false, false));
     rig.channel("long");
-    assert_eq!(told_when_woken(&mut merged).await.0.last().map(String::as_str), Some(POSITION));
+    news.log.append([(None, Text("on"))]);
+    assert_eq!(told_when_woken(&mut merged).await.0, ["event: /news\ndata: on\n"]);
+    assert_eq!(merged.stands(), Some(1), "of what is left");
+}
+
+#[tokio::test]
+async fn one_that_moves_too_far_keeps_its_last_place_and_nothing_follows_the_last_one() {
+    let rig = Rig::new();
+    let [a, b] = ["a", "b"].map(|name| rig.channel(name));
+    let mut merged = rig.merged(&["a", "b"], None, Tell::Event);
+    let (_, before) = told(&mut merged);
+    let before = before.unwrap();
+    let position = |id: &str| format!("event: stream.position\ndata: {{}}\nid: {id}\n\n");
+    let (far, mut ended) = ("x".repeat(LONGEST), Vec::new());
+    for part in 0..2 {
+        assert!(!merged.is_over());
+        let mut out = Pieces::default();
+        merged.pass_on_all(part, position(&far).into(), &mut out);
+        assert!(out.finish().concat().starts_with(b"event: stream.refused\n"));
+        ended.append(&mut merged.take_ended());
+        assert_eq!(merged.id(), before, "from there its client goes on");
+    }
+    ended.sort();
+    assert_eq!((ended, merged.is_over()), (vec!["/a".into(), "/b".into()], true));
+    assert_eq!((a.log.readers(), b.log.readers()), (0, 0));
+    assert_eq!(told(&mut merged), (vec![POSITION.to_owned()], Some(before)));
 }
 
 #[tokio::test]
@@ -306,6 +330,7 @@ async fn what_it_was_refused_is_told_first_and_nothing_else_if_that_is_all() {
         status: Some(403),
         kind: "urn:ssegate:problem:forbidden".into(),
         detail: "Not for you.".into(),
+        resumes: None,
     };
     let refused = vec![refused("/x"), refused("/y")];
     let mut merged = Merged::new(Vec::new(), Tell::Event, "stream.".into(), refused);
@@ -314,6 +339,75 @@ async fn what_it_was_refused_is_told_first_and_nothing_else_if_that_is_all() {
     assert_eq!((blocks.len(), id), (2, None));
     assert!(poll_fn(|cx| merged.poll_wake(cx)).now_or_never().is_none());
     assert_eq!((merged.moved_on(), merged.stands(), merged.replays()), (None, Some(0), false));
+}
+
+#[tokio::test]
+async fn where_a_client_stood_in_what_it_is_refused_is_kept_while_there_is_room() {
+    let rig = Rig::new();
+    let (a, refused) = (rig.channel("a"), |resumes: String| Refused {
+        label: "/busy".into(),
+        status: Some(503),
+        kind: "urn:ssegate:problem:no-room".into(),
+        detail: "Later.".into(),
+        resumes: Some(resumes),
+    });
+    let merged = |resumes| {
+        let parts = vec![rig.part("a", &Wishes::new(Wish::default()), TERMS)];
+        Merged::new(parts, Tell::Event, "stream.".into(), vec![refused(resumes)])
+    };
+    let mut kept = merged("7 ~".into());
+    let (_, id) = told(&mut kept);
+    assert_eq!(part_of(&id.unwrap(), "/busy").as_deref(), Some("7 ~"));
+    a.log.append([(None, Text("x"))]);
+    let (_, id) = told_when_woken(&mut kept).await;
+    let id = id.unwrap();
+    assert_eq!(part_of(&id, "/busy").as_deref(), Some("7 ~"));
+    assert!(part_of(&id, "/a").unwrap().ends_with("-1"));
+    assert_eq!((kept.feeds().len(), kept.is_deciding(), kept.stands()), (1, false, Some(1)));
+
+    let mut too_long = merged("x".repeat(LONGEST - 20));
+    let (blocks, id) = told(&mut too_long);
+    let id = id.unwrap();
+    assert!(part_of(&id, "/busy").is_none() && part_of(&id, "/a").is_some());
+    assert_eq!((blocks.len(), too_long.take_ended().len()), (2, 0), "no feed ends for it: {blocks:?}");
+}
+
+#[tokio::test]
+async fn one_that_moved_is_told_while_another_has_more_to_give() {
+    let rig = Rig::new();
+    let feeds = ["a", "b"].map(|name| rig.channel(name));
+    let mut merged = rig.merged(&["a", "b"], None, Tell::Event);
+    told(&mut merged);
+    feeds[0].log.append((0..10).map(|_| (None, Text("x"))));
+    let given = Blocks::new(vec![read(&mut merged, 200).unwrap().concat().into()]).count();
+    assert!(merged.rest.is_some() && given < 10, "{given}");
+    feeds[1].log.move_on(Mark::new(0, 7));
+    let mut reader = Reader::Many(Box::new(merged));
+    let bytes = reader.moved_on_beside().unwrap();
+    let block = Blocks::new(vec![bytes]).next().unwrap();
+    let id = String::from_utf8(block.id.unwrap().to_vec()).unwrap();
+    let ends = ["/a", "/b"].map(|label| part_of(&id, label).unwrap().split_once('-').unwrap().1.to_owned());
+    assert_eq!(ends, [&*given.to_string(), "7"], "of the busy one what was passed on");
+    assert_eq!(reader.moved_on_beside(), None, "once");
+    let Reader::Many(mut merged) = reader else { panic!() };
+    assert_eq!(told(&mut merged).0.len(), 10 - given);
+    let mut one = rig.merged(&["a"], None, Tell::Event).parts.remove(0).reader.unwrap();
+    one.read(1_000);
+    feeds[0].log.move_on(Mark::new(0, 20));
+    assert_eq!(one.moved_on_beside(), None, "its next event tells it");
+    assert!(one.moved_on().is_some());
+}
+
+#[test]
+fn small_pieces_are_copied_and_large_ones_shared() {
+    let chunk = Bytes::from(vec![b'x'; 24 * 1024]);
+    let cut = |range| chunk.slice(range);
+    let pieces = vec![cut(0..140), cut(200..340), cut(0..SMALL), cut(1..2), cut(2..5)];
+    let joined = joined(pieces.clone());
+    assert_eq!(joined.iter().map(Bytes::len).collect::<Vec<_>>(), [280, SMALL, 4]);
+    assert_eq!(joined.concat(), pieces.concat());
+    let is_shared = |piece: &Bytes| chunk.as_ptr_range().contains(&piece.as_ptr());
+    assert_eq!(joined.iter().map(is_shared).collect::<Vec<_>>(), [false, true, false]);
 }
 
 #[tokio::test]
