@@ -290,6 +290,37 @@ routes: [{{ path: "/rooms/{{room}}", from: {{ upstream: cache, channel: "{{room}
 }
 
 #[tokio::test]
+async fn subscribing_to_several_feeds_lasts_until_all_of_them_have_begun() {
+    let (collector, redis) = (Otlp::start().await, Redis::start().await);
+    let link = Proxy::start(([127, 0, 0, 1], redis.port()).into()).await;
+    link.pause();
+    let ssegate = Ssegate::start(format!(
+        r#"
+traces: {{ endpoint: "{}", sample: 1 }}
+upstreams: {{ cache: {{ redis: {{ url: "redis://{}" }} }}, lobby: {{ push: {{}} }} }}
+routes:
+  - {{ path: /far, from: {{ upstream: cache, channel: far }} }}
+  - {{ path: /near, from: {{ upstream: lobby, channel: near }} }}
+  - {{ path: /all, multi: {{ of: [/far, /near] }} }}
+"#,
+        collector.endpoint(),
+        link.addr(),
+    ))
+    .await;
+    let url = ssegate.url("/all?feed=/far&feed=/near&feed=/nowhere");
+    let mut stream = EventSource::connect(url, Options::http1()).await;
+    stream.next_named("stream.refused").await;
+    stream.next_named("stream.position").await;
+    ssegate.publish("near", "meanwhile").await;
+    assert_eq!(stream.next_message().await.data, "meanwhile");
+    collector.span("the request", |span| span.name == "GET /all").await;
+    assert!(collector.spans().iter().all(|span| span.name != "subscribe"));
+    link.resume();
+    stream.next_named("stream.position").await;
+    collector.span("its beginning", |span| span.name == "subscribe").await;
+}
+
+#[tokio::test]
 async fn applications_go_on_with_the_trace() {
     let (collector, app) = (Otlp::start().await, App::start().await);
     let never = Ssegate::start(with_app(&collector.endpoint(), "sample: 0", &app)).await;
