@@ -3,6 +3,7 @@
 use http::Uri;
 
 use super::auth::{AuthKind, AuthProvider, Jwt, JwtKeys};
+use super::composite;
 use super::hosts;
 use super::model::{Config, Origins, Route, Traces, Variable};
 use super::registries::SchemaRegistry;
@@ -21,7 +22,8 @@ pub fn warnings(config: &Config) -> Vec<String> {
     let missed = config.routes.iter().flat_map(hides_what_is_newest);
     let registries = config.schema_registries.iter().filter_map(entered_in_the_open);
     let all = plain.chain(traces).chain(secrets).chain(cookies).chain(looks).chain(asks);
-    let all = all.chain(missed).chain(registries);
+    let heads = config.routes.iter().filter_map(|route| outgrows_heads(config, route));
+    let all = all.chain(missed).chain(registries).chain(heads);
     all.chain(snapshots(config)).collect()
 }
 
@@ -108,6 +110,36 @@ fn unsent_cookies(config: &Config, route: &Route) -> Vec<String> {
     told.collect()
 }
 
+/// Who comes back to several feeds names all of them, and brings an id of all.
+fn outgrows_heads(config: &Config, route: &Route) -> Option<String> {
+    let multi = route.multi.as_ref()?;
+    let members = config.routes.iter().filter(|member| multi.of.iter().any(|name| **name == *member.name()));
+    let mut feeds: Vec<usize> = Vec::new();
+    for Route { path, .. } in members {
+        // Each slash is written as three bytes, and without parameters it is one feed.
+        let params = path.matches('{').count();
+        let length = "&feed=".len() + path.len() + 2 * path.matches('/').count() + params * PARAMETER;
+        feeds.extend(std::iter::repeat_n(length, if params > 0 { multi.max } else { 1 }));
+    }
+    feeds.sort_unstable_by(|one, other| other.cmp(one));
+    let most = feeds.iter().take(multi.max).sum::<usize>() + composite::LONGEST + OTHERS;
+    (most > config.limits.head).then(|| {
+        format!(
+            "a request for {} feeds of {}{}, with an event id of {}, may come to {}, and `limits.head` lets it have {}; raise that, or lower `multi.max`",
+            feeds.len().min(multi.max),
+            route.host.as_deref().unwrap_or_default(),
+            route.path,
+            show_size(composite::LONGEST),
+            show_size(most.next_multiple_of(1 << 10)),
+            show_size(config.limits.head)
+        )
+    })
+}
+
+/// Bytes of a parameter of a path, as of a number of 128 bits, and of all that a head has beside feeds and id.
+const PARAMETER: usize = 36;
+const OTHERS: usize = 1 << 10;
+
 /// A feed for each value of a parameter, all of the same source: whoever asks for many makes each record much work.
 fn looks_at_each_record(route: &Route) -> Option<String> {
     let feeds = route.limits.feeds;
@@ -181,6 +213,20 @@ mod tests {
         assert_eq!(warned("data: { map: params.p }").len(), 1);
         assert_eq!(warned("filter: event.a == params.p, limits: { feeds: 1000 }"), [""; 0]);
         assert_eq!(warned("filter: event.a == 1"), [""; 0]);
+    }
+
+    #[test]
+    fn heads_that_are_too_small_for_all_feeds_are_told_of() {
+        let warned = |head: &str, max: usize| {
+            let routes = format!(
+                "  - {{ path: '/rooms/{{room}}', from: {{ upstream: r, channel: '{{room}}' }} }}\n  - {{ path: /all, multi: {{ of: '/rooms/{{room}}', max: {max} }} }}\n"
+            );
+            warnings(&sound(&format!("limits: {{ head: {head} }}\n{HEAD}{routes}")))
+        };
+        let told = warned("8KiB", 100);
+        assert!(told.len() == 1 && told[0].starts_with("a request for 100 feeds of /all"), "{told:?}");
+        assert_eq!(warned("8KiB", 20), [""; 0]);
+        assert_eq!(warned("72KiB", 100), [""; 0]);
     }
 
     #[test]

@@ -60,7 +60,8 @@ impl Route {
         let Some(why) = withheld.why else { return };
         self.metrics.undecided.inc();
         if let Some(unsaid) = self.kept.said.again() {
-            tracing::warn!(route = self.name, why = %why, unsaid, "a filter cannot tell of an event for a client");
+            let feed = withheld.feed.as_deref();
+            tracing::warn!(route = self.name, feed, why = %why, unsaid, "a filter cannot tell of an event for a client");
         }
     }
 

@@ -332,8 +332,13 @@ impl Merged {
 
     /// What filters of the client have withheld since this was asked last.
     pub fn take_withheld(&mut self) -> Option<Withheld> {
-        let readers = self.parts.iter_mut().filter_map(|part| part.reader.as_mut());
-        readers.filter_map(Reader::take_withheld).reduce(Withheld::and)
+        let has_names = self.tell != Tell::Nothing;
+        let of_part = |part: &mut Slot| {
+            let withheld = part.reader.as_mut()?.take_withheld()?;
+            let feed = (has_names && withheld.why.is_some()).then(|| Arc::clone(&part.label));
+            Some(Withheld { feed, ..withheld })
+        };
+        self.parts.iter_mut().filter_map(of_part).reduce(Withheld::and)
     }
 
     /// What clients call the feeds that have ended since this was asked last.

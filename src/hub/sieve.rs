@@ -34,7 +34,7 @@ pub struct Sieve {
 }
 
 /// What a filter has withheld from a reader.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Withheld {
     /// Events.
     pub events: u64,
@@ -42,16 +42,16 @@ pub struct Withheld {
     pub bytes: usize,
     /// Why it could not tell of one of them, for the first one of all.
     pub why: Option<Fault>,
+    /// What clients call the feed in which that was, where they read several.
+    pub feed: Option<Arc<str>>,
 }
 
 impl Withheld {
     /// What both have withheld.
     pub fn and(self, other: Self) -> Self {
-        Self {
-            events: self.events + other.events,
-            bytes: self.bytes + other.bytes,
-            why: self.why.or(other.why),
-        }
+        let (events, bytes) = (self.events + other.events, self.bytes + other.bytes);
+        let first = if self.why.is_some() { self } else { other };
+        Self { events, bytes, ..first }
     }
 }
 

@@ -39,7 +39,10 @@ async fn of_one_channel_each_client_is_given_what_it_asks_for() {
     let ssegate = Ssegate::start(format!(
         r#"
 upstreams: {{ cache: {{ redis: {{ url: "{}" }} }} }}
-routes: [{{ path: /quotes, from: {{ upstream: cache, channel: quotes }}, filter: "{BY_SYMBOL}", keepalive: 1s }}]
+routes:
+  - {{ path: /quotes, from: {{ upstream: cache, channel: quotes }}, filter: "{BY_SYMBOL}", keepalive: 1s }}
+  - {{ path: /news, from: {{ upstream: cache, channel: news }} }}
+  - {{ path: /all, multi: {{ of: [/quotes, /news] }} }}
 "#,
         redis.url()
     ))
@@ -81,6 +84,14 @@ routes: [{{ path: /quotes, from: {{ upstream: cache, channel: quotes }}, filter:
     assert_eq!((sum("ssegate_filter_undecided_total"), sum("ssegate_source_gaps_total")), (0.0, 0.0));
     let said = |line: &&Value| line["message"] == "a filter cannot tell of an event for a client";
     assert_eq!(ssegate.log().iter().filter(said).count(), 1, "the next line is due in a minute");
+
+    // Of several feeds it is said which one has the filter.
+    let url = ssegate.url("/all?feed=/news&feed=/quotes&symbol=a");
+    let mut several = EventSource::connect(url, Options::http1()).await;
+    until_placed(&mut several, 2).await;
+    redis.publish("quotes", "{}").await;
+    let line = ssegate.wait_log("the feed", |line| said(&line) && line["route"] == "/all").await;
+    assert_eq!(line["feed"], "/quotes");
 }
 
 #[tokio::test]
