@@ -7,12 +7,12 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use futures_util::future::poll_fn;
 
-use super::super::testing::{ROOM, TERMS, Text, shape};
+use super::super::testing::{ROOM, TERMS, Text, filtering, shape};
 use super::super::walk::NOWHERE;
 use super::super::{Bounds, FeedKey, Hub, Mark, Memory, Opens, Policy, Source, Terms, Wish, Wishes};
 use super::*;
 use crate::config::{Digest, OnLag, Snapshot, Template};
-use crate::shape::{Record, Shape};
+use crate::shape::{ClientFilter, Fact, Record, Shape};
 
 struct Rig {
     hub: Hub,
@@ -118,6 +118,9 @@ fn read(merged: &mut Merged, max: usize) -> Option<Vec<Bytes>> {
 fn part_of(id: &str, label: &str) -> Option<String> {
     Wishes::new(Wish { id: Some(id.to_owned()), ..Wish::default() }).of(label).id
 }
+
+/// Bytes of a read that takes all there is.
+const MAX: usize = 1 << 20;
 
 const POSITION: &str = "event: stream.position\ndata: {}\n";
 
@@ -396,6 +399,46 @@ async fn one_that_moved_is_told_while_another_has_more_to_give() {
     feeds[0].log.move_on(Mark::new(0, 20));
     assert_eq!(one.moved_on_beside(), None, "its next event tells it");
     assert!(one.moved_on().is_some());
+}
+
+#[tokio::test]
+async fn a_filter_that_is_much_work_ends_the_read_of_all() {
+    let rig = Rig::new();
+    let shape = filtering("event.l.exists(x, x * 1 == double(query.c))", false);
+    let filter = ClientFilter::bind(shape.filter.as_ref().unwrap(), |_| Some(Fact::text("2"))).unwrap();
+    let keys = ["a", "b"].map(|name| FeedKey { shape: shape.clone(), ..key(name) });
+    let feeds = keys.each_ref().map(|key| rig.hub.hold(key.clone(), &rig.policy));
+    feeds.iter().for_each(|feed| drop(feed.confirm()));
+    let reader = |key: &FeedKey| {
+        let wish = Wish { filter: filter.clone(), ..Wish::default() };
+        let opens = Opens { feed: key.clone(), key: None, start: None, also: Vec::new() };
+        rig.hub.subscribe(opens, &rig.policy, wish, TERMS)
+    };
+    let events: &'static str = format!(r#"{{"l":[{}3]}}"#, "1,".repeat(1_000)).leak();
+    let append = |feed: &Feed, count| drop(feed.log.append((0..count).map(|_| (None, Text(events)))));
+    // So many are just too much for one read, which sees that after the last of them.
+    let mut alone = reader(&keys[0]);
+    alone.read(MAX);
+    let tires = |&count: &usize| {
+        append(&feeds[0], count);
+        matches!(alone.read(MAX), Read::Pending) && alone.is_tired()
+    };
+    let much = (1..10).find(tires).unwrap();
+    let parts = ["/a", "/b"].into_iter().zip(&keys);
+    let parts = parts.map(|(label, key)| Part { label: label.into(), reader: reader(key), resumes: None });
+    let mut merged = Merged::new(parts.collect(), Tell::Event, "stream.".into(), Vec::new());
+    told(&mut merged);
+    feeds.iter().for_each(|feed| append(feed, much));
+    poll_fn(|cx| merged.poll_wake(cx)).await;
+    for _ in &feeds {
+        let read = merged.read(MAX);
+        assert!(matches!(&read, Read::Pieces { bytes, .. } if bytes.is_empty()), "{read:?}");
+        assert!(merged.is_tired());
+        let withheld = merged.take_withheld().unwrap().events;
+        assert_eq!(withheld, much as u64, "of one part");
+    }
+    assert!(read(&mut merged, MAX).is_none());
+    assert!(!merged.is_tired(), "nothing was work since");
 }
 
 #[test]
