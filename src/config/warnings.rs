@@ -223,10 +223,10 @@ mod tests {
             );
             warnings(&sound(&format!("limits: {{ head: {head} }}\n{HEAD}{routes}")))
         };
-        let told = warned("8KiB", 100);
-        assert!(told.len() == 1 && told[0].starts_with("a request for 100 feeds of /all"), "{told:?}");
+        let told = warned("8KiB", 80);
+        assert!(told.len() == 1 && told[0].starts_with("a request for 80 feeds of /all"), "{told:?}");
         assert_eq!(warned("8KiB", 20), [""; 0]);
-        assert_eq!(warned("72KiB", 100), [""; 0]);
+        assert_eq!(warned("72KiB", 80), [""; 0]);
     }
 
     #[test]
