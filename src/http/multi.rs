@@ -135,7 +135,9 @@ impl Visit {
         let mut several = Several { chosen: Vec::new(), refused: Vec::new(), shown };
         for label in labels {
             match self.find(route, &label, several.shown.request()) {
-                Ok((route, opens, _)) if several.chosen.iter().any(|feed| feed.is(&label, (&route, &opens))) => {
+                Ok((route, opens, _))
+                    if several.chosen.iter().any(|feed| feed.is(&label, (&route, &opens))) =>
+                {
                     several.refused.push(Refused { label, why: No::Problem(Problem::BadRequest(TWICE)) });
                 }
                 Ok((route, opens, trusts_browser)) => {
