@@ -78,7 +78,7 @@ export function subscribe(url, options = {}) {
   const { prefix = 'stream.', silence = 60000, fetch = globalThis.fetch } = options;
   const base = new URL(url, globalThis.location?.href);
   let { lastEventId = '' } = options;
-  let [retry, failures, closed, hurried, refused] = [3000, 0, false, false, false];
+  let [retry, failures, closed, hurried, refused] = [3000, -1, false, false, false];
   /** @type {Set<string>} Feeds of which a snapshot comes. */
   const snapshots = new Set();
   /** @type {Map<string, Handler> | undefined} */
@@ -146,7 +146,7 @@ export function subscribe(url, options = {}) {
       const after = Number(answer.headers.get('retry-after')) * 1000 || 0;
       throw Object.assign(new Error(`no stream: status ${status}`), { status, final: !passes, after });
     }
-    [failures, refused] = [0, false];
+    [failures, refused] = [-1, false];
     snapshots.clear();
     onState?.('open');
     const [reader, text, feed] = [body.getReader(), new TextDecoder(), parser(lastEventId, take, ms => { retry = ms; })];
@@ -168,7 +168,7 @@ export function subscribe(url, options = {}) {
       if (failure?.final) return onState?.('closed', failure);
       if (closed) break;
       onState?.('waiting', failure);
-      // Longer after each failure in a row, and never as long as others.
+      // Longer after each failure in a row but the first, and never as long as others.
       const wait = Math.max(retry, Math.min(retry * 2 ** failures, 60000)) * (0.75 + Math.random() / 2);
       failures += 1;
       await new Promise(resolve => {
