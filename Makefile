@@ -1,7 +1,7 @@
 # What one does with this repository; `make` alone lists it. Each target first installs what it
 # needs and is not there: scripts/need.sh, which shows every command that it runs.
 #
-# check, test and demo share cargo's dev profile (its optimization is set in Cargo.toml), so that
+# check, test and demo share one profile (Cargo.toml, and .cargo/config.toml for dependencies), so that
 # librdkafka, OpenSSL and aws-lc, about ten minutes of work, are built once for all three.
 
 .PHONY: help demo test soak fuzz check build static deb bench clean
