@@ -555,11 +555,11 @@ routes:
         };
         let expected = [
             "  /quotes  once per event             filter event.price > 0; for filters event.symbol".to_owned(),
-            format!("  /quotes  once per event and client  filter event.symbol == query.symbol; {}", costs(32)),
+            format!("  /quotes  once per event and client  filter event.symbol == query.symbol; {}", costs(50)),
             "  /own     once per event             wrap envelope".to_owned(),
-            format!("  /own     once per event and client  filter claims.admin; {}", costs(14)),
+            format!("  /own     once per event and client  filter claims.admin; {}", costs(25)),
             "  /hidden  once per event             filter event.a == query.a && event.b == \"${HIDDEN}\", as far as it names no client".to_owned(),
-            format!("  /hidden  once per event and client  filter the rest of it; {}", costs(32)),
+            format!("  /hidden  once per event and client  filter the rest of it; {}", costs(50)),
         ];
         assert_eq!(shapes.lines().collect::<Vec<_>>(), expected);
     }

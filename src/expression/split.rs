@@ -201,11 +201,10 @@ impl Node {
             Self::Matches(..) => PATTERN + of_parts,
             Self::Fold(fold) => {
                 let each: usize = fold.what.parts().map(Self::cost).sum();
-                OPERATOR + fold.over.cost() + LIST * (each + ITEM)
+                OPERATOR + fold.over.cost() + LIST * (each + ROUND)
             }
-            Self::Index(_) | Self::Operate(..) | Self::Call(..) | Self::List(_) | Self::Map(_) => {
-                OPERATOR + of_parts
-            }
+            Self::Call(..) => CALL + of_parts,
+            Self::Index(_) | Self::Operate(..) | Self::List(_) | Self::Map(_) => OPERATOR + of_parts,
             _ => LEAF + of_parts,
         }
     }
@@ -231,9 +230,13 @@ impl What {
     }
 }
 
-/// Nanoseconds, of an optimized build on a server of 2020; and how long a list is taken to be.
-const LEAF: usize = 4;
-const OPERATOR: usize = 14;
-const ITEM: usize = 8;
+/// Nanoseconds, of an optimized build on the machine of BENCHMARKS.md; and how long a list is taken to be.
+const LEAF: usize = 10;
+const OPERATOR: usize = 15;
+/// Of a list in which a value is looked for.
+const ITEM: usize = 6;
+/// Of a macro.
+const ROUND: usize = 30;
+const CALL: usize = 75;
 const PATTERN: usize = 60;
 const LIST: usize = 4;
