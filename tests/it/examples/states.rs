@@ -57,3 +57,26 @@ async fn snapshot() {
     let gone = stream.next().await;
     assert_eq!((gone.event.as_str(), gone.data.as_str()), ("gone", "pears"));
 }
+
+#[tokio::test]
+async fn sample_and_rate() {
+    let redis = Redis::start().await;
+    // However long it takes here, it is one window.
+    let places = [("redis://localhost:6379", &*redis.url()), ("every: 1s", "every: 1h")];
+    let ssegate = start("sample-and-rate.yaml", &places).await;
+    let mut sample = EventSource::connect(ssegate.url("/measures/sample"), Options::http1()).await;
+    let mut calm = EventSource::connect(ssegate.url("/measures/calm"), Options::http2()).await;
+    let mut short = EventSource::connect(ssegate.url("/measures/short"), Options::http1()).await;
+    for stream in [&mut sample, &mut calm, &mut short] {
+        stream.next_named("stream.position").await;
+    }
+    let measure = |n: u32| format!(r#"{{"n": {n}, "sensor": "roof", "raw": "..."}}"#);
+    redis.publish_all("measures", (0..1_000).map(measure)).await;
+    redis.publish("measures", &format!(r#"{{"n": 1000, "raw": "{}"}}"#, "x".repeat(2_000))).await;
+    assert_eq!(sample.next_data(100).await.len(), 100);
+    assert_eq!(short.next_data(1_000).await[999], r#"{"n":999,"sensor":"roof"}"#);
+    assert_eq!(short.next_gap().await["reason"], "too_large");
+    assert_eq!(calm.next_data(20).await, (0..20).map(measure).collect::<Vec<_>>());
+    let calm = [("route", "/measures/calm")];
+    ssegate.until_counted("ssegate_events_left_out_total", &calm, 981.0).await;
+}
