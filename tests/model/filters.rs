@@ -10,7 +10,7 @@ use proptest::sample::Index;
 use serde_json::Value;
 use ssegate::config::{EventRate, OnLag, Start};
 use ssegate::hub::{Bounds, Cursor, Mark, Memory, Opening, Position, Read, Terms};
-use ssegate::shape::Shape;
+use ssegate::shape::{Record as _, Shape};
 
 use crate::client::{Client, Gap, Seen, read};
 use crate::past::Past;

@@ -297,7 +297,7 @@ impl World {
                 id
             }
             Seen::Gone { key, id } => {
-                let key = key.parse().unwrap();
+                let key: usize = key.parse().unwrap();
                 reader.state.remove(&key);
                 // Where its id says which it is.
                 if !reader.is_given && !self.conflates {
