@@ -339,10 +339,12 @@ impl Cursor {
             let untold = replaying.take_untold().filter(|_| !view.ring.restarted_since(replaying.began_at()));
             return untold.map(|id| told(&id, view.prefix));
         }
-        if let (State::Viewing(viewing), Some(lens)) = (&mut self.state, &self.lens) {
-            return viewing.moved_on(lens, view);
-        }
         let untold = self.sieve.as_ref().is_some_and(|sieve| sieve.untold);
+        if let (State::Viewing(viewing), Some(lens)) = (&mut self.state, &self.lens) {
+            let bytes = viewing.moved_on(lens, view, untold)?;
+            self.tells();
+            return Some(bytes);
+        }
         let mut bytes = Vec::new();
         match &mut self.state {
             State::Joined(joined) => write_position(view, None, joined.moved_on(view, untold)?, &mut bytes),

@@ -361,3 +361,23 @@ impl World {
         }
     }
 }
+
+/// It has joined the log by then, at the place to which what is not for it has taken it.
+#[test]
+fn what_is_withheld_from_a_reader_of_a_key_that_catches_up_is_told_it() {
+    let mut world = World::new(4, [9, 9], TERMS);
+    assert!(world.receive(2, 500, None));
+    world.disconnect(2);
+    // Since one strays no key has a home any more, and the reader is ahead of the log's first entry, as what made no event came
+    // before that. What follows is not of its colour.
+    for (partition, key, kind, colour) in
+        [(1, 1, Kind::Tombstone, 1), (2, 0, Kind::Event(0), 1), (2, 2, Kind::Event(0), 3)]
+    {
+        world.topic.publish(partition, Of { key, kind, colour }, 0);
+    }
+    world.replicas[0].fetch(&world.topic, [(1, 1), (2, 2)], record);
+    world.connect(2, 0);
+    until_still(|| world.receive(2, 500, None));
+    world.silence(2);
+    world.is_told_the_head(2);
+}
