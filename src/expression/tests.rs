@@ -13,13 +13,23 @@ struct Known;
 
 impl Names for Known {
     fn variable(&self, name: &str) -> Result<usize, String> {
-        let known = ["event", "v"].iter().position(|known| *known == name);
-        known.ok_or_else(|| format!("nothing is called `{name}`"))
+        variable(name)
     }
 
     fn param(&self, name: &str) -> Result<(), String> {
         (name == "room").then_some(()).ok_or_else(|| format!("no parameter `{name}`"))
     }
+}
+
+/// Which of a record's variables is called so.
+pub(super) fn variable(name: &str) -> Result<usize, String> {
+    let known = ["event", "v"].iter().position(|known| *known == name);
+    known.ok_or_else(|| format!("nothing is called `{name}`"))
+}
+
+/// What they are of a record with this payload.
+pub(super) fn variables<'d>(document: &'d Document<'d>) -> [Value<'d>; 2] {
+    [Value::Json(document.root()), Value::Int(7)]
 }
 
 fn compile(text: &str) -> Expression {
@@ -29,7 +39,7 @@ fn compile(text: &str) -> Expression {
 /// What an expression makes of a payload, as JSON.
 fn made(expression: &Expression, payload: &str) -> Result<String, Fault> {
     let document = Document::parse(payload).unwrap();
-    let variables = [Value::Json(document.root()), Value::Int(7)];
+    let variables = variables(&document);
     let mut out = Vec::new();
     let value = expression.evaluate(&variables, &mut Work::for_payload(payload.len()))?;
     write(&value, &mut out, 1 << 16)?;

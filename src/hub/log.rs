@@ -1,17 +1,26 @@
 //! The log of one feed: a writer and a ring behind two locks, and a wake. Appending never waits for a reader:
 //! encoding happens outside the readers' lock, and what is done inside it does not depend on their number.
+//!
+//! Here is what its upstream does with it: it is opened, appended to and begun anew. What readers do is in `reading`, how much
+//! it holds in `keeping`.
+
+mod appended;
+mod keeping;
+mod reading;
+#[cfg(test)]
+mod tests;
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+pub use self::appended::Appended;
+pub use self::keeping::Held;
 use super::chunk::Seq;
-use super::cursor::{Cursor, Read, Step, View};
 use super::gap::{Gap, Reason};
 use super::history::History;
 use super::id::IdCodec;
@@ -19,9 +28,9 @@ use super::memory::{Memory, Reclaim};
 use super::position::{Mark, Position};
 use super::ring::{Bounds, Ring};
 use super::segment::Segment;
-use super::table::{Table, Tabled};
+use super::table::Table;
 use super::wake::{Due, Wake};
-use super::writer::{Batch, LeftOut, Writer};
+use super::writer::{Batch, Writer};
 use crate::shape::{Record, Shape};
 
 /// Bounded, append-only, in memory; one upstream session writes, any number of cursors read.
@@ -76,35 +85,6 @@ pub struct Opening<'s> {
     pub end: Position,
 }
 
-/// What one append came to.
-#[derive(Debug, Default)]
-pub struct Appended {
-    /// Entries taken in, gaps included.
-    pub events: u64,
-    /// Gaps among them.
-    pub gaps: Vec<Reason>,
-    /// Records that newer ones of their keys replaced.
-    pub replaced: u64,
-    /// What was left out.
-    pub left_out: LeftOut,
-}
-
-impl Appended {
-    /// What is known of a batch, whose notes are taken.
-    fn of(batch: &mut Batch) -> Self {
-        let gaps = std::mem::take(&mut batch.notes);
-        Self { events: batch.events, gaps, replaced: batch.replaced, left_out: batch.left_out }
-    }
-
-    /// What the rest of the append came to.
-    fn follow(&mut self, rest: Self) {
-        self.events += rest.events;
-        self.gaps.extend(rest.gaps);
-        self.replaced += rest.replaced;
-        self.left_out.follow(rest.left_out);
-    }
-}
-
 /// What readers are to be told of: there are entries up to `head`.
 struct News {
     head: Seq,
@@ -112,15 +92,6 @@ struct News {
     wakes: Vec<Arc<Notify>>,
     /// Whether they are to be told at once.
     hurry: bool,
-}
-
-/// What a log holds, for `/status`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Held {
-    /// Events.
-    pub events: usize,
-    /// Bytes, index and bookkeeping included.
-    pub bytes: usize,
 }
 
 impl Log {
@@ -365,56 +336,6 @@ impl Log {
         if hurry { self.wake.ring_now(head) } else { self.wake.ring(head, wakes) }
     }
 
-    /// Reads on at `cursor`, at most `max` bytes unless a single event is larger.
-    pub fn read(&self, cursor: &mut Cursor, max: usize) -> Read {
-        let mut looked = 0;
-        loop {
-            let Some(step) = self.with_view(|view| cursor.read(view, max)) else { return Read::Pending };
-            // Reading makes runs.
-            self.memory.settle();
-            let sift = match step {
-                Step::Read(read) => return read,
-                Step::Replay(floor) => return cursor.replay(&floor, &self.shape.control_prefix, max),
-                Step::Sift(sift) => sift,
-            };
-            if let Some(read) = cursor.sift(&sift) {
-                return read;
-            }
-            looked += sift.bytes.len();
-            if looked >= max {
-                return Read::Pieces { bytes: Vec::new(), events: 0, times: None };
-            }
-        }
-    }
-
-    /// See [`Cursor::moved_on`].
-    pub fn moved_on(&self, cursor: &mut Cursor) -> Option<Bytes> {
-        self.with_view(|view| cursor.moved_on(view)).flatten()
-    }
-
-    fn with_view<T>(&self, read: impl FnOnce(&mut View<'_>) -> T) -> Option<T> {
-        let mut open = self.open.lock();
-        let Open { ring, codec, history, at } = open.as_mut()?;
-        let (prefix, history) = (&*self.shape.control_prefix, history.as_ref());
-        let (reached, table, now) = (self.wake.reached(), self.table.as_ref(), Instant::now());
-        Some(read(&mut View { ring, reached, codec, prefix, history, table, now, opened: *at }))
-    }
-
-    /// A reader leaves: nobody is to be woken for it.
-    pub fn unwatch(&self, cursor: &Cursor) {
-        let Some(key) = cursor.watched() else { return };
-        if let Some(open) = self.open.lock().as_mut()
-            && let Some((index, floor)) = open.ring.index()
-        {
-            index.unwatch(key, floor);
-        }
-    }
-
-    /// What ends the wait of a reader that found nothing.
-    pub fn wake(&self) -> &Arc<Wake> {
-        &self.wake
-    }
-
     /// Whether a source that can pause should: there are readers, and not even the foremost keeps up.
     pub fn congested(&self) -> bool {
         let buffer = self.bounds.lock().buffer as u64;
@@ -427,77 +348,6 @@ impl Log {
         if let Some(open) = self.open.lock().as_ref() {
             open.codec.scatter(open.ring.position());
         }
-    }
-
-    /// Counts a reader in.
-    pub fn join(&self) {
-        self.readers.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Counts a reader out.
-    pub fn leave(&self) {
-        self.readers.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    /// How many readers there are.
-    pub fn readers(&self) -> usize {
-        self.readers.load(Ordering::Relaxed)
-    }
-
-    /// How much it is to hold.
-    pub fn bounds(&self) -> Bounds {
-        *self.bounds.lock()
-    }
-
-    /// Makes room for just so much. What is too much goes with the next look for what is old.
-    pub fn bound(&self, bounds: Bounds) {
-        *self.bounds.lock() = bounds;
-    }
-
-    /// Makes room for the larger of the present bounds and these.
-    pub fn widen(&self, bounds: Bounds) {
-        let mut own = self.bounds.lock();
-        *own = own.max(bounds);
-    }
-
-    /// Lets go of what is too old.
-    pub fn sweep(&self, now: Instant) {
-        let bounds = *self.bounds.lock();
-        if let Some(open) = self.open.lock().as_mut() {
-            open.evict(&bounds, self.attended(), now);
-            open.ring.forget_old_runs(now);
-        }
-        self.table.iter().for_each(|table| table.sweep(now));
-    }
-
-    /// The budget that it counts in.
-    pub fn memory(&self) -> &Arc<Memory> {
-        &self.memory
-    }
-
-    /// What it holds.
-    pub fn held(&self) -> Held {
-        let (open, waiting) = (self.open.lock(), self.waiting.load(Ordering::Relaxed));
-        open.as_ref().map_or(Held::default(), |open| Held {
-            events: open.ring.events(),
-            bytes: open.ring.bytes() + waiting,
-        })
-    }
-
-    /// Records that newer ones of their keys replaced so far; `None` where it does not conflate.
-    pub fn replaced(&self) -> Option<u64> {
-        self.shape.digest.conflate.as_ref().map(|_| self.replaced.load(Ordering::Relaxed))
-    }
-
-    /// What its table holds, if it has one.
-    pub fn tabled(&self) -> Option<Tabled> {
-        self.table.as_ref().map(|table| table.held())
-    }
-
-    /// For how long no event has come in: since there is the log, if none ever has.
-    pub fn silent_for(&self) -> Duration {
-        let newest = self.open.lock().as_ref().and_then(|open| open.ring.newest());
-        newest.unwrap_or(self.made).elapsed()
     }
 
     fn attended(&self) -> bool {
@@ -514,136 +364,5 @@ impl Due for Log {
     /// The window of what waits is over, unless it ended before.
     fn due(&self, at: Instant) {
         self.take_in(|writer| writer.flush_due(at));
-    }
-}
-
-impl Reclaim for Log {
-    fn held(&self) -> usize {
-        Self::held(self).bytes
-    }
-
-    fn reclaim(&self, bytes: usize) -> usize {
-        let mut given = 0;
-        // What waits is appended, so that the oldest may go. Whoever appends just now is not waited for.
-        if self.waiting.load(Ordering::Relaxed) > 0
-            && let Some(mut writer) = self.writer.try_lock()
-            && let Some(writer) = writer.as_mut()
-        {
-            let batch = writer.flush(Instant::now());
-            let (_, news) = self.push(writer, batch);
-            news.into_iter().for_each(|news| self.tell(news));
-        }
-        if let Some(open) = self.open.lock().as_mut() {
-            given += open.ring.forget_runs();
-            while given < bytes {
-                match open.ring.evict_oldest() {
-                    0 => break,
-                    size => given += size,
-                }
-            }
-            open.codec.forgets(open.ring.floor_position());
-        }
-        given
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::cursor::Wish;
-    use super::super::id::{Epoch, EpochCodec};
-    use super::super::testing::{ROOM, TERMS, Text, log};
-    use super::*;
-
-    fn open(log: &Log) {
-        log.open(Arc::new(EpochCodec::new(Epoch::random(), None)), Position::default());
-    }
-
-    fn append(log: &Log, events: usize) {
-        (0..events).for_each(|_| drop(log.append([(None, Text("text"))])));
-    }
-
-    fn read_all(log: &Log, cursor: &mut Cursor) {
-        while !matches!(log.read(cursor, 1_000), Read::Pending) {}
-    }
-
-    #[tokio::test]
-    async fn the_larger_of_two_bounds_holds_before_and_after_it_is_open() {
-        let log = log(Bounds { events: 1, ..ROOM });
-        log.widen(Bounds { events: 3, bytes: 0, ..ROOM });
-        open(&log);
-        append(&log, 10);
-        assert_eq!(log.held().events, 3);
-        log.widen(Bounds { events: 5, ..ROOM });
-        append(&log, 10);
-        assert_eq!(log.held().events, 5);
-        log.widen(Bounds { events: 2, ..ROOM });
-        append(&log, 1);
-        assert_eq!(log.held().events, 5);
-    }
-
-    #[tokio::test]
-    async fn lag_room_is_let_go_after_the_last_reader() {
-        let log = log(Bounds { events: 1, buffer: usize::MAX, ..ROOM });
-        open(&log);
-        log.join();
-        append(&log, 10);
-        assert_eq!(log.held().events, 10);
-        log.leave();
-        log.sweep(Instant::now());
-        assert_eq!(log.held().events, 1);
-    }
-
-    #[tokio::test]
-    async fn a_source_is_to_pause_while_not_even_the_foremost_reader_keeps_up() {
-        let log = log(Bounds { buffer: 8_000, ..ROOM });
-        open(&log);
-        append(&log, 100);
-        assert!(!log.congested(), "nobody reads");
-        log.join();
-        let (mut foremost, mut other) =
-            (Cursor::new(Wish::default(), TERMS), Cursor::new(Wish::default(), TERMS));
-        read_all(&log, &mut foremost);
-        read_all(&log, &mut other);
-        assert!(!log.congested(), "a reader at the head has nothing unread, whatever came before");
-        while !log.congested() {
-            append(&log, 1);
-        }
-        let half = log.held().events - 100;
-        assert!((5..50).contains(&half), "{half} events are half a buffer");
-        log.read(&mut foremost, 1_000);
-        assert!(!log.congested(), "one of them reads on");
-        read_all(&log, &mut foremost);
-        append(&log, half - 1);
-        assert!(!log.congested(), "what was read is not counted again");
-        append(&log, 1);
-        assert!(log.congested());
-        log.leave();
-        assert!(!log.congested());
-    }
-
-    #[tokio::test]
-    async fn a_source_that_was_created_anew_is_told_to_every_reader() {
-        let log = log(ROOM);
-        open(&log);
-        let mut at_head = Cursor::new(Wish::default(), TERMS);
-        let mut behind = Cursor::new(Wish::default(), TERMS);
-        log.read(&mut behind, 1_000);
-        append(&log, 3);
-        read_all(&log, &mut at_head);
-        assert!(log.restart(Arc::new(EpochCodec::new(Epoch::random(), None)), Position::new(vec![7])));
-        append(&log, 1);
-        for mut cursor in [at_head, behind] {
-            let told = log.read(&mut cursor, 1_000);
-            assert!(
-                matches!(&told, Read::Control { gaps, .. } if gaps[..] == [Reason::Recreated]),
-                "{told:?}"
-            );
-            let Read::Slice { bytes, events: 1, .. } = log.read(&mut cursor, 1_000) else {
-                panic!("what is new")
-            };
-            assert!(bytes.ends_with(b"-8\n\n"));
-            assert!(matches!(log.read(&mut cursor, 1_000), Read::Pending));
-        }
-        assert_eq!(log.held().events, 1);
     }
 }

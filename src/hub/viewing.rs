@@ -86,6 +86,7 @@ impl Viewing {
                 events += 1;
                 times.get_or_insert(chunk.times());
                 self.told = told;
+                sieve.iter_mut().for_each(|sieve| sieve.untold = false);
             }
             self.next = seq + 1;
             if sieve.as_ref().is_some_and(|sieve| sieve.is_tired()) {
@@ -105,8 +106,9 @@ impl Viewing {
         }
     }
 
-    /// The control event that tells how far the log has got, if that is news and there is nothing to read.
-    pub fn moved_on(&mut self, lens: &Lens, view: &View<'_>) -> Option<Bytes> {
+    /// The control event that tells how far the log has got, if that is news and there is nothing to read. It is news also of
+    /// one who stands there, if what took it there is `untold`: it was not for it, and read while it caught up.
+    pub fn moved_on(&mut self, lens: &Lens, view: &View<'_>, untold: bool) -> Option<Bytes> {
         if !view.ring.of_key(lens.hash, self.next)?.is_empty() {
             return None;
         }
@@ -123,7 +125,7 @@ impl Viewing {
                 *next = position.at(*partition);
                 view.codec.encode_home(*partition, *next, &mut id);
             }
-            Told::All(told) if position.covers_all(told) && told != position => {
+            Told::All(told) if position.covers_all(told) && (untold || told != position) => {
                 *told = Arc::clone(position);
                 view.codec.encode(position, &mut id);
             }

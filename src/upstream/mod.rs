@@ -24,6 +24,8 @@ mod runner;
 mod schemas;
 mod socket;
 mod sse;
+#[cfg(test)]
+mod tests;
 mod ticker;
 mod turns;
 mod waiting;

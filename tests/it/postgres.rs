@@ -14,7 +14,7 @@ use crate::support::tls::TestCa;
 use crate::support::wait::eventually;
 
 /// Routes for a table and for channels.
-fn config(url: &str) -> String {
+pub fn config(url: &str) -> String {
     format!(
         r#"
 upstreams: {{ db: {{ postgres: {{ url: "{url}", ping_interval: 200ms, timeout: 5s }} }} }}
@@ -46,26 +46,26 @@ routes:
     )
 }
 
-const OUTBOX: &str = "CREATE TABLE outbox (id bigserial PRIMARY KEY, room text, type text, who text, payload text, \
+pub const OUTBOX: &str = "CREATE TABLE outbox (id bigserial PRIMARY KEY, room text, type text, who text, payload text, \
                       added timestamptz DEFAULT now())";
 
-async fn started() -> (Postgres, Ssegate) {
+pub async fn started() -> (Postgres, Ssegate) {
     let postgres = Postgres::start().await;
     postgres.run(OUTBOX).await;
     let ssegate = Ssegate::start(config(&postgres.url())).await;
     (postgres, ssegate)
 }
 
-async fn open(ssegate: &Ssegate, path: &str) -> EventSource {
+pub async fn open(ssegate: &Ssegate, path: &str) -> EventSource {
     EventSource::ready(ssegate.url(path), Options::http2()).await
 }
 
 /// Adds rows with these numbers, in one statement.
-fn adds(from: i32, to: i32) -> String {
+pub fn adds(from: i32, to: i32) -> String {
     format!("INSERT INTO outbox (payload) SELECT n FROM generate_series({from}, {}) n", to - 1)
 }
 
-fn numbers(from: i32, to: i32) -> Vec<String> {
+pub fn numbers(from: i32, to: i32) -> Vec<String> {
     (from..to).map(|number| number.to_string()).collect()
 }
 

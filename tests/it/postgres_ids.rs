@@ -1,43 +1,14 @@
 //! Tables of Postgres that are not what they seem: whose ids go back, whose transactions are prepared, and whose texts are none.
 
+use crate::postgres::{OUTBOX, adds, config, numbers, open, started};
 use crate::support::eventsource::{EventSource, Options};
 use crate::support::postgres::Postgres;
 use crate::support::ssegate::Ssegate;
 use crate::support::wait::eventually;
 
-const OUTBOX: &str = "CREATE TABLE outbox (id bigserial PRIMARY KEY, room text, type text, payload text)";
-
-fn config(url: &str) -> String {
-    format!(
-        r#"
-upstreams: {{ db: {{ postgres: {{ url: "{url}", ping_interval: 200ms, timeout: 5s }} }} }}
-defaults: {{ keepalive: 1s }}
-routes:
-  - {{ path: /outbox, from: {{ upstream: db, table: outbox, columns: {{ event: type }}, every: 20ms }} }}
-  - {{ path: "/outbox/{{room}}", from: {{ upstream: db, table: outbox, where: {{ room: "{{room}}" }}, every: 20ms }} }}
-  - {{ path: /short, from: {{ upstream: db, table: outbox, every: 20ms }}, event: short, history: {{ events: 5 }}, buffer: 64KiB }}
-"#
-    )
-}
-
-async fn open(ssegate: &Ssegate, path: &str) -> EventSource {
-    EventSource::ready(ssegate.url(path), Options::http2()).await
-}
-
-/// Adds rows with these numbers, in one statement.
-fn adds(from: i32, to: i32) -> String {
-    format!("INSERT INTO outbox (payload) SELECT n FROM generate_series({from}, {}) n", to - 1)
-}
-
-fn numbers(from: i32, to: i32) -> Vec<String> {
-    (from..to).map(|number| number.to_string()).collect()
-}
-
 #[tokio::test]
 async fn a_sequence_that_is_set_back_makes_another_table() {
-    let postgres = Postgres::start().await;
-    postgres.run(OUTBOX).await;
-    let ssegate = Ssegate::start(config(&postgres.url())).await;
+    let (postgres, ssegate) = started().await;
     let mut all = open(&ssegate, "/outbox").await;
     postgres.run(&adds(0, 10)).await;
     assert_eq!(all.next_data(10).await, numbers(0, 10));

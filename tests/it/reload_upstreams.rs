@@ -231,6 +231,7 @@ async fn upstreams_come_and_go_with_their_routes() {
     let lobby = "lobby: { push: {} }";
     let tick = "{ path: /t, from: { upstream: clock } }";
     let channel = "{ path: /c, from: { upstream: cache, channel: c } }";
+    let stream = "{ path: /s, from: { upstream: cache, stream: s }, data: \"{field.n}\" }";
     let room = "{ path: \"/r/{r}\", from: { upstream: lobby, channel: \"{r}\" } }";
     let yaml = |upstreams: &[&str], routes: &[&str]| {
         format!(
@@ -244,12 +245,13 @@ async fn upstreams_come_and_go_with_their_routes() {
     let mut ticks = open(&ssegate, "/t").await;
     let none = ssegate.admin(http::Method::POST, "/publish/a", "x").await;
     assert_eq!(none.status, 404, "there is no push upstream");
-    let changes = ssegate.reload(&yaml(&[clock, &cache, lobby], &[tick, channel, room])).await;
-    assert_eq!(
-        changes,
-        ["upstream cache: added", "upstream lobby: added", "route /c: added", "route /r/{r}: added"]
-    );
+    let changes = ssegate.reload(&yaml(&[clock, &cache, lobby], &[tick, channel, stream, room])).await;
+    let added = ["upstream cache", "upstream lobby", "route /c", "route /s", "route /r/{r}"];
+    assert_eq!(changes, added.map(|name| format!("{name}: added")));
     let (mut messages, mut rooms) = (open(&ssegate, "/c").await, open(&ssegate, "/r/a").await);
+    let mut entries = open(&ssegate, "/s").await;
+    redis.xadd_numbers("s", 0..3).await;
+    assert_eq!(entries.next_data(3).await, ["0", "1", "2"]);
     redis.until_subscribed("c", 1).await;
     redis.publish("c", "1").await;
     ssegate.publish("a", "2").await;
@@ -259,15 +261,15 @@ async fn upstreams_come_and_go_with_their_routes() {
     );
     // A push upstream of another name is another one.
     let (hall, hall_room) = ("hall: { push: {} }", room.replace("lobby", "hall"));
-    ssegate.reload(&yaml(&[clock, &cache, hall], &[tick, channel, &hall_room])).await;
+    ssegate.reload(&yaml(&[clock, &cache, hall], &[tick, channel, stream, &hall_room])).await;
     assert_eq!(rooms.until_end().await, End::Complete);
     let mut rooms = open(&ssegate, "/r/a").await;
     ssegate.publish("a", "3").await;
     assert_eq!(rooms.next_message().await.data, "3");
 
     let changes = ssegate.reload(&yaml(&[clock], &[tick])).await;
-    assert_eq!(changes.len(), 4, "{changes:?}");
-    for stream in [&mut messages, &mut rooms] {
+    assert_eq!(changes.len(), 5, "{changes:?}");
+    for stream in [&mut messages, &mut entries, &mut rooms] {
         assert_eq!(stream.until_end().await, End::Complete);
     }
     eventually("Redis to be left", async || match redis.pubsub_connections().await {

@@ -211,7 +211,7 @@ impl World {
         let past = &self.replicas[self.readers[reader].replica].past;
         let is_wanted = past.is_wanted();
         let end: Vec<u64> = self.topic.iter().map(|records| records.len() as u64).collect();
-        past.serve(&end, &|_| panic!("the log holds all of it"), 0);
+        past.serve::<record::Message>(&end, &|_| panic!("the log holds all of it"), 0);
         is_wanted
     }
 

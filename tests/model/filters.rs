@@ -3,37 +3,27 @@
 //! wants up to there, each once, and nothing that it does not want; or a gap accounts for it.
 
 use std::sync::{Arc, LazyLock};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use proptest::prelude::*;
 use proptest::sample::Index;
 use serde_json::Value;
 use ssegate::config::{EventRate, OnLag, Start};
-use ssegate::hub::{Bounds, Cursor, Linger, Log, Mark, Memory, Opening, Position, Read, Terms, Wake, Wish};
-use ssegate::shape::{ClientFilter, Fact, Record, Shape};
+use ssegate::hub::{Bounds, Cursor, Mark, Memory, Opening, Position, Read, Terms};
+use ssegate::shape::{Record as _, Shape};
 
 use crate::client::{Client, Gap, Seen, read};
 use crate::past::Past;
-use crate::record;
+use crate::record::{self, Message};
+use crate::topic::{Published, Replica, Topic};
 use crate::vector::VectorCodec;
-use crate::{ROOM, TERMS, cases, cursor};
+use crate::wants::{self, WANTS};
+use crate::{ROOM, TERMS, cases, cursor, max, until_still};
 
 const PARTITIONS: usize = 2;
 
-/// What the readers want: the first of them all there is.
-const WANTS: [&str; 4] = ["", "red", "green", "blue"];
-
 /// What clients are asked for their events.
-static SHAPE: LazyLock<Shape> = LazyLock::new(|| {
-    let route =
-        r#"{ path: /x, from: { upstream: r, channel: c }, filter: 'query.c == "" || event.c == query.c' }"#;
-    let text = format!(
-        "server: {{ tls: none }}\nupstreams: {{ r: {{ redis: {{ url: redis://h }} }} }}\nroutes: [ {route} ]\n"
-    );
-    let config =
-        ssegate::config::parse("c.yaml", &text, &|_| None).unwrap_or_else(|problems| panic!("{problems}"));
-    Shape { filter: config.routes[0].filter.clone(), ..Shape::default() }
-});
+static SHAPE: LazyLock<Shape> = LazyLock::new(|| wants::shape("event.c"));
 
 #[derive(Debug, Clone, Copy)]
 enum Kind {
@@ -49,7 +39,7 @@ impl Kind {
     /// Whether a reader is told of it.
     fn is_for(self, reader: usize) -> bool {
         match self {
-            Self::Of(colour, _) => reader == 0 || reader == colour,
+            Self::Of(colour, _) => wants::is_for(reader, colour),
             Self::Colourless => reader == 0,
             Self::Tombstone => false,
             Self::Undecodable => true,
@@ -57,36 +47,18 @@ impl Kind {
     }
 }
 
-struct Message(Option<Vec<u8>>, u64);
-
-impl Message {
-    fn new(kind: Kind, partition: usize, offset: usize) -> Self {
-        let payload = match kind {
-            Kind::Of(colour, filling) => format!(
-                r#"{{"c":"{}","n":"{partition}:{offset}","x":"{}"}}"#,
-                WANTS[colour],
-                "x".repeat(filling)
-            ),
-            Kind::Colourless => format!(r#"{{"n":"{partition}:{offset}"}}"#),
-            Kind::Tombstone => return Self(None, offset as u64),
-            Kind::Undecodable => return Self(Some(vec![b'a', 0xff]), offset as u64),
-        };
-        Self(Some(payload.into()), offset as u64 / 3)
-    }
-}
-
-impl Record for Message {
-    fn payload(&self) -> Option<&[u8]> {
-        self.0.as_deref()
-    }
-
-    fn name(&self) -> &str {
-        "model"
-    }
-
-    fn timestamp(&self) -> Option<SystemTime> {
-        Some(UNIX_EPOCH + Duration::from_millis(self.1))
-    }
+fn message(partition: usize, published: &Published<Kind>) -> Message {
+    let name = format!("{partition}:{}", published.offset);
+    let payload = match published.of {
+        Kind::Of(colour, filling) => {
+            let (colour, filling) = (WANTS[colour], "x".repeat(filling));
+            Some(format!(r#"{{"c":"{colour}","n":"{name}","x":"{filling}"}}"#).into_bytes())
+        }
+        Kind::Colourless => Some(format!(r#"{{"n":"{name}"}}"#).into_bytes()),
+        Kind::Tombstone => None,
+        Kind::Undecodable => Some(vec![b'a', 0xff]),
+    };
+    Message::of(payload, published.offset / 3)
 }
 
 #[derive(Debug, Clone)]
@@ -117,7 +89,7 @@ fn kind() -> impl Strategy<Value = Kind> {
 
 fn op() -> impl Strategy<Value = Op> {
     let (reader, replica, partition) = (|| 0..WANTS.len(), || 0..2_usize, || 0..PARTITIONS);
-    let max = || prop_oneof![1 => Just(0), 4 => 1..1_500_usize, 1 => Just(usize::MAX)];
+    let max = || max(1_500);
     let runs = prop::collection::vec((partition(), 1..8_usize), 1..8);
     prop_oneof![
         8 => (partition(), prop::collection::vec(kind(), 1..16)).prop_map(|(p, kinds)| Op::Publish(p, kinds)),
@@ -148,22 +120,11 @@ proptest! {
     }
 }
 
-type Topic = Vec<Vec<Kind>>;
-
 struct World {
-    topic: Topic,
-    /// What retention has passed.
-    low: Vec<u64>,
+    topic: Topic<Kind>,
     terms: Terms,
     replicas: [Replica; 2],
     readers: Vec<Reader>,
-}
-
-struct Replica {
-    log: Arc<Log>,
-    past: Arc<Past>,
-    /// How many records of each partition it has read.
-    taken: [usize; PARTITIONS],
 }
 
 struct Reader {
@@ -182,12 +143,15 @@ struct Connection {
 
 impl World {
     fn new(before: &[(usize, Kind)], kept: usize, terms: Terms) -> Self {
-        let mut topic = vec![Vec::new(); PARTITIONS];
-        before.iter().for_each(|&(partition, kind)| topic[partition].push(kind));
-        let replicas = [Replica::new(&topic, kept, false), Replica::new(&topic, kept, true)];
+        let mut topic = Topic::new(PARTITIONS);
+        before.iter().for_each(|&(partition, kind)| topic.publish(partition, kind, 0));
+        let replicas = [false, true].map(|late| {
+            let log = record::log_of(&SHAPE, false, Bounds { events: kept, ..ROOM });
+            Replica::new(&topic, log, Past::of(PARTITIONS, &SHAPE, false), VectorCodec, late)
+        });
         let reader = |_| Reader { client: Client::default(), seen: None, connection: None };
-        let (low, readers) = (vec![0; PARTITIONS], (0..WANTS.len()).map(reader).collect());
-        let mut world = Self { topic, low, terms, replicas, readers };
+        let readers = (0..WANTS.len()).map(reader).collect();
+        let mut world = Self { topic, terms, replicas, readers };
         (0..WANTS.len()).for_each(|reader| world.connect(reader, reader % 2));
         world
     }
@@ -195,13 +159,14 @@ impl World {
     fn run(mut self, ops: Vec<Op>) {
         for op in ops {
             match op {
-                Op::Publish(partition, kinds) => self.topic[partition].extend(kinds),
-                Op::Fetch(replica, runs) => self.replicas[replica].fetch(&self.topic, &runs),
+                Op::Publish(partition, kinds) => {
+                    kinds.into_iter().for_each(|kind| self.topic.publish(partition, kind, 0));
+                }
+                Op::Fetch(replica, runs) => self.replicas[replica].fetch(&self.topic, runs, message),
                 Op::Serve(replica, most) => self.serve(replica, most),
                 Op::Trim(partition, to) => {
-                    let to = to.index(self.topic[partition].len() + 1) as u64;
-                    self.low[partition] = self.low[partition].max(to);
-                    self.replicas.iter().for_each(|replica| replica.past.trim(&self.low));
+                    self.topic.trim(partition, to);
+                    self.replicas.iter().for_each(|replica| replica.past.trim(&self.topic.low));
                 }
                 Op::Read(reader, max) => _ = self.receive(reader, max, None),
                 Op::Cut(reader, max, at) => _ = self.receive(reader, max, Some(at)),
@@ -214,16 +179,11 @@ impl World {
 
     /// How many records for a reader lie before `position`, in each partition.
     fn ranks(&self, reader: usize, position: &Position) -> Vec<usize> {
-        (0..PARTITIONS).map(|p| self.rank(reader, p, position.next(p as u32))).collect()
+        self.topic.ranks(position, |kind| kind.is_for(reader))
     }
 
     fn rank(&self, reader: usize, partition: usize, next: u64) -> usize {
-        self.wanted(reader, partition).take_while(|(offset, _)| (*offset as u64) < next).count()
-    }
-
-    fn wanted(&self, reader: usize, partition: usize) -> impl Iterator<Item = (usize, Kind)> {
-        let records = self.topic[partition].iter().copied().enumerate();
-        records.filter(move |(_, kind)| kind.is_for(reader))
+        self.topic.rank(partition, next, |kind| kind.is_for(reader))
     }
 
     fn connect(&mut self, reader: usize, replica: usize) {
@@ -232,9 +192,7 @@ impl World {
         state.client.reconnect();
         let id = state.client.id();
         let seen = id.as_ref().map(|id| VectorCodec::position(id).unwrap());
-        let filter = ClientFilter::bind(SHAPE.filter.as_ref().unwrap(), |_| Some(Fact::text(WANTS[reader])));
-        let wish = Wish { id, since: None, filter: filter.unwrap() };
-        let cursor = Cursor::new(wish, self.terms);
+        let cursor = Cursor::new(wants::wish(&SHAPE, id, reader), self.terms);
         state.connection = Some(Connection { replica, cursor, begun: false, owed: false });
         self.replicas[replica].log.join();
         // What a cut took away will be told again.
@@ -290,8 +248,7 @@ impl World {
     }
 
     fn serve(&self, replica: usize, most: usize) {
-        let end: Vec<_> = self.topic.iter().map(|kinds| kinds.len() as u64).collect();
-        self.replicas[replica].past.serve_shaped(&SHAPE, &end, &records_of(&self.topic), most);
+        self.replicas[replica].past.serve(&self.topic.ends(), &self.topic.records(message), most);
     }
 
     fn check(&mut self, reader: usize, replica: usize, seen: Vec<Seen>) {
@@ -331,11 +288,11 @@ impl World {
     fn check_event(&self, reader: usize, mut seen: Vec<usize>, data: &str) -> Vec<usize> {
         let event: Value = serde_json::from_str(data).unwrap();
         let (partition, offset) = event["n"].as_str().unwrap().split_once(':').unwrap();
-        let (partition, offset) = (partition.parse::<usize>().unwrap(), offset.parse::<usize>().unwrap());
-        let (expected, kind) = self.wanted(reader, partition).nth(seen[partition]).unwrap();
-        assert_eq!(offset, expected, "each that it wants once and in order, in partition {partition}");
-        let whole = Message::new(kind, partition, offset);
-        assert_eq!(Some(data.as_bytes()), whole.payload());
+        let (partition, offset) = (partition.parse::<usize>().unwrap(), offset.parse::<u64>().unwrap());
+        let mut wanted = self.topic.own(partition, |kind| kind.is_for(reader));
+        let expected = wanted.nth(seen[partition]).unwrap();
+        assert_eq!(offset, expected.offset, "each that it wants once and in order, in partition {partition}");
+        assert_eq!(Some(data.as_bytes()), message(partition, expected).payload());
         seen[partition] += 1;
         seen
     }
@@ -360,7 +317,8 @@ impl World {
         }
         match gap.reason.as_str() {
             "trimmed" => {
-                assert!(reached.iter().all(|&(p, to)| to <= self.low[p]), "{gap:?} of {:?}", self.low)
+                let low = &self.topic.low;
+                assert!(reached.iter().all(|&(p, to)| to <= low[p]), "{gap:?} of {low:?}");
             }
             "lagged" => {
                 assert!(begun && self.terms.on_lag == OnLag::Gap);
@@ -371,7 +329,7 @@ impl World {
             reason => {
                 assert!(begun && gap.missed == Some(1) && reason == "undecodable", "{gap:?}");
                 let [(partition, to)] = reached[..] else { panic!("{gap:?}") };
-                assert!(matches!(self.topic[partition][to as usize - 1], Kind::Undecodable));
+                assert!(matches!(self.topic.of(partition)[to as usize - 1].of, Kind::Undecodable));
                 assert_eq!(seen[partition], before[partition] + 1);
             }
         }
@@ -381,63 +339,22 @@ impl World {
     /// Both replicas read all there is, and then all readers do.
     fn catch_up(&mut self) {
         for replica in &mut self.replicas {
-            replica.fetch(&self.topic, &[(0, usize::MAX / 2), (1, usize::MAX / 2)]);
+            replica.fetch(&self.topic, [(0, usize::MAX), (1, usize::MAX)], message);
         }
         for reader in 0..WANTS.len() {
             if self.readers[reader].connection.is_none() {
                 self.connect(reader, reader % 2);
             }
-            let mut reads = 0;
-            loop {
+            until_still(|| {
                 let progress = self.receive(reader, 500, None);
                 let wanted = self.replicas.iter().any(|replica| replica.past.is_wanted());
                 (0..2).for_each(|replica| self.serve(replica, 7));
-                if !progress && !wanted {
-                    break;
-                }
-                reads += 1;
-                assert!(reads < 10_000, "it comes to an end");
-            }
-            let all = (0..PARTITIONS).map(|partition| self.wanted(reader, partition).count()).collect();
+                progress || wanted
+            });
+            let all = self.topic.counts(|kind| kind.is_for(reader));
             assert_eq!(self.readers[reader].seen, Some(all), "all that it wants is accounted for");
             self.silence(reader);
         }
-    }
-}
-
-impl Replica {
-    /// One that begins with what there is, or at its end.
-    fn new(topic: &Topic, kept: usize, late: bool) -> Self {
-        let wake = Wake::new(Duration::ZERO, Linger::new());
-        let bounds = Bounds { events: kept, ..ROOM };
-        let log = Log::new(SHAPE.clone(), false, bounds, &Memory::new(usize::MAX), wake);
-        let past = Past::new(PARTITIONS);
-        let taken = [0, 1].map(|partition| if late { topic[partition].len() } else { 0 });
-        let start = Position::new(taken.iter().map(|&taken| taken as u64).collect());
-        let (codec, history) = (Arc::new(VectorCodec), Arc::clone(&past) as _);
-        log.open_filled(Opening { codec, history, segments: &[], start: start.clone(), end: start });
-        Self { log, past, taken }
-    }
-
-    fn fetch(&mut self, topic: &Topic, runs: &[(usize, usize)]) {
-        let mut records = Vec::new();
-        for &(partition, count) in runs {
-            let from = self.taken[partition];
-            let to = (from + count).min(topic[partition].len());
-            records.extend((from..to).map(|offset| {
-                let mark = Mark::new(partition as u32, offset as u64 + 1);
-                (Some(mark), Message::new(topic[partition][offset], partition, offset))
-            }));
-            self.taken[partition] = to;
-        }
-        self.log.append(records);
-    }
-}
-
-fn records_of(topic: &Topic) -> impl Fn(usize) -> Vec<(u64, Message)> {
-    |partition| {
-        let kinds = topic[partition].iter().enumerate();
-        kinds.map(|(offset, &kind)| (offset as u64, Message::new(kind, partition, offset))).collect()
     }
 }
 
@@ -451,7 +368,7 @@ fn what_was_left_out_for_a_reader_is_not_replayed_to_it() {
     let rate = Some(EventRate { events: 1, every: Duration::from_secs(3_600) });
     let mut cursor = cursor(None, Terms { rate, on_lag: OnLag::Replay, ..TERMS });
     assert!(matches!(log.read(&mut cursor, 1_000), Read::Control { .. }));
-    let message = |offset: u64| record::Message::new(record::Kind::Event(3), &format!("n{offset}"));
+    let message = |offset: u64| Message::new(record::Kind::Event(3), &format!("n{offset}"));
     let append = |offset: u64| drop(log.append([(Some(Mark::new(0, offset + 1)), message(offset))]));
 
     append(0);
@@ -477,19 +394,15 @@ fn what_was_left_out_for_a_reader_is_not_replayed_to_it() {
 /// One that is ahead of its log in a partition is told how far it came in the others, with what is not for it.
 #[test]
 fn what_is_withheld_from_a_reader_that_catches_up_moves_it_on() {
-    let wake = Wake::new(Duration::ZERO, Linger::new());
-    let log = Log::new(SHAPE.clone(), false, ROOM, &Memory::new(usize::MAX), wake);
+    let log = record::log_of(&SHAPE, false, ROOM);
     log.open(Arc::new(VectorCodec), Position::default());
     let (red, blue) = (Kind::Of(1, 3), Kind::Of(3, 3));
-    let of_one = [red, blue, red].into_iter().enumerate().map(|(offset, kind)| (1, offset, kind));
-    let of_zero = (0..3).map(|offset| (0, offset, red));
-    let record = |(partition, offset, kind): (usize, usize, Kind)| {
-        (Some(Mark::new(partition as u32, offset as u64 + 1)), Message::new(kind, partition, offset))
-    };
-    log.append(of_one.chain(of_zero).map(record));
-    let filter = ClientFilter::bind(SHAPE.filter.as_ref().unwrap(), |_| Some(Fact::text("red"))).unwrap();
-    let wish = Wish { id: Some(VectorCodec::id(&[3, 0])), since: None, filter };
-    let mut cursor = Cursor::new(wish, TERMS);
+    let mut topic = Topic::new(PARTITIONS);
+    [red, red, red].into_iter().for_each(|kind| topic.publish(0, kind, 0));
+    [red, blue, red].into_iter().for_each(|kind| topic.publish(1, kind, 0));
+    let all = topic.take(&mut [0, 0], [(1, 3), (0, 3)]).into_iter();
+    log.append(all.map(|(at, published)| (Some(published.mark(at)), message(at, published))));
+    let mut cursor = Cursor::new(wants::wish(&SHAPE, Some(VectorCodec::id(&[3, 0])), 1), TERMS);
     assert!(matches!(log.read(&mut cursor, 1), Read::Control { .. }));
     assert!(matches!(log.read(&mut cursor, 1), Read::Pieces { events: 1, .. }));
     let told = log.moved_on(&mut cursor).unwrap();

@@ -1,29 +1,34 @@
-//! Keyed logs against the plain truth: two replicas of the same partitions, readers of one key each that are cut, hop and
-//! lag, records that stray from the partition of their key, and everything beyond memory from a slow broker.
+//! Keyed logs against the plain truth: two replicas of the same partitions, readers of one key each, and of one colour or all,
+//! that are cut, hop and lag, records that stray from the partition of their key, and everything beyond memory from a slow
+//! broker.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use proptest::prelude::*;
 use proptest::sample::Index;
 use serde_json::Value;
 use ssegate::config::{OnLag, Start};
-use ssegate::hub::{
-    Bounds, Cursor, Decoded, IdCodec, Linger, Log, Mark, Memory, Offset, Opening, Position, Terms, Wake, Wish,
-};
-use ssegate::shape::Record;
+use ssegate::hub::{Bounds, Cursor, Decoded, IdCodec, Mark, Offset, Position, Terms};
+use ssegate::shape::Shape;
 
 use crate::client::{Client, Gap, Seen, read};
 use crate::past::Past;
-use crate::record::{self, Kind, Message};
+use crate::record::{self, Keyed, Kind, Message};
+use crate::topic::{Published, Replica, Topic};
 use crate::vector::VectorCodec;
-use crate::{ROOM, TERMS, cases};
+use crate::wants::{self, WANTS};
+use crate::{ROOM, TERMS, cases, max, until_still};
 
+/// What clients are asked for their events.
+static SHAPE: LazyLock<Shape> = LazyLock::new(|| wants::shape("headers.colour"));
+
+/// There is a reader of each.
 const KEYS: usize = 5;
 
 #[derive(Debug, Clone)]
 enum Op {
-    /// Records of these keys, each of them in the partition of its key or, if it strays, in another.
-    Publish(Vec<(Index, Kind, Option<Index>)>),
+    /// Records of these keys and colours, each of them in the partition of its key or, if it strays, in another.
+    Publish(Vec<(Index, Kind, usize, Option<Index>)>),
     Fetch(Index, Vec<(Index, usize)>),
     Connect(Index, Index),
     Read(Index, usize),
@@ -36,8 +41,8 @@ enum Op {
 fn op(strays: bool) -> impl Strategy<Value = Op> {
     let one = any::<Index>;
     let stray = prop::option::weighted(0.05, one()).prop_map(move |stray| stray.filter(|_| strays));
-    let records = prop::collection::vec((one(), record::kind(), stray), 1..12);
-    let max = || prop_oneof![1 => Just(0), 4 => 1..1_000_usize, 1 => Just(usize::MAX)];
+    let records = prop::collection::vec((one(), record::kind(), 1..WANTS.len(), stray), 1..12);
+    let max = || max(1_000);
     prop_oneof![
         8 => records.prop_map(Op::Publish),
         10 => (one(), prop::collection::vec((one(), 1..8_usize), 1..8)).prop_map(|(r, runs)| Op::Fetch(r, runs)),
@@ -115,45 +120,37 @@ fn home_of(id: &str) -> Option<(u32, u64)> {
     Some((home.parse().unwrap(), next.parse().unwrap()))
 }
 
-struct Published {
-    offset: u64,
-    key: u8,
+/// A record of a key.
+#[derive(Clone, Copy)]
+struct Of {
+    key: usize,
     kind: Kind,
+    colour: usize,
 }
 
-/// A record with its key.
-struct Keyed(u8, Message);
-
-impl Record for Keyed {
-    fn payload(&self) -> Option<&[u8]> {
-        self.1.payload()
-    }
-    fn name(&self) -> &str {
-        self.1.name()
-    }
-    fn key(&self) -> Option<&[u8]> {
-        Some(std::slice::from_ref(&self.0))
+/// Whether a reader is told of a record: of its key are gaps of the source, whatever it wants, and what is of its colour.
+fn is_for(reader: usize) -> impl Fn(&Of) -> bool {
+    move |of| {
+        let is_wanted = of.kind.gap().is_some() || wants::is_for(reader % WANTS.len(), of.colour);
+        of.key == reader && of.kind.visible() && is_wanted
     }
 }
 
-struct Replica {
-    log: Arc<Log>,
-    past: Arc<Past>,
-    taken: Vec<usize>,
+fn record(partition: usize, Published { offset, of }: &Published<Of>) -> Keyed {
+    let message = Message::new(of.kind, &format!("{partition}:{offset}"));
+    Keyed { key: of.key as u8, colour: WANTS[of.colour], message }
 }
 
+/// Of the key that is its own number.
 struct Reader {
-    key: u8,
     client: Client,
-    /// How many of its key's visible records of each partition it has seen or was told to miss.
+    /// How many records that are for it, of each partition, it has seen or was told to miss.
     seen: Option<Vec<usize>>,
     connection: Option<(usize, Cursor)>,
-    begun: bool,
 }
 
 struct World {
-    partitions: Vec<Vec<Published>>,
-    low: Vec<u64>,
+    topic: Topic<Of>,
     terms: Terms,
     replicas: [Replica; 2],
     readers: Vec<Reader>,
@@ -161,36 +158,31 @@ struct World {
 
 impl World {
     fn new(partitions: usize, kept: [usize; 2], terms: Terms) -> Self {
-        let replicas = kept.map(|kept| Replica::new(partitions, kept));
-        let reader = |n: usize| Reader {
-            key: n as u8,
-            client: Client::default(),
-            seen: None,
-            connection: None,
-            begun: false,
-        };
-        let readers = (0..KEYS).map(reader).collect();
-        let partitions: Vec<_> = (0..partitions).map(|_| Vec::new()).collect();
-        let low = vec![0; partitions.len()];
-        let mut world = Self { partitions, low, terms, replicas, readers };
+        let topic = Topic::new(partitions);
+        let replicas = kept.map(|kept| {
+            let log = record::log_of(&SHAPE, true, Bounds { events: kept, ..ROOM });
+            let codec = KeyCodec { partitions: partitions as u32, scattered: OnceLock::new() };
+            Replica::new(&topic, log, Past::of(partitions, &SHAPE, true), codec, false)
+        });
+        let reader = |_| Reader { client: Client::default(), seen: None, connection: None };
+        let mut world = Self { topic, terms, replicas, readers: (0..KEYS).map(reader).collect() };
         (0..KEYS).for_each(|reader| world.connect(reader, reader));
         world
     }
 
     fn run(mut self, ops: Vec<Op>) {
+        let partitions = self.topic.width();
         for op in ops {
             match op {
-                Op::Publish(records) => records.into_iter().for_each(|(key, kind, stray)| {
+                Op::Publish(records) => records.into_iter().for_each(|(key, kind, colour, stray)| {
                     let key = key.index(KEYS);
-                    let home = key % self.partitions.len();
-                    let partition = stray.map_or(home, |stray| stray.index(self.partitions.len()));
-                    let offset = self.partitions[partition].last().map_or(0, |last| last.offset + 1);
-                    self.partitions[partition].push(Published { offset, key: key as u8, kind });
+                    let partition = stray.map_or(key % partitions, |stray| stray.index(partitions));
+                    self.topic.publish(partition, Of { key, kind, colour }, 0);
                 }),
                 Op::Fetch(replica, runs) => {
-                    let count = self.partitions.len();
-                    let runs: Vec<_> = runs.into_iter().map(|(p, n)| (p.index(count), n)).collect();
-                    self.replicas[replica.index(2)].fetch(&self.partitions, &runs);
+                    let runs =
+                        runs.into_iter().map(|(partition, count)| (partition.index(partitions), count));
+                    self.replicas[replica.index(2)].fetch(&self.topic, runs, record);
                 }
                 Op::Connect(reader, replica) => self.connect(reader.index(KEYS), replica.index(2)),
                 Op::Read(reader, max) => _ = self.receive(reader.index(KEYS), max, None),
@@ -198,33 +190,25 @@ impl World {
                 Op::Silence(reader) => self.silence(reader.index(KEYS)),
                 Op::Serve(replica, most) => self.serve(replica.index(2), most),
                 Op::Trim(partition, to) => {
-                    let partition = partition.index(self.partitions.len());
-                    let to = to.index(self.partitions[partition].len() + 1);
-                    let passed = self.partitions[partition][..to].last().map_or(0, |last| last.offset + 1);
-                    self.low[partition] = self.low[partition].max(passed);
-                    self.replicas.iter().for_each(|replica| replica.past.trim(&self.low));
+                    self.topic.trim(partition.index(partitions), to);
+                    self.replicas.iter().for_each(|replica| replica.past.trim(&self.topic.low));
                 }
             }
         }
         self.catch_up();
     }
 
-    fn own(&self, partition: usize, key: u8) -> impl Iterator<Item = &Published> {
-        self.partitions[partition].iter().filter(move |record| record.key == key && record.kind.visible())
+    fn rank(&self, partition: usize, reader: usize, next: u64) -> usize {
+        self.topic.rank(partition, next, is_for(reader))
     }
 
-    fn rank(&self, partition: usize, key: u8, next: u64) -> usize {
-        self.own(partition, key).take_while(|record| record.offset < next).count()
-    }
-
-    /// What a reader of `key` has that was told `id`. At home it has none of what strayed, which was none yet.
-    fn ranks(&self, key: u8, id: &str) -> Vec<usize> {
-        let next = |partition: usize| match home_of(id) {
-            Some((home, next)) if home as usize == partition => next,
-            Some(_) => 0,
-            None => VectorCodec::position(id).unwrap().next(partition as u32),
+    /// What a reader has that was told `id`. At home it has none of what strayed, which was none yet.
+    fn ranks(&self, reader: usize, id: &str) -> Vec<usize> {
+        let position: Position = match home_of(id) {
+            Some((home, next)) => Mark::new(home, next).into(),
+            None => VectorCodec::position(id).unwrap(),
         };
-        (0..self.partitions.len()).map(|partition| self.rank(partition, key, next(partition))).collect()
+        self.topic.ranks(&position, is_for(reader))
     }
 
     fn connect(&mut self, reader: usize, replica: usize) {
@@ -233,11 +217,11 @@ impl World {
         let state = &mut self.readers[reader];
         state.client.reconnect();
         let id = state.client.id();
-        let wish = Wish { id: id.clone(), ..Wish::default() };
-        let cursor = Cursor::of_key(Some(Arc::from([state.key])), wish, self.terms.into());
-        (state.connection, state.begun) = (Some((replica, cursor)), false);
+        let wish = wants::wish(&SHAPE, id.clone(), reader % WANTS.len());
+        let cursor = Cursor::of_key(Some(Arc::from([reader as u8])), wish, self.terms.into());
+        state.connection = Some((replica, cursor));
         self.replicas[replica].log.join();
-        self.readers[reader].seen = id.map(|id| self.ranks(reader as u8, &id));
+        self.readers[reader].seen = id.map(|id| self.ranks(reader, &id));
     }
 
     fn disconnect(&mut self, reader: usize) {
@@ -268,11 +252,9 @@ impl World {
     }
 
     fn nothing_is_withheld(&self, reader: usize, replica: usize) {
-        let Reader { key, seen, .. } = &self.readers[reader];
-        let log = self.replicas[replica].log.position().unwrap();
-        for (partition, seen) in seen.as_ref().unwrap().iter().enumerate() {
-            assert!(*seen >= self.rank(partition, *key, log.next(partition as u32)));
-        }
+        let has = self.topic.ranks(&self.replicas[replica].log.position().unwrap(), is_for(reader));
+        let seen = self.readers[reader].seen.as_ref().unwrap();
+        assert!(seen.iter().zip(&has).all(|(seen, has)| seen >= has), "{seen:?} of {has:?}");
     }
 
     fn silence(&mut self, reader: usize) {
@@ -285,41 +267,31 @@ impl World {
     }
 
     fn serve(&self, replica: usize, most: usize) {
-        let end: Vec<_> = self
-            .partitions
-            .iter()
-            .map(|partition| partition.last().map_or(0, |last| last.offset + 1))
-            .collect();
-        let records = |partition: usize| {
-            self.partitions[partition].iter().map(|record| (record.offset, record.keyed(partition))).collect()
-        };
-        self.replicas[replica].past.serve_keyed(&end, &records, most);
+        self.replicas[replica].past.serve(&self.topic.ends(), &self.topic.records(record), most);
     }
 
     fn check(&mut self, reader: usize, replica: usize, seen: Seen) {
-        let (key, before) = (self.readers[reader].key, self.readers[reader].seen.clone());
+        let before = self.readers[reader].seen.clone();
         match seen {
             Seen::Event { data, id } => {
                 let (name, _) = data.split_once(' ').unwrap();
                 let (partition, offset) = name.split_once(':').unwrap();
                 let (partition, offset): (usize, u64) = (partition.parse().unwrap(), offset.parse().unwrap());
                 let mut now = before.expect("its position is told first");
-                let expected = self.own(partition, key).nth(now[partition]).unwrap();
+                let expected = self.topic.own(partition, is_for(reader)).nth(now[partition]).unwrap();
                 assert_eq!(offset, expected.offset, "each once and in order, in partition {partition}");
                 now[partition] += 1;
                 self.readers[reader].seen = Some(now);
                 self.has_what_it_was_told(reader, &id);
             }
-            Seen::Gap(gap) => self.readers[reader].seen = Some(self.check_gap(before.unwrap(), key, &gap)),
+            Seen::Gap(gap) => self.readers[reader].seen = Some(self.check_gap(before.unwrap(), reader, &gap)),
             Seen::SnapshotStart | Seen::SnapshotEnd | Seen::Gone { .. } => panic!("no log has a table here"),
             Seen::Position { id } => {
                 if before.is_none() {
-                    // The first one of all: the head as far as it concerns the key.
+                    // The first one of all: the head as far as it concerns the reader.
                     let log = self.replicas[replica].log.position().unwrap();
-                    let head = |p: usize| self.rank(p, key, log.next(p as u32));
-                    self.readers[reader].seen = Some((0..self.partitions.len()).map(head).collect());
+                    self.readers[reader].seen = Some(self.topic.ranks(&log, is_for(reader)));
                 }
-                self.readers[reader].begun = true;
                 self.has_what_it_was_told(reader, &id);
             }
         }
@@ -327,15 +299,14 @@ impl World {
 
     /// An id says what its reader has: at home, of the home.
     fn has_what_it_was_told(&self, reader: usize, id: &str) {
-        let Reader { key, seen, .. } = &self.readers[reader];
-        let (seen, told) = (seen.as_ref().unwrap(), self.ranks(*key, id));
+        let (seen, told) = (self.readers[reader].seen.as_ref().unwrap(), self.ranks(reader, id));
         match home_of(id) {
             Some((home, _)) => assert_eq!(seen[home as usize], told[home as usize], "{id}"),
             None => assert_eq!(*seen, told, "{id}"),
         }
     }
 
-    fn check_gap(&self, mut seen: Vec<usize>, key: u8, gap: &Gap) -> Vec<usize> {
+    fn check_gap(&self, mut seen: Vec<usize>, reader: usize, gap: &Gap) -> Vec<usize> {
         let (Value::Object(from), Value::Object(to)) = (&gap.from, &gap.to) else { panic!("{gap:?}") };
         let bound = |side: &serde_json::Map<String, Value>, partition: usize| {
             side.get(&partition.to_string()).map(|bound| bound.as_u64().unwrap())
@@ -343,75 +314,70 @@ impl World {
         for (partition, seen) in seen.iter_mut().enumerate() {
             let (Some(from), Some(to)) = (bound(from, partition), bound(to, partition)) else { continue };
             assert!(from < to, "{gap:?}");
-            assert!(self.rank(partition, key, from) <= *seen, "a gap begins where the reader stands");
+            assert!(self.rank(partition, reader, from) <= *seen, "a gap begins where the reader stands");
             match gap.reason.as_str() {
-                "trimmed" => assert!(to <= self.low[partition], "{gap:?} of {:?}", self.low),
+                "trimmed" => assert!(to <= self.topic.low[partition], "{gap:?} of {:?}", self.topic.low),
                 "lagged" => assert!(self.terms.on_lag == OnLag::Gap),
                 reason => {
-                    let record = self.own(partition, key).nth(*seen).unwrap();
-                    assert_eq!(record.kind.gap(), Some(reason));
+                    let record = self.topic.own(partition, is_for(reader)).nth(*seen).unwrap();
+                    assert_eq!(record.of.kind.gap(), Some(reason));
                 }
             }
-            *seen = (*seen).max(self.rank(partition, key, to));
+            *seen = (*seen).max(self.rank(partition, reader, to));
         }
         seen
     }
 
     fn catch_up(&mut self) {
-        for replica in 0..2 {
-            let runs: Vec<_> = (0..self.partitions.len()).map(|p| (p, usize::MAX / 2)).collect();
-            self.replicas[replica].fetch(&self.partitions, &runs);
+        let partitions = self.topic.width();
+        for replica in &mut self.replicas {
+            replica.fetch(&self.topic, (0..partitions).map(|partition| (partition, usize::MAX)), record);
         }
         for reader in 0..KEYS {
             if self.readers[reader].connection.is_none() {
                 self.connect(reader, reader);
             }
-            let mut reads = 0;
-            loop {
+            until_still(|| {
                 let progress = self.receive(reader, 500, None);
                 let wanted = self.replicas.iter().any(|replica| replica.past.is_wanted());
                 (0..2).for_each(|replica| self.serve(replica, 7));
-                if !progress && !wanted {
-                    break;
-                }
-                reads += 1;
-                assert!(reads < 10_000, "it comes to an end");
-            }
-            let key = self.readers[reader].key;
-            let all: Vec<_> = (0..self.partitions.len()).map(|p| self.own(p, key).count()).collect();
+                progress || wanted
+            });
+            let all = self.topic.counts(is_for(reader));
             assert_eq!(self.readers[reader].seen, Some(all), "all is accounted for");
+            self.silence(reader);
+            self.is_told_the_head(reader);
+        }
+    }
+
+    /// Also where nothing of late is for it.
+    fn is_told_the_head(&self, reader: usize) {
+        let Reader { client, connection, .. } = &self.readers[reader];
+        let (id, (replica, _)) = (client.id().unwrap(), connection.as_ref().unwrap());
+        let head = self.replicas[*replica].log.position().unwrap();
+        match home_of(&id) {
+            Some((home, next)) => assert_eq!(next, head.next(home), "{id}"),
+            None => assert_eq!(VectorCodec::position(&id).unwrap(), *head, "{id}"),
         }
     }
 }
 
-impl Replica {
-    fn new(partitions: usize, kept: usize) -> Self {
-        let wake = Wake::new(std::time::Duration::ZERO, Linger::new());
-        let bounds = Bounds { events: kept, ..ROOM };
-        let log = Log::new(record::shape(), true, bounds, &Memory::new(usize::MAX), wake);
-        let past = Past::new(partitions);
-        let codec = KeyCodec { partitions: partitions as u32, scattered: OnceLock::new() };
-        let (history, start, end) = (Arc::clone(&past) as _, Position::default(), Position::default());
-        log.open_filled(Opening { codec: Arc::new(codec), history, segments: &[], start, end });
-        Self { log, past, taken: vec![0; partitions] }
+/// It has joined the log by then, at the place to which what is not for it has taken it.
+#[test]
+fn what_is_withheld_from_a_reader_of_a_key_that_catches_up_is_told_it() {
+    let mut world = World::new(4, [9, 9], TERMS);
+    assert!(world.receive(2, 500, None));
+    world.disconnect(2);
+    // Since one strays no key has a home any more, and the reader is ahead of the log's first entry, as what made no event came
+    // before that. What follows is not of its colour.
+    for (partition, key, kind, colour) in
+        [(1, 1, Kind::Tombstone, 1), (2, 0, Kind::Event(0), 1), (2, 2, Kind::Event(0), 3)]
+    {
+        world.topic.publish(partition, Of { key, kind, colour }, 0);
     }
-
-    fn fetch(&mut self, partitions: &[Vec<Published>], runs: &[(usize, usize)]) {
-        let mut records = Vec::new();
-        for &(partition, count) in runs {
-            for published in partitions[partition].iter().skip(self.taken[partition]).take(count) {
-                let mark = Mark::new(partition as u32, published.offset + 1);
-                records.push((Some(mark), published.keyed(partition)));
-            }
-            self.taken[partition] =
-                (self.taken[partition].saturating_add(count)).min(partitions[partition].len());
-        }
-        self.log.append(records);
-    }
-}
-
-impl Published {
-    fn keyed(&self, partition: usize) -> Keyed {
-        Keyed(self.key, Message::new(self.kind, &format!("{partition}:{}", self.offset)))
-    }
+    world.replicas[0].fetch(&world.topic, [(1, 1), (2, 2)], record);
+    world.connect(2, 0);
+    until_still(|| world.receive(2, 500, None));
+    world.silence(2);
+    world.is_told_the_head(2);
 }

@@ -23,12 +23,15 @@ mod snapshots;
 #[allow(dead_code, reason = "shared with the tests over sockets, which use more of it")]
 #[path = "../it/support/sse_parser.rs"]
 mod sse_parser;
+mod topic;
 mod vector;
 mod waking;
+mod wants;
 mod wire;
 
 use std::time::Duration;
 
+use proptest::prelude::*;
 use proptest::test_runner::Config;
 use ssegate::config::{OnLag, Replay, Start};
 use ssegate::hub::{Bounds, Cursor, Terms, Wish};
@@ -42,6 +45,17 @@ fn cases(default: u32) -> Config {
         max_shrink_iters: 20_000,
         ..Config::default()
     }
+}
+
+/// How many bytes a reader asks for: none, mostly fewer than this, or all there are.
+fn max(most: usize) -> impl Strategy<Value = usize> {
+    prop_oneof![1 => Just(0), 4 => 1..most, 1 => Just(usize::MAX)]
+}
+
+/// Goes on until a step brings nothing more.
+fn until_still(mut step: impl FnMut() -> bool) {
+    let is_still = (0..10_000).any(|_| !step());
+    assert!(is_still, "it comes to an end");
 }
 
 /// Bounds that are never reached.

@@ -12,14 +12,14 @@ use proptest::sample::Index;
 use serde_json::Value;
 use ssegate::config::Partitioner;
 use ssegate::hub::{
-    Feed, FeedKey, Hub, Mark, Memory, Merged, Opens, Part, Policy, Position, Read, Source, Tell, Wish, Wishes,
+    Feed, FeedKey, Hub, Memory, Merged, Opens, Part, Policy, Position, Read, Source, Tell, Wish, Wishes,
 };
-use ssegate::shape::Record;
 
-use crate::record::{self, Kind, Message};
+use crate::record::{self, Keyed, Kind, Message};
 use crate::sse_parser::{Event, Item, Parser};
+use crate::topic::{Published, Topic};
 use crate::vector::VectorCodec;
-use crate::{ROOM, TERMS, cases};
+use crate::{ROOM, TERMS, cases, max, until_still};
 
 /// What is published to, and in how many partitions.
 const SOURCES: [(&str, usize); 6] = [("s0", 1), ("s1", 1), ("s2", 1), ("t0", 3), ("t1", 2), ("k", 2)];
@@ -53,7 +53,7 @@ fn op() -> impl Strategy<Value = Op> {
     let one = any::<Index>;
     let records = prop::collection::vec((one(), 0..3_u8, record::kind()), 1..12);
     let runs = prop::collection::vec((one(), 1..8_usize), 1..8);
-    let max = || prop_oneof![1 => Just(0), 4 => 1..2_000_usize, 1 => Just(usize::MAX)];
+    let max = || max(2_000);
     prop_oneof![
         10 => (one(), records).prop_map(|(source, records)| Op::Publish(source, records)),
         14 => (one(), one(), runs).prop_map(|(replica, source, runs)| Op::Fetch(replica, source, runs)),
@@ -73,27 +73,11 @@ proptest! {
     }
 }
 
-/// A record as it stands in its partition.
-struct Published {
-    offset: u64,
+/// A record of a key.
+#[derive(Clone, Copy)]
+struct Of {
     key: u8,
     kind: Kind,
-}
-
-struct Of(u8, Message);
-
-impl Record for Of {
-    fn payload(&self) -> Option<&[u8]> {
-        self.1.payload()
-    }
-
-    fn name(&self) -> &str {
-        self.1.name()
-    }
-
-    fn key(&self) -> Option<&[u8]> {
-        Some(std::slice::from_ref(&self.0))
-    }
 }
 
 struct Replica {
@@ -128,17 +112,17 @@ struct Connection {
 }
 
 struct World {
-    /// By source and partition.
-    published: Vec<Vec<Vec<Published>>>,
+    /// By source.
+    topics: Vec<Topic<Of>>,
     replicas: [Replica; 2],
     clients: Vec<Client>,
 }
 
 impl World {
     fn new() -> Self {
-        let published = SOURCES.iter().map(|&(_, partitions)| (0..partitions).map(|_| Vec::new()).collect());
+        let topics = SOURCES.iter().map(|&(_, partitions)| Topic::new(partitions)).collect();
         let clients = (0..CLIENTS).map(|_| Client::default()).collect();
-        Self { published: published.collect(), replicas: [Replica::new(), Replica::new()], clients }
+        Self { topics, replicas: [Replica::new(), Replica::new()], clients }
     }
 
     fn run(mut self, ops: Vec<Op>) {
@@ -146,9 +130,9 @@ impl World {
             match op {
                 Op::Publish(source, records) => self.publish(source.index(SOURCES.len()), &records),
                 Op::Fetch(replica, source, runs) => {
-                    let (source, published) = (source.index(SOURCES.len()), &self.published);
+                    let source = source.index(SOURCES.len());
                     let runs = runs.iter().map(|(at, count)| (at.index(SOURCES[source].1), *count));
-                    self.replicas[replica.index(2)].fetch(published, source, runs);
+                    self.replicas[replica.index(2)].fetch(&self.topics, source, runs);
                 }
                 Op::Connect(client, replica, feeds) => {
                     self.connect(client.index(CLIENTS), replica.index(2), feeds);
@@ -160,12 +144,11 @@ impl World {
         }
         for client in 0..CLIENTS {
             self.connect(client, client % 2, u8::MAX);
-            while self.receive(client, 5_000, None) {}
+            until_still(|| self.receive(client, 5_000, None));
             for (feed, &(_, sources, _)) in FEEDS.iter().enumerate() {
                 for &source in sources {
-                    let all = (0..SOURCES[source].1).map(|at| self.own(feed, source, at).count());
-                    let seen = &self.clients[client].seen[&(feed, source)];
-                    assert_eq!(*seen, all.collect::<Vec<_>>(), "all is accounted for");
+                    let all = self.topics[source].counts(is_of(feed));
+                    assert_eq!(self.clients[client].seen[&(feed, source)], all, "all is accounted for");
                 }
             }
         }
@@ -178,25 +161,13 @@ impl World {
             let is_listed =
                 FEEDS.iter().any(|(_, sources, _)| sources.len() > 1 && sources.contains(&source));
             let kind = if is_listed && kind.gap().is_some() { Kind::Tombstone } else { *kind };
-            let records = &mut self.published[source][partition];
-            records.push(Published { offset: records.len() as u64, key: *key, kind });
+            self.topics[source].publish(partition, Of { key: *key, kind }, 0);
         }
     }
 
-    /// The records of a partition of which a reader of the feed is told.
-    fn own(&self, feed: usize, source: usize, partition: usize) -> impl Iterator<Item = &Published> {
-        let key = FEEDS[feed].2;
-        let records = self.published[source][partition].iter();
-        records.filter(move |record| record.kind.visible() && key.is_none_or(|key| key == record.key))
-    }
-
-    /// How many of them lie before a position, in each partition.
+    /// How many records of which a reader of the feed is told lie before a position, in each partition.
     fn ranks(&self, feed: usize, source: usize, position: &Position) -> Vec<usize> {
-        let rank = |partition: usize| {
-            let next = position.next(partition as u32);
-            self.own(feed, source, partition).take_while(|record| record.offset < next).count()
-        };
-        (0..SOURCES[source].1).map(rank).collect()
+        self.topics[source].ranks(position, is_of(feed))
     }
 
     /// What an id says that its client has.
@@ -222,7 +193,7 @@ impl World {
         // Whoever is further on than it would wait for what it is still to read.
         for (source, &(_, partitions)) in SOURCES.iter().enumerate() {
             let all = (0..partitions).rev().map(|partition| (partition, usize::MAX));
-            self.replicas[replica].fetch(&self.published, source, all);
+            self.replicas[replica].fetch(&self.topics, source, all);
         }
         let id = self.clients[client].id();
         let wishes = Wishes::new(Wish { id: id.clone(), ..Wish::default() });
@@ -321,10 +292,9 @@ impl World {
         let [source, partition, offset] = name[..] else { panic!("{event:?}") };
         // Where it begins may be told with its first event.
         let Some(seen) = self.clients[client].seen.get(&(feed, source)) else { return };
-        let next = seen[partition];
-        let expected = self.own(feed, source, partition).nth(next).unwrap();
+        let expected = self.topics[source].own(partition, is_of(feed)).nth(seen[partition]).unwrap();
         assert_eq!(offset as u64, expected.offset, "each once and in order, of {}", event.event);
-        assert!(matches!(expected.kind, Kind::Event(_)));
+        assert!(matches!(expected.of.kind, Kind::Event(_)));
         self.clients[client].seen.get_mut(&(feed, source)).unwrap()[partition] += 1;
     }
 
@@ -335,8 +305,11 @@ impl World {
         for (partition, to) in gap["to"].as_object().unwrap() {
             let partition: usize = partition.parse().unwrap();
             let next = self.clients[client].seen[&(feed, source)][partition];
-            let missed = self.own(feed, source, partition).nth(next).unwrap();
-            assert_eq!((missed.kind.gap(), to.as_u64()), (gap["reason"].as_str(), Some(missed.offset + 1)));
+            let missed = self.topics[source].own(partition, is_of(feed)).nth(next).unwrap();
+            assert_eq!(
+                (missed.of.kind.gap(), to.as_u64()),
+                (gap["reason"].as_str(), Some(missed.offset + 1))
+            );
             self.clients[client].seen.get_mut(&(feed, source)).unwrap()[partition] += 1;
         }
     }
@@ -411,24 +384,20 @@ impl Replica {
         Part { label: label.into(), reader: self.hub.subscribe(opens, &POLICY, wish, TERMS), resumes }
     }
 
-    fn fetch(
-        &mut self,
-        published: &[Vec<Vec<Published>>],
-        source: usize,
-        runs: impl Iterator<Item = (usize, usize)>,
-    ) {
-        let mut records = Vec::new();
-        for (partition, count) in runs {
-            let taken = &mut self.taken[source][partition];
-            for record in published[source][partition].iter().skip(*taken).take(count) {
-                let name = format!("{source}:{partition}:{}", record.offset);
-                let mark = Mark::new(partition as u32, record.offset + 1);
-                records.push((Some(mark), Of(record.key, Message::new(record.kind, &name))));
-            }
-            *taken = taken.saturating_add(count).min(published[source][partition].len());
-        }
-        self.feeds[source].log.append(records);
+    fn fetch(&mut self, topics: &[Topic<Of>], source: usize, runs: impl IntoIterator<Item = (usize, usize)>) {
+        let read = topics[source].take(&mut self.taken[source], runs).into_iter();
+        self.feeds[source].log.append(read.map(|(partition, published)| {
+            let Published { offset, of: Of { key, kind } } = published;
+            let message = Message::new(*kind, &format!("{source}:{partition}:{offset}"));
+            (Some(published.mark(partition)), Keyed { key: *key, colour: "", message })
+        }));
     }
+}
+
+/// Whether a reader of the feed is told of a record.
+fn is_of(feed: usize) -> impl Fn(&Of) -> bool {
+    let own = FEEDS[feed].2;
+    move |of| of.kind.visible() && own.is_none_or(|own| own == of.key)
 }
 
 fn key(source: usize) -> FeedKey {

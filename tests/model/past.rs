@@ -11,11 +11,13 @@ use ssegate::shape::{Record, Shape};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::record::{self, Message};
+use crate::record;
 use crate::vector::VectorCodec;
 
 /// The past as one replica sees it.
 pub struct Past {
+    shape: Shape,
+    keyed: bool,
     state: Mutex<State>,
     arrived: Arc<Notify>,
     memory: Arc<Memory>,
@@ -32,12 +34,19 @@ struct State {
 }
 
 /// The records of each partition, with their offsets.
-pub type Records<'r, R = Message> = &'r dyn Fn(usize) -> Vec<(u64, R)>;
+pub type Records<'r, R> = &'r dyn Fn(usize) -> Vec<(u64, R)>;
 
 impl Past {
+    /// Of so many partitions, whose records become events as the model's do.
     pub fn new(partitions: usize) -> Arc<Self> {
-        let state = State { low: vec![0; partitions], ..State::default() };
-        Arc::new(Self { state: Mutex::new(state), arrived: Arc::default(), memory: Memory::new(usize::MAX) })
+        Self::of(partitions, &record::shape(), false)
+    }
+
+    /// Of a source of this shape, keyed or not.
+    pub fn of(partitions: usize, shape: &Shape, keyed: bool) -> Arc<Self> {
+        let state = Mutex::new(State { low: vec![0; partitions], ..State::default() });
+        let (shape, memory) = (shape.clone(), Memory::new(usize::MAX));
+        Arc::new(Self { shape, keyed, state, arrived: Arc::default(), memory })
     }
 
     /// Retention has passed what lies before.
@@ -53,37 +62,8 @@ impl Past {
         !state.wanted.is_empty() || !state.asked.is_empty() || !state.scans.is_empty()
     }
 
-    /// Answers all questions, and reads of each place that is wanted so many records at most.
-    pub fn serve(&self, end: &[u64], records: Records<'_>, most: usize) {
-        self.serve_with(end, |partition, from, until| self.segment(partition, from, until, records, most));
-    }
-
-    /// The same, of a keyed source.
-    pub fn serve_keyed<R: Record>(&self, end: &[u64], records: Records<'_, R>, most: usize) {
-        self.serve_with(end, |partition, from, until| self.read(true, partition, from, until, records, most));
-    }
-
-    /// The same, of a source of this shape; reads what is wanted for tables, too.
-    pub fn serve_shaped<R: Record>(&self, shape: &Shape, end: &[u64], records: Records<'_, R>, most: usize) {
-        let read = |partition: u32, from, until| {
-            self.read_shaped(shape, false, partition, from, until, records, most)
-        };
-        self.serve_with(end, read);
-        let scans = std::mem::take(&mut self.state.lock().scans);
-        for (end, table) in scans {
-            for partition in Position::default().behind(&end) {
-                let mut at = Offset::default();
-                while at < end.at(partition) {
-                    let segment = read(partition, at, end.at(partition));
-                    at = segment.to;
-                    table.put_read(&segment);
-                }
-            }
-            table.is_whole();
-        }
-    }
-
-    fn serve_with(&self, end: &[u64], segment: impl Fn(u32, Offset, Offset) -> Segment) {
+    /// Answers all questions, and reads of each place that is wanted so many records at most; and what is wanted for tables.
+    pub fn serve<R: Record>(&self, end: &[u64], records: Records<'_, R>, most: usize) {
         let mut state = self.state.lock();
         let low = Position::new(state.low.clone());
         for question in std::mem::take(&mut state.asked) {
@@ -92,41 +72,32 @@ impl Past {
         }
         for ((partition, from), until) in std::mem::take(&mut state.wanted) {
             if from.major >= low.next(partition) {
-                state.segments.push(Arc::new(segment(partition, from, until)));
+                state.segments.push(Arc::new(self.segment(partition, from, until, records, most)));
             }
         }
+        let scans = std::mem::take(&mut state.scans);
+        drop(state);
         self.arrived.notify_waiters();
+        for (end, table) in scans {
+            self.scan_into(&table, &end, records, most);
+        }
+    }
+
+    fn scan_into<R: Record>(&self, table: &Table, end: &Position, records: Records<'_, R>, most: usize) {
+        for partition in Position::default().behind(end) {
+            let mut at = Offset::default();
+            while at < end.at(partition) {
+                let segment = self.segment(partition, at, end.at(partition), records, most);
+                at = segment.to;
+                table.put_read(&segment);
+            }
+        }
+        table.is_whole();
     }
 
     /// What lies between two offsets, or the beginning of it.
-    pub fn segment(
+    pub fn segment<R: Record>(
         &self,
-        partition: u32,
-        from: Offset,
-        until: Offset,
-        records: Records<'_>,
-        most: usize,
-    ) -> Segment {
-        self.read(false, partition, from, until, records, most)
-    }
-
-    fn read<R: Record>(
-        &self,
-        keyed: bool,
-        partition: u32,
-        from: Offset,
-        until: Offset,
-        records: Records<'_, R>,
-        most: usize,
-    ) -> Segment {
-        self.read_shaped(&record::shape(), keyed, partition, from, until, records, most)
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "what is read, of what, and how much of it")]
-    fn read_shaped<R: Record>(
-        &self,
-        shape: &Shape,
-        keyed: bool,
         partition: u32,
         from: Offset,
         until: Offset,
@@ -134,7 +105,7 @@ impl Past {
         most: usize,
     ) -> Segment {
         let codec: Arc<dyn IdCodec> = Arc::new(VectorCodec);
-        let mut draft = SegmentDraft::new(shape, &codec, keyed, &self.memory, partition, from);
+        let mut draft = SegmentDraft::new(&self.shape, &codec, self.keyed, &self.memory, partition, from);
         let records = records(partition as usize);
         let mut within = records.iter().filter(|(at, _)| (from.major..until.major).contains(at)).peekable();
         for (offset, record) in within.by_ref().take(most) {

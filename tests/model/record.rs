@@ -63,6 +63,11 @@ impl Message {
             Kind::Undecodable => Some(vec![b'a', 0xff]),
             Kind::TooLarge => Some(vec![b'a'; MAX_EVENT + 1]),
         };
+        Self::of(payload, millis)
+    }
+
+    /// One of this payload, published as many milliseconds after the epoch.
+    pub fn of(payload: Option<Vec<u8>>, millis: u64) -> Self {
         Self(payload, millis)
     }
 }
@@ -81,6 +86,31 @@ impl Record for Message {
     }
 }
 
+/// A record with its key, and a header that says its colour if it has one.
+pub struct Keyed {
+    pub key: u8,
+    pub colour: &'static str,
+    pub message: Message,
+}
+
+impl Record for Keyed {
+    fn payload(&self) -> Option<&[u8]> {
+        self.message.payload()
+    }
+
+    fn name(&self) -> &str {
+        self.message.name()
+    }
+
+    fn key(&self) -> Option<&[u8]> {
+        Some(std::slice::from_ref(&self.key))
+    }
+
+    fn headers(&self, each: &mut dyn FnMut(&str, Option<&[u8]>)) {
+        each("colour", Some(self.colour.as_bytes()));
+    }
+}
+
 /// The data of the event called `name` with so much filling.
 pub fn text(name: &str, filling: usize) -> String {
     format!("{name} {}", "x".repeat(filling))
@@ -93,7 +123,13 @@ pub fn shape() -> Shape {
 
 /// A log that is not open yet, whose wakes do not linger.
 pub fn log(bounds: Bounds, memory: &Arc<Memory>) -> Arc<Log> {
-    Log::new(shape(), false, bounds, memory, Wake::new(std::time::Duration::ZERO, Linger::new()))
+    Log::new(shape(), false, bounds, memory, Wake::new(Duration::ZERO, Linger::new()))
+}
+
+/// The same, of this shape and keyed or not, with all the memory that it wants.
+pub fn log_of(shape: &Shape, keyed: bool, bounds: Bounds) -> Arc<Log> {
+    let (memory, wake) = (Memory::new(usize::MAX), Wake::new(Duration::ZERO, Linger::new()));
+    Log::new(shape.clone(), keyed, bounds, &memory, wake)
 }
 
 /// More than one of these fits a chunk, and a batch of them does not.

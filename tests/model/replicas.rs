@@ -12,8 +12,9 @@ use ssegate::hub::{Bounds, Cursor, Log, Mark, Memory, Opening, Position, Read, T
 use crate::client::{Client, Gap, Seen, read};
 use crate::past::Past;
 use crate::record::{self, Kind, Message};
+use crate::topic::{Published, Topic};
 use crate::vector::VectorCodec;
-use crate::{ROOM, TERMS, cases, cursor};
+use crate::{ROOM, TERMS, cases, cursor, max, until_still};
 
 #[derive(Debug, Clone)]
 enum Op {
@@ -39,6 +40,7 @@ fn op() -> impl Strategy<Value = Op> {
     let one = any::<Index>;
     let records = prop::collection::vec((record::kind(), prop_oneof![4 => Just(0), 1 => 1..4_u64]), 1..12);
     let runs = prop::collection::vec((one(), 1..8_usize), 1..8);
+    let max = || max(1_000);
     prop_oneof![
         8 => (one(), records).prop_map(|(partition, records)| Op::Publish(partition, records)),
         10 => (one(), runs).prop_map(|(replica, runs)| Op::Fetch(replica, runs)),
@@ -51,10 +53,6 @@ fn op() -> impl Strategy<Value = Op> {
         5 => (one(), 1..20_usize).prop_map(|(replica, most)| Op::Serve(replica, most)),
         1 => (one(), one()).prop_map(|(partition, to)| Op::Trim(partition, to)),
     ]
-}
-
-fn max() -> impl Strategy<Value = usize> {
-    prop_oneof![1 => Just(0), 4 => 1..1_000_usize, 1 => Just(usize::MAX)]
 }
 
 /// How many of the newest events each replica keeps, which may be all.
@@ -85,12 +83,6 @@ proptest! {
     }
 }
 
-/// A record in its partition.
-struct Published {
-    offset: u64,
-    kind: Kind,
-}
-
 struct Replica {
     log: Arc<Log>,
     past: Arc<Past>,
@@ -102,9 +94,7 @@ struct Replica {
 }
 
 struct World {
-    partitions: Vec<Vec<Published>>,
-    /// What retention has passed.
-    low: Vec<u64>,
+    topic: Topic<Kind>,
     terms: Terms,
     replicas: [Replica; 2],
     readers: Vec<Reader>,
@@ -135,42 +125,36 @@ impl World {
         filled: usize,
         terms: Terms,
     ) -> Self {
-        let mut partitions: Vec<_> = (0..partitions).map(|_| Vec::new()).collect();
-        for &(partition, kind) in before {
-            let partition = partition.index(partitions.len());
-            publish(&mut partitions[partition], kind, 0);
-        }
-        let replicas = [0, 1].map(|n| Replica::new(&partitions, kept[n], late[n], filled));
+        let mut topic = Topic::new(partitions);
+        before.iter().for_each(|(partition, kind)| topic.publish(partition.index(partitions), *kind, 0));
+        let replicas = [0, 1].map(|n| Replica::new(&topic, kept[n], late[n], filled));
         let reader = |_| Reader { client: Client::default(), seen: None, forged: false, connection: None };
-        let (low, readers) = (vec![0; partitions.len()], (0..3).map(reader).collect());
-        let mut world = Self { partitions, low, terms, replicas, readers };
+        let mut world = Self { topic, terms, replicas, readers: (0..3).map(reader).collect() };
         (0..3).for_each(|reader| world.connect(reader, reader % 2));
         world
     }
 
     fn run(mut self, ops: Vec<Op>) {
+        let partitions = self.topic.width();
         for op in ops {
             match op {
                 Op::Publish(partition, records) => {
-                    let partition = partition.index(self.partitions.len());
-                    for (kind, hole) in records {
-                        publish(&mut self.partitions[partition], kind, hole);
-                    }
+                    let partition = partition.index(partitions);
+                    records.into_iter().for_each(|(kind, hole)| self.topic.publish(partition, kind, hole));
                 }
                 Op::Fetch(replica, runs) => {
-                    let count = self.partitions.len();
-                    let runs = runs.into_iter().map(|(p, n)| (p.index(count), n)).collect::<Vec<_>>();
-                    self.replicas[replica.index(2)].fetch(&self.partitions, &runs);
+                    let runs =
+                        runs.into_iter().map(|(partition, count)| (partition.index(partitions), count));
+                    self.replicas[replica.index(2)].fetch(&self.topic, runs);
                 }
                 Op::FetchAgain(replica, partition, back) => {
-                    let partition = partition.index(self.partitions.len());
-                    self.replicas[replica.index(2)].fetch_again(&self.partitions, partition, back);
+                    let partition = partition.index(partitions);
+                    self.replicas[replica.index(2)].fetch_again(&self.topic, partition, back);
                 }
                 Op::Hop(reader, replica) => self.connect(reader.index(3), replica.index(2)),
                 Op::Forge(reader, replica, partition) => {
-                    let mut end = self.ends();
-                    let partition = partition.index(end.len());
-                    end[partition] += 1_000_000;
+                    let mut end = self.topic.ends();
+                    end[partition.index(partitions)] += 1_000_000;
                     let reader = reader.index(3);
                     self.readers[reader].client.forge(VectorCodec::id(&end));
                     self.readers[reader].forged = true;
@@ -181,11 +165,8 @@ impl World {
                 Op::Silence(reader) => self.silence(reader.index(3)),
                 Op::Serve(replica, most) => self.serve(replica.index(2), most),
                 Op::Trim(partition, to) => {
-                    let partition = partition.index(self.partitions.len());
-                    let to = to.index(self.partitions[partition].len() + 1);
-                    let passed = self.partitions[partition][..to].last().map_or(0, |last| last.offset + 1);
-                    self.low[partition] = self.low[partition].max(passed);
-                    self.replicas.iter().for_each(|replica| replica.past.trim(&self.low));
+                    self.topic.trim(partition.index(partitions), to);
+                    self.replicas.iter().for_each(|replica| replica.past.trim(&self.topic.low));
                 }
             }
         }
@@ -193,19 +174,9 @@ impl World {
         self.all_are_joined();
     }
 
-    /// The upstream's ends as a broker tells them.
-    fn ends(&self) -> Vec<u64> {
-        self.partitions.iter().map(|partition| end(partition)).collect()
-    }
-
     /// How many visible records a reader at `position` has, in each partition.
     fn ranks(&self, position: &Position) -> Vec<usize> {
-        assert!(position.as_slice().len() <= self.partitions.len());
-        (0..self.partitions.len()).map(|p| self.rank(p, position.next(p as u32))).collect()
-    }
-
-    fn rank(&self, partition: usize, next: u64) -> usize {
-        visible(&self.partitions[partition]).take_while(|record| record.offset < next).count()
+        self.topic.ranks(position, is_visible)
     }
 
     fn connect(&mut self, reader: usize, replica: usize) {
@@ -276,7 +247,7 @@ impl World {
     }
 
     fn serve(&self, replica: usize, most: usize) {
-        self.replicas[replica].past.serve(&self.ends(), &records_of(&self.partitions), most);
+        self.replicas[replica].past.serve(&self.topic.ends(), &self.topic.records(message), most);
     }
 
     fn check(&mut self, reader: usize, replica: usize, seen: Vec<Seen>) {
@@ -331,9 +302,9 @@ impl World {
         let name = data.split_once(' ').unwrap().0;
         let (partition, offset) = name.split_once(':').unwrap();
         let (partition, offset) = (partition.parse::<usize>().unwrap(), offset.parse::<u64>().unwrap());
-        let expected = visible(&self.partitions[partition]).nth(seen[partition]).unwrap();
+        let expected = self.topic.own(partition, is_visible).nth(seen[partition]).unwrap();
         assert_eq!(offset, expected.offset, "each once and in order, in partition {partition}");
-        let Kind::Event(filling) = expected.kind else { panic!("{data}, and it is a gap") };
+        let Kind::Event(filling) = expected.of else { panic!("{data}, and it is a gap") };
         assert_eq!(data, record::text(name, filling));
         seen[partition] += 1;
         seen
@@ -351,14 +322,16 @@ impl World {
         for (partition, seen) in seen.iter_mut().enumerate() {
             let Some((from, to)) = range(partition) else { continue };
             assert!(from < to, "{gap:?}");
-            assert_eq!(self.rank(partition, from), *seen, "a gap begins where the reader stands");
-            *seen = self.rank(partition, to);
+            let rank = |next| self.topic.rank(partition, next, is_visible);
+            assert_eq!(rank(from), *seen, "a gap begins where the reader stands");
+            *seen = rank(to);
         }
         match gap.reason.as_str() {
             "trimmed" => {
                 assert_eq!(gap.missed, None);
                 let to = |partition| range(partition).map_or(0, |(_, to)| to);
-                assert!((0..seen.len()).all(|p| to(p) <= self.low[p]), "{gap:?} of {:?}", self.low);
+                let low = &self.topic.low;
+                assert!((0..seen.len()).all(|p| to(p) <= low[p]), "{gap:?} of {low:?}");
                 return seen;
             }
             "lagged" => assert!(begun && self.terms.on_lag == OnLag::Gap),
@@ -366,15 +339,15 @@ impl World {
                 assert!(begun && gap.missed == Some(1) && from.len() == 1, "{gap:?}");
                 let partition: usize = from.keys().next().unwrap().parse().unwrap();
                 assert_eq!(seen[partition], before[partition] + 1);
-                let record = visible(&self.partitions[partition]).nth(before[partition]).unwrap();
-                assert_eq!(record.kind.gap(), Some(reason));
+                let record = self.topic.own(partition, is_visible).nth(before[partition]).unwrap();
+                assert_eq!(record.of.gap(), Some(reason));
                 return seen;
             }
         }
         if let Some(missed) = gap.missed {
-            let missing = |p: usize| visible(&self.partitions[p]).take(seen[p]).skip(before[p]);
+            let missing = |p: usize| self.topic.own(p, is_visible).take(seen[p]).skip(before[p]);
             let missing: Vec<_> = (0..seen.len()).flat_map(missing).collect();
-            assert!(missing.iter().all(|record| record.kind.gap().is_none()) && begun, "{gap:?}");
+            assert!(missing.iter().all(|record| record.of.gap().is_none()) && begun, "{gap:?}");
             assert_eq!(missed, missing.len() as u64, "{gap:?}");
         }
         let (log, order) = (&self.replicas[replica].log, &self.replicas[replica].order);
@@ -390,41 +363,34 @@ impl World {
     /// Both replicas read all there is, and then all readers do.
     fn catch_up(&mut self) {
         for replica in 0..2 {
-            self.replicas[replica].fetch_all(&self.partitions);
+            self.replicas[replica].fetch_all(&self.topic);
         }
         for reader in 0..3 {
             if self.readers[reader].connection.is_none() {
                 self.connect(reader, reader % 2);
             }
-            let mut reads = 0;
-            loop {
+            until_still(|| {
                 let progress = self.receive(reader, 500, None);
                 let wanted = self.replicas.iter().any(|replica| replica.past.is_wanted());
                 (0..2).for_each(|replica| self.serve(replica, 7));
-                if !progress && !wanted {
-                    break;
-                }
-                reads += 1;
-                assert!(reads < 10_000, "it comes to an end");
-            }
-            let all: Vec<_> = self.partitions.iter().map(|partition| visible(partition).count()).collect();
+                progress || wanted
+            });
+            let all = self.topic.counts(is_visible);
             assert_eq!(self.readers[reader].seen, Some(all), "all is accounted for");
         }
     }
 
     /// Whoever has seen an event of each partition reads what all others do.
     fn all_are_joined(&mut self) {
-        for partition in &mut self.partitions {
-            publish(partition, Kind::Event(5), 0);
-        }
+        (0..self.topic.width()).for_each(|partition| self.topic.publish(partition, Kind::Event(5), 0));
         self.replicas.iter_mut().for_each(|replica| replica.kept = usize::MAX);
         for replica in &mut self.replicas {
             replica.log.widen(ROOM);
         }
         self.catch_up();
-        publish(&mut self.partitions[0], Kind::Event(5), 0);
+        self.topic.publish(0, Kind::Event(5), 0);
         for replica in 0..2 {
-            self.replicas[replica].fetch_all(&self.partitions);
+            self.replicas[replica].fetch_all(&self.topic);
             let mut shared = None;
             for reader in &mut self.readers {
                 let connection = reader.connection.as_mut().unwrap();
@@ -439,19 +405,18 @@ impl World {
 }
 
 impl Replica {
-    fn new(partitions: &[Vec<Published>], kept: usize, late: bool, filled: usize) -> Self {
+    fn new(topic: &Topic<Kind>, kept: usize, late: bool, filled: usize) -> Self {
         let bounds = Bounds { events: kept, ..ROOM };
         let log = record::log(bounds, &Memory::new(usize::MAX));
-        let past = Past::new(partitions.len());
-        let taken: Vec<_> = partitions.iter().map(|p| if late { p.len() } else { 0 }).collect();
-        let end = if late { partitions.iter().map(|p| end(p)).collect() } else { Vec::new() };
-        let end = Position::new(end);
+        let past = Past::new(topic.width());
+        let taken = (0..topic.width()).map(|p| if late { topic.of(p).len() } else { 0 }).collect();
+        let end = Position::new(if late { topic.ends() } else { Vec::new() });
         let start = Position::default().newest(&end, filled as u64);
         let mut segments = Vec::new();
         for partition in start.behind(&end) {
             let mut at = start.at(partition);
             while at < end.at(partition) {
-                segments.push(past.segment(partition, at, end.at(partition), &records_of(partitions), 5));
+                segments.push(past.segment(partition, at, end.at(partition), &topic.records(message), 5));
                 at = segments.last().unwrap().to;
             }
         }
@@ -460,63 +425,37 @@ impl Replica {
         Self { log, past, kept, taken, order: Vec::new() }
     }
 
-    fn fetch(&mut self, partitions: &[Vec<Published>], runs: &[(usize, usize)]) {
-        let mut records = Vec::new();
-        for &(partition, count) in runs {
-            for published in partitions[partition].iter().skip(self.taken[partition]).take(count) {
-                records.push(published.record(partition));
-                if published.kind.visible() {
-                    self.order.push((partition, published.offset));
-                }
-            }
-            self.taken[partition] = (self.taken[partition] + count).min(partitions[partition].len());
-        }
-        self.log.append(records);
+    fn fetch(&mut self, topic: &Topic<Kind>, runs: impl IntoIterator<Item = (usize, usize)>) {
+        let read = topic.take(&mut self.taken, runs);
+        let visible = read.iter().filter(|(_, published)| published.of.visible());
+        self.order.extend(visible.map(|(partition, published)| (*partition, published.offset)));
+        self.log.append(read.into_iter().map(record));
         let position = self.log.position().unwrap();
         for (partition, &taken) in self.taken.iter().enumerate().filter(|(_, taken)| **taken > 0) {
-            assert_eq!(position.next(partition as u32), partitions[partition][taken - 1].offset + 1);
+            assert_eq!(position.next(partition as u32), topic.of(partition)[taken - 1].offset + 1);
         }
     }
 
-    fn fetch_again(&mut self, partitions: &[Vec<Published>], partition: usize, back: usize) {
+    fn fetch_again(&mut self, topic: &Topic<Kind>, partition: usize, back: usize) {
         let end = self.taken[partition];
-        let again = &partitions[partition][end.saturating_sub(back)..end];
-        let appended = self.log.append(again.iter().map(|published| published.record(partition)));
+        let again = topic.of(partition)[end.saturating_sub(back)..end].iter();
+        let appended = self.log.append(again.map(|published| record((partition, published))));
         assert_eq!((appended.events, appended.gaps.len()), (0, 0), "it has them already");
     }
 
-    fn fetch_all(&mut self, partitions: &[Vec<Published>]) {
-        let runs: Vec<_> = (0..partitions.len()).map(|partition| (partition, usize::MAX / 2)).collect();
-        self.fetch(partitions, &runs);
+    fn fetch_all(&mut self, topic: &Topic<Kind>) {
+        self.fetch(topic, (0..topic.width()).map(|partition| (partition, usize::MAX)));
     }
 }
 
-impl Published {
-    fn record(&self, partition: usize) -> (Option<Mark>, Message) {
-        (Some(Mark::new(partition as u32, self.offset + 1)), self.message(partition))
-    }
-
-    fn message(&self, partition: usize) -> Message {
-        Message::at(self.kind, &format!("{partition}:{}", self.offset), self.offset / 3)
-    }
+fn record((partition, published): (usize, &Published<Kind>)) -> (Option<Mark>, Message) {
+    (Some(published.mark(partition)), message(partition, published))
 }
 
-fn records_of(partitions: &[Vec<Published>]) -> impl Fn(usize) -> Vec<(u64, Message)> {
-    |partition| {
-        let published = partitions[partition].iter();
-        published.map(|published| (published.offset, published.message(partition))).collect()
-    }
+fn message(partition: usize, published: &Published<Kind>) -> Message {
+    Message::at(published.of, &format!("{partition}:{}", published.offset), published.offset / 3)
 }
 
-fn publish(partition: &mut Vec<Published>, kind: Kind, hole: u64) {
-    let offset = end(partition) + hole;
-    partition.push(Published { offset, kind });
-}
-
-fn end(partition: &[Published]) -> u64 {
-    partition.last().map_or(0, |last| last.offset + 1)
-}
-
-fn visible(partition: &[Published]) -> impl Iterator<Item = &Published> {
-    partition.iter().filter(|published| published.kind.visible())
+fn is_visible(kind: &Kind) -> bool {
+    kind.visible()
 }

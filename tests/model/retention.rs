@@ -23,7 +23,7 @@ async fn what_retention_takes_between_two_answers_is_trimmed_and_no_limit_of_our
     for low in [0, 5] {
         assert!(matches!(log.read(&mut cursor, 1_000), Read::Wait(_)), "it asks");
         past.trim(&[low]);
-        past.serve(&[9], &|_| Vec::new(), 1);
+        past.serve::<Message>(&[9], &|_| Vec::new(), 1);
     }
     let Read::Control { bytes, gaps } = log.read(&mut cursor, 1_000) else { panic!("it is told") };
     assert_eq!(gaps, [Reason::Trimmed]);

@@ -50,7 +50,7 @@ fn a_reader_that_catches_up_shares_bodies_and_writes_its_own_ids() {
     control(&log, &mut joined);
     let mut ahead = cursor(Some(VectorCodec::id(&[0, 2])), TERMS);
     assert!(matches!(log.read(&mut ahead, 1_000), Read::Wait(_)), "it is ahead of the log");
-    past.serve(&[2, 2], &|_| Vec::new(), 1);
+    past.serve::<Message>(&[2, 2], &|_| Vec::new(), 1);
     control(&log, &mut ahead);
 
     log.append([(0, 1), (1, 1), (0, 2), (1, 2)].map(event));
@@ -91,7 +91,7 @@ fn a_reader_joins_when_the_log_has_what_it_has_be_it_an_event_or_not() {
     let (log, past) = vector_log();
     let mut ahead = cursor(Some(VectorCodec::id(&[1, 1])), TERMS);
     log.read(&mut ahead, 1);
-    past.serve(&[1, 1], &|_| Vec::new(), 1);
+    past.serve::<Message>(&[1, 1], &|_| Vec::new(), 1);
     control(&log, &mut ahead);
     log.append([event((0, 1))]);
     assert!(matches!(log.read(&mut ahead, 1_000), Read::Pending));
@@ -129,7 +129,7 @@ fn who_has_what_is_let_go_has_no_gap() {
     let (log, past) = keeping(Bounds { events: 1, ..ROOM });
     let mut ahead = cursor(Some(VectorCodec::id(&[4])), TERMS);
     log.read(&mut ahead, 1);
-    past.serve(&[9], &|_| Vec::new(), 1);
+    past.serve::<Message>(&[9], &|_| Vec::new(), 1);
     assert_eq!(control(&log, &mut ahead), "v4");
     for next in 1..=5 {
         log.append([event((0, next))]);

@@ -1,35 +1,40 @@
-//! Logs with a table, on two replicas, and readers that come, lag, are cut at any byte, hop and resume while writers go
-//! on: with each id that a reader is told it knows exactly the newest of every key up to there. Only one that is too slow for a
-//! snapshot may lack what comes next, or is told that it misses something.
+//! Logs with a table, on two replicas, and readers that come, lag, are cut at any byte, hop and resume while writers go on, of
+//! all keys or of one each, and of one colour or all: with each id that a reader is told it knows exactly the newest of every
+//! key up to there, where that is of its colour. Only one that is too slow for a snapshot may lack what comes next, or is told
+//! that it misses something.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use proptest::prelude::*;
 use proptest::sample::Index;
 use ssegate::config::{Conflate, Digest, OnLag, Snapshot, Template};
 use ssegate::hub::{
-    Bounds, Cursor, Decoded, IdCodec as _, Linger, Log, Mark, Memory, Opening, Position, Read, Reason, Terms,
-    Wake,
+    Bounds, Cursor, Decoded, IdCodec as _, Linger, Log, Memory, Position, Read, Reason, Terms, Wake,
 };
-use ssegate::shape::{Record, Shape};
+use ssegate::shape::Shape;
 
 use crate::client::{Client, Seen};
 use crate::past::Past;
-use crate::record;
+use crate::record::{self, Keyed, Message};
+use crate::topic::{Published, Replica, Topic};
 use crate::vector::VectorCodec;
-use crate::{ROOM, TERMS, cases, cursor};
+use crate::wants::{self, WANTS};
+use crate::{ROOM, TERMS, cases, until_still};
+
+/// What clients are asked for their events.
+static SHAPE: LazyLock<Shape> = LazyLock::new(|| wants::shape("headers.colour"));
 
 const PARTITIONS: usize = 2;
 const KEYS: usize = 8;
+/// Each wants what is of another colour, the first of them all; where a log is keyed, of the key that is its own number.
 const READERS: usize = 3;
 const EVERY: Duration = Duration::from_millis(250);
 
 #[derive(Debug, Clone)]
 enum Op {
-    /// Records of these keys are published, with so much filling; some say that the key is gone.
-    Publish(Vec<(usize, bool, usize)>),
+    Publish(Vec<Change>),
     /// A replica takes in so many of the next records of a partition.
     Fetch(usize, usize, usize),
     /// The broker answers a replica.
@@ -38,15 +43,28 @@ enum Op {
     Trim,
     Wait(u64),
     Read(usize),
+    Silence(usize),
     /// The connection breaks while the reader receives, after this part of the bytes.
     Cut(usize, Index),
     /// A reader comes back, to this replica.
     Hop(usize, usize),
 }
 
-fn publish() -> impl Strategy<Value = Vec<(usize, bool, usize)>> {
+/// What is published of a key.
+#[derive(Debug, Clone, Copy)]
+struct Change {
+    key: usize,
+    colour: usize,
+    /// So much filling; without it the key is gone.
+    filling: Option<usize>,
+}
+
+fn publish() -> impl Strategy<Value = Vec<Change>> {
     let filling = prop_oneof![6 => 0..40_usize, 1 => 2_000..9_000_usize];
-    prop::collection::vec((0..KEYS, prop::bool::weighted(0.2), filling), 1..12)
+    let filling = prop::option::weighted(0.8, filling);
+    let change = (0..KEYS, 1..READERS, filling);
+    let change = change.prop_map(|(key, colour, filling)| Change { key, colour, filling });
+    prop::collection::vec(change, 1..12)
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -58,6 +76,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::Trim),
         1 => (0..400_u64).prop_map(Op::Wait),
         8 => reader.clone().prop_map(Op::Read),
+        2 => reader.clone().prop_map(Op::Silence),
         2 => (reader.clone(), any::<Index>()).prop_map(|(reader, at)| Op::Cut(reader, at)),
         2 => (reader, 0..2_usize).prop_map(|(reader, replica)| Op::Hop(reader, replica)),
     ]
@@ -71,32 +90,23 @@ proptest! {
         before in publish(),
         kept in prop_oneof![0..20_usize, Just(usize::MAX)],
         on_lag in prop_oneof![Just(OnLag::Gap), Just(OnLag::Replay)],
-        conflates in any::<bool>(),
+        (keyed, conflates) in prop_oneof![Just((false, false)), Just((false, true)), Just((true, false))],
         ops in prop::collection::vec(op(), 1..120),
     ) {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         let runtime = runtime.enable_time().start_paused(true).build().unwrap();
         let terms = Terms { on_lag, ..TERMS };
-        runtime.block_on(async { World::new(before, kept, terms, conflates).run(ops).await });
+        runtime.block_on(async { World::new(before, kept, terms, keyed, conflates).run(ops).await });
     }
 }
 
-/// One record: its key, whether that is gone, and its filling.
-type Published = (usize, bool, usize);
-
 struct World {
-    topic: Vec<Vec<Published>>,
-    replicas: Vec<Replica>,
+    topic: Topic<Change>,
+    replicas: [Replica; 2],
     readers: Vec<Reader>,
     terms: Terms,
+    keyed: bool,
     conflates: bool,
-}
-
-struct Replica {
-    log: Arc<Log>,
-    past: Arc<Past>,
-    shape: Shape,
-    taken: [usize; PARTITIONS],
 }
 
 struct Reader {
@@ -104,7 +114,7 @@ struct Reader {
     client: Client,
     cursor: Cursor,
     /// The keys that it knows, each with its offset.
-    state: BTreeMap<usize, usize>,
+    state: BTreeMap<usize, u64>,
     /// Whether it is given a snapshot.
     is_given: bool,
     /// Whether that ended, so that what it lacks may be yet to come.
@@ -115,36 +125,43 @@ struct Reader {
 }
 
 impl World {
-    fn new(before: Vec<Published>, kept: usize, terms: Terms, conflates: bool) -> Self {
-        let mut topic = vec![Vec::new(); PARTITIONS];
-        before.into_iter().for_each(|record| topic[record.0 % PARTITIONS].push(record));
-        let replicas = (0..2).map(|_| Replica::new(&topic, kept, conflates)).collect();
+    fn new(before: Vec<Change>, kept: usize, terms: Terms, keyed: bool, conflates: bool) -> Self {
+        let mut topic = Topic::new(PARTITIONS);
+        before.into_iter().for_each(|change| topic.publish(change.key % PARTITIONS, change, 0));
+        let shape = shape(conflates);
+        let replicas = [(); 2].map(|()| {
+            let (log, past) = (log(&shape, keyed, kept), Past::of(PARTITIONS, &shape, keyed));
+            Replica::new(&topic, log, past, VectorCodec, true)
+        });
         let reader = |reader: usize| Reader {
             replica: reader % 2,
             client: Client::default(),
-            cursor: cursor(None, terms),
+            cursor: cursor(reader, None, keyed, terms),
             state: BTreeMap::new(),
             is_given: false,
             was_given: false,
             misses: false,
             snapshots: 0,
         };
-        Self { topic, replicas, readers: (0..READERS).map(reader).collect(), terms, conflates }
+        let readers = (0..READERS).map(reader).collect();
+        Self { topic, replicas, readers, terms, keyed, conflates }
     }
 
     async fn run(mut self, ops: Vec<Op>) {
         for op in ops {
             match op {
-                Op::Publish(records) => {
-                    records.into_iter().for_each(|record| self.topic[record.0 % PARTITIONS].push(record));
+                Op::Publish(changes) => {
+                    let publish = |change: Change| self.topic.publish(change.key % PARTITIONS, change, 0);
+                    changes.into_iter().for_each(publish);
                 }
                 Op::Fetch(replica, partition, count) => {
-                    self.replicas[replica].fetch(&self.topic, partition, count);
+                    self.replicas[replica].fetch(&self.topic, [(partition, count)], record);
                 }
                 Op::Serve(replica, most) => self.serve(replica, most),
                 Op::Trim => self.trim(),
                 Op::Wait(millis) => wait(Duration::from_millis(millis)).await,
                 Op::Read(reader) => _ = self.read(reader, None),
+                Op::Silence(reader) => self.silence(reader),
                 Op::Cut(reader, at) => {
                     self.read(reader, Some(at));
                     let replica = self.readers[reader].replica;
@@ -154,69 +171,82 @@ impl World {
             }
         }
         for replica in &mut self.replicas {
-            (0..PARTITIONS).for_each(|partition| replica.fetch(&self.topic, partition, usize::MAX));
+            replica.fetch(&self.topic, (0..PARTITIONS).map(|partition| (partition, usize::MAX)), record);
         }
         wait(EVERY).await;
-        let end: Vec<usize> = self.topic.iter().map(Vec::len).collect();
         for reader in 0..READERS {
-            let mut steps = 0;
-            while self.read(reader, None) || self.replicas[self.readers[reader].replica].past.is_wanted() {
-                self.serve(self.readers[reader].replica, usize::MAX);
-                steps += 1;
-                assert!(steps < 10_000, "it comes to an end");
-            }
-            let reader = &self.readers[reader];
-            assert!(reader.snapshots > 0 && !reader.is_given);
-            assert!(reader.misses || reader.state == self.newest(|partition| end[partition]));
+            let replica = self.readers[reader].replica;
+            until_still(|| {
+                let progress = self.read(reader, None);
+                let wanted = self.replicas[replica].past.is_wanted();
+                self.serve(replica, usize::MAX);
+                progress || wanted
+            });
+            self.silence(reader);
+            let (end, Reader { client, snapshots, is_given, misses, .. }) =
+                (self.replicas[replica].log.position().unwrap(), &self.readers[reader]);
+            assert!(*snapshots > 0 && !is_given);
+            assert_eq!(VectorCodec::position(&client.id().unwrap()).unwrap(), *end, "it is told the head");
+            assert!(*misses || (0..KEYS).all(|key| self.knows(reader, key, &end)));
         }
     }
 
-    /// The keys that are there, each with the offset of its newest, of what lies before these offsets.
-    fn newest(&self, end: impl Fn(usize) -> usize) -> BTreeMap<usize, usize> {
-        let mut state = BTreeMap::new();
-        for (partition, records) in self.topic.iter().enumerate() {
-            for (offset, &(key, gone, _)) in records.iter().enumerate().take(end(partition)) {
-                if gone {
-                    state.remove(&key)
-                } else {
-                    state.insert(key, offset)
-                };
-            }
+    /// Whether a reader knows of a key what it is to know at this position: the newest, or nothing where that says that the
+    /// key is gone. Of a newest that is not for it the reader knows nothing, be it that it keeps what was before.
+    fn knows(&self, reader: usize, key: usize, at: &Position) -> bool {
+        let (partition, known) = (key % PARTITIONS, self.readers[reader].state.get(&key));
+        if !self.sees(reader, key) {
+            return known.is_none();
         }
-        state
+        let own = self.topic.own(partition, |change| change.key == key);
+        let own: Vec<_> = own.take_while(|change| change.offset < at.next(partition as u32)).collect();
+        let is_for = |change: &Published<Change>| wants::is_for(reader, change.of.colour);
+        match own.last() {
+            Some(newest) if is_for(newest) => known == newest.of.filling.map(|_| &newest.offset),
+            _ => known.is_none_or(|known| own.iter().any(|older| older.offset == *known && is_for(older))),
+        }
     }
 
-    fn serve(&mut self, replica: usize, most: usize) {
-        let (replica, topic) = (&self.replicas[replica], &self.topic);
-        let end: Vec<u64> = topic.iter().map(|records| records.len() as u64).collect();
-        let records = |partition: usize| {
-            let records = topic[partition].iter().enumerate();
-            records.map(|(offset, &record)| (offset as u64, Change::new(offset, record))).collect::<Vec<_>>()
-        };
-        replica.past.serve_shaped(&replica.shape, &end, &records, most);
+    fn sees(&self, reader: usize, key: usize) -> bool {
+        !self.keyed || reader == key
     }
 
-    fn trim(&mut self) {
-        let end: Vec<usize> = self.topic.iter().map(Vec::len).collect();
-        let newest = self.newest(|partition| end[partition]);
-        let low = |partition: usize| {
-            let own = newest.iter().filter(|(key, _)| **key % PARTITIONS == partition);
-            own.map(|(_, &offset)| offset).min().unwrap_or(end[partition]) as u64
-        };
+    fn serve(&self, replica: usize, most: usize) {
+        self.replicas[replica].past.serve(&self.topic.ends(), &self.topic.records(record), most);
+    }
+
+    /// Of each key the newest stays; and what a replica has not read yet, or it would be for its log to tell.
+    fn trim(&self) {
+        let newest = |key: usize| self.topic.own(key % PARTITIONS, move |change| change.key == key).last();
+        let there = (0..KEYS).filter_map(newest).filter(|newest| newest.of.filling.is_some());
+        let mut low = self.topic.ends();
+        for Published { offset, of } in there {
+            let low = &mut low[of.key % PARTITIONS];
+            *low = (*low).min(*offset);
+        }
         for replica in &self.replicas {
-            // What it has not read yet stays, or it would be for its log to tell.
-            let low: Vec<_> = (0..PARTITIONS).map(|p| low(p).min(replica.taken[p] as u64)).collect();
-            replica.past.trim(&low);
+            let low = low.iter().zip(&replica.taken).map(|(low, taken)| (*low).min(*taken as u64));
+            replica.past.trim(&low.collect::<Vec<_>>());
         }
     }
 
-    fn hop(&mut self, reader: usize, replica: usize) {
-        let terms = self.terms;
-        let reader = &mut self.readers[reader];
+    fn hop(&mut self, at_reader: usize, replica: usize) {
+        let reader = &mut self.readers[at_reader];
+        self.replicas[reader.replica].log.unwatch(&reader.cursor);
         reader.client.reconnect();
         reader.replica = replica;
         reader.is_given = false;
-        reader.cursor = cursor(reader.client.id(), terms);
+        reader.cursor = cursor(at_reader, reader.client.id(), self.keyed, self.terms);
+    }
+
+    fn silence(&mut self, at_reader: usize) {
+        let reader = &mut self.readers[at_reader];
+        let log = &self.replicas[reader.replica].log;
+        let Some(bytes) = log.moved_on(&mut reader.cursor) else { return };
+        assert_eq!(log.moved_on(&mut reader.cursor), None, "once");
+        let seen = reader.client.receive(&bytes);
+        assert!(matches!(seen[..], [Seen::Position { .. }]) && !reader.is_given, "{seen:?}");
+        seen.into_iter().for_each(|seen| self.see(at_reader, seen));
     }
 
     /// Reads once, and says whether there was something.
@@ -258,14 +288,24 @@ impl World {
                 return;
             }
             Seen::Event { data, id } => {
-                let words = data.split(' ').take(2).map(|word| word.parse().unwrap()).collect::<Vec<usize>>();
-                let (key, offset) = (words[0], words[1]);
+                let words: Vec<u64> = data.split(' ').take(2).map(|word| word.parse().unwrap()).collect();
+                let (key, offset) = (words[0] as usize, words[1]);
+                let Change { colour, .. } = self.topic.of(key % PARTITIONS)[offset as usize].of;
+                assert!(wants::is_for(at_reader, colour), "{data}");
                 let is_news = reader.state.insert(key, offset).is_none_or(|before| before < offset);
                 assert!(is_news || reader.was_given || reader.misses, "in order, once");
                 id
             }
             Seen::Gone { key, id } => {
-                reader.state.remove(&key.parse().unwrap());
+                let key: usize = key.parse().unwrap();
+                reader.state.remove(&key);
+                // Where its id says which it is.
+                if !reader.is_given && !self.conflates {
+                    let (partition, at) = (key % PARTITIONS, VectorCodec::position(&id).unwrap());
+                    let gone = self.topic.of(partition)[at.next(partition as u32) as usize - 1].of;
+                    assert!(gone.key == key && gone.filling.is_none(), "{gone:?}");
+                    assert!(wants::is_for(at_reader, gone.colour), "{gone:?}");
+                }
                 id
             }
             Seen::Position { id } => id,
@@ -279,17 +319,14 @@ impl World {
             assert_eq!(VectorCodec.decode(&id), Decoded::Unknown, "no place within a snapshot");
             return;
         }
-        let (was_given, state) = (reader.was_given, reader.state.clone());
+        let was_given = reader.was_given;
         if !reader.misses {
             let at = VectorCodec::position(&id).unwrap();
-            let newest = self.newest(|partition| at.next(partition as u32) as usize);
-            let differs = |key: &usize| state.get(key) != newest.get(key);
             let is_to_come = |key: &usize| {
-                let partition = key % PARTITIONS;
-                let later = self.topic[partition].iter().skip(at.next(partition as u32) as usize);
-                later.map(|record| record.0).any(|later| later == *key)
+                let mut own = self.topic.own(key % PARTITIONS, |change| change.key == *key);
+                own.any(|later| later.offset >= at.next((key % PARTITIONS) as u32))
             };
-            let lacks: Vec<_> = (0..KEYS).filter(differs).collect();
+            let lacks: Vec<_> = (0..KEYS).filter(|key| !self.knows(at_reader, *key, &at)).collect();
             // Within a window nobody knows what it knows.
             let may_lack = self.conflates || (was_given && lacks.iter().all(is_to_come));
             assert!(lacks.is_empty() || may_lack, "{lacks:?} at {id}");
@@ -298,38 +335,18 @@ impl World {
     }
 }
 
-impl Replica {
-    /// One whose log begins with what there is, and has nothing of it.
-    fn new(topic: &[Vec<Published>], kept: usize, conflates: bool) -> Self {
-        let linger = Linger::new();
-        let ticker = Arc::clone(&linger);
-        tokio::spawn(async move { ticker.run().await });
-        let (shape, past) = (shape(conflates), Past::new(PARTITIONS));
-        let bounds = Bounds { events: kept, buffer: 1 << 20, ..ROOM };
-        let wake = Wake::new(Duration::ZERO, linger);
-        let log = Log::new(shape.clone(), false, bounds, &Memory::new(usize::MAX), wake);
-        let taken = [topic[0].len(), topic[1].len()];
-        let end = Position::new(taken.iter().map(|&taken| taken as u64).collect());
-        let history = Arc::clone(&past);
-        log.open_filled(Opening {
-            codec: Arc::new(VectorCodec),
-            history,
-            segments: &[],
-            start: end.clone(),
-            end,
-        });
-        Self { log, past, shape, taken }
-    }
+/// A log that keeps so many events, whose window is ended by its own ticker.
+fn log(shape: &Shape, keyed: bool, kept: usize) -> Arc<Log> {
+    let linger = Linger::new();
+    let ticker = Arc::clone(&linger);
+    tokio::spawn(async move { ticker.run().await });
+    let bounds = Bounds { events: kept, buffer: 1 << 20, ..ROOM };
+    Log::new(shape.clone(), keyed, bounds, &Memory::new(usize::MAX), Wake::new(Duration::ZERO, linger))
+}
 
-    fn fetch(&mut self, topic: &[Vec<Published>], partition: usize, count: usize) {
-        let from = self.taken[partition];
-        let to = from.saturating_add(count).min(topic[partition].len());
-        self.log.append((from..to).map(|offset| {
-            let record = Change::new(offset, topic[partition][offset]);
-            (Some(Mark::new(partition as u32, offset as u64 + 1)), record)
-        }));
-        self.taken[partition] = to;
-    }
+fn cursor(reader: usize, id: Option<String>, keyed: bool, terms: Terms) -> Cursor {
+    let key: Option<Arc<[u8]>> = keyed.then(|| [digit(reader)].into());
+    Cursor::of_key(key, wants::wish(&SHAPE, id, reader), terms.into())
 }
 
 async fn wait(time: Duration) {
@@ -343,32 +360,16 @@ fn shape(conflates: bool) -> Shape {
     let conflate = conflates.then(|| Conflate { by: by(), every: EVERY });
     let snapshot = Some(Snapshot { by: by(), max_keys: 1_000, max_bytes: usize::MAX });
     let digest = Digest { conflate, snapshot, ..Digest::default() }.into();
-    Shape { digest, tombstone: Some(Template::parse("gone").unwrap()), ..record::shape() }
+    Shape { digest, tombstone: Some(Template::parse("gone").unwrap()), ..SHAPE.clone() }
 }
 
-/// A record of a key, or one that says that it is gone.
-struct Change {
-    key: String,
-    payload: Option<String>,
+fn record(_: usize, Published { offset, of }: &Published<Change>) -> Keyed {
+    let Change { key, colour, filling } = *of;
+    let payload = filling.map(|filling| record::text(&format!("{key} {offset}"), filling).into_bytes());
+    Keyed { key: digit(key), colour: WANTS[colour], message: Message::of(payload, *offset) }
 }
 
-impl Change {
-    fn new(offset: usize, (key, gone, filling): Published) -> Self {
-        let payload = (!gone).then(|| format!("{key} {offset} {}", "x".repeat(filling)));
-        Self { key: key.to_string(), payload }
-    }
-}
-
-impl Record for Change {
-    fn payload(&self) -> Option<&[u8]> {
-        self.payload.as_deref().map(str::as_bytes)
-    }
-
-    fn name(&self) -> &str {
-        "model"
-    }
-
-    fn key(&self) -> Option<&[u8]> {
-        Some(self.key.as_bytes())
-    }
+/// A key as its records have it, so that the data of one that is gone says which.
+fn digit(key: usize) -> u8 {
+    b'0' + key as u8
 }

@@ -6,15 +6,14 @@ use serde_json::{Value as Plain, json};
 use super::super::compile::Program;
 use super::super::eval::{Given, evaluate};
 use super::super::show::show;
-use super::super::tests::payload;
-use super::super::{Document, Expression, Fact, Fault, Known, LONGEST, Member, Names, Plan, Value, Work};
+use super::super::tests::{payload, variable, variables};
+use super::super::{Document, Expression, Fact, Fault, Known, LONGEST, Member, Names, Plan, Work};
 
 struct Named;
 
 impl Names for Named {
     fn variable(&self, name: &str) -> Result<usize, String> {
-        let known = ["event", "v"].iter().position(|known| *known == name);
-        known.ok_or_else(|| format!("nothing is called `{name}`"))
+        variable(name)
     }
 
     fn param(&self, _name: &str) -> Result<(), String> {
@@ -46,11 +45,6 @@ impl Client {
     fn brings(&self, member: &Member) -> Option<Fact> {
         [&self.query, &self.claims][member.mapping].get(&*member.name).map(Fact::from)
     }
-}
-
-/// The variables of a record with this payload.
-fn variables<'d>(document: &'d Document<'d>) -> [Value<'d>; 2] {
-    [Value::Json(document.root()), Value::Int(7)]
 }
 
 /// What an expression comes to in one piece.

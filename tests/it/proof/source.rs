@@ -51,6 +51,22 @@ pub trait Pen: Send + 'static {
     fn publish(&mut self, numbers: std::ops::Range<u64>) -> impl Future<Output = ()> + Send;
 }
 
+/// Two routes of a source that keeps what it gave, and what holds for all: one has it all in memory, the other nearly nothing.
+/// `route` is what both read, and how.
+pub fn all_and_short(route: &str) -> String {
+    format!(
+        "
+defaults: {{ history: {{ events: 100000, bytes: 64MiB }}, replay: {{ timeout: 5m }}, keepalive: 1s }}
+routes:
+  - {{ path: /all, {route} }}
+  - {{ path: /short, {route}, {SHORT} }}
+"
+    )
+}
+
+/// How little a route has in memory that has nearly nothing.
+pub const SHORT: &str = "event: short, history: { events: 10 }, buffer: 64KiB";
+
 /// A route, and what of the source it gives.
 #[derive(Debug, Clone)]
 pub struct View {
@@ -72,6 +88,11 @@ impl View {
     /// A route that gives everything.
     pub fn all(path: impl Into<String>) -> Self {
         Self { path: path.into(), share: None }
+    }
+
+    /// So many clients, of these two routes in turn: see [`all_and_short`].
+    pub fn all_and_short(clients: usize) -> Vec<Self> {
+        ["/all", "/short"].into_iter().cycle().take(clients).map(Self::all).collect()
     }
 
     /// Whether a number is given.

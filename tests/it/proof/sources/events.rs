@@ -10,7 +10,7 @@ use tokio::time::sleep;
 use crate::proof::faults::{Fault, Kind};
 use crate::proof::harm::harm_link;
 use crate::proof::replicas::Replicas;
-use crate::proof::source::{Pen, Published, Source, View};
+use crate::proof::source::{Pen, Published, Source, View, all_and_short};
 use crate::proof::verdict::placed::{Place, Placed};
 use crate::support::proxy::Proxy;
 use crate::support::sse_server::SseServer;
@@ -44,19 +44,14 @@ impl Source for Events {
 
     fn config(&self, replica: usize) -> String {
         let addr = if replica == 0 { self.link.addr() } else { self.server.addr() };
+        let routes = all_and_short("from: { upstream: up, path: /numbers }");
         format!(
-            r#"
-upstreams: {{ up: {{ sse: {{ url: "http://{addr}", timeout: 1s, idle: 1s }} }} }}
-defaults: {{ history: {{ events: 100000, bytes: 64MiB }}, replay: {{ timeout: 5m }}, keepalive: 1s }}
-routes:
-  - {{ path: /all, from: {{ upstream: up, path: /numbers }} }}
-  - {{ path: /short, from: {{ upstream: up, path: /numbers }}, event: short, history: {{ events: 10 }}, buffer: 64KiB }}
-"#
+            "\nupstreams: {{ up: {{ sse: {{ url: \"http://{addr}\", timeout: 1s, idle: 1s }} }} }}{routes}"
         )
     }
 
     fn views(&self) -> Vec<View> {
-        ["/all", "/short"].into_iter().cycle().take(8).map(View::all).collect()
+        View::all_and_short(8)
     }
 
     async fn pen(&self) -> EventsPen {

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use crate::proof::faults::{Fault, Kind};
 use crate::proof::harm::harm;
 use crate::proof::replicas::Replicas;
-use crate::proof::source::{Pen, Published, Source, View};
+use crate::proof::source::{Pen, Published, SHORT, Source, View, all_and_short};
 use crate::proof::verdict::placed::{Place, Placed};
 use crate::support::nats::Nats;
 use crate::support::proxy::Proxy;
@@ -64,17 +64,13 @@ impl Source for JetstreamStream {
 
     fn config(&self, replica: usize) -> String {
         let url = if replica == 0 { format!("nats://{}", self.link.addr()) } else { self.nats.url() };
-        let from = format!("from: {{ upstream: up, jetstream: {STREAM} }}");
         let part = format!("from: {{ upstream: up, jetstream: {STREAM}, subject: \"numbers.1\" }}");
+        let routes = all_and_short(&format!("from: {{ upstream: up, jetstream: {STREAM} }}"));
         format!(
             r#"
 upstreams: {{ up: {{ nats: {{ servers: "{url}", ping_interval: 200ms, timeout: 1s }} }} }}
-defaults: {{ history: {{ events: 100000, bytes: 64MiB }}, replay: {{ timeout: 5m }}, keepalive: 1s }}
-routes:
-  - {{ path: /all, {from} }}
-  - {{ path: /short, {from}, event: short, history: {{ events: 10 }}, buffer: 64KiB }}
-  - {{ path: /part, {part} }}
-  - {{ path: /short-part, {part}, event: short, history: {{ events: 10 }}, buffer: 64KiB }}
+{routes}  - {{ path: /part, {part} }}
+  - {{ path: /short-part, {part}, {SHORT} }}
 "#
         )
     }

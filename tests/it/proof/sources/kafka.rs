@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep};
 use crate::proof::faults::{Fault, Kind};
 use crate::proof::harm::harm;
 use crate::proof::replicas::Replicas;
-use crate::proof::source::{Pen, Published, Source, View};
+use crate::proof::source::{Pen, Published, SHORT, Source, View, all_and_short};
 use crate::proof::verdict::placed::{Place, Placed};
 use crate::support::kafka::{Kafka, Placed as Stored, Producer, Record, Transactional};
 use crate::support::proxy::Proxy;
@@ -59,26 +59,20 @@ impl<const KEYED: bool> Source for KafkaTopic<KEYED> {
 
     fn config(&self, replica: usize) -> String {
         let broker = if replica == 0 { self.kafka.link_bootstrap() } else { self.kafka.bootstrap() };
-        let (keyed, short) = (
-            format!("{{ upstream: up, topic: {TOPIC}, key: \"{{id}}\", partitioner: crc32 }}"),
-            "event: short, history: { events: 10 }, buffer: 64KiB",
-        );
+        let keyed = format!("{{ upstream: up, topic: {TOPIC}, key: \"{{id}}\", partitioner: crc32 }}");
+        let routes = all_and_short(&format!("from: {{ upstream: up, topic: {TOPIC} }}"));
         format!(
             r#"
 upstreams: {{ up: {{ kafka: {{ brokers: ["{broker}"], properties: {{ topic.metadata.refresh.interval.ms: 500 }} }} }} }}
-defaults: {{ history: {{ events: 100000, bytes: 64MiB }}, replay: {{ timeout: 5m }}, keepalive: 1s }}
-routes:
-  - {{ path: /all, from: {{ upstream: up, topic: {TOPIC} }} }}
-  - {{ path: /short, from: {{ upstream: up, topic: {TOPIC} }}, {short} }}
-  - {{ path: "/key/{{id}}", from: {keyed} }}
-  - {{ path: "/short/{{id}}", from: {keyed}, {short} }}
+{routes}  - {{ path: "/key/{{id}}", from: {keyed} }}
+  - {{ path: "/short/{{id}}", from: {keyed}, {SHORT} }}
 "#
         )
     }
 
     fn views(&self) -> Vec<View> {
         if !KEYED {
-            return ["/all", "/short"].into_iter().cycle().take(8).map(View::all).collect();
+            return View::all_and_short(8);
         }
         let of_key = |key: u64| {
             let path = format!("/{}/{key}", if key.is_multiple_of(2) { "key" } else { "short" });

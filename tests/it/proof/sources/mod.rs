@@ -10,6 +10,7 @@ mod postgres_table;
 mod rabbitmq_exchange;
 mod rabbitmq_stream;
 mod redis_channel;
+mod redis_line;
 mod redis_stream;
 mod relay;
 mod several_feeds;

@@ -13,7 +13,7 @@ use tokio_postgres::{Client, Config, Error};
 use crate::proof::faults::{Fault, Kind};
 use crate::proof::harm::harm;
 use crate::proof::replicas::Replicas;
-use crate::proof::source::{Pen, Published, Source, View};
+use crate::proof::source::{Pen, Published, Source, View, all_and_short};
 use crate::proof::verdict::placed::{Place, Placed};
 use crate::support::postgres::Postgres;
 use crate::support::proxy::Proxy;
@@ -70,21 +70,18 @@ impl Source for PostgresTable {
         let port = if replica == 0 { self.link.addr().port() } else { self.postgres.port() };
         let url = self.postgres.url_at("postgres", port);
         let from = "upstream: up, table: numbers, columns: { data: n }, every: 50ms";
+        let routes = all_and_short(&format!("from: {{ {from} }}"));
         format!(
             r#"
 upstreams: {{ up: {{ postgres: {{ url: "{url}", ping_interval: 200ms, timeout: 1s }} }} }}
-defaults: {{ history: {{ events: 100000, bytes: 64MiB }}, replay: {{ timeout: 5m }}, keepalive: 1s }}
-routes:
-  - {{ path: /all, from: {{ {from} }} }}
-  - {{ path: /short, from: {{ {from} }}, event: short, history: {{ events: 10 }}, buffer: 64KiB }}
-  - {{ path: "/half/{{half}}", from: {{ {from}, where: {{ half: "{{half}}" }} }}, history: {{ events: 10 }}, buffer: 64KiB }}
+{routes}  - {{ path: "/half/{{half}}", from: {{ {from}, where: {{ half: "{{half}}" }} }}, history: {{ events: 10 }}, buffer: 64KiB }}
 "#
         )
     }
 
     fn views(&self) -> Vec<View> {
         let halves = (0..2).map(|half| View { path: format!("/half/{half}"), share: Some((2, half)) });
-        ["/all", "/short"].into_iter().cycle().take(6).map(View::all).chain(halves).collect()
+        View::all_and_short(6).into_iter().chain(halves).collect()
     }
 
     async fn pen(&self) -> RowPen {

@@ -10,7 +10,7 @@ use tokio::time::sleep;
 use crate::proof::faults::{Fault, Kind};
 use crate::proof::harm::harm;
 use crate::proof::replicas::Replicas;
-use crate::proof::source::{Pen, Published, Source, View};
+use crate::proof::source::{Pen, Published, Source, View, all_and_short};
 use crate::proof::verdict::placed::{Place, Placed};
 use crate::support::proxy::Proxy;
 use crate::support::rabbitmq::{Publisher, RabbitMq};
@@ -50,20 +50,14 @@ impl Source for RabbitMqStream {
     fn config(&self, replica: usize) -> String {
         let port = if replica == 0 { self.link.addr().port() } else { self.mq.port() };
         let url = self.mq.url_at(port);
-        let from = format!("from: {{ upstream: up, stream: {STREAM} }}");
+        let routes = all_and_short(&format!("from: {{ upstream: up, stream: {STREAM} }}"));
         format!(
-            r#"
-upstreams: {{ up: {{ amqp: {{ url: "{url}", ping_interval: 200ms, timeout: 2s }} }} }}
-defaults: {{ history: {{ events: 100000, bytes: 64MiB }}, replay: {{ timeout: 5m }}, keepalive: 1s }}
-routes:
-  - {{ path: /all, {from} }}
-  - {{ path: /short, {from}, event: short, history: {{ events: 10 }}, buffer: 64KiB }}
-"#
+            "\nupstreams: {{ up: {{ amqp: {{ url: \"{url}\", ping_interval: 200ms, timeout: 2s }} }} }}{routes}"
         )
     }
 
     fn views(&self) -> Vec<View> {
-        ["/all", "/short"].into_iter().cycle().take(8).map(View::all).collect()
+        View::all_and_short(8)
     }
 
     async fn pen(&self) -> StreamPen {

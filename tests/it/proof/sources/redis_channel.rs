@@ -3,11 +3,10 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, RedisResult};
 use tokio::sync::Mutex;
 use tokio::time::sleep;
 
+use super::redis_line::Line;
 use crate::proof::client::now;
 use crate::proof::faults::{Fault, Kind};
 use crate::proof::harm::harm;
@@ -16,7 +15,6 @@ use crate::proof::source::{Pen, Published, Source, View};
 use crate::proof::verdict::timed::{Sent, Timed};
 use crate::support::proxy::Proxy;
 use crate::support::redis::Redis;
-use crate::support::wait::DEADLINE;
 
 /// One channel; the first replica reads it through a proxy.
 pub struct RedisChannel {
@@ -24,10 +22,9 @@ pub struct RedisChannel {
     link: Proxy,
 }
 
-/// One connection to the server itself; what was published in one pipeline when it broke, nobody knows.
+/// What was published in one pipeline when it broke, nobody knows.
 pub struct RedisPen {
-    client: Client,
-    connection: Option<MultiplexedConnection>,
+    line: Line,
     sent: Timed,
 }
 
@@ -66,8 +63,7 @@ routes: [ {{ path: /all, from: {{ upstream: up, channel: {CHANNEL} }} }} ]
     }
 
     async fn pen(&self) -> RedisPen {
-        let client = Client::open(self.redis.url()).expect("a URL");
-        RedisPen { client, connection: None, sent: Timed::default() }
+        RedisPen { line: Line::new(&self.redis), sent: Timed::default() }
     }
 
     async fn suffer(&mut self, fault: Fault, _: &Mutex<RedisPen>, _: &Replicas) {
@@ -90,32 +86,13 @@ impl Pen for RedisPen {
             batch.cmd("PUBLISH").arg(CHANNEL).arg(number).ignore();
         }
         let began = now();
-        let done = self.query(&batch).await;
+        let done = self.line.query::<()>(&batch).await;
         let sent = Sent { began, ended: now(), acknowledged: done.is_ok() };
         self.sent.0.extend(numbers.map(|number| (number, sent)));
         if done.is_err() {
-            self.connection = None;
             sleep(Duration::from_millis(20)).await;
         }
     }
-}
-
-impl RedisPen {
-    async fn query(&mut self, batch: &redis::Pipeline) -> RedisResult<()> {
-        let connection = match &mut self.connection {
-            Some(connection) => connection,
-            none => none.insert(connect(&self.client).await?),
-        };
-        batch.query_async(connection).await
-    }
-}
-
-/// A connection that waits as long as it takes.
-pub async fn connect(client: &Client) -> RedisResult<MultiplexedConnection> {
-    let config = AsyncConnectionConfig::new()
-        .set_connection_timeout(Some(DEADLINE))
-        .set_response_timeout(Some(DEADLINE));
-    client.get_multiplexed_async_connection_with_config(&config).await
 }
 
 const CHANNEL: &str = "numbers";

@@ -5,16 +5,15 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
-use redis::{Client, Pipeline, RedisResult, cmd};
+use redis::cmd;
 use tokio::sync::Mutex;
 use tokio::time::sleep;
 
-use super::redis_channel::connect;
+use super::redis_line::Line;
 use crate::proof::faults::{Fault, Kind};
 use crate::proof::harm::harm;
 use crate::proof::replicas::Replicas;
-use crate::proof::source::{Pen, Published, Source, View};
+use crate::proof::source::{Pen, Published, Source, View, all_and_short};
 use crate::proof::verdict::placed::{Offset, Place, Placed};
 use crate::support::proxy::Proxy;
 use crate::support::redis::Redis;
@@ -33,10 +32,9 @@ pub struct RedisStream {
     anew: bool,
 }
 
-/// One connection to the server itself; of a pipeline that breaks, what is stored is found in the stream.
+/// Of a pipeline that breaks, what is stored is found in the stream.
 pub struct StreamPen {
-    client: Client,
-    connection: Option<MultiplexedConnection>,
+    line: Line,
     /// Whether the stream is to be made anew by what is published next.
     anew: bool,
     /// Where the server said that it had stored a number.
@@ -68,25 +66,19 @@ impl Source for RedisStream {
 
     fn config(&self, replica: usize) -> String {
         let url = if replica == 0 { format!("redis://{}", self.link.addr()) } else { self.redis.url() };
-        let from = format!("from: {{ upstream: up, stream: {STREAM} }}, data: \"{{field.n}}\"");
+        let routes =
+            all_and_short(&format!("from: {{ upstream: up, stream: {STREAM} }}, data: \"{{field.n}}\""));
         format!(
-            r#"
-upstreams: {{ up: {{ redis: {{ url: "{url}", ping_interval: 200ms, timeout: 1s }} }} }}
-defaults: {{ history: {{ events: 100000, bytes: 64MiB }}, replay: {{ timeout: 5m }}, keepalive: 1s }}
-routes:
-  - {{ path: /all, {from} }}
-  - {{ path: /short, {from}, event: short, history: {{ events: 10 }}, buffer: 64KiB }}
-"#
+            "\nupstreams: {{ up: {{ redis: {{ url: \"{url}\", ping_interval: 200ms, timeout: 1s }} }} }}{routes}"
         )
     }
 
     fn views(&self) -> Vec<View> {
-        ["/all", "/short"].into_iter().cycle().take(8).map(View::all).collect()
+        View::all_and_short(8)
     }
 
     async fn pen(&self) -> StreamPen {
-        let client = Client::open(self.redis.url()).expect("a URL");
-        StreamPen { client, connection: None, anew: false, stored: HashMap::new() }
+        StreamPen { line: Line::new(&self.redis), anew: false, stored: HashMap::new() }
     }
 
     async fn suffer(&mut self, fault: Fault, pen: &Mutex<StreamPen>, _: &Replicas) {
@@ -180,26 +172,13 @@ impl Pen for StreamPen {
         for number in numbers.clone() {
             batch.cmd("XADD").arg(STREAM).arg("*").arg("n").arg(number);
         }
-        match self.query(&batch).await {
+        match self.line.query::<Vec<String>>(&batch).await {
             Ok(ids) => {
                 self.anew = false;
                 self.stored.extend(numbers.zip(ids.iter().map(|id| parse(id))));
             }
-            Err(_) => {
-                self.connection = None;
-                sleep(Duration::from_millis(20)).await;
-            }
+            Err(_) => sleep(Duration::from_millis(20)).await,
         }
-    }
-}
-
-impl StreamPen {
-    async fn query(&mut self, batch: &Pipeline) -> RedisResult<Vec<String>> {
-        let connection = match &mut self.connection {
-            Some(connection) => connection,
-            none => none.insert(connect(&self.client).await?),
-        };
-        batch.query_async(connection).await
     }
 }
 
@@ -207,7 +186,8 @@ fn show((millis, seq): Offset) -> String {
     format!("{millis}-{seq}")
 }
 
-fn parse(id: &str) -> Offset {
+/// The place of the entry of this id.
+pub fn parse(id: &str) -> Offset {
     let (millis, seq) = id.split_once('-').expect("an id");
     (millis.parse().expect("a number"), seq.parse().expect("a number"))
 }

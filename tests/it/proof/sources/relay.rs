@@ -8,7 +8,7 @@ use super::redis_stream::{RedisStream, StreamPen};
 use crate::proof::faults::{Fault, Kind};
 use crate::proof::harm::harm_link;
 use crate::proof::replicas::Replicas;
-use crate::proof::source::{Published, Source, View};
+use crate::proof::source::{Published, Source, View, all_and_short};
 use crate::support::proxy::Proxy;
 use crate::support::ssegate::Ssegate;
 
@@ -45,14 +45,9 @@ impl Source for Relay {
 
     fn config(&self, replica: usize) -> String {
         let url = format!("http://{}", self.links[replica].addr());
+        let routes = all_and_short("from: { upstream: up, path: /all }");
         format!(
-            r#"
-upstreams: {{ up: {{ sse: {{ url: "{url}", relay: true, timeout: 1s, idle: 3s }} }} }}
-defaults: {{ history: {{ events: 100000, bytes: 64MiB }}, replay: {{ timeout: 5m }}, keepalive: 1s }}
-routes:
-  - {{ path: /all, from: {{ upstream: up, path: /all }} }}
-  - {{ path: /short, from: {{ upstream: up, path: /all }}, event: short, history: {{ events: 10 }}, buffer: 64KiB }}
-"#
+            "\nupstreams: {{ up: {{ sse: {{ url: \"{url}\", relay: true, timeout: 1s, idle: 3s }} }} }}{routes}"
         )
     }
 

@@ -6,7 +6,7 @@ use tokio::sync::Mutex;
 use super::two_streams::{StreamsPen, TwoStreams};
 use crate::proof::faults::{Fault, Kind};
 use crate::proof::replicas::Replicas;
-use crate::proof::source::{Published, Source, View};
+use crate::proof::source::{Published, SHORT, Source, View};
 
 /// The streams, and what befalls them.
 pub struct SeveralFeeds(TwoStreams);
@@ -27,13 +27,12 @@ impl Source for SeveralFeeds {
         let (upstreams, _) = one_feed.split_once("routes:").expect("it has routes");
         let even = "from: { upstream: one, stream: even, start: earliest }, data: \"{field.n}\"";
         let odd = "from: { upstream: two, stream: odd, start: earliest }, data: \"{field.n}\"";
-        let brief = "event: short, history: { events: 10 }, buffer: 64KiB";
         format!(
             r#"{upstreams}routes:
   - {{ path: /even, {even} }}
   - {{ path: /odd, {odd} }}
-  - {{ path: /even/short, {even}, {brief} }}
-  - {{ path: /odd/short, {odd}, {brief} }}
+  - {{ path: /even/short, {even}, {SHORT} }}
+  - {{ path: /odd/short, {odd}, {SHORT} }}
   - {{ path: /all, multi: {{ of: [/even, /odd, /even/short, /odd/short] }} }}
 "#
         )

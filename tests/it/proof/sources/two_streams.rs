@@ -5,16 +5,16 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
-use redis::{Client, Pipeline, RedisResult, cmd};
+use redis::cmd;
 use tokio::sync::Mutex;
 use tokio::time::sleep;
 
-use super::redis_channel::connect;
+use super::redis_line::Line;
+use super::redis_stream::parse;
 use crate::proof::faults::{Fault, Kind};
 use crate::proof::harm::harm;
 use crate::proof::replicas::Replicas;
-use crate::proof::source::{Pen, Published, Source, View};
+use crate::proof::source::{Pen, Published, Source, View, all_and_short};
 use crate::proof::verdict::placed::{Place, Placed};
 use crate::support::proxy::Proxy;
 use crate::support::redis::Redis;
@@ -25,11 +25,8 @@ pub struct TwoStreams {
     link: Proxy,
 }
 
-/// One connection to the server itself; of a pipeline that breaks, what is stored is found in the streams.
-pub struct StreamsPen {
-    client: Client,
-    connection: Option<MultiplexedConnection>,
-}
+/// Of a pipeline that breaks, what is stored is found in the streams.
+pub struct StreamsPen(Line);
 
 impl Source for TwoStreams {
     const NAME: &'static str = "two-streams";
@@ -55,26 +52,22 @@ impl Source for TwoStreams {
         let other = if replica == 0 { format!("redis://{}", self.link.addr()) } else { straight.clone() };
         // Where a client is cut before it knows its place in one of them, that begins as without an id.
         let from = "from: [{ upstream: one, stream: even, start: earliest }, { upstream: two, stream: odd, start: earliest }]";
-        let from = format!("{from}, data: \"{{field.n}}\"");
+        let routes = all_and_short(&format!("{from}, data: \"{{field.n}}\""));
         format!(
             r#"
 upstreams:
   one: {{ redis: {{ url: "{straight}", ping_interval: 200ms, timeout: 1s }} }}
   two: {{ redis: {{ url: "{other}", ping_interval: 200ms, timeout: 1s }} }}
-defaults: {{ history: {{ events: 100000, bytes: 64MiB }}, replay: {{ timeout: 5m }}, keepalive: 1s }}
-routes:
-  - {{ path: /all, {from} }}
-  - {{ path: /short, {from}, event: short, history: {{ events: 10 }}, buffer: 64KiB }}
-"#
+{routes}"#
         )
     }
 
     fn views(&self) -> Vec<View> {
-        ["/all", "/short"].into_iter().cycle().take(8).map(View::all).collect()
+        View::all_and_short(8)
     }
 
     async fn pen(&self) -> StreamsPen {
-        StreamsPen { client: Client::open(self.redis.url()).expect("a URL"), connection: None }
+        StreamsPen(Line::new(&self.redis))
     }
 
     async fn suffer(&mut self, fault: Fault, _: &Mutex<StreamsPen>, _: &Replicas) {
@@ -89,10 +82,8 @@ routes:
             let range = cmd("XRANGE").arg(stream).arg("-").arg("+").take();
             let found: Vec<(String, Vec<(String, u64)>)> = self.redis.command(&range).await;
             for (id, fields) in found {
-                let (millis, seq) = id.split_once('-').expect("an id");
-                let offset = (millis.parse().expect("a number"), seq.parse().expect("a number"));
                 let number = fields.into_iter().map(|(_, number)| number).next().expect("a number");
-                let place = Place { era: 0, partition: partition as u32, offset };
+                let place = Place { era: 0, partition: partition as u32, offset: parse(&id) };
                 assert_eq!(places.insert(number, place), None, "{number} is stored twice");
             }
         }
@@ -106,20 +97,9 @@ impl Pen for StreamsPen {
         for number in numbers {
             batch.cmd("XADD").arg(STREAMS[(number % 2) as usize]).arg("*").arg("n").arg(number).ignore();
         }
-        if self.query(&batch).await.is_err() {
-            self.connection = None;
+        if self.0.query::<()>(&batch).await.is_err() {
             sleep(Duration::from_millis(20)).await;
         }
-    }
-}
-
-impl StreamsPen {
-    async fn query(&mut self, batch: &Pipeline) -> RedisResult<()> {
-        let connection = match &mut self.connection {
-            Some(connection) => connection,
-            none => none.insert(connect(&self.client).await?),
-        };
-        batch.query_async(connection).await
     }
 }
 
