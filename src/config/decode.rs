@@ -67,12 +67,9 @@ pub(super) fn read(
             "an entry of a stream has many fields; name the one to decode by `data`, as `{field.NAME}`";
         walk.problem(entry.key.span, text);
     }
-    let cannot_wait = |records: Records| {
-        matches!(records, Records::Row | Records::Message | Records::Of(Kind::Nats | Kind::Sse))
-    };
-    if matches!(decode, Decode::Registry(_)) && records.known().any(cannot_wait) {
-        let text =
-            "what this upstream keeps is not held back for schemas of a registry; name the schema of a file";
+    let are_text = |records: Records| records == Records::Of(Kind::Sse);
+    if matches!(decode, Decode::Registry(_)) && records.known().any(are_text) {
+        let text = "events of another server are text, which what names a schema of a registry is not; decode where that server has it from, and write `json` or nothing here";
         walk.problem(entry.key.span, text);
     }
     Some(decode)
@@ -213,7 +210,7 @@ const FOLDER: &str = "the path of a folder";
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::testing::{HEAD, expect_route, sound};
+    use crate::config::testing::{HEAD, expect, expect_route, sound};
     use crate::config::{Config, parse, summary};
 
     /// A folder with schemas; removed at the end.
@@ -326,6 +323,34 @@ mod tests {
             51,
             "an entry of a stream has many fields; name the one to decode by `data`",
         );
+    }
+
+    #[test]
+    fn a_registry_is_for_all_that_are_no_text() {
+        let config = |upstream: &str, from: &str| {
+            format!(
+                "server: {{ tls: none }}
+schema_registries: {{ main: {{ url: 'http://r' }} }}
+upstreams: {{ u: {{ {upstream} }} }}
+routes:
+  - {{ path: /x, from: {{ upstream: u, {from} }}, decode: {{ registry: main }} }}
+"
+            )
+        };
+        let (nats, amqp) = ("nats: { servers: 'nats://h' }", "amqp: { url: 'amqp://u:p@h' }");
+        for (upstream, from) in [
+            (nats, "subject: a"),
+            (nats, "jetstream: S"),
+            (amqp, "exchange: e"),
+            (amqp, "stream: s"),
+            ("postgres: { url: 'postgres://u:p@h/d' }", "table: t"),
+            ("mqtt: { url: 'mqtt://h' }", "topic: a"),
+        ] {
+            let decode = &sound(&config(upstream, from)).routes[0].decode;
+            assert_eq!(*decode, Decode::Registry("main".into()), "{upstream} {from}");
+        }
+        let text = "events of another server are text, which what names a schema of a registry is not";
+        expect(&config("sse: { url: 'https://h' }", "path: /e"), &[(5, 50, text)]);
     }
 
     #[test]

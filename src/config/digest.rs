@@ -69,13 +69,8 @@ pub struct EventRate {
 }
 
 /// Reads `rate`, an entry of the route.
-pub(super) fn read_rate(walk: &Walk<'_>, route: &Fields<'_>, from: &[From]) -> Option<EventRate> {
-    let (entry, fields) = (route.entry("rate")?, Fields::open(walk, route.node("rate")?, keys::EVENT_RATE)?);
-    if from.iter().any(From::is_keyed) {
-        let text =
-            "`rate` is of routes whose clients see the same events; for the clients of keys write `conflate`";
-        walk.problem(entry.key.span, text);
-    }
+pub(super) fn read_rate(walk: &Walk<'_>, route: &Fields<'_>) -> Option<EventRate> {
+    let fields = Fields::open(walk, route.node("rate")?, keys::EVENT_RATE)?;
     fields.required("events", "it says how many a client is sent at most, such as `50`");
     fields.required("every", "it says in which time, such as `1s`");
     let events = fields.count("events", &EVENTS);
@@ -480,7 +475,7 @@ mod tests {
         ] {
             expect_route(&format!("{{ path: /x, from: {{ upstream: t }}, rate: {rate} }}"), column, text);
         }
-        let keyed = "{ path: /x, from: { upstream: k, topic: x, key: a }, rate: { events: 1, every: 1s } }";
-        expect_route(keyed, 58, "for the clients of keys write `conflate`");
+        let of_keys = "{ path: /x, from: { upstream: k, topic: x, key: a }, rate: { events: 1, every: 1s } }";
+        assert!(sound(&format!("{HEAD}  - {of_keys}\n")).routes[0].rate.is_some());
     }
 }

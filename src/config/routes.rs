@@ -133,7 +133,7 @@ fn read_route(walk: &Walk<'_>, fields: &Fields<'_>, given: &Given<'_>, (path, ho
         .entry("tombstone")
         .and_then(|entry| tombstone::read(walk, fields, entry, &from, names, given.prefix));
     let digests = digest::read(walk, fields, &from, records);
-    let rate = digest::read_rate(walk, fields, &from);
+    let rate = digest::read_rate(walk, fields);
     let keyed = from.iter().any(From::is_keyed);
     policies::check_max_event(walk, fields, &policies, given.max_event);
     data::check_binary(walk, fields.entry("data").map(|entry| entry.key.span), &data, policies.binary);

@@ -34,6 +34,13 @@ impl Pace {
         self.rate.events.saturating_sub(given)
     }
 
+    /// Whether it may be given one more now; else that is left out.
+    pub fn admits(&mut self, now: Instant) -> bool {
+        let admits = self.room(now) > 0;
+        self.left_out += u64::from(!admits);
+        admits
+    }
+
     /// It was given so many.
     pub fn gave(&mut self, events: usize) {
         self.window.iter_mut().for_each(|(_, given)| *given += events as u64);

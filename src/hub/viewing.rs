@@ -9,6 +9,7 @@ use super::chunk::{Chunk, Seq};
 use super::cursor::{Read, View};
 use super::key::Lens;
 use super::note;
+use super::pace::Pace;
 use super::position::{Mark, Offset, Position};
 use super::sieve::Sieve;
 use crate::sse;
@@ -20,7 +21,7 @@ pub struct Viewing {
     told: Told,
 }
 
-/// The position that it was told.
+/// The position that it was told, or that of what was left out for it behind that.
 #[derive(Debug)]
 enum Told {
     /// In the only partition of its key.
@@ -68,6 +69,10 @@ impl Viewing {
         mut sieve: Option<&mut Sieve>,
         max: usize,
     ) -> Option<Read> {
+        let left_out = sieve.as_deref_mut().and_then(Sieve::pace).and_then(Pace::take_left_out);
+        if left_out.is_some() {
+            return left_out;
+        }
         let seqs = view.ring.of_key(lens.hash, self.next)?;
         let (mut bytes, mut events, mut size, mut times) = (Vec::<Bytes>::new(), 0, 0, None);
         for seq in seqs {
@@ -77,16 +82,23 @@ impl Viewing {
             let passes = |sieve: &mut Sieve| sieve.passes(chunk.facts(place), chunk.length(place));
             if !self.skips(mark, of_all) && sieve.as_deref_mut().is_none_or(passes) {
                 let told = self.told.after(chunk, place, lens, view);
-                let pieces = pieces(chunk, place, &told, view);
-                size += pieces.iter().map(Bytes::len).sum::<usize>();
-                if size > max && events > 0 {
-                    return Some(Read::Pieces { bytes, events, times });
+                let mut pace = sieve.as_deref_mut().and_then(Sieve::pace);
+                let is_note = chunk.entries[place].note;
+                let goes = is_note || pace.as_deref_mut().is_none_or(|pace| pace.admits(view.now));
+                if goes {
+                    let pieces = pieces(chunk, place, &told, view);
+                    size += pieces.iter().map(Bytes::len).sum::<usize>();
+                    if size > max && events > 0 {
+                        return Some(Read::Pieces { bytes, events, times });
+                    }
+                    bytes.extend(pieces);
+                    events += 1;
+                    pace.into_iter().for_each(|pace| pace.gave(1));
+                    times.get_or_insert(chunk.times());
                 }
-                bytes.extend(pieces);
-                events += 1;
-                times.get_or_insert(chunk.times());
+                // What was left out is not for it, also where it lags behind later on.
                 self.told = told;
-                sieve.iter_mut().for_each(|sieve| sieve.untold = false);
+                sieve.iter_mut().for_each(|sieve| sieve.untold = !goes);
             }
             self.next = seq + 1;
             if sieve.as_ref().is_some_and(|sieve| sieve.is_tired()) {
@@ -94,7 +106,11 @@ impl Viewing {
             }
         }
         self.next = view.ring.head();
-        Some(if events > 0 { Read::Pieces { bytes, events, times } } else { wait(lens) })
+        if events > 0 {
+            return Some(Read::Pieces { bytes, events, times });
+        }
+        let left_out = sieve.and_then(Sieve::pace).and_then(Pace::take_left_out);
+        Some(left_out.unwrap_or_else(|| wait(lens)))
     }
 
     /// Whether the reader has the entry, or is not concerned.
@@ -107,7 +123,7 @@ impl Viewing {
     }
 
     /// The control event that tells how far the log has got, if that is news and there is nothing to read. It is news also of
-    /// one who stands there, if what took it there is `untold`: it was not for it, and read while it caught up.
+    /// one who stands there, if what took it there is `untold`: it was not for it, or beyond its rate.
     pub fn moved_on(&mut self, lens: &Lens, view: &View<'_>, untold: bool) -> Option<Bytes> {
         if !view.ring.of_key(lens.hash, self.next)?.is_empty() {
             return None;
@@ -120,8 +136,9 @@ impl Viewing {
         {
             self.told = Told::All(Arc::default());
         }
+        let is_news = |at: Offset, told: Offset| at > told || (untold && at == told);
         match &mut self.told {
-            Told::Home(partition, next) if position.at(*partition) > *next => {
+            Told::Home(partition, next) if is_news(position.at(*partition), *next) => {
                 *next = position.at(*partition);
                 view.codec.encode_home(*partition, *next, &mut id);
             }
@@ -180,4 +197,70 @@ fn pieces(chunk: &Chunk, place: usize, told: &Told, view: &View<'_>) -> Vec<Byte
 /// What a reader of one key waits for, once its log is open.
 pub fn wait(lens: &Lens) -> Read {
     lens.wake.as_ref().map_or(Read::Pending, |wake| Read::Wait(Arc::clone(wake).notified_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::cursor::{Cursor, Terms, Wish};
+    use super::super::id::{Epoch, EpochCodec};
+    use super::super::testing::{ROOM, TERMS, shape};
+    use super::super::{Linger, Log, Memory, Wake};
+    use super::*;
+    use crate::config::EventRate;
+    use crate::shape::Record;
+
+    /// A record of this key.
+    struct Of(u8);
+
+    impl Record for Of {
+        fn payload(&self) -> Option<&[u8]> {
+            Some(b"text")
+        }
+
+        fn name(&self) -> &str {
+            "test"
+        }
+
+        fn key(&self) -> Option<&[u8]> {
+            Some(std::slice::from_ref(&self.0))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_reader_of_a_key_has_a_rate_of_its_own() {
+        let wake = Wake::new(Duration::ZERO, Linger::new());
+        let log = Log::new(shape(), true, ROOM, &Memory::new(usize::MAX), wake);
+        log.open(Arc::new(EpochCodec::new(Epoch::random(), None)), Position::default());
+        let rate = Some(EventRate { events: 2, every: Duration::from_secs(1) });
+        let terms = Arc::new(Terms { rate, ..TERMS });
+        let [mut a, mut b] = [b'a', b'b']
+            .map(|key| Cursor::of_key(Some(Arc::from([key])), Wish::default(), Arc::clone(&terms)));
+        for cursor in [&mut a, &mut b] {
+            assert!(matches!(log.read(cursor, 1_000), Read::Control { .. }));
+        }
+        let mut last = 0;
+        let mut append = |keys: &str| {
+            let records = keys.bytes().zip(last + 1..).map(|(key, at)| (Some(Mark::new(0, at)), Of(key)));
+            _ = log.append(records);
+            last += keys.len() as u64;
+        };
+        append("aabaa");
+        assert!(matches!(log.read(&mut a, 1_000), Read::Pieces { events: 2, .. }));
+        assert!(matches!(log.read(&mut a, 1_000), Read::LeftOut(2)));
+        assert!(matches!(log.read(&mut a, 1_000), Read::Pending | Read::Wait(_)));
+        assert!(matches!(log.read(&mut b, 1_000), Read::Pieces { events: 1, .. }));
+        let told = log.moved_on(&mut a).expect("it went past what was left out");
+        assert!(str::from_utf8(&told).unwrap().ends_with("-5\n\n"));
+        assert!(log.moved_on(&mut a).is_none(), "it is no news any more");
+        append("a");
+        assert!(matches!(log.read(&mut a, 1_000), Read::LeftOut(1)));
+
+        tokio::time::advance(Duration::from_secs(1)).await;
+        append("aba");
+        assert!(matches!(log.read(&mut a, 1_000), Read::Pieces { events: 2, .. }));
+        assert!(matches!(log.read(&mut a, 1_000), Read::Pending | Read::Wait(_)), "and nothing of before");
+        assert!(matches!(log.read(&mut b, 1_000), Read::Pieces { events: 1, .. }));
+    }
 }

@@ -172,7 +172,7 @@ impl Running {
                 Kind::Postgres(postgres)
             }
             UpstreamKind::Amqp(amqp) => {
-                let amqp = amqp::Amqp::new(amqp, link, histories);
+                let amqp = amqp::Amqp::new(amqp, link, histories, max_event);
                 tasks.spawn(Arc::clone(&amqp).serve_history());
                 tasks.spawn(runner::run(Arc::clone(&amqp), own, told));
                 Kind::Amqp(amqp)

@@ -15,7 +15,7 @@ pub(super) struct Ready {
     /// What the others wait for.
     pub missing: Missing,
     /// Keeps the schemas at hand until that is done.
-    pins: Pins,
+    pub pins: Pins,
 }
 
 /// Schemas that are not at hand.
@@ -49,18 +49,22 @@ pub(super) fn is_ready(shape: &Shape, record: &impl Record, pins: &mut Pins) -> 
     shape.needs(record).is_none_or(|(registry, id)| registry.has(id, pins))
 }
 
-/// Waits until all of these records can be decoded, and keeps what they take at hand.
+/// Waits until all of these records can be decoded. What they take stays at hand with what is returned. Where nobody asks for
+/// schemas no record is looked at.
 ///
 /// # Errors
 /// Why they cannot for now. It is tried on, as long as somebody comes back for it.
 pub(super) async fn have<'s, R: Record>(
     shapes: impl Iterator<Item = &'s Shape> + Clone,
     records: impl Iterator<Item = R> + Clone,
-) -> Result<Ready, String> {
+) -> Result<Pins, String> {
+    if !shapes.clone().any(|shape| shape.decode.asks()) {
+        return Ok(Pins::default());
+    }
     loop {
         let ready = look(shapes.clone(), records.clone());
         if ready.missing.is_empty() {
-            return Ok(ready);
+            return Ok(ready.pins);
         }
         ready.missing.learn(PATIENCE).await?;
     }

@@ -92,7 +92,7 @@ async fn exchanges_of_every_kind() {
     assert_eq!(direct.next_message().await.data, "yes");
 
     let typed = headers(&[("type", text("news")), ("n", AMQPValue::LongInt(7))]);
-    publisher.publish_all(&format!("fanout.{name}"), [(String::new(), "x".into(), typed)]).await.unwrap();
+    publisher.publish_all(&format!("fanout.{name}"), [(String::new(), "x", typed)]).await.unwrap();
     let news = fanout.next_message().await;
     assert_eq!((&*news.event, &*news.data), ("news", "x"));
 
@@ -179,7 +179,7 @@ async fn offsets_of_a_stream_are_good_on_every_replica_and_beyond_memory() {
     // With a name of its own, from a header.
     let mut named = open(&ssegate, &format!("/s/{name}")).await;
     let typed = headers(&[("type", text("sold"))]);
-    publisher.publish_all("", [(name.clone(), "x".into(), typed)]).await.unwrap();
+    publisher.publish_all("", [(name.clone(), "x", typed)]).await.unwrap();
     let sold = named.next_message().await;
     assert_eq!((&*sold.event, &*sold.data), ("sold", "x"));
 }
@@ -287,4 +287,28 @@ async fn a_wrong_password_is_told_once_without_it() {
     let told = ssegate.cause().await;
     assert!(told.contains("ACCESS_REFUSED") && told.contains(&mq.port().to_string()), "{told}");
     ssegate.assert_told_once_without("n0t-it").await;
+}
+
+#[tokio::test]
+async fn a_message_larger_than_any_event_is_told_in_its_place_and_costs_no_link() {
+    let mq = RabbitMq::shared().await;
+    let (publisher, name) = (mq.publisher().await, unique("large"));
+    let exchange = format!("direct.{name}");
+    publisher.declare_exchange(&exchange, ExchangeKind::Direct).await;
+    publisher.declare_stream(&name, &[]).await;
+    let of_stream = format!("  - {{ path: /stream, from: {{ upstream: mq, stream: \"{name}\" }} }}\n");
+    let ssegate = Ssegate::start(config(&mq.url(), &name) + &of_stream).await;
+    let (mut direct, mut stream) = (open(&ssegate, "/direct").await, open(&ssegate, "/stream").await);
+    let large = "x".repeat(8 << 20);
+    for (exchange, key, source) in [(&*exchange, "one", &mut direct), ("", &*name, &mut stream)] {
+        for payload in ["before", &large, "after"] {
+            publisher.publish(exchange, key, payload).await;
+        }
+        assert_eq!(source.next_data(1).await, ["before"]);
+        let gap = source.next_gap().await;
+        assert_eq!((&gap["reason"], &gap["missed"]), (&"too_large".into(), &1.into()), "{exchange}");
+        source.next_named("stream.position").await;
+        assert_eq!(source.next_data(1).await, ["after"]);
+    }
+    assert_eq!(ssegate.status().await["upstreams"][0]["reconnects"], 0);
 }

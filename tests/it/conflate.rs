@@ -240,3 +240,38 @@ routes:
     redis.publish("c", "500").await;
     assert_eq!(back.next_message().await.data, "500");
 }
+
+#[tokio::test]
+async fn each_client_of_a_key_has_a_rate_of_its_own() {
+    let (kafka, topic) = (Kafka::shared().await, unique("rate"));
+    kafka.create_topic(&topic, 3).await;
+    let ssegate = Ssegate::start(format!(
+        r#"
+upstreams: {{ bus: {{ kafka: {{ brokers: "{}" }} }} }}
+defaults: {{ keepalive: 1s }}
+routes:
+  - {{ path: "/few/{{id}}", from: {{ upstream: bus, topic: "{topic}", key: "{{id}}", partitioner: crc32 }}, rate: {{ events: 5, every: 1h }} }}
+  - {{ path: "/all/{{id}}", from: {{ upstream: bus, topic: "{topic}", key: "{{id}}", partitioner: crc32 }} }}
+"#,
+        kafka.bootstrap()
+    ))
+    .await;
+    let mut few = EventSource::ready(ssegate.url("/few/a"), Options::http1()).await;
+    let mut all = EventSource::ready(ssegate.url("/all/a"), Options::http2()).await;
+    let mut other = EventSource::ready(ssegate.url("/few/b"), Options::http1()).await;
+    let numbers = |to: u32| (0..to).map(|n| n.to_string()).collect::<Vec<_>>();
+    let of = |key: &str, n: u32| Record::to(&topic).key(key).payload(n.to_string());
+    kafka.produce_all((0..20).map(|n| of("a", n))).await;
+    assert_eq!(few.next_data(5).await, numbers(5));
+    assert_eq!(all.next_data(20).await, numbers(20), "others have them all");
+    let last = all.last_event_id().to_owned();
+    // In the place of a keepalive.
+    while few.next_named("stream.position").await.id != last {}
+    ssegate.until_counted("ssegate_events_left_out_total", &[("route", "/few/{id}")], 15.0).await;
+    kafka.produce_all((0..3).map(|n| of("b", n))).await;
+    assert_eq!(other.next_data(3).await, numbers(3), "another key has a rate of its own");
+    let mut back = EventSource::connect(ssegate.url("/few/a"), Options::http1().resume(&last)).await;
+    assert_eq!(back.next_named("stream.position").await.id, last);
+    kafka.produce(of("a", 20)).await;
+    assert_eq!(back.next_message().await.data, "20", "what was left out is not given later");
+}

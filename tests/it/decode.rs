@@ -1,6 +1,8 @@
 //! Payloads that are no text, by schemas of files and by those of a real registry, written by other programs; what waits
 //! while the registry is away; and what cannot be decoded.
 
+mod kept;
+
 use serde_json::{Value, json};
 
 use crate::support::eventsource::{EventSource, Options};

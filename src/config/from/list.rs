@@ -213,12 +213,9 @@ mod tests {
     fn the_keys_of_a_topic_stay_each_clients_own() {
         let from = "[{ upstream: k, topic: o, key: '{p}' }, { upstream: r, channel: '{p}' }]";
         let with = |keys: &str| format!("{{ path: '/{{p}}', from: {from}, {keys} }}");
-        sound(&format!("{HEAD}  - {}\n", with("event: order")));
-        for (keys, column, text) in [
-            ("event: '{p}'", 108, "the routes of a topic's keys share its events"),
-            ("rate: { events: 1, every: 1s }", 101, "for the clients of keys write `conflate`"),
-        ] {
-            expect_route(&with(keys), column, text);
+        for keys in ["event: order", "rate: { events: 1, every: 1s }"] {
+            sound(&format!("{HEAD}  - {}\n", with(keys)));
         }
+        expect_route(&with("event: '{p}'"), 108, "the routes of a topic's keys share its events");
     }
 }

@@ -27,6 +27,7 @@ pub(super) struct Dialer {
     tls: Option<TlsConnector>,
     timeout: Duration,
     user_timeout: Duration,
+    max_event: usize,
     /// The virtual host, as messages name it.
     place: String,
 }
@@ -45,8 +46,9 @@ impl Connection {
 }
 
 impl Dialer {
-    /// Reads the system's authorities where they are needed.
-    pub fn new(config: &config::Amqp) -> Result<Self, Broken> {
+    /// Of the body of a message no more comes in than tells that it has more bytes than `max_event`. Reads the system's
+    /// authorities where they are needed.
+    pub fn new(config: &config::Amqp, max_event: usize) -> Result<Self, Broken> {
         let tls = config.tls.as_ref().map(|tls| tls.config().map(Arc::new).map_err(Broken)).transpose()?;
         // Pings are for those who wait; this is for the thread and the socket.
         let heartbeat = u16::try_from(2 * config.ping_interval.as_secs()).unwrap_or(u16::MAX).max(HEARTBEAT);
@@ -69,6 +71,7 @@ impl Dialer {
             tls: tls.map(TlsConnector::from),
             timeout: config.timeout,
             user_timeout,
+            max_event,
             place: config.to_string(),
         })
     }
@@ -77,13 +80,13 @@ impl Dialer {
     pub async fn connect(&self) -> Result<Connection, Broken> {
         let cut = Cut::default();
         let (tls, socket, user_timeout) = (self.tls.clone(), Arc::clone(&cut.0), self.user_timeout);
-        let patience = self.timeout;
+        let (patience, most) = (self.timeout, self.max_event.saturating_add(1));
         let connecting = async {
             let properties = ConnectionProperties::default().with_connection_name("ssegate".into());
             let dial = async move |uri: AMQPUri, _: net::Runtime| {
                 let (host, port) = (uri.authority.host, uri.authority.port);
                 let own = |opened| *socket.lock() = Some(opened);
-                let dialled = net::dial(&host, port, tls.as_ref(), user_timeout, own);
+                let dialled = net::dial(&host, port, tls.as_ref(), user_timeout, most, own);
                 let late = || io::Error::from(io::ErrorKind::TimedOut);
                 Ok(timeout(patience, dialled).await.unwrap_or_else(|_| Err(late()))?)
             };
@@ -96,6 +99,11 @@ impl Dialer {
                 Err(Broken(format!("connecting to {} took longer than {:?}", self.place, self.timeout)))
             }
         }
+    }
+
+    /// The bytes of the largest event.
+    pub fn max_event(&self) -> usize {
+        self.max_event
     }
 
     /// Waits for the answer to a question.

@@ -29,6 +29,8 @@ pub(super) struct Exchanges {
     link: Arc<Link>,
     dialer: Dialer,
     every: Duration,
+    /// Messages of one source that may be under way.
+    prefetch: u16,
     sources: Mutex<HashMap<Binding, State>>,
     /// Rung once what was wanted at first stands, or was refused.
     pub settled: Notify,
@@ -59,6 +61,7 @@ impl Exchanges {
             link: Arc::clone(link),
             dialer: dialer.clone(),
             every,
+            prefetch: prefetch(dialer.max_event()),
             sources: Mutex::default(),
             settled: Notify::new(),
         }
@@ -88,7 +91,7 @@ impl Exchanges {
     }
 
     async fn follow(self: &Arc<Self>, connection: &Connection) -> Result<Infallible, Unanswered> {
-        let consumes = self.dialer.channel(connection, PREFETCH).await?;
+        let consumes = self.dialer.channel(connection, self.prefetch).await?;
         let (mut declares, mut readers) = (None, JoinSet::new());
         let mut changes = self.link.changes().and_now();
         let mut pings = tokio::time::interval_at(Instant::now() + self.every, self.every);
@@ -99,7 +102,7 @@ impl Exchanges {
                 changed = changes.next() => changed.map_err(Unanswered::Broken)?,
                 _ = pings.tick() => {
                     // Any question does. Without a source nobody else asks one.
-                    self.dialer.answer(consumes.basic_qos(PREFETCH, Default::default())).await?;
+                    self.dialer.answer(consumes.basic_qos(self.prefetch, Default::default())).await?;
                     continue;
                 }
                 () = sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => {}
@@ -130,6 +133,7 @@ impl Exchanges {
                             binding: binding.clone(),
                             channel: consumes.clone(),
                             queue,
+                            prefetch: self.prefetch,
                             alive: Arc::clone(&alive),
                         };
                         let reader = readers.spawn(reader.run(consumer, self.every));
@@ -204,7 +208,7 @@ impl Exchanges {
     ) -> Result<(Consumer, ShortString), Unanswered> {
         let channel = match declares.take() {
             Some(channel) => channel,
-            None => self.dialer.channel(connection, PREFETCH).await?,
+            None => self.dialer.channel(connection, self.prefetch).await?,
         };
         let own =
             QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
@@ -218,7 +222,7 @@ impl Exchanges {
         let bound = channel.queue_bind(queue.clone(), exchange, key, Default::default(), arguments);
         if let Err(why) = self.dialer.answer(bound).await {
             // Nobody will ever consume from it. The channel is closed as well.
-            let channel = self.dialer.channel(connection, PREFETCH).await?;
+            let channel = self.dialer.channel(connection, self.prefetch).await?;
             self.dialer.answer(channel.queue_delete(queue, Default::default())).await?;
             *declares = Some(channel);
             return Err(why);
@@ -241,12 +245,13 @@ struct Reader {
     binding: Binding,
     channel: Channel,
     queue: ShortString,
+    prefetch: u16,
     alive: Arc<Mutex<SystemTime>>,
 }
 
 impl Reader {
     async fn run(self, consumer: Consumer, every: Duration) -> Ended {
-        let mut deliveries = consumer.ready_chunks(usize::from(PREFETCH));
+        let mut deliveries = consumer.ready_chunks(usize::from(self.prefetch));
         let mut looks = tokio::time::interval(every);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -317,11 +322,35 @@ impl Reader {
     }
 }
 
-/// Messages of one source that may be under way.
-const PREFETCH: u16 = 64;
+/// How many messages of one source may be under way, of which `max_event` bytes come in at most. RabbitMQ counts them, and not
+/// their bytes.
+fn prefetch(max_event: usize) -> u16 {
+    let fit = u16::try_from(UNDER_WAY / max_event.max(1)).unwrap_or(u16::MAX);
+    fit.clamp(FEWEST, MOST)
+}
+
+/// Bytes of one source that may be under way, where that many messages are not larger than this.
+const UNDER_WAY: usize = 16 << 20;
+/// So many are under way however large they may be: with fewer each would wait for the one before it to be acknowledged.
+const FEWEST: u16 = 4;
+const MOST: u16 = 64;
 /// How long a source that RabbitMQ refused waits before it is tried again.
 const REFUSED: Duration = Duration::from_secs(5);
 /// The same where its queue was deleted.
 const CANCELLED: Duration = Duration::from_millis(500);
 /// The longest pause for readers that are behind.
 const PAUSE: Duration = Duration::from_millis(50);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_under_way_of_a_source_has_a_bound_in_bytes() {
+        for (max_event, expected) in [(1, 64), (256 << 10, 64), (1 << 20, 16), (3 << 20, 5), (64 << 20, 4)] {
+            let count = prefetch(max_event);
+            assert_eq!(count, expected, "{max_event}");
+            assert!(usize::from(count) * max_event <= UNDER_WAY.max(4 * max_event), "{max_event}");
+        }
+    }
+}

@@ -2,6 +2,7 @@
 //! keeps all. It never reads a queue that others have: what one edge takes of it, no other would be given.
 
 mod connection;
+mod cut;
 mod exchanges;
 mod message;
 mod net;
@@ -21,12 +22,19 @@ use crate::config;
 /// A configured RabbitMQ.
 pub(super) struct Amqp {
     entry: Entry<config::Amqp>,
+    max_event: usize,
     streams: Arc<Streams>,
 }
 
 impl Amqp {
-    pub(super) fn new(config: &config::Amqp, link: &Arc<Link>, histories: &Histories) -> Arc<Self> {
-        Arc::new(Self { entry: Entry::new(config), streams: Streams::new(link, histories) })
+    /// Messages have `max_event` bytes at most, whatever routes say.
+    pub(super) fn new(
+        config: &config::Amqp,
+        link: &Arc<Link>,
+        histories: &Histories,
+        max_event: usize,
+    ) -> Arc<Self> {
+        Arc::new(Self { entry: Entry::new(config), max_event, streams: Streams::new(link, histories) })
     }
 
     /// From the next session on it is entered so.
@@ -45,7 +53,7 @@ impl Upstream for Amqp {
 
     async fn session(self: Arc<Self>, link: Arc<Link>) -> Broken {
         let config = self.entry.config();
-        let dialer = match Dialer::new(&config) {
+        let dialer = match Dialer::new(&config, self.max_event) {
             Ok(dialer) => dialer,
             Err(broken) => return broken,
         };

@@ -1,8 +1,10 @@
 //! The sockets that lapin is given. It has TLS of its own, with ways to trust and to show certificates that are not those of
-//! the other upstreams: so they are dialled here, and lapin sees bytes.
+//! the other upstreams: so they are dialled here, and lapin sees bytes, in which no message is larger than it may be.
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use async_compat::Compat;
@@ -13,9 +15,11 @@ use futures_util::Stream;
 use lapin::AsyncTcpStream;
 use rustls::pki_types::ServerName;
 use socket2::{SockRef, Socket};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+
+use super::cut::Cutter;
 
 /// What lapin runs on: tokio, but for its sockets.
 pub(super) type Runtime = async_rs::Runtime<RuntimeParts<Tokio, Net>>;
@@ -33,12 +37,13 @@ pub(super) fn runtime() -> Runtime {
     Runtime::new(RuntimeParts::new(tokio.clone(), Net(tokio)))
 }
 
-/// Connects. Hands the socket itself over, by which all of it can be ended.
+/// Connects. Of the body of a message `most` bytes come through. Hands the socket itself over, by which all of it can be ended.
 pub(super) async fn dial(
     host: &str,
     port: u16,
     tls: Option<&TlsConnector>,
     user_timeout: Duration,
+    most: usize,
     own: impl FnOnce(Socket),
 ) -> io::Result<Spoken> {
     let socket = TcpStream::connect((host, port)).await?;
@@ -53,8 +58,68 @@ pub(super) async fn dial(
         }
         None => Box::new(socket),
     };
-    Ok(AsyncTcpStream::Plain(Compat::new(bytes)))
+    let bounded: Box<dyn Bytes> = Box::new(Bounded::new(bytes, most));
+    Ok(AsyncTcpStream::Plain(Compat::new(bounded)))
 }
+
+/// A link by which no more of the body of a message comes in than there may be.
+struct Bounded {
+    bytes: Box<dyn Bytes>,
+    cutter: Cutter,
+    came: Box<[u8]>,
+    /// What is to be read of that, and how much of it has been.
+    left: Vec<u8>,
+    read: usize,
+}
+
+impl Bounded {
+    fn new(bytes: Box<dyn Bytes>, most: usize) -> Self {
+        let came = vec![0; AT_ONCE].into_boxed_slice();
+        Self { bytes, cutter: Cutter::new(most), came, left: Vec::new(), read: 0 }
+    }
+}
+
+impl AsyncRead for Bounded {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let own = self.get_mut();
+        while own.read == own.left.len() {
+            let mut came = ReadBuf::new(&mut own.came);
+            ready!(Pin::new(&mut own.bytes).poll_read(context, &mut came))?;
+            if came.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            own.left.clear();
+            own.read = 0;
+            own.cutter.take(came.filled(), &mut own.left);
+        }
+        let next = &own.left[own.read..];
+        let next = &next[..next.len().min(buffer.remaining())];
+        buffer.put_slice(next);
+        own.read += next.len();
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Bounded {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().bytes).poll_write(context, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().bytes).poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().bytes).poll_shutdown(context)
+    }
+}
+
+/// Bytes that are taken from a socket at a time.
+const AT_ONCE: usize = 16 * 1024;
 
 /// Tells the time as tokio does, and opens no socket: [`dial`] does.
 #[derive(Debug, Clone)]

@@ -23,9 +23,10 @@ use super::topics;
 use crate::config;
 use crate::history::{End, Unreadable};
 use crate::hub::{Position, Segment, SegmentDraft};
+use crate::schema::Pins;
 use crate::shape::{Record as _, Shape};
 use crate::upstream::Broken;
-use crate::upstream::schemas::{self, Ready};
+use crate::upstream::schemas;
 
 /// The idle consumers of one cluster.
 pub(super) struct Slots {
@@ -180,7 +181,7 @@ impl Slot {
                 Some(Ok(message)) => {
                     last = Instant::now();
                     let next = message.offset() as u64 + 1;
-                    let _ready = have_schema(draft.shape(), Message(&message), topic)?;
+                    let _pins = have_schema(draft.shape(), Message(&message), topic)?;
                     draft.push(next.into(), &Message(&message));
                     if !draft.is_full() && next < until {
                         continue;
@@ -314,10 +315,10 @@ impl Slot {
 
 /// Keeps at hand what a record is decoded by. Waits for it a little; where that does not do, whoever wants it comes back, and
 /// meanwhile the slot is another's.
-fn have_schema(shape: &Shape, message: Message<'_>, topic: &str) -> Result<Ready, Unreadable> {
+fn have_schema(shape: &Shape, message: Message<'_>, topic: &str) -> Result<Pins, Unreadable> {
     let ready = schemas::look(once(shape), once(message));
     if ready.missing.is_empty() {
-        return Ok(ready);
+        return Ok(ready.pins);
     }
     let have = Handle::current().block_on(schemas::have(once(shape), once(message)));
     have.map_err(|why| Unreadable(format!("reading the history of topic {topic} failed: {why}")))

@@ -194,7 +194,7 @@ impl Nats {
 /// Publishes, and waits until the server has handed over what came before.
 pub async fn publish(
     client: &Client,
-    messages: impl IntoIterator<Item = (impl Into<String>, impl Into<String>)>,
+    messages: impl IntoIterator<Item = (impl Into<String>, impl Into<Vec<u8>>)>,
 ) {
     let echo = client.new_inbox();
     let mut echoed = client.subscribe(echo.clone()).await.expect("a subscription");
@@ -208,7 +208,7 @@ pub async fn publish(
 /// Publishes to a stream, and waits until it is stored. Returns the number of the last.
 pub async fn store(
     context: &jetstream::Context,
-    messages: impl IntoIterator<Item = (impl Into<String>, impl Into<String>)>,
+    messages: impl IntoIterator<Item = (impl Into<String>, impl Into<Vec<u8>>)>,
 ) -> u64 {
     let mut stored = Vec::new();
     for (subject, payload) in messages {

@@ -241,12 +241,12 @@ impl Publisher {
     pub async fn publish_all(
         &self,
         exchange: &str,
-        messages: impl IntoIterator<Item = (String, String, BasicProperties)>,
+        messages: impl IntoIterator<Item = (String, impl AsRef<[u8]>, BasicProperties)>,
     ) -> lapin::Result<()> {
         let mut confirms = Vec::new();
         for (key, payload, properties) in messages {
             let options = BasicPublishOptions::default();
-            let (exchange, payload) = (exchange.into(), payload.as_bytes());
+            let (exchange, payload) = (exchange.into(), payload.as_ref());
             confirms.push(
                 self.channel
                     .basic_publish(exchange, key.as_str().into(), options, payload, properties)

@@ -1,5 +1,6 @@
 //! The history of a stream: what RabbitMQ's retention still holds.
 
+use std::iter::once;
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
@@ -12,6 +13,7 @@ use crate::history::{End, Reader, Unreadable};
 use crate::hub::{Answer, Offset, Position, Question, Segment, SegmentDraft};
 use crate::upstream::Unanswered;
 use crate::upstream::amqp::message::Message;
+use crate::upstream::schemas;
 
 /// Reads one stream.
 pub(super) struct StreamReader {
@@ -64,6 +66,9 @@ impl StreamReader {
                 true => stream.first(Begin::First).await?.unwrap_or_default(),
                 false => 0,
             };
+            let messages = come.iter().map(|delivery| Message::new(&self.stream, delivery));
+            let have = schemas::have(once(draft.shape()), messages);
+            let _pins = have.await.map_err(Unanswered::Refused)?;
             for delivery in &come {
                 let (at, Some(offset)) = (draft.at().major, place::offset(delivery)) else { continue };
                 if offset > at && at < oldest {
@@ -122,9 +127,12 @@ impl Reader for StreamReader {
     ) -> Result<End, Unreadable> {
         let read = async {
             let asker = self.askers.take().await.map_err(Unanswered::Broken)?;
-            let end = self.try_read(&asker, draft, until.major, &mut hand_over).await?;
-            self.askers.put_back(asker);
-            Ok(end)
+            let end = self.try_read(&asker, draft, until.major, &mut hand_over).await;
+            // One that said no, or whose answer has to wait for a schema, is as good as before.
+            if !matches!(end, Err(Unanswered::Broken(_))) {
+                self.askers.put_back(asker);
+            }
+            end
         };
         read.await.map_err(|why| self.unreadable(&why))
     }

@@ -23,6 +23,7 @@ use crate::upstream::changes::Changes;
 use crate::upstream::doubt::Doubt;
 use crate::upstream::lag::Behind;
 use crate::upstream::link::Link;
+use crate::upstream::schemas;
 use crate::upstream::{Broken, Unanswered};
 
 pub(super) struct Reading {
@@ -49,7 +50,7 @@ impl Reading {
             if why.starts_with("NOT_FOUND - no queue") {
                 self.facts.gone.store(true, Ordering::Relaxed);
             }
-            self.link.trouble(&format!("reading stream {} was refused: {why}", self.stream));
+            self.link.trouble(&format!("stream {} cannot be read: {why}", self.stream));
             begins.now();
             sleep(REFUSED).await;
         }
@@ -155,7 +156,7 @@ impl Reading {
         Ok(at)
     }
 
-    /// Appends what came after `at`. Returns up to where that was.
+    /// Appends what came after `at`, once it can be decoded. Returns up to where that was.
     async fn take(
         &self,
         stream: Stream<'_>,
@@ -170,6 +171,14 @@ impl Reading {
         };
         let offsets = come.iter().filter_map(|delivery| Some((place::offset(delivery)?, delivery)));
         let fresh: Vec<_> = offsets.filter(|(offset, _)| *offset >= at).collect();
+        let shapes = feeds.iter().map(|feed| &feed.key.shape);
+        let messages = fresh.iter().map(|(_, delivery)| Message::new(&self.stream, delivery));
+        // They are read again where it takes longer.
+        let _pins = schemas::have(shapes, messages).await.map_err(|why| {
+            let behind = Behind { records: fresh.len() as u64, since: Some(SystemTime::now()) };
+            self.link.is_behind(&self.stream, behind);
+            Unanswered::Refused(why)
+        })?;
         for feed in &feeds {
             let (mut next, mut run) = (at, Vec::new());
             for &(offset, delivery) in &fresh {
@@ -213,7 +222,7 @@ impl Reading {
     }
 }
 
-/// How long a stream that RabbitMQ refused waits before it is tried again.
+/// How long a stream waits that RabbitMQ refused, or whose messages cannot be decoded yet, before it is tried again.
 const REFUSED: Duration = Duration::from_secs(1);
 /// The pause between two looks at a stream that ends too early.
 const AGAIN: Duration = Duration::from_secs(1);

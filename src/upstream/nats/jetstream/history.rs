@@ -1,5 +1,6 @@
 //! The history of a stream, or of a part of it: what JetStream still holds.
 
+use std::iter::once;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -12,6 +13,7 @@ use super::{Facts, Lines};
 use crate::history::{End, Reader, Unreadable};
 use crate::hub::{Answer, Offset, Position, Question, Segment, SegmentDraft};
 use crate::upstream::nats::line::Line;
+use crate::upstream::schemas;
 
 /// Reads one part of a stream.
 pub(super) struct StreamReader {
@@ -109,6 +111,8 @@ impl StreamReader {
             if has_hole(draft.at().major, &items) {
                 beginning = self.info(&line).await?.beginning();
             }
+            let shape = once(draft.shape());
+            let _pins = schemas::have(shape, items.iter()).await.map_err(Unanswered::Busy)?;
             for item in &items {
                 // Where less is there than was read, a consumer begins with the last of that.
                 if item.number <= draft.at().major {

@@ -20,6 +20,7 @@ use crate::upstream::doubt::Doubt;
 use crate::upstream::lag::Behind;
 use crate::upstream::link::Link;
 use crate::upstream::nats::line::Line;
+use crate::upstream::schemas;
 
 /// The reading of one part.
 pub(super) struct Reading {
@@ -178,9 +179,17 @@ impl Reading {
         }
     }
 
-    /// Appends what came, once it is known whether something was trimmed before it could be read.
+    /// Appends what came, once it can be decoded, and it is known whether something was trimmed before it could be read.
     async fn take_in(&self, items: &[Item]) -> Result<(), Unanswered> {
         let Some(at) = self.position() else { return Ok(()) };
+        let feeds = self.feeds.borrow().clone();
+        let shapes = feeds.iter().map(|feed| &feed.key.shape);
+        let have = schemas::have(shapes, items.iter()).await;
+        // They are given again where it takes longer.
+        let _pins = have.map_err(|why| {
+            self.tell_behind(items, items.len());
+            Unanswered::Busy(why)
+        })?;
         let beginning = match history::has_hole(at, items) {
             true => {
                 let info = api::info(&self.line, &self.stream).await?;
@@ -192,7 +201,7 @@ impl Reading {
             }
             false => 0,
         };
-        for feed in self.feeds.borrow().iter() {
+        for feed in &feeds {
             let Some(mut at) = feed.log.position().map(|position| position.next(0)) else { continue };
             let mut run = Vec::new();
             for item in items {
@@ -208,11 +217,16 @@ impl Reading {
             }
             self.deliver(feed, &mut run);
         }
-        if let Some(last) = items.last() {
-            let behind = Behind { records: last.pending, since: (last.pending > 0).then_some(last.time) };
-            self.link.is_behind(self.subject.as_ref().unwrap_or(&self.stream), behind);
-        }
+        self.tell_behind(items, 0);
         Ok(())
+    }
+
+    /// Tells how far reading is behind, where the last so many of these are not appended yet.
+    fn tell_behind(&self, items: &[Item], left: usize) {
+        let Some(oldest) = items.iter().rev().take(left.max(1)).last() else { return };
+        let records = items.last().map_or(0, |last| last.pending) + left as u64;
+        let behind = Behind { records, since: (records > 0).then_some(oldest.time) };
+        self.link.is_behind(self.subject.as_ref().unwrap_or(&self.stream), behind);
     }
 
     fn deliver(&self, feed: &Arc<Feed>, run: &mut Vec<&Item>) {

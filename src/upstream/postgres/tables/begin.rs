@@ -1,5 +1,6 @@
 //! What the log of a feed begins with: the newest of its rows, read from the end back in bounded answers.
 
+use std::iter::once;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -10,6 +11,7 @@ use super::row::{Item, Row};
 use super::{Facts, RowCodec};
 use crate::hub::{Feed, IdCodec, Offset, Opening, Position, Rows, Segment, SegmentDraft};
 use crate::upstream::pace::Pace;
+use crate::upstream::schemas;
 
 /// Opens the log of a feed that is to go on at `end`.
 pub(super) async fn open(
@@ -52,6 +54,10 @@ impl Filling<'_> {
             let read = self.known.read(self.asked, which, count, self.feed.key.shape.max_event).await?;
             pace.note(read.rows.iter().map(Row::size).sum());
             let Some(first) = read.rows.last() else { break };
+            let table = self.rows.table.to_string();
+            let items = read.rows.iter().map(|row| Item { table: &table, row: Some(row) });
+            let shape = once(&self.feed.key.shape);
+            let _pins = schemas::have(shape, items).await.map_err(Failed::Waits)?;
             let segment = self.segment(first.id - 1, at, &read.rows);
             (at, left, bytes) = (first.id - 1, left.saturating_sub(read.rows.len()), bytes + segment.size());
             segments.push(segment);

@@ -1,5 +1,6 @@
 //! The history of a table: the rows that it still holds, for one feed.
 
+use std::iter::once;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -11,8 +12,8 @@ use super::known::{Asked, Bounds, Failed, Known, Which};
 use super::row::{Item, Row};
 use crate::history::{End, Reader, Unreadable};
 use crate::hub::{Answer, Offset, Position, Question, Rows, Segment, SegmentDraft};
-use crate::upstream::Unanswered;
 use crate::upstream::pace::Pace;
+use crate::upstream::{Unanswered, schemas};
 
 /// Reads the rows of one feed.
 pub(super) struct RowReader {
@@ -89,6 +90,8 @@ impl RowReader {
                 return Ok(End::Trimmed(Offset::from(beginning)));
             }
             self.pace.lock().note(read.rows.iter().map(Row::size).sum());
+            let items = read.rows.iter().map(|row| Item { table: &table, row: Some(row) });
+            let _pins = schemas::have(once(draft.shape()), items).await.map_err(Failed::Waits)?;
             for row in &read.rows {
                 draft.push(Offset::from(row.id), &Item { table: &table, row: Some(row) });
             }
@@ -138,9 +141,11 @@ impl Reader for RowReader {
         let known = Arc::clone(&self.known.lock());
         let read = async {
             let asker = self.askers.take().await.map_err(Unanswered::Broken)?;
-            let end = self.try_read(&known, asker.asked(), draft, until.major, &mut hand_over).await?;
-            self.askers.put_back(asker);
-            Ok(end)
+            let end = self.try_read(&known, asker.asked(), draft, until.major, &mut hand_over).await;
+            if matches!(end, Ok(_) | Err(Failed::Waits(_))) {
+                self.askers.put_back(asker);
+            }
+            end
         };
         read.await.map_err(|why| self.unreadable(&why))
     }

@@ -70,6 +70,9 @@ pub(super) enum Failed {
     /// There is another table of that name now.
     #[error("it was created anew, or its ids begin anew")]
     Anew,
+    /// The schema of some of its rows is not there yet. The connection is as good as before.
+    #[error("{0}")]
+    Waits(String),
     /// As the server says.
     #[error(transparent)]
     Unanswered(#[from] Unanswered),

@@ -16,12 +16,13 @@ use super::row::{Item, Row};
 use super::{Facts, RowCodec, Tables};
 use crate::config::Table;
 use crate::hub::{Feed, Feeds, Mark, Offset, Position, Reason, Rows, Source};
+use crate::schema::Pins;
 use crate::upstream::begun::Begins;
 use crate::upstream::changes::Changes;
 use crate::upstream::lag::Behind;
 use crate::upstream::link::Link;
 use crate::upstream::pace::Pace;
-use crate::upstream::{Broken, Unanswered};
+use crate::upstream::{Broken, Unanswered, schemas};
 
 pub(super) struct TableReader {
     tables: Arc<Tables>,
@@ -88,6 +89,10 @@ impl TableReader {
                     self.known = None;
                     Look::Now
                 }
+                Err(Failed::Waits(why)) => {
+                    self.link.trouble(&format!("table {} cannot be read now: {why}", self.name));
+                    Look::In(WAITS)
+                }
                 Err(Failed::Unanswered(Unanswered::Broken(broken))) => return broken,
                 // The table waits alone.
                 Err(Failed::Unanswered(Unanswered::Refused(why))) => {
@@ -124,6 +129,13 @@ impl TableReader {
             return Err(Failed::Anew);
         }
         self.pace.note(read.rows.iter().map(Row::size).sum());
+        let _pins = match self.have_schemas(&read.rows).await {
+            Ok(pins) => pins,
+            Err(why) => {
+                self.tell_lag(&read, at);
+                return Err(Failed::Waits(why));
+            }
+        };
         let ids: Vec<u64> = read.rows.iter().map(|row| row.id).collect();
         let settled = self.horizon.settle(at, &ids, read.more, holders);
         self.append(at, &read, settled);
@@ -203,6 +215,14 @@ impl TableReader {
     /// It is the same for all.
     fn max_event(&self) -> usize {
         self.feeds.values().flatten().map(|feed| feed.key.shape.max_event).max().unwrap_or_default()
+    }
+
+    /// Waits until these rows can be decoded, for whichever of the feeds they are. What they take stays at hand with what is
+    /// returned.
+    async fn have_schemas(&self, rows: &[Row]) -> Result<Pins, String> {
+        let shapes = self.feeds.values().flatten().map(|feed| &feed.key.shape);
+        let items = rows.iter().map(|row| Item { table: &self.name, row: Some(row) });
+        schemas::have(shapes, items).await
     }
 
     /// Appends to each log its own of the rows up to `settled`.
@@ -321,5 +341,7 @@ const HELD: Duration = Duration::from_millis(20);
 const LONG: Duration = Duration::from_secs(10);
 /// The longest pause for readers that are behind.
 const PAUSE: Duration = Duration::from_millis(50);
+/// How long a table waits whose rows cannot be decoded yet, before it is tried again.
+const WAITS: Duration = Duration::from_millis(500);
 /// How long a table that Postgres refused waits before it is tried again.
 const REFUSED: Duration = Duration::from_secs(5);

@@ -35,9 +35,9 @@ impl Filling<'_> {
             entries.retain(|entry| entry.id.major >= oldest);
             let Some(first) = entries.last() else { break };
             let items = entries.iter().map(|entry| Item { stream: self.feed.key.source.name(), entry });
-            let ready = schemas::have(once(&self.feed.key.shape), items).await.map_err(Unanswered::Busy)?;
+            let pins = schemas::have(once(&self.feed.key.shape), items).await.map_err(Unanswered::Busy)?;
             let segment = self.segment(id::before(first.id), at, &entries);
-            drop(ready);
+            drop(pins);
             (at, left, bytes) = (segment.from, left - entries.len(), bytes + segment.size());
             segments.push(segment);
             if through || entries.len() < found {

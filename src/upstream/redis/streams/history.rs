@@ -76,7 +76,7 @@ impl StreamReader {
             }
             self.pace.lock().note(reply::size(&entries));
             let items = entries.iter().map(|entry| Item { stream: &self.stream, entry });
-            let _ready = schemas::have(once(draft.shape()), items.clone()).await.map_err(Unanswered::Busy)?;
+            let _pins = schemas::have(once(draft.shape()), items.clone()).await.map_err(Unanswered::Busy)?;
             for item in items {
                 draft.push(item.entry.id, &item);
             }

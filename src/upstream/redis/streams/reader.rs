@@ -18,12 +18,13 @@ use super::table::Due;
 use super::turns::Turns;
 use super::wait::Waiter;
 use super::{Place, Streams, Way};
+use crate::schema::Pins;
 use crate::upstream::Broken;
 use crate::upstream::link::Link;
 use crate::upstream::pace::Pace;
 use crate::upstream::redis::slots;
 use crate::upstream::redis::subscriber::News;
-use crate::upstream::schemas::{self, Ready};
+use crate::upstream::schemas;
 
 /// Reads until the link ends.
 pub(super) async fn run(
@@ -291,7 +292,7 @@ impl<T: Fn(News)> Reader<'_, T> {
         for ((reading, entries), info) in came.iter().zip(infos) {
             match info {
                 Ok(info) => match ready(reading, entries).await {
-                    Ok(_ready) => self.place.table.take_in(reading, entries, info.as_ref(), &self.link),
+                    Ok(_pins) => self.place.table.take_in(reading, entries, info.as_ref(), &self.link),
                     Err(why) => self.refuse(&reading.stream, reading.term, why)?,
                 },
                 // Its entries are read again when it is not refused any more.
@@ -351,7 +352,7 @@ fn came(group: &[Reading], answer: Value) -> Result<Vec<Came<'_>>, Broken> {
 }
 
 /// Waits until entries can be decoded.
-async fn ready(reading: &Reading, entries: &[Entry]) -> Result<Ready, Unanswered> {
+async fn ready(reading: &Reading, entries: &[Entry]) -> Result<Pins, Unanswered> {
     let shapes = reading.feeds.iter().map(|feed| &feed.key.shape);
     let items = entries.iter().map(|entry| Item { stream: &reading.stream, entry });
     schemas::have(shapes, items).await.map_err(Unanswered::Busy)
