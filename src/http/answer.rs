@@ -23,7 +23,7 @@ use super::connection::Begun;
 use super::cors;
 use super::filters;
 use super::forwarded;
-use super::guard::{self, Held};
+use super::guard::{self, HeldOne};
 use super::handover::Handover;
 use super::limits::Place;
 use super::problem::Problem;
@@ -266,7 +266,7 @@ impl Visit {
             // An error status would end an EventSource for good, for what may be over in a second.
             let asked = asked.map(|asked| auth::Asked { proven: admitted.grant.clone(), ..asked });
             let held =
-                asked.and_then(|asked| Held::new((&self.edge, &self.site), route, asked, (feed, wish)));
+                asked.and_then(|asked| HeldOne::new((&self.edge, &self.site), route, asked, (feed, wish)));
             let Some(held) = held else {
                 return with_cookie(self.shed(route, form, request, Why::Held), admitted);
             };

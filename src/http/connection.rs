@@ -26,7 +26,7 @@ use super::answer::Service as Answers;
 use super::client::Client;
 use super::direct::Direct;
 use super::handover::Flushes;
-use super::limits::{Activity, Policed, Refused, Seat};
+use super::limits::{Activity, Excess, Policed, Seat};
 use super::proxy_protocol;
 use super::socket::Socket;
 use super::supervise::{StreamExecutor, Supervised};
@@ -143,7 +143,7 @@ enum NotBegun {
     #[error("no PROXY header: {0}")]
     Proxy(io::Error),
     #[error("the client may not have another connection: {0:?}")]
-    Refused(Refused),
+    Refused(Excess),
     #[error("no TLS handshake: {0}")]
     Tls(io::Error),
     #[error("it took too long")]

@@ -229,7 +229,7 @@ pub(super) fn lease(edge: &Edge, control: &Arc<Control>, path: &str, grants: &[A
 }
 
 /// What is kept of a request that cannot be decided on yet, with the room that it takes.
-pub(super) struct Held {
+pub(super) struct HeldOne {
     site: Arc<Site>,
     asked: Asked,
     feed: Opens,
@@ -237,7 +237,7 @@ pub(super) struct Held {
     _room: Reserved,
 }
 
-impl Held {
+impl HeldOne {
     /// `None` where there is no room for one more: whoever waits has proven nothing.
     pub fn new(
         (edge, site): (&Edge, &Arc<Site>),
@@ -292,11 +292,11 @@ impl Tries {
 }
 
 /// Decides on a stream that is open already, as soon as that can be done.
-pub(super) fn settle(edge: &Arc<Edge>, control: &Arc<Control>, held: Held) -> Decision {
+pub(super) fn settle(edge: &Arc<Edge>, control: &Arc<Control>, held: HeldOne) -> Decision {
     let (edge, control) = (Arc::clone(edge), Arc::clone(control));
     Box::pin(async move {
         // As a whole: of what is only named in parts, the room would stay behind.
-        let Held { site, asked, feed, mut wish, _room } = held;
+        let HeldOne { site, asked, feed, mut wish, _room } = held;
         let mut tries = Tries::new(&site, &control);
         while tries.next().await {
             let route = &control.route;

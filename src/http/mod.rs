@@ -49,6 +49,8 @@ mod stall;
 mod stream;
 mod streams;
 mod supervise;
+#[cfg(test)]
+mod testing;
 mod tls_stream;
 mod traced;
 mod turns;

@@ -140,8 +140,9 @@ impl Reader {
     }
 
     /// What there is; `withholds` is told what the client's filter keeps back. Where the upstream has not given all of it after
-    /// `patience`, what it has given; `None` where that leads nowhere, or where a source has not said yet where it begins. However
-    /// little of what there is makes an event, the next page goes on where this one has got to.
+    /// `patience`, what it has given; `None` where that leads nowhere, or where a source has not said yet where it begins: until
+    /// all have, nothing is taken of the others. However little of what there is makes an event, the next page goes on where this
+    /// one has got to.
     pub async fn read(
         mut self,
         mut feed: hub::Reader,
@@ -149,25 +150,28 @@ impl Reader {
         patience: Duration,
         withholds: impl Fn(&Withheld),
     ) -> Option<Content> {
+        feed.begin_together();
         let is_whole = timeout(patience, self.read_all(&mut feed, streams, withholds)).await.is_ok();
+        if feed.lacks_place() {
+            // With an id that says nothing of a source its client would miss what that has meanwhile.
+            return None;
+        }
         // What it was not given is behind it, too; but what was cut off stands before that.
         if !self.content.is_cut
             && let Some(told) = feed.moved_on()
         {
             self.take(&told);
         }
-        // With an id that says nothing of a source its client would miss what that has meanwhile.
-        Some(self.content).filter(|content| content.leads_on(is_whole) && !feed.lacks_place())
+        Some(self.content).filter(|content| content.leads_on(is_whole))
     }
 
     async fn read_all(&mut self, feed: &mut hub::Reader, streams: &Streams, withholds: impl Fn(&Withheld)) {
         let (mut turn, mut wake) = (Turn::default(), feed.wake());
         let mut barren = 0;
         while !self.is_done(feed) && barren < BARREN {
-            let replays = feed.replays();
-            let turns = if replays { &streams.replay_turns } else { &streams.turns };
-            poll_fn(|cx| turn.poll(turns, replays, cx)).await;
-            let read = feed.read(READ);
+            let ready = (feed.is_ready(false), feed.is_ready(true));
+            let history = poll_fn(|cx| turn.poll(streams.turns(), ready, cx)).await;
+            let read = feed.read_in(history, READ);
             if let Some(withheld) = feed.take_withheld() {
                 withholds(&withheld);
                 turn.count(withheld.bytes);
@@ -198,7 +202,7 @@ impl Reader {
                 // It went past entries that the client has; the others have their turn before the next ones.
                 Read::Pieces { bytes, .. } if bytes.is_empty() => {
                     turn.end();
-                    barren += usize::from(replays);
+                    barren += usize::from(history);
                 }
                 Read::Pieces { bytes, .. } => {
                     bytes.into_iter().for_each(|bytes| self.take(&turn_counted(&mut turn, bytes)));
@@ -310,167 +314,4 @@ const BARREN: usize = 64;
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
-mod tests {
-    use tokio::sync::Notify;
-    use tokio::time::Instant;
-
-    use super::*;
-    use crate::config::{OnLag, Replay, Start};
-    use crate::hub::{
-        Answer, Bounds, FeedKey, Found, History, Hub, IdCodec, Memory, Offset, Opening, Policy, Position,
-        Question, SegmentDraft, Sought, Source, Table, Terms, Wish,
-    };
-    use crate::shape::Shape;
-
-    fn content(most: usize, stream: &str) -> Value {
-        let mut reader = Reader::new(most, "stream.");
-        reader.take(stream.as_bytes());
-        serde_json::from_slice(&reader.content.document()).unwrap()
-    }
-
-    fn events(numbers: std::ops::Range<usize>, size: usize) -> String {
-        numbers.map(|n| format!("data: {}\nid: {n}\n\n", "x".repeat(size))).collect()
-    }
-
-    const POSITION: &str = "event: stream.position\ndata: {}\nid: 0\n\n";
-    const GAP: &str = "event: stream.gap\ndata: {\"reason\":\"evicted\",\"missed\":2}\n\n";
-
-    #[test]
-    fn a_page_goes_on_after_its_last_event() {
-        assert_eq!(content(3, POSITION), json!({ "events": [], "next": "0", "gaps": [] }));
-        let stream = format!("{POSITION}{}", events(1..9, 1));
-        let page = content(3, &stream);
-        assert_eq!(page["next"], "3");
-        assert_eq!(page["events"][2], json!({ "id": "3", "event": "message", "data": "x" }));
-        assert_eq!(content(100, &stream)["next"], "8");
-    }
-
-    #[test]
-    fn for_the_place_alone_no_event_is_kept() {
-        let stream = format!("{POSITION}{}", events(1..9, 1));
-        assert_eq!(content(0, &stream), json!({ "events": [], "next": "8", "gaps": [] }));
-    }
-
-    #[test]
-    fn gaps_are_told_where_they_are_and_positions_are_none_of_the_events() {
-        let stream = format!("{GAP}{POSITION}{}{GAP}{POSITION}{}", events(1..3, 1), events(3..5, 1));
-        let page = content(3, &stream);
-        let at = |at: usize| json!({ "at": at, "reason": "evicted", "missed": 2 });
-        assert_eq!((&page["gaps"], &page["next"]), (&json!([at(0), at(2)]), &json!("3")));
-        let page = content(2, &stream);
-        assert_eq!((page["events"].as_array().unwrap().len(), &page["gaps"]), (2, &json!([at(0), at(2)])));
-        assert_eq!(page["next"], "0", "past the second gap, which has been told");
-    }
-
-    #[test]
-    fn a_page_whose_time_is_up_is_one_if_its_client_comes_further_with_it() {
-        let mut reader = Reader::new(3, "stream.");
-        assert!(!reader.content.leads_on(true), "it does not know where it is");
-        reader.take(POSITION.as_bytes());
-        assert_eq!([true, false].map(|is_whole| reader.content.leads_on(is_whole)), [true, false]);
-        reader.take(POSITION.as_bytes());
-        assert!(!reader.content.leads_on(false), "the same place");
-        reader.take(POSITION.replace("id: 0", "id: 7").as_bytes());
-        assert!(reader.content.leads_on(false), "all up to there was not for its client");
-        let mut reader = Reader::new(3, "stream.");
-        reader.take(events(0..1, 1).as_bytes());
-        assert!(reader.content.leads_on(false));
-    }
-
-    #[test]
-    fn a_page_is_bounded_in_bytes_but_holds_one_event() {
-        let page = content(1_000, &format!("{POSITION}{}", events(1..9, SIZE / 3)));
-        assert_eq!((page["events"].as_array().unwrap().len(), &page["next"]), (2, &json!("2")));
-        let page = content(1_000, &format!("{POSITION}{}", events(1..9, 2 * SIZE)));
-        assert_eq!((page["events"].as_array().unwrap().len(), &page["next"]), (1, &json!("1")));
-    }
-
-    /// A source of which nothing makes an event. Its upstream gives so much of what lies before the log, and then no more.
-    struct Barren {
-        codec: Arc<dyn IdCodec>,
-        gives: u64,
-        wake: Arc<Notify>,
-    }
-
-    /// Where the log begins.
-    const BEGIN: u64 = 3_500_000;
-
-    impl History for Barren {
-        fn segment(&self, partition: u32, from: Offset, until: Offset) -> Found<Sought> {
-            if from.major >= self.gives {
-                return Found::Wait(Arc::clone(&self.wake).notified_owned());
-            }
-            let memory = Memory::new(usize::MAX);
-            let draft = SegmentDraft::new(&Shape::default(), &self.codec, false, &memory, partition, from);
-            let to = until.min(Offset::from(from.major + 1_000));
-            Found::Here(Sought::Segment(Arc::new(draft.finish(to))))
-        }
-
-        fn ask(&self, _: &Question, _: Instant) -> Found<Answer> {
-            let (none, end) = (Position::default(), Position::new(vec![BEGIN]));
-            Found::Here(Answer { from: none.clone(), oldest: none, end, born: None })
-        }
-
-        fn answers_since(&self) -> Option<Instant> {
-            Some(Instant::now())
-        }
-
-        fn counts(&self) -> bool {
-            true
-        }
-
-        fn scan(&self, _: &Position, _: Arc<Table>) {}
-
-        fn reset(&self) {}
-    }
-
-    /// Reads page after page from the beginning, and returns where each goes on, up to one that comes to nothing or goes on
-    /// where it began.
-    async fn pages(gives: u64) -> Vec<u64> {
-        let streams = Streams::new(Duration::from_secs(30));
-        let turns = Arc::clone(&streams);
-        tokio::spawn(async move { turns.replay_turns.run().await });
-        let hub = Hub::new([Arc::from("u")], Memory::new(usize::MAX));
-        let source = Source::Topic("t".into());
-        let feed = FeedKey { upstream: "u".into(), source, shape: Shape::default() };
-        let bounds = Bounds { events: 10, bytes: 1 << 20, age: Duration::from_secs(60), buffer: 0 };
-        let policy = Policy { bounds, linger: Duration::ZERO, idle_timeout: Duration::from_secs(600) };
-        let (max_age, timeout) = (Duration::MAX, Duration::from_secs(30));
-        let replay = Replay { max_events: usize::MAX, max_age, max_bytes: usize::MAX, timeout };
-        let (start, on_lag) = (Start::Latest, OnLag::Gap);
-        let terms = Arc::new(Terms { start, replay, on_lag, rate: None, snapshots: false });
-        let subscribe = |id: Option<String>| {
-            let opens = Opens { feed: feed.clone(), key: None, start: None, also: Vec::new() };
-            hub.subscribe(opens, &policy, Wish { id, ..Wish::default() }, Arc::clone(&terms))
-        };
-        let first = subscribe(None);
-        let first = first.feed().expect("it reads one");
-        let (log, codec) = (&first.log, Arc::new(first.own_ids()));
-        let history = Arc::new(Barren { codec: codec.clone(), gives, wake: Arc::default() });
-        let start = Position::new(vec![BEGIN]);
-        let mut id = String::new();
-        codec.encode(&Position::default(), &mut id);
-        log.open_filled(Opening { codec, history, segments: &[], end: start.clone(), start });
-
-        let (mut at, mut all) = (0, Vec::new());
-        while let Some(page) =
-            Reader::new(LIMIT, "stream.").read(subscribe(Some(id.clone())), &streams, PATIENCE, |_| ()).await
-        {
-            assert_eq!((page.count, page.gaps.len()), (0, 0));
-            id = page.into_next().unwrap();
-            let next = id.rsplit('-').next().unwrap().parse().unwrap();
-            if next == at {
-                break;
-            }
-            at = next;
-            all.push(next);
-        }
-        all
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn pages_come_to_the_end_of_what_makes_no_event() {
-        assert_eq!(pages(u64::MAX).await, [1_024_000, 2_048_000, 3_072_000, BEGIN]);
-        assert_eq!(pages(10_000).await, [10_000], "as far as the upstream answers in time");
-    }
-}
+mod tests;

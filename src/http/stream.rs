@@ -12,10 +12,9 @@ use pin_project_lite::pin_project;
 use tokio::sync::futures::OwnedNotified;
 use tokio::time::{Instant, Sleep};
 
-use super::limits::Place;
 use super::lines::Lines;
 use super::outgoing::Outgoing;
-use super::streams::{End, Registered};
+use super::streams::{End, OfFeed, Registered};
 use super::turns::Turn;
 use crate::compress::Encoding;
 use crate::hub::{Read, Reader, Reason, Times};
@@ -58,7 +57,7 @@ pub enum Written {
 
 /// What a stream that is held waits for: what its client may read, with the places of the routes of several feeds, or why it
 /// ends.
-pub type Decision = Pin<Box<dyn Future<Output = Result<(Reader, Vec<Place>), End>> + Send>>;
+pub type Decision = Pin<Box<dyn Future<Output = Result<(Reader, Vec<OfFeed>), End>> + Send>>;
 
 impl EventStream {
     /// A stream that begins with a comment and a `retry:`, before anything else is known.
@@ -133,11 +132,15 @@ impl EventStream {
                 ready!(self.as_mut().poll_decision(cx));
                 continue;
             };
-            let replays = reader.replays();
-            this.registered.replays(replays);
-            let streams = this.registered.streams();
-            let turns = if replays { &streams.replay_turns } else { &streams.turns };
-            if this.turn.poll(turns, replays, cx).is_pending() {
+            this.registered.replays(reader.replays());
+            let turns = this.registered.streams().turns();
+            let (memory, history) = (reader.is_ready(false), reader.is_ready(true));
+            let Poll::Ready(history) = this.turn.poll(turns, (memory, history), cx) else {
+                // Others of several feeds may come to have something meanwhile, for which that turn is not needed.
+                let _ = reader.poll_wake(cx);
+                if !memory && reader.is_ready(false) {
+                    continue;
+                }
                 this.registered.control.waiting();
                 if let Some(bytes) = self.as_mut().take() {
                     return Poll::Ready(Some(bytes));
@@ -145,8 +148,8 @@ impl EventStream {
                 // It may have many turns, and be given nothing.
                 ready!(self.as_mut().poll_silence(cx));
                 continue;
-            }
-            let read = reader.read(READ);
+            };
+            let read = reader.read_in(history, READ);
             this.registered.control.reading.stands(reader.stands());
             let ended = reader.take_ended();
             if !ended.is_empty() {
@@ -300,7 +303,8 @@ impl Registered {
     }
 
     /// Some of several feeds have ended, whose ids left no room for those of others; with the last of them the stream does.
-    fn ended(&self, labels: &[Arc<str>], reader: &Reader) {
+    fn ended(&mut self, labels: &[Arc<str>], reader: &Reader) {
+        self.gives_back(labels);
         let route = &self.control.route;
         labels.iter().for_each(|_| route.metrics.shed(TOO_LONG));
         if let Some((feed, unsaid)) = labels.first().zip(route.kept.too_long.again()) {
@@ -331,3 +335,6 @@ const KEEPALIVE: &[u8] = b":\n\n";
 
 /// What a feed for whose id there was no room is counted as.
 const TOO_LONG: &str = "id_too_long";
+
+#[cfg(test)]
+mod tests;

@@ -187,6 +187,11 @@ impl Streams {
         })
     }
 
+    /// The turns of those who read what memory holds, and of those who read what only an upstream still holds.
+    pub fn turns(&self) -> (&Turns, &Turns) {
+        (&self.turns, &self.replay_turns)
+    }
+
     /// How many are open.
     pub fn count(&self) -> usize {
         *self.count.borrow()
@@ -236,7 +241,7 @@ impl Streams {
             replays: false,
             traced: None,
             _place: place,
-            _of_feeds: Box::default(),
+            of_feeds: Box::default(),
         }
     }
 
@@ -352,8 +357,11 @@ pub struct Registered {
     traced: Option<Box<Traced>>,
     _place: Option<Place>,
     /// Those that it has taken of the routes of its feeds, where it has several.
-    _of_feeds: Box<[Place]>,
+    of_feeds: Box<[OfFeed]>,
 }
+
+/// The place that a stream of several feeds has taken of the route of the one that its client calls so.
+pub type OfFeed = (Arc<str>, Place);
 
 impl Registered {
     /// The registry.
@@ -367,8 +375,15 @@ impl Registered {
     }
 
     /// It has taken these places of the routes of its feeds.
-    pub fn takes(&mut self, of_feeds: Vec<Place>) {
-        self._of_feeds = of_feeds.into();
+    pub fn takes(&mut self, of_feeds: Vec<OfFeed>) {
+        self.of_feeds = of_feeds.into();
+    }
+
+    /// It gives back those of the feeds that have ended.
+    pub fn gives_back(&mut self, ended: &[Arc<str>]) {
+        let mut of_feeds = std::mem::take(&mut self.of_feeds).into_vec();
+        of_feeds.retain(|(label, _)| !ended.contains(label));
+        self.of_feeds = of_feeds.into();
     }
 
     /// Its client is told where it stands, and what it cannot be given any more.

@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::num::NonZero;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::thread::available_parallelism;
 
 use parking_lot::Mutex;
@@ -24,10 +24,16 @@ pub struct Turns {
 /// The turns of one stream.
 #[derive(Debug, Default)]
 pub struct Turn {
-    waited: Option<oneshot::Receiver<()>>,
+    /// For what memory holds.
+    memory: Option<Waited>,
+    /// For what only an upstream still holds. Of several feeds some may wait for this, and the others go on.
+    history: Option<Waited>,
     /// Bytes read since the last turn, or since there was nothing to read.
     read: usize,
 }
+
+/// A turn that was asked for. Boxed, since most streams wait for none.
+type Waited = Box<oneshot::Receiver<()>>;
 
 impl Turns {
     /// As many turns at a time as there are cores.
@@ -72,7 +78,7 @@ impl Turns {
         left < self.at_a_time
     }
 
-    fn queue(&self) -> oneshot::Receiver<()> {
+    fn queue(&self) -> Waited {
         let (turn, waited) = oneshot::channel();
         let mut waiting = self.waiting.lock();
         waiting.push_back(turn);
@@ -81,19 +87,31 @@ impl Turns {
         if first {
             self.bell.notify_one();
         }
-        waited
+        Box::new(waited)
     }
 }
 
 impl Turn {
-    /// Ready when the stream may read on. One that is not `behind` may do so until it has read for a turn.
-    pub fn poll(&mut self, turns: &Turns, behind: bool, cx: &mut Context<'_>) -> Poll<()> {
-        if self.waited.is_none() && !behind && self.read < LENGTH {
-            return Poll::Ready(());
+    /// Ready when a stream may read on that has something to read in memory, in history or in both, with whether it is to read
+    /// history then. In memory it may do so without a turn until it has read for one.
+    pub fn poll(
+        &mut self,
+        (turns, replay_turns): (&Turns, &Turns),
+        (memory, history): (bool, bool),
+        cx: &mut Context<'_>,
+    ) -> Poll<bool> {
+        if history && wait(&mut self.history, replay_turns, cx).is_ready() {
+            self.read = 0;
+            return Poll::Ready(true);
         }
-        let waited = self.waited.get_or_insert_with(|| turns.queue());
-        // An error means that nobody hands out turns any more: the process is going away.
-        Pin::new(waited).poll(cx).map(|_| *self = Self::default())
+        if !memory {
+            return Poll::Pending;
+        }
+        if self.memory.is_some() || self.read >= LENGTH {
+            ready!(wait(&mut self.memory, turns, cx));
+            self.read = 0;
+        }
+        Poll::Ready(false)
     }
 
     /// The next read takes another turn.
@@ -112,6 +130,13 @@ impl Turn {
     }
 }
 
+/// Ready when the turn has come that is waited for from now on, if it was not before.
+fn wait(waited: &mut Option<Waited>, turns: &Turns, cx: &mut Context<'_>) -> Poll<()> {
+    // An error means that nobody hands out turns any more: the process is going away.
+    let come = Pin::new(&mut **waited.get_or_insert_with(|| turns.queue())).poll(cx);
+    come.map(|_| *waited = None)
+}
+
 fn cores() -> usize {
     available_parallelism().map_or(1, NonZero::get)
 }
@@ -127,8 +152,9 @@ mod tests {
 
     use super::*;
 
-    async fn next(turn: &mut Turn, turns: &Turns, behind: bool) {
-        std::future::poll_fn(|cx| turn.poll(turns, behind, cx)).await;
+    async fn next(turn: &mut Turn, turns: &Turns, history: bool) {
+        let read = std::future::poll_fn(|cx| turn.poll((turns, turns), (!history, history), cx)).await;
+        assert_eq!(read, history);
     }
 
     #[tokio::test]
@@ -163,6 +189,31 @@ mod tests {
         assert_eq!(ready, [true, true, true, true, false, false, false]);
         assert!(turns.hand_out());
         assert!(!turns.hand_out(), "nobody is left");
+    }
+
+    /// They were one, and what was live waited with what was not.
+    #[tokio::test]
+    async fn who_waits_for_a_turn_in_history_may_read_memory_meanwhile() {
+        let (turns, replay_turns, mut turn) = (Turns::new(1), Turns::new(1), Turn::default());
+        let poll = |turn: &mut Turn, ready| {
+            std::future::poll_fn(|cx| turn.poll((&turns, &replay_turns), ready, cx)).now_or_never()
+        };
+        assert_eq!(poll(&mut turn, (false, true)), None);
+        assert_eq!(poll(&mut turn, (true, true)), Some(false));
+        turn.count(LENGTH);
+        assert_eq!(poll(&mut turn, (true, true)), None, "it has read for a turn");
+        assert_eq!((turns.waiting(), replay_turns.waiting()), (1, 1), "once in each");
+        assert!(turns.hand_out());
+        assert_eq!(poll(&mut turn, (true, true)), Some(false));
+        assert!(replay_turns.hand_out());
+        assert_eq!(poll(&mut turn, (true, true)), Some(true), "however much there is in memory");
+        assert_eq!(poll(&mut turn, (true, true)), Some(false));
+        assert_eq!((turns.waiting(), replay_turns.waiting()), (0, 1));
+    }
+
+    #[test]
+    fn a_stream_that_waits_for_no_turn_has_three_words_for_them() {
+        assert_eq!(size_of::<Turn>(), 3 * size_of::<usize>());
     }
 
     #[tokio::test]

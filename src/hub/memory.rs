@@ -191,6 +191,17 @@ pub struct Reserved {
 }
 
 impl Reserved {
+    /// From now on it is so many, if there is room for that; where there is none it stays as it was.
+    pub fn fit(&mut self, bytes: usize) -> bool {
+        let before = self.bytes;
+        self.set(bytes);
+        let fits = bytes <= before || self.memory.used() <= self.memory.limit;
+        if !fits {
+            self.set(before);
+        }
+        fits
+    }
+
     /// From now on it is so many.
     pub fn set(&mut self, bytes: usize) {
         self.memory.add(bytes);
@@ -216,6 +227,9 @@ mod tests {
         assert!(first.is_some() && part.reserve(41).is_none());
         let second = part.reserve(40);
         assert!(second.is_some());
+        assert_eq!((part.used(), memory.used()), (100, 100));
+        let (first, mut second) = (first, second.unwrap());
+        assert!(!second.fit(41) && second.fit(30) && second.fit(40));
         assert_eq!((part.used(), memory.used()), (100, 100));
         drop((first, second));
         assert_eq!((part.used(), memory.used()), (0, 0));

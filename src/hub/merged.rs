@@ -2,7 +2,8 @@
 //! what a feed's own reader gives, shares the bodies, and ends each event with an id that says where the client stands in all
 //! feeds.
 //!
-//! The feeds take turns, and one that has nothing to give is not asked again before it is woken.
+//! The feeds take turns, and one that has nothing to give is not asked again before it is woken. Those that read what only an
+//! upstream still holds are read when their stream has its turn for that, and do not hold up the others.
 
 use std::iter::Peekable;
 use std::pin::Pin;
@@ -37,7 +38,7 @@ pub struct Part {
 /// A reader of several feeds.
 pub struct Merged {
     /// By their names in ids.
-    parts: Vec<Slot>,
+    parts: Vec<Strand>,
     /// What clients call those that have ended, until that is asked.
     ended: Vec<Arc<str>>,
     /// The part whose turn is next.
@@ -54,9 +55,12 @@ pub struct Merged {
     is_tired: bool,
     /// Whether one lagged whose clients are to be sent away for that.
     leaves: bool,
+    /// Whether none is read on before ids say something of all.
+    begins_together: bool,
 }
 
-struct Slot {
+/// One of the feeds as it is read, or was.
+struct Strand {
     label: Arc<str>,
     tag: Tag,
     /// `None` where its client is not given it, or not any more: it is here for its place alone.
@@ -86,16 +90,16 @@ struct Ended;
 impl Merged {
     /// A reader of `parts`, which tells first what it was `refused`. Names of control events begin with `prefix`.
     pub fn new(parts: Vec<Part>, tell: Tell, prefix: Arc<str>, refused: Vec<Refused>) -> Self {
-        let kept = |refused: &Refused| Slot::kept(&refused.label, refused.resumes.as_deref());
-        let mut slots: Vec<_> = parts.into_iter().map(Slot::new).chain(refused.iter().map(kept)).collect();
-        slots.sort_by_key(|part| part.tag);
+        let kept = |refused: &Refused| Strand::kept(&refused.label, refused.resumes.as_deref());
+        let mut parts: Vec<_> = parts.into_iter().map(Strand::new).chain(refused.iter().map(kept)).collect();
+        parts.sort_by_key(|part| part.tag);
         // Labels differ. Should the tags of two be the same against all odds, ids could not tell them apart: the one that is
         // read is left, of two that are read the first.
-        slots.dedup_by_key(|part| part.tag);
+        parts.dedup_by_key(|part| part.tag);
         let mut opening = Vec::new();
         refused.iter().for_each(|refused| refused.write(tell, &prefix, &mut opening));
         Self {
-            parts: slots,
+            parts,
             ended: Vec::new(),
             turn: 0,
             tell,
@@ -105,11 +109,18 @@ impl Merged {
             is_untold: false,
             is_tired: false,
             leaves: false,
+            begins_together: false,
         }
     }
 
-    /// Reads on, about `max` bytes at most unless a single event is larger.
-    pub fn read(&mut self, max: usize) -> Read {
+    /// None is read on before ids say something of all.
+    pub fn begin_together(&mut self) {
+        self.begins_together = true;
+    }
+
+    /// Reads on, about `max` bytes at most unless a single event is larger: of the parts that read `history`, which is what only
+    /// their upstreams still hold, or else of the others.
+    pub fn read_in(&mut self, history: bool, max: usize) -> Read {
         self.is_tired = false;
         if !self.opening.is_empty() {
             return Read::Control { bytes: std::mem::take(&mut self.opening), gaps: Vec::new() };
@@ -117,9 +128,9 @@ impl Merged {
         if let Some(rest) = self.rest.take() {
             return self.give(rest, max);
         }
-        while let Some(part) = self.next_ready() {
+        while let Some(part) = self.next_ready(history) {
             self.turn = part + 1;
-            if let Some(read) = self.read_part(part, max) {
+            if let Some(read) = self.read_part(part, history, max) {
                 return read;
             }
             if self.is_tired {
@@ -132,16 +143,32 @@ impl Merged {
         if bytes.is_empty() { Read::Pending } else { Read::Control { bytes: bytes.into(), gaps: Vec::new() } }
     }
 
-    /// The part that reads next, of those that may have something.
-    fn next_ready(&self) -> Option<usize> {
+    /// The part that reads next, of those that may have something there.
+    fn next_ready(&self, history: bool) -> Option<usize> {
+        let awaits = self.awaits_places();
         let mut turns = (self.turn..self.parts.len()).chain(0..self.turn);
-        turns.find(|&part| self.parts[part].is_ready)
+        turns.find(|&part| self.parts[part].may_give(history, awaits))
+    }
+
+    /// Whether it may find something in `history`, or else in memory. There it also gives what it has read already, and finds that
+    /// there is nothing.
+    pub fn is_ready(&self, history: bool) -> bool {
+        if self.rest.is_some() || !self.opening.is_empty() {
+            return !history;
+        }
+        let is_history = self.next_ready(true).is_some();
+        if history { is_history } else { !is_history || self.next_ready(false).is_some() }
+    }
+
+    /// Whether those of which ids say something wait for the others.
+    fn awaits_places(&self) -> bool {
+        self.begins_together && self.lacks_place()
     }
 
     /// What a part gives, if it has something.
-    fn read_part(&mut self, part: usize, max: usize) -> Option<Read> {
+    fn read_part(&mut self, part: usize, history: bool, max: usize) -> Option<Read> {
         let reader = self.parts[part].reader.as_mut()?;
-        let read = reader.read(max);
+        let read = reader.read_in(history, max);
         self.is_tired = reader.is_tired();
         let (bytes, times) = match read {
             Read::Pending => {
@@ -206,26 +233,26 @@ impl Merged {
             // begin anew, and miss of the others what came meanwhile.
             None => self.write_news(out.own()),
         }
-        let slot = &mut self.parts[part];
+        let strand = &mut self.parts[part];
         let control = block.name().and_then(|name| name.strip_prefix(self.prefix.as_bytes()));
         let events = match control {
-            Some(b"position") if !slot.owes_position => {
+            Some(b"position") if !strand.owes_position => {
                 self.is_untold = true;
                 return Ok(0);
             }
             Some(b"position") => {
-                slot.owes_position = false;
+                strand.owes_position = false;
                 sse::control_body(out.own(), &self.prefix, "position", "{}");
                 0
             }
             Some(name) => {
                 let is_gap = name == b"gap";
-                slot.owes_position |= is_gap;
-                self.tell.control(&slot.label, block, out);
+                strand.owes_position |= is_gap;
+                self.tell.control(&strand.label, block, out);
                 usize::from(is_gap)
             }
             None => {
-                self.tell.event(&slot.label, &self.prefix, block, out);
+                self.tell.event(&strand.label, &self.prefix, block, out);
                 1
             }
         };
@@ -241,15 +268,15 @@ impl Merged {
     /// A part has got to `id`. Where the places of all have no room in one id then, with which no client could come back, the
     /// longest of them have to go.
     fn moves(&mut self, part: usize, id: &[u8], out: &mut Pieces) -> Result<(), Ended> {
-        let slot = &mut self.parts[part];
-        slot.has_begun = true;
-        let mut before = std::mem::take(&mut slot.place);
-        slot.tag.write(id, &mut slot.place);
+        let strand = &mut self.parts[part];
+        strand.has_begun = true;
+        let mut before = std::mem::take(&mut strand.place);
+        strand.tag.write(id, &mut strand.place);
         while self.id_length() > LONGEST {
             // Those of what is not read go first, if that is enough.
             let unread = self.parts.iter().filter(|part| part.reader.is_none());
             let is_enough = self.id_length() - unread.map(|part| part.place.len()).sum::<usize>() <= LONGEST;
-            let length = |slot: &Slot| (slot.reader.is_none() == is_enough, slot.place.len());
+            let length = |part: &Strand| (part.reader.is_none() == is_enough, part.place.len());
             let with_place = (0..self.parts.len()).filter(|&part| !self.parts[part].place.is_empty());
             let Some(longest) = with_place.max_by_key(|&part| length(&self.parts[part])) else { break };
             // The part that moved has been told the place before, which may have room.
@@ -262,12 +289,12 @@ impl Merged {
 
     /// A part is not read any more, if it was, for want of room in the id.
     fn end(&mut self, part: usize, out: &mut Pieces) {
-        let slot = &mut self.parts[part];
-        if slot.reader.take().is_none() {
+        let strand = &mut self.parts[part];
+        if strand.reader.take().is_none() {
             return;
         }
-        (slot.wake, slot.is_ready, slot.owes_position) = (None, false, false);
-        let label = Arc::clone(&slot.label);
+        (strand.wake, strand.is_ready, strand.owes_position) = (None, false, false);
+        let label = Arc::clone(&strand.label);
         self.ended.push(Arc::clone(&label));
         self.rest.take_if(|rest| rest.part == part);
         self.is_untold = true;
@@ -292,17 +319,17 @@ impl Merged {
 
     /// Tells the position, if that is news and there is one.
     fn write_news(&mut self, out: &mut Vec<u8>) {
-        let is_news = std::mem::take(&mut self.is_untold);
+        let is_news = !self.awaits_places() && std::mem::take(&mut self.is_untold);
         if is_news && self.id_length() > PREFIX.len() {
             note::write_position(&self.id(), &self.prefix, out);
         }
     }
 
-    /// Ready when a part may have something to give.
+    /// Ready when a part may have something to give. Each of the others wakes the task when it has.
     pub fn poll_wake(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut woken = Poll::Pending;
+        let (awaits, mut woken) = (self.awaits_places(), Poll::Pending);
         for part in &mut self.parts {
-            if part.poll_ready(cx).is_ready() {
+            if part.poll_ready(cx).is_ready() && (!awaits || part.lacks_place()) {
                 woken = Poll::Ready(());
             }
         }
@@ -318,10 +345,10 @@ impl Merged {
         }
         let mut out = Pieces::default();
         for part in (0..self.parts.len()).filter(|&part| waits != Some(part)) {
-            let slot = &mut self.parts[part];
-            let Some(reader) = &mut slot.reader else { continue };
+            let strand = &mut self.parts[part];
+            let Some(reader) = &mut strand.reader else { continue };
             // As in a silence a reader of one feed, it looks at what nothing but time has changed.
-            slot.is_ready = true;
+            strand.is_ready = true;
             if let Some(bytes) = reader.moved_on() {
                 self.pass_on_all(part, bytes, &mut out);
             }
@@ -333,7 +360,7 @@ impl Merged {
     /// What filters of the client have withheld since this was asked last.
     pub fn take_withheld(&mut self) -> Option<Withheld> {
         let has_names = self.tell != Tell::Nothing;
-        let of_part = |part: &mut Slot| {
+        let of_part = |part: &mut Strand| {
             let withheld = part.reader.as_mut()?.take_withheld()?;
             let feed = (has_names && withheld.why.is_some()).then(|| Arc::clone(&part.label));
             Some(Withheld { feed, ..withheld })
@@ -359,11 +386,9 @@ impl Merged {
         self.is_tired
     }
 
-    /// Whether the part that reads next reads what only its upstream still holds. The others need not wait for a turn of those
-    /// that do.
+    /// Whether one of them reads what only its upstream still holds.
     pub fn replays(&self) -> bool {
-        let next = self.next_ready().filter(|_| self.rest.is_none());
-        next.and_then(|part| self.parts[part].reader.as_ref()).is_some_and(Reader::replays)
+        self.readers().any(Reader::replays)
     }
 
     /// The sum of the numbers of the entries before which they stand, if they all do.
@@ -380,7 +405,7 @@ impl Merged {
     /// Whether ids say nothing of one of them, which has not been told yet where it begins. Who came back with one would miss what
     /// that had meanwhile.
     pub fn lacks_place(&self) -> bool {
-        self.parts.iter().any(|part| part.reader.is_some() && !part.has_begun && part.place.is_empty())
+        self.parts.iter().any(Strand::lacks_place)
     }
 
     /// Whether one lagged whose clients are to be sent away for that.
@@ -399,7 +424,7 @@ impl Merged {
     }
 }
 
-impl Slot {
+impl Strand {
     fn new(part: Part) -> Self {
         let kept = Self::kept(&part.label, part.resumes.as_deref());
         let wake = part.reader.wake().map(Box::pin);
@@ -422,6 +447,17 @@ impl Slot {
         }
     }
 
+    /// Whether ids say nothing of it, which has not been told yet where it begins.
+    fn lacks_place(&self) -> bool {
+        self.reader.is_some() && !self.has_begun && self.place.is_empty()
+    }
+
+    /// Whether it may have something to give there. Where those with places await the others, only if it is one of these.
+    fn may_give(&self, history: bool, awaits: bool) -> bool {
+        let may_read = self.is_ready && (!awaits || self.lacks_place());
+        may_read && self.reader.as_ref().is_some_and(|reader| reader.is_ready(history))
+    }
+
     /// It has nothing to give before this.
     fn wait(&mut self, wake: OwnedNotified) {
         self.is_ready = false;
@@ -432,10 +468,12 @@ impl Slot {
     }
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(reader) = &mut self.reader else { return Poll::Pending };
         if self.is_ready {
+            // Of several feeds itself it may have some that are not.
+            let _ = reader.poll_wake(cx);
             return Poll::Ready(());
         }
-        let Some(reader) = &mut self.reader else { return Poll::Pending };
         let woken = match &mut self.wake {
             Some(wake) => wake.as_mut().poll(cx),
             None => reader.poll_wake(cx),

@@ -20,11 +20,26 @@ pub enum Reader {
 }
 
 impl Reader {
-    /// Reads on, at most `max` bytes unless a single event is larger.
+    /// Reads on, at most `max` bytes unless a single event is larger: for who takes no turns, wherever there is something.
     pub fn read(&mut self, max: usize) -> Read {
+        self.read_in(!self.is_ready(false), max)
+    }
+
+    /// The same in turns. Of several feeds those are read that read `history`, which is what only an upstream still holds, or else
+    /// the others.
+    pub fn read_in(&mut self, history: bool, max: usize) -> Read {
         match self {
             Self::One(subscription) => subscription.read(max),
-            Self::Many(merged) => merged.read(max),
+            Self::Many(merged) => merged.read_in(history, max),
+        }
+    }
+
+    /// Whether it may find something there. Of several feeds some may in history, and some in memory; of one, and where nothing is
+    /// to be found, it is one of both.
+    pub fn is_ready(&self, history: bool) -> bool {
+        match self {
+            Self::One(subscription) => subscription.replays() == history,
+            Self::Many(merged) => merged.is_ready(history),
         }
     }
 
@@ -45,7 +60,7 @@ impl Reader {
         }
     }
 
-    /// Whether it reads next what only an upstream still holds.
+    /// Whether it reads what only an upstream still holds, or one of several feeds does.
     pub fn replays(&self) -> bool {
         match self {
             Self::One(subscription) => subscription.replays(),
@@ -117,6 +132,15 @@ impl Reader {
         match self {
             Self::One(_) => false,
             Self::Many(merged) => merged.is_over(),
+        }
+    }
+
+    /// Of several feeds none is read on before ids say something of all: for who takes what there is and leaves, and comes back
+    /// with an id that has to hold all of them.
+    pub fn begin_together(&mut self) {
+        match self {
+            Self::One(_) => {}
+            Self::Many(merged) => merged.begin_together(),
         }
     }
 

@@ -337,6 +337,96 @@ routes:
     }
 }
 
+#[tokio::test]
+async fn a_snapshot_of_one_key_is_for_whom_it_is() {
+    let kafka = Kafka::shared().await;
+    if kafka.is_mock() {
+        eprintln!("skipped on the mock cluster: it tells no offsets by time");
+        return;
+    }
+    let topic = unique("filters");
+    kafka.create_topic(&topic, 1).await;
+    let record = |key: &str, symbol: &str| Record::to(&topic).key(key).payload(quote(symbol, 1.0));
+    kafka.produce_all([record("x", "a"), record("x", "b"), record("y", "a")]).await;
+    let ssegate = Ssegate::start(format!(
+        r#"
+defaults: {{ retry: 100ms }}
+upstreams: {{ bus: {{ kafka: {{ brokers: ["{}"] }} }} }}
+routes:
+  - path: "/state/{{id}}"
+    from: {{ upstream: bus, topic: {topic}, key: "{{id}}", partitioner: crc32 }}
+    snapshot: true
+    filter: event.symbol == query.symbol
+"#,
+        kafka.bootstrap()
+    ))
+    .await;
+    for (key, symbol, is_given) in [("x", "b", true), ("x", "a", false), ("y", "a", true), ("z", "a", false)]
+    {
+        let url = ssegate.url(&format!("/state/{key}?symbol={symbol}"));
+        let mut stream = EventSource::connect(url, Options::http1()).await;
+        stream.next_named("stream.snapshot-end").await;
+        let position = stream.next_named("stream.position").await;
+        let given = stream.events().iter().filter(|event| event.event == "message");
+        let expected = is_given.then(|| quote(symbol, 1.0));
+        assert!(given.map(|event| &event.data).eq(&expected), "{key} for {symbol}: {stream}");
+        kafka.produce_all([record(key, "q"), record("w", symbol), record(key, symbol)]).await;
+        let change = stream.next_message().await;
+        assert_eq!(change.data, quote(symbol, 1.0));
+        // What came of it before that was for nobody, and what came of another key for others.
+        stream.cut();
+        kafka.produce_all([record(key, "q"), record(key, symbol)]).await;
+        stream.reconnect().await;
+        assert_eq!(stream.next_message().await.data, quote(symbol, 1.0));
+        assert_ne!(stream.last_event_id(), position.id);
+        let given = stream.events().iter().filter(|event| event.event == "message").count();
+        assert_eq!(given, 2 + usize::from(is_given), "{key} for {symbol}: {stream}");
+    }
+}
+
+/// How much of what it missed was for it nobody knows.
+#[tokio::test]
+async fn a_client_that_fell_behind_is_told_so_and_goes_on_with_what_is_for_it() {
+    let ssegate = Ssegate::start(
+        r#"
+upstreams: { lobby: { push: {} } }
+defaults: { history: { events: 10, bytes: 256KiB }, buffer: 256KiB }
+routes: [ { path: /quotes, from: { upstream: lobby, channel: quotes }, filter: event.symbol == query.symbol } ]
+"#,
+    )
+    .await;
+    let connect = Connect { receive_buffer: Some(4096), ..Connect::http1() };
+    let mut slow = open(&ssegate, "/quotes?symbol=a", Options::http1().connect(connect)).await;
+    let (published, pad) = (400, "x".repeat(16 * 1024));
+    for n in 0..published {
+        let symbol = ["a", "b"][n % 2];
+        ssegate.publish("quotes", json!({ "symbol": symbol, "n": n, "pad": pad }).to_string()).await;
+    }
+    // Of a source that numbers from one a position says how many came before.
+    let (mut next, mut gaps) = (0, 0);
+    while next < published - 1 {
+        let event = slow.next().await;
+        let data: Value = serde_json::from_str(&event.data).unwrap();
+        let number = |name: &str| data[name].as_u64().unwrap() as usize;
+        match &*event.event {
+            "message" => {
+                assert_eq!((&data["symbol"], number("n")), (&json!("a"), next.next_multiple_of(2)));
+                next = number("n") + 1;
+            }
+            "stream.gap" => {
+                assert_eq!((&data["reason"], &data["missed"]), (&json!("lagged"), &json!(null)));
+                assert!((next..=next + 1).contains(&number("from")), "{next}: {data}");
+                next = number("to");
+                gaps += 1;
+            }
+            other => assert_eq!(other, "stream.position"),
+        }
+    }
+    assert!(gaps > 0, "it was to fall behind");
+    let counted = ssegate.metrics().await.sum("ssegate_client_gaps_total", &[("reason", "lagged")]);
+    assert_eq!(counted, f64::from(gaps));
+}
+
 /// Of a route of several sources each is filtered, and of several feeds on one connection each as its own route has it.
 #[tokio::test]
 async fn each_of_several_feeds_is_filtered() {

@@ -338,7 +338,7 @@ impl Connection {
     /// As a stream does it: it waits where there is nothing, and reads again when it is woken.
     fn read(&mut self, max: usize) -> Read {
         loop {
-            match self.reader.read(max) {
+            match self.reader.read_in(false, max) {
                 Read::Pending => {}
                 read => return read,
             }

@@ -1,19 +1,10 @@
 //! What becomes of streams that are held, and of the room that they take.
 
-use super::super::client::Client;
-use super::super::supervise::Slot;
-use super::super::{Admission, Patience, Router, Streams};
+use super::super::testing;
 use super::*;
-use crate::auth::Auth;
-use crate::config::parse;
-use crate::hub::{Hub, Memory};
-use crate::metrics::Metrics;
-use crate::tls::Terminator;
-use parking_lot::RwLock;
 
 /// An endpoint that nobody answers at, a rule that lets in everybody, and room for one feed.
-fn edge() -> Arc<Edge> {
-    let text = "\
+const CONFIG: &str = "\
 server: { tls: none }
 auth: { app: { forward: { url: 'http://127.0.0.1:1/' } } }
 upstreams: { t: { push: {} } }
@@ -21,42 +12,20 @@ routes:
   - { path: '/asked/{x}', from: { upstream: t, channel: '{x}' }, auth: app }
   - { path: '/open/{x}', from: { upstream: t, channel: '{x}' }, allow: 'true', limits: { feeds: 1 } }
 ";
-    let config = parse("c.yaml", text, &|_| None).unwrap_or_else(|problems| panic!("{problems}"));
-    let metrics = Metrics::new();
-    let hub = Arc::new(Hub::new(["t".into()], Memory::new(1 << 20)));
-    let router = Router::new(&config, &metrics, 0);
-    let terminator = Terminator::new(&config.server.tls, &[], &metrics, None).unwrap();
-    let site = Site::new(&config, router, Auth::new(&config, &metrics, None), terminator);
-    Arc::new(Edge {
-        site: RwLock::new(site),
-        held: hub.memory().part(10_000),
-        read: hub.memory().part(10_000),
-        hub,
-        streams: Streams::new(Duration::from_secs(30)),
-        admission: Admission::new(&config.limits, 1_000, 0, 1, &metrics),
-        patience: Patience::default(),
-        metrics,
-        traces: None,
-        fallback: None,
-        succeeded: Default::default(),
-        registries: Arc::default(),
-    })
-}
 
-fn held(edge: &Edge, path: &str, header: &str) -> (Arc<Route>, Option<Held>) {
+fn held(edge: &Edge, path: &str, header: &str) -> (Arc<Route>, Option<HeldOne>) {
     let site = edge.site();
     let Some(Found::Route(route, Ok(feed))) = site.router.find("h", path) else { panic!("{path}") };
     let request =
         Asked { path: path.into(), ..crate::auth::testing::asked(&[("authorization", header)], "") };
-    let held = Held::new((edge, &site), route, request, (feed, Wish::default()));
+    let held = HeldOne::new((edge, &site), route, request, (feed, Wish::default()));
     (Arc::clone(route), held)
 }
 
 /// Why it ends that it waits, and how long it has waited.
 async fn ends(edge: &Arc<Edge>, path: &str) -> (Option<End>, Duration) {
     let (route, held) = held(edge, path, "a");
-    let client = Client { addr: ([127, 0, 0, 1], 1).into(), certificate: None };
-    let stream = edge.streams.open(&route, client, None, Arc::<Slot>::default());
+    let stream = testing::open(&edge.streams, &route);
     let began = Instant::now();
     let decision = settle(edge, &stream.control, held.expect("room"));
     assert!(edge.held.used() > 0, "it takes room while it waits");
@@ -66,7 +35,7 @@ async fn ends(edge: &Arc<Edge>, path: &str) -> (Option<End>, Duration) {
 
 #[tokio::test(start_paused = true)]
 async fn a_stream_is_not_held_for_ever() {
-    let edge = edge();
+    let edge = testing::edge(CONFIG);
     let (why, after) = ends(&edge, "/asked/a").await;
     assert_eq!(why, Some(End::Undecided));
     assert!((LONGEST.mul_f64(0.75)..LONGEST.mul_f64(1.3)).contains(&after), "{after:?}");
@@ -75,7 +44,7 @@ async fn a_stream_is_not_held_for_ever() {
 
 #[tokio::test(start_paused = true)]
 async fn one_for_which_there_is_no_room_any_more_was_not_refused() {
-    let edge = edge();
+    let edge = testing::edge(CONFIG);
     let (route, first) = held(&edge, "/open/a", "a");
     let feed = first.expect("room").feed;
     let _stays = edge.hub.subscribe_within(
@@ -91,7 +60,7 @@ async fn one_for_which_there_is_no_room_any_more_was_not_refused() {
 
 #[tokio::test]
 async fn what_is_held_has_a_bound_in_bytes() {
-    let edge = edge();
+    let edge = testing::edge(CONFIG);
     let long = "x".repeat(3_000);
     let mut all: Vec<_> = std::iter::from_fn(|| held(&edge, "/asked/a", &long).1).take(10).collect();
     assert_eq!(all.len(), 1, "{} of 10,000 bytes", edge.held.used());

@@ -2,25 +2,8 @@
 
 use serde_json::Value;
 
-use super::super::Router;
-use super::super::client::Client;
-use super::super::supervise::Slot;
+use super::super::testing::stream;
 use super::*;
-use crate::config::parse;
-use crate::metrics::Metrics;
-
-/// Streams, and one of a route with these settings.
-fn stream(settings: &str) -> (Arc<Streams>, Registered) {
-    let text = format!(
-        "server: {{ tls: none }}\nupstreams: {{ t: {{ ticker: {{}} }} }}\nroutes: [{{ path: /t, from: {{ upstream: t }}, {settings} }}]\n"
-    );
-    let config = parse("c.yaml", &text, &|_| None).unwrap_or_else(|problems| panic!("{problems}"));
-    let router = Router::new(&config, &Metrics::new(), 0);
-    let streams = Streams::new(Duration::from_secs(30));
-    let client = Client { addr: ([127, 0, 0, 1], 1).into(), certificate: None };
-    let stream = streams.open(&router.routes()[0], client, None, Arc::<Slot>::default());
-    (streams, stream)
-}
 
 fn grant(secs: u64) -> Arc<Grant> {
     let expires = Some(SystemTime::now() + Duration::from_secs(secs));

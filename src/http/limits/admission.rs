@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
-use super::clients::{Clients, Prefix, Refused};
+use super::clients::{Clients, Excess, Prefix};
 use super::said::Said;
 use crate::config::Limits;
 use crate::http::shed::Why;
@@ -174,7 +174,7 @@ impl Seat {
     ///
     /// # Errors
     /// Where the client may not have it.
-    pub fn claim(&mut self, address: IpAddr) -> Result<(), Refused> {
+    pub fn claim(&mut self, address: IpAddr) -> Result<(), Excess> {
         if self.admission.clients.counts() {
             let client = Prefix::from(address);
             self.admission.clients.enter(client)?;
@@ -359,7 +359,7 @@ mod tests {
         let mut told = Vec::new();
         for n in 0..=surplus {
             let (mut seat, claimed) = seat().await;
-            assert_eq!(claimed, Err(Refused::Count));
+            assert_eq!(claimed, Err(Excess::Count));
             assert_eq!((seat.tell(address), seat.surplus().is_some()), (n < surplus, n < surplus));
             told.push(seat);
         }

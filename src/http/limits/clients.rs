@@ -29,14 +29,14 @@ impl From<IpAddr> for Prefix {
 
 /// Why a client may not have another connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refused {
+pub enum Excess {
     /// It has `limits.connections_per_client`.
     Count,
     /// It opens them faster than `limits.connection_rate_per_client`.
     Rate,
 }
 
-impl Refused {
+impl Excess {
     /// Its name in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -110,7 +110,7 @@ impl Clients {
     ///
     /// # Errors
     /// Why it may not have one.
-    pub fn enter(&self, client: Prefix) -> Result<(), Refused> {
+    pub fn enter(&self, client: Prefix) -> Result<(), Excess> {
         let Limits { most, rate } = self.limits();
         let mut table = self.table.lock();
         let now = self.now();
@@ -121,11 +121,11 @@ impl Clients {
         let full = Entry { open: 0, tokens: rate.map_or(0, room), at: now, told: 0 };
         let entry = table.of.entry(client).or_insert(full);
         if most.is_some_and(|most| entry.open >= most) {
-            return Err(Refused::Count);
+            return Err(Excess::Count);
         }
         if let Some(rate) = rate {
             entry.refill(rate, now);
-            entry.tokens = entry.tokens.checked_sub(TOKEN).ok_or(Refused::Rate)?;
+            entry.tokens = entry.tokens.checked_sub(TOKEN).ok_or(Excess::Rate)?;
         }
         entry.open += 1;
         Ok(())
@@ -231,7 +231,7 @@ mod tests {
         let clients = Clients::new(Some(2), None);
         let (a, b) = (client("192.0.2.1"), client("192.0.2.2"));
         assert_eq!([clients.enter(a), clients.enter(a), clients.enter(b)], [Ok(()); 3]);
-        assert_eq!(clients.enter(a), Err(Refused::Count));
+        assert_eq!(clients.enter(a), Err(Excess::Count));
         clients.leave(a);
         assert_eq!(clients.enter(a), Ok(()));
         for who in [a, a, b] {
@@ -245,19 +245,13 @@ mod tests {
         let clients = Clients::new(None, Some(Rate { rate: 2, burst: 3 }));
         let a = client("192.0.2.1");
         let try_one = || clients.enter(a).inspect(|()| clients.leave(a));
-        assert_eq!(
-            [try_one(), try_one(), try_one(), try_one()],
-            [Ok(()), Ok(()), Ok(()), Err(Refused::Rate)]
-        );
+        assert_eq!([try_one(), try_one(), try_one(), try_one()], [Ok(()), Ok(()), Ok(()), Err(Excess::Rate)]);
         tokio::time::advance(Duration::from_millis(499)).await;
-        assert_eq!(try_one(), Err(Refused::Rate));
+        assert_eq!(try_one(), Err(Excess::Rate));
         tokio::time::advance(Duration::from_millis(1)).await;
-        assert_eq!([try_one(), try_one()], [Ok(()), Err(Refused::Rate)]);
+        assert_eq!([try_one(), try_one()], [Ok(()), Err(Excess::Rate)]);
         tokio::time::advance(Duration::from_secs(3_600)).await;
-        assert_eq!(
-            [try_one(), try_one(), try_one(), try_one()],
-            [Ok(()), Ok(()), Ok(()), Err(Refused::Rate)]
-        );
+        assert_eq!([try_one(), try_one(), try_one(), try_one()], [Ok(()), Ok(()), Ok(()), Err(Excess::Rate)]);
         assert_eq!(clients.known(), 1, "it is remembered while it lacks tokens");
     }
 

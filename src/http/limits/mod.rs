@@ -14,7 +14,7 @@ mod said;
 
 pub use activity::Activity;
 pub use admission::{Admission, Seat};
-pub use clients::Refused;
+pub use clients::Excess;
 pub use frames::Policed;
 pub use patience::Patience;
 pub use places::{Place, Places};

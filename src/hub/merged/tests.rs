@@ -6,12 +6,16 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::poll_fn;
+use tokio::time::Instant;
 
 use super::super::testing::{ROOM, TERMS, Text, filtering, shape};
 use super::super::walk::NOWHERE;
-use super::super::{Bounds, FeedKey, Hub, Mark, Memory, Opens, Policy, Source, Terms, Wish, Wishes};
+use super::super::{
+    Answer, Bounds, FeedKey, Found, History, Hub, IdCodec, Mark, Memory, Offset, Opening, Opens, Policy,
+    Position, Question, SegmentDraft, Sought, Source, Table, Terms, Wish, Wishes,
+};
 use super::*;
-use crate::config::{Digest, OnLag, Snapshot, Template};
+use crate::config::{Digest, OnLag, Snapshot, Start, Template};
 use crate::shape::{ClientFilter, Fact, Record, Shape};
 
 struct Rig {
@@ -66,6 +70,25 @@ impl Rig {
         feed
     }
 
+    /// A topic of which memory holds nothing, and its upstream so many events.
+    fn topic(&self, name: &str, events: u64) -> Arc<Feed> {
+        let source = Source::Topic(name.into());
+        let feed = self.hub.hold(FeedKey { source, ..key(name) }, &self.policy);
+        let codec: Arc<dyn IdCodec> = Arc::new(feed.own_ids());
+        let (history, start) = (Arc::new(Past(Arc::clone(&codec), events)), Position::new(vec![events]));
+        feed.log.open_filled(Opening { codec, history, segments: &[], start: start.clone(), end: start });
+        feed
+    }
+
+    /// One that reads all there is of these, as one.
+    fn all_of(&self, feeds: &[&Arc<Feed>]) -> Reader {
+        let opens =
+            |feed: &&Arc<Feed>| Opens { feed: feed.key.clone(), key: None, start: None, also: Vec::new() };
+        let also = feeds[1..].iter().map(opens).collect();
+        let terms = Terms { start: Start::Earliest, ..TERMS };
+        self.hub.subscribe(Opens { also, ..opens(&feeds[0]) }, &self.policy, Wish::default(), terms)
+    }
+
     fn closed(&self, name: &str) -> Arc<Feed> {
         self.hub.hold(key(name), &self.policy)
     }
@@ -89,6 +112,35 @@ fn key(name: &str) -> FeedKey {
     FeedKey { upstream: "up".into(), source: Source::Channel(name.into()), shape: shape() }
 }
 
+/// What an upstream holds before so much: an event at each offset, in segments of one.
+struct Past(Arc<dyn IdCodec>, u64);
+
+impl History for Past {
+    fn segment(&self, partition: u32, from: Offset, _: Offset) -> Found<Sought> {
+        let (memory, to) = (Memory::new(usize::MAX), Offset::from(from.major + 1));
+        let mut draft = SegmentDraft::new(&shape(), &self.0, false, &memory, partition, from);
+        draft.push(to, &Text("past"));
+        Found::Here(Sought::Segment(Arc::new(draft.finish(to))))
+    }
+
+    fn ask(&self, _: &Question, _: Instant) -> Found<Answer> {
+        let (none, end) = (Position::default(), Position::new(vec![self.1]));
+        Found::Here(Answer { from: none.clone(), oldest: none, end, born: None })
+    }
+
+    fn answers_since(&self) -> Option<Instant> {
+        Some(Instant::now())
+    }
+
+    fn counts(&self) -> bool {
+        true
+    }
+
+    fn scan(&self, _: &Position, _: Arc<Table>) {}
+
+    fn reset(&self) {}
+}
+
 /// What is read until there is nothing more: blocks without their ids, and the last id.
 fn told(merged: &mut Merged) -> (Vec<String>, Option<String>) {
     let (mut blocks, mut id) = (Vec::new(), None);
@@ -103,15 +155,24 @@ fn told(merged: &mut Merged) -> (Vec<String>, Option<String>) {
 
 /// One read, as a stream does it: it waits where there is nothing, and reads again when it is woken.
 fn read(merged: &mut Merged, max: usize) -> Option<Vec<Bytes>> {
-    match merged.read(max) {
-        Read::Pending if merged.poll_wake(&mut Context::from_waker(Waker::noop())).is_ready() => {
-            read(merged, max)
-        }
+    match read_in(merged, !merged.is_ready(false), max) {
+        None if poll(merged).is_ready() => read(merged, max),
+        given => given,
+    }
+}
+
+/// The same of history or memory alone, without a wait.
+fn read_in(merged: &mut Merged, history: bool, max: usize) -> Option<Vec<Bytes>> {
+    match merged.read_in(history, max) {
         Read::Pending => None,
         Read::Control { bytes, .. } => Some(vec![bytes]),
         Read::Pieces { bytes, .. } => Some(bytes),
         other => panic!("{other:?}"),
     }
+}
+
+fn poll(merged: &mut Merged) -> Poll<()> {
+    merged.poll_wake(&mut Context::from_waker(Waker::noop()))
 }
 
 /// The id of a part within one of all.
@@ -431,7 +492,7 @@ async fn a_filter_that_is_much_work_ends_the_read_of_all() {
     feeds.iter().for_each(|feed| append(feed, much));
     poll_fn(|cx| merged.poll_wake(cx)).await;
     for _ in &feeds {
-        let read = merged.read(MAX);
+        let read = merged.read_in(false, MAX);
         assert!(matches!(&read, Read::Pieces { bytes, .. } if bytes.is_empty()), "{read:?}");
         assert!(merged.is_tired());
         let withheld = merged.take_withheld().unwrap().events;
@@ -511,6 +572,80 @@ async fn who_lags_in_one_leaves_if_that_ones_route_says_so() {
         assert!(blocks[0].contains("\"lagged\""), "{blocks:?}");
         assert_eq!(merged.leaves(), leaves);
     }
+}
+
+/// Whoever has no turn for history reads what is live all the same, also within a list of sources.
+#[tokio::test]
+async fn those_that_memory_serves_do_not_wait_with_one_that_replays() {
+    let rig = Rig::new();
+    let part = |label: &str, feeds: &[&Arc<Feed>]| Part {
+        label: label.into(),
+        reader: rig.all_of(feeds),
+        resumes: None,
+    };
+    for (name, is_listed) in [("alone", false), ("listed", true)] {
+        let (topic, news) = (rig.topic(name, 5), rig.channel(name));
+        let parts = match is_listed {
+            false => vec![part("/old", &[&topic]), part("/live", &[&news])],
+            true => vec![part("/live", &[&topic, &news]), part("/more", &[&rig.channel("more")])],
+        };
+        let mut merged = Merged::new(parts, Tell::Event, "stream.".into(), Vec::new());
+        let begun = read_in(&mut merged, false, MAX).unwrap().concat();
+        assert!(begun.starts_with(POSITION.as_bytes()), "it is told where all begin");
+        for n in 0..5 {
+            // As a stream does while it waits for its turn.
+            let _ = poll(&mut merged);
+            assert_eq!(
+                (merged.is_ready(false), merged.is_ready(true), merged.replays()),
+                (false, true, true)
+            );
+            news.log.append([(None, Text("new"))]);
+            assert!(poll(&mut merged).is_ready() && merged.is_ready(false));
+            let live = read_in(&mut merged, false, MAX).unwrap().concat();
+            assert!(live.starts_with(b"event: /live\ndata: new\n"), "{live:?}");
+            assert!(read_in(&mut merged, false, MAX).is_none(), "of memory that is all");
+            let _ = poll(&mut merged);
+            // A turn in history is for what replays.
+            news.log.append([(None, Text("new"))]);
+            let _ = poll(&mut merged);
+            let past = read_in(&mut merged, true, 1).unwrap().concat();
+            assert_eq!(str::from_utf8(&past).unwrap().matches("data: past\n").count(), 1, "round {n}");
+            let live = read_in(&mut merged, false, MAX).unwrap().concat();
+            assert!(live.starts_with(b"event: /live\ndata: new\n"), "{live:?}");
+            assert!(read_in(&mut merged, false, MAX).is_none());
+        }
+        topic.log.append([(None, Text("joined"))]);
+        let (blocks, _) = told(&mut merged);
+        assert_eq!((blocks.len(), merged.replays()), (1, false), "{blocks:?}");
+        assert!(blocks[0].ends_with("\ndata: joined\n"));
+    }
+}
+
+#[tokio::test]
+async fn those_that_are_to_begin_together_are_read_when_ids_say_something_of_all() {
+    let rig = Rig::new();
+    let (a, b) = (rig.channel("a"), rig.closed("b"));
+    let mut merged = rig.merged(&["a", "b"], None, Tell::Event);
+    merged.begin_together();
+    assert_eq!(told(&mut merged), (Vec::new(), None));
+    a.log.append([(None, Text("1"))]);
+    assert!(poll(&mut merged).is_pending() && merged.lacks_place());
+    b.confirm();
+    let (blocks, id) = told_when_woken(&mut merged).await;
+    let id = id.unwrap();
+    assert_eq!(blocks, ["event: /a\ndata: 1\n"]);
+    assert!(part_of(&id, "/a").is_some_and(|id| id.ends_with("-1")));
+    assert!(part_of(&id, "/b").is_some_and(|id| id.ends_with("-0")));
+
+    // Who comes back to one that is away is given the others: ids say where it was.
+    let other = Rig::new();
+    let a = other.channel("a");
+    other.closed("b");
+    let mut back = other.merged(&["a", "b"], Some(&id), Tell::Event);
+    back.begin_together();
+    a.log.append([(None, Text("2"))]);
+    let (blocks, _) = told(&mut back);
+    assert!(blocks[0].contains("unknown_id") && back.is_deciding(), "{blocks:?}");
 }
 
 #[tokio::test]

@@ -445,6 +445,28 @@ async fn who_is_given_a_snapshot_is_given_what_passes_of_that_and_of_what_change
     assert_eq!(memory.used(), 0);
 }
 
+#[tokio::test]
+async fn who_is_outrun_within_a_snapshot_is_told_so_and_goes_on_with_what_passes() {
+    let colours = table_of_colours(Bounds { events: 10, ..ROOM });
+    change(&colours, 0..2_000, "old");
+    let mut red = colours.wants("red", TERMS);
+    let (mut given, mut changes) = (String::new(), 0);
+    while !given.contains("event: stream.gap\n") {
+        given.push_str(&told(&colours, &mut red).expect("there is always more"));
+        // All of it, faster than it reads.
+        change(&colours, 0..2_000, "new");
+        changes += 1;
+        assert!(changes < 1_000, "it would never end");
+    }
+    let (snapshot, gap) = given.split_once("event: stream.gap\n").unwrap();
+    assert!(!snapshot.contains("event: stream.position\n"), "it has not been told where it stands before");
+    assert!(gap.contains("\"lagged\",\"missed\":null") && gap.contains("event: stream.position\n"), "{gap}");
+    let rest: String = std::iter::from_fn(|| told(&colours, &mut red)).collect();
+    assert!(!given.contains("blue") && !rest.contains("blue"));
+    let newest = rest.rfind("data: ").map(|at| &rest[at..]);
+    assert!(newest.is_some_and(|event| event.contains(r#""k":1998,"v":"new""#)), "{newest:?}");
+}
+
 /// Pages outlast what they were made of: what is known of their events counts as long as they do.
 #[tokio::test]
 async fn what_is_known_of_keys_counts_in_the_table_and_in_pages() {
