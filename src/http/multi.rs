@@ -604,12 +604,11 @@ mod tests {
     fn feeds_are_named_once_each_and_decoded_once() {
         let read = |query: &str, most| labels(query, most).map(|labels| labels.join(" "));
         assert_eq!(read("feed=/a&x=1&feed=%2Fb%252F&f%65ed=/c&feed=/a", 3).unwrap(), "/a /b%2F /c");
-        for (query, most) in [("", 3), ("feeds=/a", 3), ("feed=/a&feed=/b", 1)] {
-            assert!(
-                matches!(read(query, most), Err(Problem::BadRequest(_) | Problem::TooManyFeeds(_))),
-                "{query}"
-            );
+        for (query, most) in [("", 3), ("feeds=/a", 3)] {
+            assert!(matches!(read(query, most), Err(Problem::BadRequest(_))), "{query}");
         }
+        let refused = read("feed=/a&feed=/b&feed=/c", 2).unwrap_err();
+        assert!(refused.told().2.contains("on one connection, which are 2;"), "{refused:?}");
         assert_eq!(read("feed=&feed", 1).unwrap(), "", "an empty name is one, which no route has");
     }
 
