@@ -1,4 +1,4 @@
-//! ssegate: an edge proxy that turns Redis and Kafka into Server-Sent Events over TLS.
+//! ssegate: an edge proxy that turns Redis, Kafka, NATS, MQTT, RabbitMQ, Postgres, HTTP and files into Server-Sent Events over TLS.
 //!
 //! The data path, which is also a reading order:
 //!
@@ -9,7 +9,7 @@
 //!
 //! - [`config`] turns a YAML file into types that cannot be wrong, or into a list of all that is wrong.
 //! - [`app`] wires everything from these types, anew when they change, and takes it down again.
-//! - [`upstream`] keeps a link to each Redis or Kafka and hands its records over.
+//! - [`upstream`] keeps a link to each source of records and hands its records over.
 //! - [`schema`] makes JSON of payloads that are something else.
 //! - [`expression`] evaluates filters and projections, which are written in CEL.
 //! - [`shape`] makes an event of a record, and [`sse`] the bytes of an event, once for all clients.

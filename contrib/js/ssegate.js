@@ -110,9 +110,8 @@ export function subscribe(url, options = {}) {
     const { feed = '', renew } = said;
     if (name === 'gap') onGap?.(said);
     else if (name.startsWith('snapshot-')) {
-      const starts = name.endsWith('start');
-      snapshots[starts ? 'add' : 'delete'](feed);
-      onSnapshot?.(starts ? 'start' : 'end', feed);
+      snapshots[name.endsWith('start') ? 'add' : 'delete'](feed);
+      onSnapshot?.(/** @type {'start' | 'end'} */ (name.slice(9)), feed);
     } else if (name === 'expiring' && token && renew) {
       // Where this fails the stream ends, and is opened anew with a token of then.
       ask(new URL(renew, base), true, { method: 'POST' }).then(answer => answer.text()).catch(() => {});
@@ -144,7 +143,8 @@ export function subscribe(url, options = {}) {
       const passes = status >= 500 || [408, 425, 429].includes(status) || (status === 401 && token && !refused);
       refused = status === 401;
       const after = Number(answer.headers.get('retry-after')) * 1000 || 0;
-      throw Object.assign(new Error(`no stream: status ${status}`), { status, final: !passes, after });
+      const said = await within(answer.json()).catch(() => {});
+      throw Object.assign(Error(said?.detail ?? status), { status, final: !passes, after });
     }
     [failures, refused] = [-1, false];
     snapshots.clear();
@@ -167,7 +167,7 @@ export function subscribe(url, options = {}) {
       connection.abort();
       if (failure?.final) return onState?.('closed', failure);
       if (closed) break;
-      onState?.('waiting', failure);
+      hurried || onState?.('waiting', failure);
       // Longer after each failure in a row but the first, and never as long as others.
       const wait = Math.max(retry, Math.min(retry * 2 ** failures, 60000)) * (0.75 + Math.random() / 2);
       failures += 1;

@@ -29,7 +29,7 @@ use clap_complete::Shell;
 
 use crate::config;
 
-/// Redis and Kafka to Server-Sent Events, over TLS.
+/// Server-Sent Events over TLS, from Redis, Kafka, NATS, MQTT, RabbitMQ, Postgres, HTTP and files.
 #[derive(Debug, Parser)]
 #[command(version, about, max_term_width = 100)]
 struct Cli {

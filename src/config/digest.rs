@@ -259,7 +259,7 @@ impl Given<'_> {
         match records {
             _ if self.from.len() > 1 => "name something that all of them have, such as `{event.id}`",
             Some(Records::Stream) => "name a field of them, such as `{field.id}`",
-            Some(Records::Of(Kind::Kafka)) => "write `key`",
+            Some(Records::Of(Kind::Kafka)) => "write `key`, or name something in them, such as `{event.id}`",
             Some(Records::Channel) => {
                 "read a `pattern`, whose channels are keys, or name something in them, such as `{event.id}`"
             }

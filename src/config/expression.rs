@@ -45,6 +45,10 @@ pub(super) fn read(
     // A lone `true` or `false` is an expression, too.
     let scalar = walk.scalar(node, expected)?;
     match Expression::compile(&scalar.text, &Spoken { records, params, clients }) {
+        Ok(expression) if clients.is_some() && !expression.is_condition() => {
+            walk.problem(scalar.span(), NO_CONDITION);
+            None
+        }
         Ok(expression) => Some(expression.shown_as(scalar.raw())),
         // What is wrong may quote the text, and the text may be what a variable holds.
         Err(_) if scalar.is_indirect() || walk.is_masked(node) => {
@@ -148,6 +152,8 @@ impl Names for Spoken<'_> {
     }
 }
 
+const NO_CONDITION: &str = "this is neither true nor false, so that no event would pass; compare it with something, as in `event.total > 100`";
+
 /// Parameters of the query that have a meaning, or carry a credential.
 const OWN: [&str; 7] = ["access_token", "lastEventId", "limit", "probe", "renew", "since", "ticket"];
 
@@ -170,6 +176,54 @@ mod tests {
         ] {
             let config = sound(&format!("{HEAD}  - {}\n", filter(from, &format!("\"{text}\""))));
             assert_eq!(config.routes[0].filter.as_ref().unwrap().shown(), text);
+        }
+    }
+
+    #[test]
+    fn filters_are_true_or_false() {
+        for text in [
+            "5",
+            "'x'",
+            "null",
+            "[event.a]",
+            "{'a': event.a}",
+            "event.a + 1",
+            "-event.a",
+            "size(event.a)",
+            "params.p",
+            "event.a.map(b, b)",
+            "event.a && 5",
+            "!'x'",
+            "event.a ? 1 : 2",
+        ] {
+            expect_route(
+                &filter("r, channel: x", &format!("\"{text}\"")),
+                64,
+                "this is neither true nor false",
+            );
+        }
+        for text in
+            ["event.a", "true", "event.a ? event.b : false", "event.a.exists(b, b)", "event.a.contains('x')"]
+        {
+            sound(&format!("{HEAD}  - {}\n", filter("r, channel: x", &format!("\"{text}\""))));
+        }
+        sound(&format!("{HEAD}  - {{ path: /x, from: {{ upstream: t }}, data: {{ map: '5' }} }}\n"));
+    }
+
+    #[test]
+    fn slips_are_told_with_what_to_write() {
+        for (text, at, told) in [
+            ("event.a = 1", 8, "`=` compares nothing in CEL; write `==`"),
+            ("event.a == 1 and event.b == 2", 13, "write `&&` for `and`"),
+            ("event.a == 1 or event.b == 2", 13, "write `||` for `or`"),
+            ("not event.a", 0, "write `!` for `not`"),
+            ("event.a == 1 & event.b", 13, "write `&&` for `&`"),
+            ("event.a <> 1", 8, "write `!=` for `<>`"),
+            ("event.a === 1", 8, "write `==` for `===`"),
+            ("event.and == ' = ' or 1", 19, "write `||` for `or`"),
+            ("event.a == 1)) + (", 12, "this is not an expression in CEL"),
+        ] {
+            expect_route(&filter("r, channel: x", &format!("\"{text}\"")), 65 + at, told);
         }
     }
 

@@ -31,6 +31,16 @@ pub(super) struct Fields<'n> {
 impl<'n> Fields<'n> {
     /// Opens `node` as `section`, reporting what does not belong there.
     pub fn open(walk: &'n Walk<'n>, node: &'n Node, section: &'static Section) -> Option<Self> {
+        if !matches!(node.value, Value::Map(_)) {
+            let keys: Vec<&str> = section.keys().collect();
+            let takes = if keys.is_empty() {
+                String::new()
+            } else {
+                format!("; it takes {}", suggest::list(&keys, "and"))
+            };
+            walk.wrong_type_but(node, "a mapping", &takes);
+            return None;
+        }
         let entries = walk.entries(node, "a mapping")?;
         let fields = Self { walk, section, span: node.span, entries };
         for entry in &fields.entries {

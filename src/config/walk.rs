@@ -201,8 +201,13 @@ impl<'w> Walk<'w> {
 
     /// Reports that something else than `expected` is there.
     pub fn wrong_type(&self, node: &Node, expected: &str) {
+        self.wrong_type_but(node, expected, "");
+    }
+
+    /// The same, with what is to be said of the right one.
+    pub fn wrong_type_but(&self, node: &Node, expected: &str, more: &str) {
         if let Some(found) = self.found(node) {
-            self.problem(node.span, format!("expected {expected}, found {found}"));
+            self.problem(node.span, format!("expected {expected}, found {found}{more}"));
         }
     }
 

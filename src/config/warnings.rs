@@ -5,9 +5,10 @@ use http::Uri;
 use super::auth::{AuthKind, AuthProvider, Jwt, JwtKeys};
 use super::composite;
 use super::hosts;
-use super::model::{Config, Origins, Route, Traces, Variable};
+use super::model::{Config, Multi, Origins, Route, Source, Traces, Variable};
 use super::registries::SchemaRegistry;
 use super::same::reads_the_same;
+use super::template::Field;
 use super::units::show_size;
 use crate::expression::Expression;
 
@@ -23,7 +24,9 @@ pub fn warnings(config: &Config) -> Vec<String> {
     let registries = config.schema_registries.iter().filter_map(entered_in_the_open);
     let all = plain.chain(traces).chain(secrets).chain(cookies).chain(looks).chain(asks);
     let heads = config.routes.iter().filter_map(|route| outgrows_heads(config, route));
-    let all = all.chain(missed).chain(registries).chain(heads);
+    let unread = config.routes.iter().filter_map(|route| keeps_pages_out(config, route));
+    let kept = config.routes.iter().filter_map(keeps_deleted_keys);
+    let all = all.chain(missed).chain(registries).chain(heads).chain(unread).chain(kept);
     all.chain(snapshots(config)).collect()
 }
 
@@ -113,9 +116,8 @@ fn unsent_cookies(config: &Config, route: &Route) -> Vec<String> {
 /// Who comes back to several feeds names all of them, and brings an id of all.
 fn outgrows_heads(config: &Config, route: &Route) -> Option<String> {
     let multi = route.multi.as_ref()?;
-    let members = config.routes.iter().filter(|member| multi.of.iter().any(|name| **name == *member.name()));
     let mut feeds: Vec<usize> = Vec::new();
-    for Route { path, .. } in members {
+    for Route { path, .. } in members(config, multi) {
         // Each slash is written as three bytes, and without parameters it is one feed.
         let params = path.matches('{').count();
         let length = "&feed=".len() + path.len() + 2 * path.matches('/').count() + params * PARAMETER;
@@ -134,6 +136,43 @@ fn outgrows_heads(config: &Config, route: &Route) -> Option<String> {
             show_size(config.limits.head)
         )
     })
+}
+
+/// The routes whose feeds are given by one of several.
+fn members<'c>(config: &'c Config, multi: &'c Multi) -> impl Iterator<Item = &'c Route> {
+    config.routes.iter().filter(|member| multi.of.iter().any(|name| **name == *member.name()))
+}
+
+/// Pages of other origins may read each feed, and not on one connection.
+fn keeps_pages_out(config: &Config, route: &Route) -> Option<String> {
+    let multi = route.multi.as_ref().filter(|_| route.cors.is_none())?;
+    let open = members(config, multi).find(|member| member.cors.is_some())?;
+    Some(format!(
+        "{} gives feeds of {}, which has `cors`, and has none itself: pages of other origins cannot read it; give it the same",
+        place(route),
+        place(open),
+    ))
+}
+
+/// A key that was deleted stays in the state of whoever was given it.
+fn keeps_deleted_keys(route: &Route) -> Option<String> {
+    let is_topic = matches!(route.source, Source::Topic(_));
+    let by_key = route
+        .digest
+        .snapshot
+        .as_ref()
+        .is_some_and(|snapshot| snapshot.by.fields().any(|field| matches!(field, Field::Key)));
+    (is_topic && by_key && route.tombstone.is_none()).then(|| {
+        format!(
+            "{} begins with a snapshot by `key`, and makes no events of tombstones: nobody is told that a key is gone; add `tombstone: {{ event: gone }}`",
+            place(route)
+        )
+    })
+}
+
+/// A route as its URLs begin.
+fn place(route: &Route) -> String {
+    format!("{}{}", route.host.as_deref().unwrap_or_default(), route.path)
 }
 
 /// Bytes of a parameter of a path, as of a number of 128 bits, and of all that a head has beside feeds and id.
@@ -230,6 +269,36 @@ mod tests {
     }
 
     #[test]
+    fn feeds_that_pages_can_read_one_by_one_alone_are_told_of() {
+        let warned = |of_one: &str, of_all: &str| {
+            let routes = format!(
+                "  - {{ path: /a, from: {{ upstream: t }}{of_one} }}\n  - {{ path: /all, multi: {{ of: /a }}{of_all} }}\n"
+            );
+            warnings(&sound(&format!("{HEAD}{routes}")))
+        };
+        let cors = ", cors: { origins: https://a.example }";
+        let told = warned(cors, "");
+        assert!(
+            told.len() == 1 && told[0].starts_with("/all gives feeds of /a, which has `cors`"),
+            "{told:?}"
+        );
+        assert_eq!(warned(cors, cors), [""; 0]);
+        assert_eq!(warned("", ""), [""; 0]);
+    }
+
+    #[test]
+    fn keys_of_whose_end_nobody_is_told_are_told_of() {
+        let warned = |keys: &str| {
+            let route = format!("{{ path: /x, from: {{ upstream: k, topic: t }}, {keys} }}");
+            warnings(&sound(&format!("{HEAD}  - {route}\n")))
+        };
+        let told = warned("snapshot: true");
+        assert!(told.len() == 1 && told[0].starts_with("/x begins with a snapshot by `key`"), "{told:?}");
+        assert_eq!(warned("snapshot: true, tombstone: { event: gone }"), [""; 0]);
+        assert_eq!(warned("snapshot: { by: '{event.id}' }"), [""; 0]);
+    }
+
+    #[test]
     fn filters_that_are_dear_for_many_clients_are_told_of() {
         let warned = |filter: &str| {
             let route = format!("{{ path: /x, from: {{ upstream: t }}, filter: '{filter}' }}");
@@ -292,7 +361,8 @@ routes: [{{ path: /t, from: {{ upstream: t }}, auth: users{cors} }}]
     fn snapshots_have_half_of_the_room() {
         let warned =
             |routes: &str| warnings(&sound(&format!("limits: {{ memory: 200MiB }}\n{HEAD}{routes}")));
-        let one = "  - { path: /a, from: { upstream: k, topic: a }, snapshot: true }\n";
+        let one =
+            "  - { path: /a, from: { upstream: k, topic: a }, snapshot: true, tombstone: { event: gone } }\n";
         assert_eq!(
             warned(&format!("{one}{}", one.replace("/a", "/b"))),
             Vec::<String>::new(),

@@ -51,6 +51,11 @@ impl Function {
         }
     }
 
+    /// Whether its value is `true` or `false`.
+    pub fn tells(self) -> bool {
+        matches!(self, Self::Contains | Self::StartsWith | Self::EndsWith | Self::Bool)
+    }
+
     /// Whether it is called on its first argument.
     pub fn is_method(self) -> bool {
         matches!(self, Self::Contains | Self::StartsWith | Self::EndsWith)

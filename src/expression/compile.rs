@@ -10,6 +10,7 @@ use cel::common::ast::{
 };
 
 use super::call::Function;
+use super::slips;
 use super::split::{self, Split};
 use super::{Flaw, LONGEST, Names};
 
@@ -23,6 +24,8 @@ pub(super) struct Program {
     pub root: Node,
     /// The rest of it.
     pub split: Option<Box<Split>>,
+    /// Whether it may be true or false.
+    pub is_condition: bool,
     /// The places of the variables that it names, and what it calls them.
     pub reads: Vec<(usize, Box<str>)>,
     /// The parameters that it names.
@@ -136,7 +139,8 @@ impl Program {
                 let what = error.msg.lines().next().unwrap_or_default();
                 Flaw { at: place(text, error.pos), what: format!("this is not an expression in CEL: {what}") }
             };
-            errors.errors.iter().map(flaw).collect::<Vec<_>>()
+            // What follows the first is mostly its consequence.
+            slips::first(text).or_else(|| errors.errors.first().map(flaw)).into_iter().collect::<Vec<_>>()
         })?;
         let mut compiler = Compiler {
             text,
@@ -155,7 +159,8 @@ impl Program {
             flaws.sort_by_key(|flaw| flaw.at.start);
             return Err(flaws);
         }
-        Ok(Self { text: text.into(), root, split: None, reads, params, client })
+        let is_condition = root.is_condition();
+        Ok(Self { text: text.into(), root, split: None, is_condition, reads, params, client })
     }
 
     fn split(mut self) -> Self {
@@ -164,6 +169,37 @@ impl Program {
             (self.root, self.split) = (root, Some(Box::new(split)));
         }
         self
+    }
+}
+
+impl Node {
+    /// Whether it may come to `true` or `false`, as far as the outermost operators tell. Of `&&` and `||` both sides must.
+    fn is_condition(&self) -> bool {
+        match self {
+            Self::Null
+            | Self::Int(_)
+            | Self::UInt(_)
+            | Self::Double(_)
+            | Self::Text(_)
+            | Self::Param(_)
+            | Self::Negate(_)
+            | Self::List(_)
+            | Self::Map(_) => false,
+            Self::Operate(operator, _) => operator.compares(),
+            Self::Call(function, _) => function.tells(),
+            Self::Fold(fold) => !matches!(fold.what, What::Map { .. }),
+            Self::Not(of) => of.is_condition(),
+            Self::And(pair) | Self::Or(pair) => pair.iter().all(Self::is_condition),
+            Self::Choose(three) => three[0].is_condition() && three[1..].iter().any(Self::is_condition),
+            _ => true,
+        }
+    }
+}
+
+impl Operator {
+    /// Whether what it makes is `true` or `false`.
+    fn compares(self) -> bool {
+        !matches!(self, Self::Add | Self::Subtract | Self::Multiply | Self::Divide | Self::Remainder)
     }
 }
 

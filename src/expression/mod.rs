@@ -18,6 +18,7 @@ mod fault;
 pub mod json;
 mod outcomes;
 mod show;
+mod slips;
 mod split;
 mod value;
 mod work;
@@ -125,6 +126,11 @@ impl Expression {
         &self.shown
     }
 
+    /// Whether it may come to `true` or `false`, as far as its outermost operators tell.
+    pub fn is_condition(&self) -> bool {
+        self.program.is_condition
+    }
+
     /// Whether it names the variable of this place.
     pub fn reads(&self, variable: usize) -> bool {
         self.program.reads.iter().any(|(read, _)| *read == variable)
@@ -178,6 +184,34 @@ impl Expression {
         let terms: Vec<_> = split.terms.iter().map(term).collect();
         let outcomes = Outcomes::of(&split.residual, &terms);
         (terms, outcomes)
+    }
+
+    /// Whether it can hold for a client that brings these values, whatever those are that are open.
+    pub fn can_hold(
+        &self,
+        brought: impl Fn(&Member) -> Option<Fact>,
+        is_open: impl Fn(&Member) -> bool,
+    ) -> bool {
+        let (Some(split), members) = (&self.program.split, &self.program.client) else { return true };
+        let client: Vec<_> = members.iter().map(brought).collect();
+        let is_open = |at: usize| members.get(at).is_some_and(&is_open);
+        let values: Vec<_> = client
+            .iter()
+            .enumerate()
+            .map(|(at, value)| match value {
+                _ if is_open(at) => Outcomes::OPEN,
+                Some(value) => Outcomes::of_value(&Ok(value.clone())),
+                None => Outcomes::NONE,
+            })
+            .collect();
+        let given = Given { params: &self.params, client: &client, ..Given::default() };
+        let mut room = KEPT;
+        let term = |node: &compile::Node| match node.names(&is_open) {
+            true => Outcomes::of_term(node, &values),
+            false => Outcomes::of_value(&known(node, given, &mut room, &mut Work::for_client())),
+        };
+        let terms: Vec<_> = split.terms.iter().map(term).collect();
+        Outcomes::with(&split.residual, &terms).can_hold()
     }
 
     /// Whether the rest of it holds for a record and a client, of which this is known.

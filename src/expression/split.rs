@@ -171,6 +171,15 @@ impl Node {
         }
     }
 
+    /// Whether it names one of these values that a client brings.
+    pub(super) fn names(&self, is_it: &dyn Fn(usize) -> bool) -> bool {
+        match self {
+            Self::Client(at) | Self::Brings(at) => is_it(*at),
+            Self::Fold(fold) => fold.over.names(is_it) || fold.what.parts().any(|part| part.names(is_it)),
+            other => other.parts().any(|part| part.names(is_it)),
+        }
+    }
+
     /// The same, where each of these nodes is what `part` makes of it.
     fn with_parts(self, part: &mut dyn FnMut(Self) -> Self) -> Self {
         match self {

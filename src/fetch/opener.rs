@@ -92,7 +92,9 @@ impl Opener {
             }
             *request.uri_mut() = url.clone();
             let answer = timeout(limit, self.client.request(request)).await;
-            let answer = answer.map_err(|_| Failure::Late)?.map_err(|error| Failure::Other(cause(&error)))?;
+            let answer = answer
+                .map_err(|_| Failure::Late)?
+                .map_err(|error| Failure::Other(named(&url, &cause(&error))))?;
             if !leads_elsewhere(answer.status()) {
                 return Ok(answer);
             }
@@ -123,6 +125,11 @@ impl Opener {
     }
 }
 
+/// What is in the way, with whose way it is: host and port, and nothing else of a URL.
+fn named(url: &Uri, why: &str) -> String {
+    origin(url).map_or_else(|| why.to_owned(), |(_, host, port)| format!("{host}:{port}: {why}"))
+}
+
 fn leads_elsewhere(status: StatusCode) -> bool {
     matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
 }
@@ -148,6 +155,13 @@ const WINDOW: u32 = 256 * 1024;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_in_the_way_has_a_place_and_no_more() {
+        let named = |url: &str| named(&url.parse().unwrap(), "refused");
+        assert_eq!(named("https://user:secret@a.example/b?key=c"), "a.example:443: refused");
+        assert_eq!(named("http://[::1]:80/"), "[::1]:80: refused");
+    }
 
     #[test]
     fn where_redirects_lead() {

@@ -38,9 +38,11 @@ pub(super) fn bind(
         true => grant.and_then(|grant| grant.claims.get(&*member.name)).map(Fact::from),
         false => said(member).map(|text| Fact::text(&text)),
     };
-    let names_query = filter.client().iter().any(|member| is_in(member, Brought::Query));
-    let problem = if names_query { Problem::BadQuery } else { Problem::Forbidden };
     ClientFilter::bind(filter, brought).map_err(|NeverHolds(why)| {
+        let names_claims = filter.client().iter().any(|member| is_in(member, Brought::Claims));
+        // What the credential lacks no other query makes up for.
+        let mends = !names_claims || filter.can_hold(brought, |member| is_in(member, Brought::Query));
+        let problem = if mends { Problem::BadQuery } else { Problem::Forbidden };
         if let Some(unsaid) = route.kept.said.again() {
             tracing::warn!(route = route.name, why = %why, unsaid, "a client brings what no event can pass the filter with");
         }
@@ -113,6 +115,8 @@ routes: [{{ path: '/r/{{room}}', from: {{ upstream: t, channel: c }}, auth: user
         let by_symbol = "event.s == query.s";
         let by_price = "!has(query.min) || event.p > double(query.min)";
         let by_region = "event.r in claims.regions";
+        let by_both = "event.s == query.s && event.r in claims.regions";
+        let by_level = "event.s == query.s && event.level > double(claims.level)";
         for (filter, query, claims, expected) in [
             (by_symbol, "s=a&s=b", json!({}), Ok(true)),
             (by_symbol, "", json!({}), Err(Problem::BadQuery)),
@@ -126,6 +130,15 @@ routes: [{{ path: '/r/{{room}}', from: {{ upstream: t, channel: c }}, auth: user
             (by_price, "min=1e999", json!({}), Err(Problem::BadQuery)),
             (by_region, "", json!({ "regions": ["eu"] }), Ok(true)),
             (by_region, "", json!({}), Err(Problem::Forbidden)),
+            (by_both, "s=a", json!({ "regions": ["eu"] }), Ok(true)),
+            (by_both, "s=a", json!({}), Err(Problem::Forbidden)),
+            (by_both, "", json!({}), Err(Problem::Forbidden)),
+            (by_both, "", json!({ "regions": ["eu"] }), Err(Problem::BadQuery)),
+            ("query.r in claims.regions", "r=eu", json!({}), Err(Problem::Forbidden)),
+            ("query.r in claims.regions", "", json!({ "regions": ["eu"] }), Err(Problem::BadQuery)),
+            (by_level, "s=a", json!({ "level": "none" }), Err(Problem::Forbidden)),
+            (by_level, "", json!({ "level": "1.5" }), Err(Problem::BadQuery)),
+            ("has(query.all) || event.r in claims.regions", "", json!({}), Err(Problem::BadQuery)),
             ("'x' == params.room || claims.all == true", "", json!({ "all": true }), Ok(false)),
         ] {
             assert_eq!(bound(filter, query, claims.clone()), expected, "{filter} {query:.20} {claims}");

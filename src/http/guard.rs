@@ -131,10 +131,9 @@ impl Visit {
         let found = self.site.router.find(&host(request), &path);
         let door = found.as_ref().map(Found::door).filter(|door| tickets.are_for(door.auth));
         let mut response = match door {
-            None => {
-                Problem::BadRequest("Name what the ticket is for by its path alone: POST ?path=/its/path.")
-                    .response()
-            }
+            None if path.is_empty() => Problem::BadRequest(NO_PATH).response(),
+            // Whether one is there that takes others is nobody's business.
+            None => Problem::BadRequest(NOT_THERE).response(),
             Some(_) if request.method() == Method::OPTIONS => no_content(),
             Some(door) if request.method() == Method::POST => self.issue(tickets, door, &path, request).await,
             Some(_) => Problem::Method("POST, OPTIONS").response(),
@@ -178,6 +177,9 @@ impl Visit {
         }
     }
 }
+
+const NO_PATH: &str = "Name what the ticket is for by its path alone: POST ?path=/its/path.";
+const NOT_THERE: &str = "Nothing that takes these tickets is at this `path`.";
 
 /// The host that the request is for, without a port.
 pub(super) fn host<B>(request: &Request<B>) -> String {

@@ -1,6 +1,8 @@
 //! Errors as clients see them: `application/problem+json` (RFC 9457), a stable `type`, a sentence that a person
 //! can act on, and no internals.
 
+use std::borrow::Cow;
+
 use http::header::{self, HeaderValue};
 use http::{Response, StatusCode};
 use serde_json::json;
@@ -69,6 +71,8 @@ pub enum Problem {
     Unanswered,
     /// It is asked for several feeds in a form that only one can be had in.
     OfOne,
+    /// It is asked for more feeds than these at a time.
+    TooManyFeeds(usize),
     /// A feed is over.
     Over,
 }
@@ -82,8 +86,8 @@ impl Problem {
             Self::BadParameter => (
                 StatusCode::BAD_REQUEST,
                 "bad-parameter",
-                "A parameter in the path is not valid: at most 256 bytes of UTF-8 without control characters, and without \
-                 those that part names in what is read, or stand for any.",
+                "A parameter in the path is not valid: it has at most 256 bytes of UTF-8 without control characters, and where \
+                 these mean something in what is read, none of `.` `/` `*` `>` `+` `#` `$` and blanks.",
             ),
             Self::BadQuery => (
                 StatusCode::BAD_REQUEST,
@@ -207,6 +211,11 @@ impl Problem {
                 "of-one",
                 "Several feeds at a time are had as text/event-stream or application/x-ndjson; ask for anything else of each feed at its own path.",
             ),
+            Self::TooManyFeeds(_) => (
+                StatusCode::BAD_REQUEST,
+                "bad-request",
+                "These are more feeds than are given on one connection; ask for fewer of them.",
+            ),
             Self::Over => (
                 StatusCode::NO_CONTENT,
                 "over",
@@ -228,8 +237,14 @@ impl Problem {
     }
 
     /// The status, `type` and `detail`.
-    pub fn told(self) -> (StatusCode, String, &'static str) {
+    pub fn told(self) -> (StatusCode, String, Cow<'static, str>) {
         let (status, name, detail) = self.parts();
+        let detail = match self {
+            Self::TooManyFeeds(most) => Cow::Owned(format!(
+                "These are more feeds than are given on one connection, which are {most}; ask for fewer of them."
+            )),
+            _ => Cow::Borrowed(detail),
+        };
         (status, format!("urn:ssegate:problem:{name}"), detail)
     }
 

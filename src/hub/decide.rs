@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::chunk::Seq;
 use super::cursor::{Terms, View, Wish};
 use super::gap::{Gap, Reason};
-use super::history::{Answer, Found, Question};
+use super::history::{Answer, Found, History, Question};
 use super::id::Decoded;
 use super::key::Lens;
 use super::position::Position;
@@ -148,7 +148,8 @@ impl Asking<'_> {
             (None, Start::Since(age)) => back(self.reader.came_at, age),
             (None, Start::Earliest | Start::Latest) => None,
         };
-        if self.view.history.is_none() && self.terms.start == Start::Earliest {
+        let history = self.asked_history();
+        if history.is_none() && self.terms.start == Start::Earliest {
             // The oldest that there is, since nobody keeps more.
             let oldest = floor(self.view, self.lens);
             let (gap, begin) = self.within(Position::clone(&oldest), &oldest);
@@ -159,17 +160,22 @@ impl Asking<'_> {
             None if self.terms.start == Start::Earliest => Question::Bounds,
             None => return Found::Here((gaps, self.live())),
         };
-        let Some(history) = self.view.history else { return Found::Here((gaps, self.live())) };
+        let Some(history) = history else { return Found::Here((gaps, self.live())) };
         let answer = here!(history.ask(&question, self.reader.came));
         self.resume(gaps, self.project(answer.from.clone()), Some(answer))
     }
 
-    /// With what comes next. Who has waited for the log of a source without history to open is given all that came since:
-    /// what an MQTT broker has retained, for example.
+    /// The history of a source that can be asked where it begins, and when what was published.
+    fn asked_history(&self) -> Option<&Arc<dyn History>> {
+        self.view.history.filter(|history| history.is_asked())
+    }
+
+    /// With what comes next. Who has waited for the log to open of a source that cannot be asked for what was before is given
+    /// all that came since: what an MQTT broker has retained, for example, or what a server of events begins with.
     fn live(&self) -> Begin {
         let ring = &self.view.ring;
         // A snapshot has all of it.
-        let waited = self.view.history.is_none() && self.view.table.is_none();
+        let waited = self.asked_history().is_none() && self.view.table.is_none();
         match waited && self.reader.came < self.view.opened && ring.floor() < ring.head() {
             true => Begin::At {
                 seq: ring.floor(),

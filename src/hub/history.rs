@@ -21,6 +21,11 @@ pub trait History: Send + Sync {
     /// Answers a question, with what was so at `after` or later.
     fn ask(&self, question: &Question, after: Instant) -> Found<Answer>;
 
+    /// Whether that can be asked. Where it cannot, who brings no id begins as with a source that keeps nothing.
+    fn is_asked(&self) -> bool {
+        true
+    }
+
     /// Since when the upstream has answered; `None` while it does not.
     fn answers_since(&self) -> Option<Instant>;
 

@@ -35,6 +35,9 @@ routes:
     .await
 }
 
+/// The same where a stream is that takes no tickets, or others.
+const NOT_THERE: &str = "Nothing that takes these tickets is at this `path`";
+
 fn token() -> String {
     hs256(SECRET, json!({ "sub": "alice", "rooms": ["a", "b"] }))
 }
@@ -115,6 +118,10 @@ async fn tickets_are_given_to_who_is_known_for_streams_that_take_them() {
         ("/bound?path=/r/a", token(), 400),
     ] {
         assert_eq!(ask(&ssegate, path, &token).await.status, status, "{path}");
+    }
+    for (path, told) in [("", "by its path alone"), ("/nothing", NOT_THERE), ("/users", NOT_THERE)] {
+        let refused = ask(&ssegate, &format!("/tickets?path={path}"), &token()).await.json();
+        assert!(refused["detail"].as_str().is_some_and(|detail| detail.contains(told)), "{refused}");
     }
     let large = hs256(SECRET, json!({ "sub": "alice", "rooms": ["a"], "more": "x".repeat(5_000) }));
     assert_eq!(ask(&ssegate, "/tickets?path=/r/a", &large).await.status, 400);

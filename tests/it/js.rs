@@ -114,10 +114,12 @@ async fn it_tells_gaps_and_what_is_for_good() {
     let ssegate = Ssegate::start(PUSH).await;
     let mut node = Node::start(&ssegate.url("/m"), &json!({ "lastEventId": "nonsense" }));
     assert_eq!(node.next_of("gap").await, json!(["gap", "unknown_id"]));
-    for (path, status) in [("/over", 204), ("/nowhere", 404)] {
+    let nowhere = "There is no event stream at this host and path.";
+    for (path, status, why) in [("/over", 204, "204"), ("/nowhere", 404, nowhere)] {
         let mut node = Node::start(&ssegate.url(path), &json!({}));
         assert_eq!(node.next().await[1], "connecting");
         assert_eq!(node.next().await, json!(["state", "closed", status]));
+        assert_eq!(node.next().await, json!(["why", why]));
     }
     let mut ended = Node::start(&format!("https://localhost:{}/", ports::free()), &json!({}));
     for state in ["connecting", "waiting", "connecting", "waiting"] {
@@ -182,7 +184,7 @@ async fn several_feeds_have_handlers_and_come_and_go() {
         match said[0].as_str() {
             Some("handled") => event = Some(told(&said)),
             Some("control") => refused = Some(said),
-            _ => {}
+            _ => assert_ne!(said[1], "waiting", "nothing has failed"),
         }
     }
     assert_eq!(event, Some(of("handled", "/rooms/b", "message", "3")));

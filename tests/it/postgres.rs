@@ -371,6 +371,15 @@ async fn what_stands_in_the_way_of_one_table_is_said_and_concerns_no_other_sourc
     }
 }
 
+#[tokio::test]
+async fn a_server_without_tls_is_told_with_the_way_in() {
+    let postgres = Postgres::start().await;
+    let config = over_tls(postgres.port(), "secret", "{}").replace(", tls: {}", "");
+    let ssegate = Ssegate::start(config).await;
+    let cause = ssegate.cause().await;
+    assert!(cause.contains("does not support TLS") && cause.contains("`?sslmode=disable`"), "{cause}");
+}
+
 fn over_tls(port: u16, password: &str, tls: &str) -> String {
     format!(
         "upstreams: {{ db: {{ postgres: {{ url: 'postgres://gate@localhost:{port}/postgres?sslmode=verify-full', password: {password}, tls: {tls} }} }} }}

@@ -157,6 +157,8 @@ async fn certificates_are_checked_unless_told_otherwise() {
     let distrusted = run(&["tail", "--cacert", &other, &url]).await;
     assert_eq!(distrusted.status.code(), Some(1), "{distrusted:?}");
     assert!(distrusted.stderr[0].contains("TLS with localhost"), "{distrusted:?}");
+    let told = &distrusted.stderr[0];
+    assert!(told.contains("`-k`") && told.contains("invalid peer certificate"), "{told}");
     let trusted = Running::start(&["tail", "-v", "--insecure", &url]);
     trusted.told("the position is", 1).await;
 }

@@ -4,7 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::support::eventsource::{EventSource, Options};
@@ -78,6 +78,21 @@ async fn each_line_that_is_appended_is_an_event() {
     let mut resumed = EventSource::connect(ssegate.url("/log"), Options::http2().resume(&id)).await;
     assert_eq!(resumed.next_data(2).await, ["two", "three"]);
     assert_eq!(ssegate.metrics().await.sum("ssegate_upstream_up", &[("upstream", "log")]), 1.0);
+}
+
+#[tokio::test]
+async fn lines_are_of_a_file_by_its_name_alone() {
+    let mut log = Log::new();
+    log.write("before\n");
+    let more = "  - { path: /wrapped, from: { upstream: log, start: earliest }, wrap: envelope }\n";
+    let ssegate = Ssegate::start(format!("{}{more}", config(&log.path))).await;
+    let mut stream = connect(&ssegate, "/wrapped").await;
+    for text in ["before", "after"] {
+        let event = stream.next_message().await;
+        let told: Value = serde_json::from_str(&event.data).unwrap();
+        assert_eq!((&told["channel"], &told["data"]), (&json!("app.log"), &json!(text)));
+        log.write("after\n");
+    }
 }
 
 #[tokio::test]

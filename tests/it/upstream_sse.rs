@@ -4,10 +4,12 @@
 use std::process::Stdio;
 use std::time::Duration;
 
+use http::Method;
 use serde_json::json;
 
 use crate::support::child::{self, Child};
 use crate::support::eventsource::{EventSource, Options};
+use crate::support::http::{Connect, request};
 use crate::support::origin::Answer;
 use crate::support::ports;
 use crate::support::proxy::Proxy;
@@ -91,6 +93,62 @@ async fn one_stream_of_the_server_is_for_all_clients_and_its_names_and_ids_go_th
     first.close();
     let mut back = connect(&ssegate, "/all", Options::http1().resume("it is 1")).await;
     assert_eq!(back.next_data(2).await, ["c", "forged"], "nothing is lost that has no id of its own");
+}
+
+/// Many begin with the state as it is: nobody else is given that.
+#[tokio::test]
+async fn who_opens_the_feed_is_given_all_from_the_beginning_on() {
+    let server = SseServer::start().await;
+    let ssegate = start(&server).await;
+    for (number, bytes, id) in
+        [(0, "data: state\n\n", None), (1, "data: state\nid: it is 1\n\n", Some("it is 1"))]
+    {
+        for room in (0..10).map(|room| format!("{number}-{room}")) {
+            let asked = format!("/rooms/{room}?of={room}");
+            server.begin(&asked, bytes);
+            let mut client = connect(&ssegate, &format!("/rooms/{room}"), Options::http2()).await;
+            server.until_open(&asked, 1).await;
+            server.send(&asked, "data: next\n\n");
+            let state = client.next_message().await;
+            assert_eq!(state.data, "state", "{room}");
+            assert!(id.is_none_or(|id| *state.id == *id), "{state:?}");
+            assert_eq!(client.next_data(1).await, ["next"]);
+            let gaps = client.events().iter().filter(|event| event.event == "stream.gap").count();
+            assert_eq!(gaps, 0);
+        }
+    }
+}
+
+/// Of what was before nothing is known: neither what there is of it nor what is missing.
+#[tokio::test]
+async fn who_wants_what_was_before_is_told_of_no_gap() {
+    let server = SseServer::start().await;
+    let ssegate = start(&server).await;
+    for path in ["/all?since=1h", "/short?since=1h"] {
+        let mut client = connect(&ssegate, path, Options::http2()).await;
+        let json = [("accept", "application/json")];
+        let page = request(Method::GET, &ssegate.url(path), &json, "", &Connect::http1()).await;
+        assert_eq!((page.status.as_u16(), &page.json()["gaps"]), (200, &json!([])), "{}", page.text());
+        until_up(&ssegate).await;
+        server.until_open("/events", 1).await;
+        server.send("/events", "data: x\n\n");
+        assert_eq!(client.next_data(1).await, ["x"]);
+        assert!(client.events().iter().all(|event| event.event != "stream.gap"));
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_is_down_is_named_and_nothing_that_it_is_asked_with() {
+    let port = ports::free();
+    for kind in ["sse", "http"] {
+        let upstream = format!("upstreams: {{ app: {{ {kind}: {{ url: 'http://localhost:{port}' }} }} }}");
+        let route = "{ path: /x, from: { upstream: app, path: '/events?key=s3cr3t' } }";
+        let ssegate = Ssegate::start(format!("{upstream}\nroutes: [{route}]\n")).await;
+        let named = format!("localhost:{port}: Connection refused");
+        let line = ssegate.wait_log("who it is", |line| line.to_string().contains(&named)).await;
+        let cause = field(&line, "cause").unwrap_or_default();
+        assert!(cause.contains(&named) && !cause.contains("s3cr3t"), "{line}");
+    }
 }
 
 #[tokio::test]

@@ -52,10 +52,17 @@ pub(super) async fn ask(
     let connector = TlsConnector::from(Arc::new(trust.config()?));
     let socket = timeout(CONNECT, connector.connect(name, socket)).await;
     let socket = socket.map_err(|_| anyhow!("no answer within {} s", CONNECT.as_secs()));
-    let socket =
-        socket.and_then(|socket| Ok(socket?)).with_context(|| format!("TLS with {authority} failed"))?;
+    let socket = socket.and_then(|socket| Ok(socket?)).map_err(|error| {
+        let hint = if is_of_certificate(&error) { HINT } else { "" };
+        error.context(format!("TLS with {authority} failed{hint}"))
+    })?;
     let h2 = socket.get_ref().1.alpn_protocol() == Some(H2);
     exchange(socket, request, url, h2).await
+}
+
+fn is_of_certificate(error: &anyhow::Error) -> bool {
+    let own = error.downcast_ref::<std::io::Error>().and_then(|error| error.get_ref()?.downcast_ref());
+    matches!(own, Some(rustls::Error::InvalidCertificate(_)))
 }
 
 /// The same over a Unix socket; `url` says what is asked for.
@@ -136,6 +143,8 @@ fn offer(config: &mut ClientConfig, http1: bool) {
     config.alpn_protocols = if http1 { vec![HTTP1.into()] } else { vec![H2.into(), HTTP1.into()] };
 }
 
+const HINT: &str =
+    ", whose certificate nobody known vouches for (`-k` takes any, `--cacert FILE` an authority)";
 const H2: &[u8] = b"h2";
 const HTTP1: &[u8] = b"http/1.1";
 const CONNECT: Duration = Duration::from_secs(10);

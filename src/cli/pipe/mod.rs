@@ -74,6 +74,7 @@ fn configure(options: &Options) -> anyhow::Result<Config> {
         is_here || !options.plain,
         "--plain is for this machine alone: leave it out, or listen on 127.0.0.1"
     );
+    anyhow::ensure!(options.path.starts_with('/'), "--path begins with `/`, such as --path /events");
     anyhow::ensure!(!options.path.contains(['{', '}']), "--path is one path, without parameters");
     let mut route = json!({ "path": options.path, "from": { "upstream": "input", "start": "earliest" } });
     if !options.origin.is_empty() {
@@ -155,7 +156,7 @@ mod tests {
         for (args, told) in [
             (&["--plain", "--listen", "0.0.0.0:8080"][..], "--plain is for this machine alone"),
             (&["--path", "/{x}"], "without parameters"),
-            (&["--path", "events"], "path"),
+            (&["--path", "events"], "--path begins with `/`"),
             (&["--origin", "localhost"], "origin"),
         ] {
             let error = configure(&options(args)).map(drop).unwrap_err();

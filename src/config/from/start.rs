@@ -50,7 +50,7 @@ fn without_history(kind: Option<Kind>, sources: &[&Entry]) -> Option<String> {
 fn read_start(walk: &Walk<'_>, fields: &Fields<'_>, lacking: Option<String>) -> Option<Start> {
     let entry = fields.entry("start")?;
     if let Some(lacking) = lacking {
-        let text = format!("{lacking} has no `start`, only topics, streams and tables have; remove it");
+        let text = format!("{lacking} has no `start`, {HAVE_ONE} have; remove it");
         walk.problem(entry.key.span, text);
     }
     let node = fields.node("start")?;
@@ -70,6 +70,9 @@ fn read_start(walk: &Walk<'_>, fields: &Fields<'_>, lacking: Option<String>) -> 
         }
     }
 }
+
+const HAVE_ONE: &str =
+    "only topics of Kafka, streams of Redis, RabbitMQ and JetStream, tables, files and standard input";
 
 /// Who begins some time back has to know when rows were added.
 fn check_time(walk: &Walk<'_>, fields: &Fields<'_>, source: Option<&Source>, start: Start) {

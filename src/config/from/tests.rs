@@ -138,7 +138,7 @@ fn sources_that_do_not_fit() {
         (
             "{ upstream: r, channel: x, start: latest }",
             56,
-            "a `channel` has no `start`, only topics, streams and tables have; remove it",
+            "a `channel` has no `start`, only topics of Kafka, streams of Redis, RabbitMQ and JetStream, tables, files and standard input have; remove it",
         ),
         ("{ upstream: p, channel: x, start: latest }", 56, "a `push` upstream has no `start`"),
         ("{ upstream: r, stream: x, start: first }", 62, "`start` cannot be `first`"),

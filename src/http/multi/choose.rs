@@ -78,7 +78,7 @@ pub(super) fn labels(query: &str, most: usize) -> Result<Vec<Arc<str>>, Problem>
             continue;
         }
         if labels.len() == most {
-            return Err(Problem::BadRequest(TOO_MANY));
+            return Err(Problem::TooManyFeeds(most));
         }
         labels.push(label.into());
     }
@@ -91,7 +91,6 @@ pub(super) const FEED_KEY: &str = "feed";
 /// What is told where it names none.
 pub(super) const NO_FEED: &str =
     "Name the feeds to read by their paths, one or more: ?feed=/its/path&feed=/another.";
-const TOO_MANY: &str = "These are more feeds than are given on one connection; ask for fewer of them.";
 const TWICE: &str = "This is a feed that the request has named before, in another spelling; name each once.";
 const NO_PATH: &str =
     "A feed is a path as it stands in its URL: it begins with `/`, is percent-encoded, and has no query.";
@@ -104,9 +103,11 @@ mod tests {
     fn feeds_are_named_once_each_and_decoded_once() {
         let read = |query: &str, most| labels(query, most).map(|labels| labels.join(" "));
         assert_eq!(read("feed=/a&x=1&feed=%2Fb%252F&f%65ed=/c&feed=/a", 3).unwrap(), "/a /b%2F /c");
-        for (query, most) in [("", 3), ("feeds=/a", 3), ("feed=/a&feed=/b", 1)] {
+        for (query, most) in [("", 3), ("feeds=/a", 3)] {
             assert!(matches!(read(query, most), Err(Problem::BadRequest(_))), "{query}");
         }
+        let refused = read("feed=/a&feed=/b&feed=/c", 2).unwrap_err();
+        assert!(refused.told().2.contains("on one connection, which are 2;"), "{refused:?}");
         assert_eq!(read("feed=&feed", 1).unwrap(), "", "an empty name is one, which no route has");
     }
 }

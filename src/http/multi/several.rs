@@ -188,7 +188,7 @@ impl Ungiven {
     pub fn told(&self, resumes: Option<String>) -> Refused {
         let (status, kind, detail) = self.problem().told();
         let (label, status) = (Arc::clone(&self.label), Some(status.as_u16()));
-        Refused { label, status, kind: kind.into(), detail: detail.into(), resumes }
+        Refused { label, status, kind: kind.into(), detail, resumes }
     }
 }
 

@@ -24,8 +24,10 @@ use crate::watch::Watch;
 /// Follows one file.
 pub(in super::super) struct File {
     path: PathBuf,
-    /// How messages call it.
+    /// How messages for the operator call it.
     name: String,
+    /// How its lines do: where it lies is not for clients.
+    own_name: String,
     /// Where it is read on; through all sessions, so that nothing is lost or read twice between two.
     place: Mutex<Place>,
 }
@@ -61,7 +63,13 @@ enum Seen {
 
 impl File {
     pub(in super::super) fn new(path: &Path) -> Arc<Self> {
-        Arc::new(Self { path: path.to_owned(), name: path.display().to_string(), place: Mutex::default() })
+        let own_name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+        Arc::new(Self {
+            path: path.to_owned(),
+            name: path.display().to_string(),
+            own_name,
+            place: Mutex::default(),
+        })
     }
 }
 
@@ -127,7 +135,7 @@ impl File {
         link.wanted().for_each(|feed| new.extend(feed.log.position().is_none().then(|| Arc::clone(feed))));
         let Some(bytes) = new.iter().map(|feed| feed.log.bounds().bytes).max() else { return Ok(()) };
         let lines = open.before(bytes.min(BEFORE) as u64, longest(link)).await?;
-        new.iter().for_each(|feed| link.begin(feed, records(&lines, &self.name)));
+        new.iter().for_each(|feed| link.begin(feed, records(&lines, &self.own_name)));
         Ok(())
     }
 
@@ -139,7 +147,7 @@ impl File {
         }
         open.read += bytes.len() as u64;
         let lines = splitter.feed(&bytes, longest(link));
-        deliver(link, &lines, &self.name).await;
+        deliver(link, &lines, &self.own_name).await;
         Ok(!bytes.is_empty())
     }
 
@@ -159,7 +167,7 @@ impl File {
                 // What was still written to the one before.
                 while self.read_on(open, &mut place.splitter, link).await? {}
                 let last: Vec<_> = place.splitter.end().into_iter().collect();
-                deliver(link, &last, &self.name).await;
+                deliver(link, &last, &self.own_name).await;
                 *open = next;
                 tracing::debug!(upstream = %link.name(), "the file was replaced, and the new one is read");
             }

@@ -175,10 +175,16 @@ fn is_refusal(error: &Error) -> bool {
 pub(super) fn words(error: &Error) -> String {
     match (error.as_db_error(), error.source()) {
         (Some(said), _) => format!("{} (SQLSTATE {})", said.message(), said.code().code()),
+        (None, Some(cause)) if cause.to_string() == NO_TLS => {
+            format!("{error}: {cause}; where it need not, add `?sslmode=disable` to `url`")
+        }
         (None, Some(cause)) => format!("{error}: {cause}"),
         (None, None) => error.to_string(),
     }
 }
+
+/// What the client says of a server that answers to be without it.
+const NO_TLS: &str = "server does not support TLS";
 
 /// An identifier as it stands in a statement, whatever is in it.
 pub(super) fn quoted(name: &str) -> String {

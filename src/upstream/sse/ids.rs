@@ -252,6 +252,10 @@ impl History for Ids {
         Found::Here(Answer { from: unknown.clone(), oldest: unknown.clone(), end: unknown, born: None })
     }
 
+    fn is_asked(&self) -> bool {
+        false
+    }
+
     fn answers_since(&self) -> Option<Instant> {
         let known = self.known.lock();
         known.answers.filter(|_| known.parked == 0)

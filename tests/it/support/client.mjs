@@ -23,6 +23,7 @@ const stream = subscribe(url, {
   onControl: (name, data) => say('control', name, data),
   onState: (state, failure) => {
     say('state', state, failure?.status ?? null);
+    if (failure?.status) say('why', failure.message);
     if (state === 'closed') process.exit();
   },
 });

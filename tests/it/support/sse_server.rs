@@ -54,6 +54,8 @@ struct Path {
     forgets: bool,
     /// Whether each stream begins with the id that was published last, and a short `retry`.
     greets: bool,
+    /// What each stream begins with.
+    begins: Bytes,
 }
 
 impl SseServer {
@@ -125,6 +127,11 @@ impl SseServer {
     /// From now on each stream of a path begins with the id that was published last, and a short `retry`.
     pub fn greet(&self, path: &str) {
         self.with(path, |path| path.greets = true);
+    }
+
+    /// From now on each stream of a path begins with these bytes, which come with the head of its answer.
+    pub fn begin(&self, path: &str, bytes: &'static str) {
+        self.with(path, |path| path.begins = bytes.into());
     }
 
     /// The header fields of all requests of a path.
@@ -238,7 +245,7 @@ async fn answer(request: Request<Incoming>, state: Arc<State>) -> Result<Reply, 
         BEGINNING => Some(0),
         id => path.kept.iter().rposition(|(kept, _)| kept == id).map(|at| at + 1),
     });
-    let mut again: Vec<Bytes> = Vec::new();
+    let mut again: Vec<Bytes> = Vec::from_iter(Some(path.begins.clone()).filter(|bytes| !bytes.is_empty()));
     if path.greets {
         let newest = path.kept.last().map_or(BEGINNING, |(id, _)| id.as_str());
         again.push(Bytes::from_static(b"retry: 100\n\n"));
