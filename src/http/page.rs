@@ -180,6 +180,8 @@ impl Reader {
                 turn.end();
             }
             match read {
+                // Of what memory holds that says nothing.
+                Read::Pending | Read::Wait(_) if history && feed.is_ready(false) => turn.over(),
                 Read::Pending | Read::Wait(_) if self.has_all_of(feed) => return,
                 Read::Pending => {
                     turn.over();

@@ -167,6 +167,45 @@ async fn rows_of_postgres_wait_for_their_schemas() {
     wait_for_their_schemas(&upstream, "table: outbox, every: 20ms", true, insert).await;
 }
 
+/// Whose oldest rows cannot be decoded for now waits alone.
+#[tokio::test]
+async fn a_feed_of_a_table_that_cannot_begin_holds_up_no_other() {
+    let (postgres, registry) = (Postgres::start().await, Registry::shared().await);
+    postgres.run("CREATE TABLE outbox (id bigserial PRIMARY KEY, room text, payload bytea)").await;
+    let first = registry.register(&unique("first"), "JSON", NUMBER, &[]).await;
+    let second =
+        registry.register(&unique("second"), "JSON", r#"{"type":"object","title":"second"}"#, &[]).await;
+    let insert = async |room: &str, payload: Vec<u8>| {
+        let hex: String = payload.iter().map(|byte| format!("{byte:02x}")).collect();
+        postgres.run(&format!("INSERT INTO outbox (room, payload) VALUES ('{room}', '\\x{hex}')")).await;
+    };
+    let mut proxy = Proxy::start(registry.addr()).await;
+    let ssegate = Ssegate::start(format!(
+        r#"
+upstreams: {{ db: {{ postgres: {{ url: "{}" }} }} }}
+schema_registries: {{ main: {{ url: "{}" }} }}
+routes:
+  - path: "/rooms/{{room}}"
+    from: {{ upstream: db, table: outbox, where: {{ room: "{{room}}" }}, every: 20ms, start: earliest }}
+    decode: {{ registry: main }}
+"#,
+        postgres.url(),
+        registry.url_by(proxy.addr())
+    ))
+    .await;
+    insert("b", framed(second, 1)).await;
+    insert("a", framed(first, 1)).await;
+    let mut a = EventSource::connect(ssegate.url("/rooms/a"), Options::http1()).await;
+    assert_eq!(numbers(&mut a, 1).await, [1]);
+    proxy.refuse().await;
+    let mut b = EventSource::connect(ssegate.url("/rooms/b"), Options::http1()).await;
+    until_trouble(&ssegate, "schema registry main: ").await;
+    insert("a", framed(first, 2)).await;
+    assert_eq!(numbers(&mut a, 1).await, [2]);
+    proxy.accept().await;
+    assert_eq!(numbers(&mut b, 1).await, [1]);
+}
+
 /// What `publish` publishes to a source while the registry is away is given once that is there, as it comes and, where the
 /// source keeps it, by a log that began meanwhile.
 async fn wait_for_their_schemas(

@@ -66,7 +66,9 @@ impl StreamReader {
                 true => stream.first(Begin::First).await?.unwrap_or_default(),
                 false => 0,
             };
-            let messages = come.iter().map(|delivery| Message::new(&self.stream, delivery));
+            let range = draft.at().major..until;
+            let wanted = come.iter().filter(|come| place::offset(come).is_some_and(|at| range.contains(&at)));
+            let messages = wanted.map(|delivery| Message::new(&self.stream, delivery));
             let have = schemas::have(once(draft.shape()), messages);
             let _pins = have.await.map_err(Unanswered::Refused)?;
             for delivery in &come {

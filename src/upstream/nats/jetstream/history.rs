@@ -111,8 +111,10 @@ impl StreamReader {
             if has_hole(draft.at().major, &items) {
                 beginning = self.info(&line).await?.beginning();
             }
-            let shape = once(draft.shape());
-            let _pins = schemas::have(shape, items.iter()).await.map_err(Unanswered::Busy)?;
+            let range = draft.at().major..until.major;
+            let wanted = items.iter().filter(|item| range.contains(&item.number.saturating_sub(1)));
+            let have = schemas::have(once(draft.shape()), wanted);
+            let _pins = have.await.map_err(Unanswered::Busy)?;
             for item in &items {
                 // Where less is there than was read, a consumer begins with the last of that.
                 if item.number <= draft.at().major {

@@ -83,14 +83,17 @@ impl TableReader {
             if self.changes.are_due() {
                 self.feeds = self.changes.look(|| self.link.wanted().with(|feeds| of(&self.table, feeds)));
             }
-            let look = match self.turn().await {
+            let turn = self.turn().await;
+            // Whenever it rings, the same rows would be read in vain.
+            let hears = !matches!(turn, Err(Failed::Waits(_)));
+            let look = match turn {
                 Ok(look) => look,
                 Err(Failed::Anew) => {
                     self.known = None;
                     Look::Now
                 }
                 Err(Failed::Waits(why)) => {
-                    self.link.trouble(&format!("table {} cannot be read now: {why}", self.name));
+                    self.cannot_read(&why);
                     Look::In(WAITS)
                 }
                 Err(Failed::Unanswered(Unanswered::Broken(broken))) => return broken,
@@ -103,7 +106,7 @@ impl TableReader {
             };
             begins.now();
             if let Look::In(wait) = look
-                && let Err(gone) = self.wait(wait).await
+                && let Err(gone) = self.wait(wait, hears).await
             {
                 return gone;
             }
@@ -173,7 +176,7 @@ impl TableReader {
         Ok(known)
     }
 
-    /// Opens the logs that are not open yet, where the others stand.
+    /// Opens the logs that are not open yet, where the others stand. One whose rows cannot be decoded yet holds up none of them.
     async fn open(&mut self, known: &Arc<Known>, asked: Asked<'_>) -> Result<(), Failed> {
         let is_open = |feed: &Arc<Feed>| feed.log.position().is_some();
         if self.feeds.values().flatten().all(is_open) {
@@ -183,12 +186,27 @@ impl TableReader {
             Some(at) => at,
             None => self.end(known, asked).await?,
         };
+        let mut waits = None;
         for (rows, feeds) in &self.feeds {
             for feed in feeds.iter().filter(|feed| !is_open(feed)) {
-                begin::open(&self.tables, &self.facts, known, asked, (feed, rows), end).await?;
+                match begin::open(&self.tables, &self.facts, known, asked, (feed, rows), end).await {
+                    Err(Failed::Waits(why)) => waits = Some(why),
+                    opened => opened?,
+                }
             }
         }
-        Ok(())
+        match waits {
+            Some(why) if self.position().is_none() => Err(Failed::Waits(why)),
+            Some(why) => {
+                self.cannot_read(&why);
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn cannot_read(&self, why: &str) {
+        self.link.trouble(&format!("table {} cannot be read now: {why}", self.name));
     }
 
     /// Up to where nothing more can come, at a time after this was asked: whoever has an id by now is waited for.
@@ -293,11 +311,12 @@ impl TableReader {
         }
     }
 
-    /// Waits for so long, or until there is something else to do.
-    async fn wait(&mut self, wait: Duration) -> Result<(), Broken> {
+    /// Waits for so long, or until there is something else to do; who does not hear is not woken by notifications.
+    async fn wait(&mut self, wait: Duration, hears: bool) -> Result<(), Broken> {
         let until = Instant::now() + wait;
         let rung = async {
-            if let Some(bell) = &mut self.bell
+            if hears
+                && let Some(bell) = &mut self.bell
                 && bell.changed().await.is_ok()
             {
                 return;
