@@ -14,13 +14,15 @@ use super::streams::Registered;
 use super::supervise::Slot;
 use super::{Admission, Edge, Patience, Router, Site, Streams};
 use crate::auth::Auth;
-use crate::config::{Config, OnLag, Replay, Start, parse};
+use crate::config::{Config, Start, parse};
+use crate::hub::testing::TERMS;
+pub use crate::hub::testing::Text;
 use crate::hub::{
     Answer, Bounds, Feed, FeedKey, Found, History, Hub, IdCodec, Memory, Offset, Opening, Opens, Policy,
     Position, Question, SegmentDraft, Sought, Source, Table, Terms,
 };
 use crate::metrics::Metrics;
-use crate::shape::{Record, Shape};
+use crate::shape::Shape;
 use crate::tls::Terminator;
 
 /// What this configuration is served with, of one upstream `t` and little room for what is held.
@@ -68,20 +70,6 @@ pub fn open(streams: &Arc<Streams>, route: &Arc<Route>) -> Registered {
     streams.open(route, client, None, Arc::<Slot>::default())
 }
 
-/// A record with this payload.
-#[derive(Debug, Clone, Copy)]
-pub struct Text(pub &'static str);
-
-impl Record for Text {
-    fn payload(&self) -> Option<&[u8]> {
-        Some(self.0.as_bytes())
-    }
-
-    fn name(&self) -> &str {
-        "test"
-    }
-}
-
 /// Room for more than any test has.
 pub const POLICY: Policy = Policy {
     bounds: Bounds { events: 100_000, bytes: 64 << 20, age: Duration::from_secs(60), buffer: 0 },
@@ -91,9 +79,7 @@ pub const POLICY: Policy = Policy {
 
 /// Terms by which a client may have all there is.
 pub fn terms(start: Start) -> Arc<Terms> {
-    let (max_age, timeout) = (Duration::MAX, Duration::from_secs(30));
-    let replay = Replay { max_events: usize::MAX, max_age, max_bytes: usize::MAX, timeout };
-    Arc::new(Terms { start, replay, on_lag: OnLag::Gap, rate: None, snapshots: false })
+    Arc::new(Terms { start, snapshots: false, ..TERMS })
 }
 
 /// A hub with an upstream that has what follows.

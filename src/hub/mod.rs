@@ -37,7 +37,7 @@ mod sieve;
 mod table;
 mod tell;
 #[cfg(test)]
-mod testing;
+pub mod testing;
 #[cfg(test)]
 mod tests;
 mod viewing;

@@ -8,6 +8,7 @@ use crate::config::{OnLag, Replay, Start};
 use crate::shape::{Record, Shape};
 
 /// A record with this payload.
+#[derive(Debug, Clone, Copy)]
 pub struct Text(pub &'static str);
 
 impl Record for Text {
@@ -35,6 +36,7 @@ pub const ANY_AGE: Replay = Replay {
 pub const TERMS: Terms =
     Terms { start: Start::Latest, replay: ANY_AGE, on_lag: OnLag::Gap, rate: None, snapshots: true };
 
+/// Records as they come.
 pub fn shape() -> Shape {
     Shape::default()
 }
@@ -51,6 +53,7 @@ pub fn filtering(filter: &str, sends_little: bool) -> Shape {
     Shape { filter: route.filter, projection: route.projection, ..shape() }
 }
 
+/// A log that is not open yet.
 pub fn log(bounds: Bounds) -> Arc<Log> {
     Log::new(shape(), false, bounds, &Memory::new(usize::MAX), Wake::new(Duration::ZERO, Linger::new()))
 }
